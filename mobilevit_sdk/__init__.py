@@ -1,0 +1,32 @@
+"""From a training checkpoint of a mobile vision transformer to files that run on phones, with proof."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import Any
+
+# Resolved on first use: `import mobilevit_sdk` does not import torch.
+_PUBLIC = {
+    "create_model": "mobilevit_sdk.registry",
+    "list_models": "mobilevit_sdk.registry",
+    "load_checkpoint": "mobilevit_sdk.checkpoint",
+    "save_checkpoint": "mobilevit_sdk.checkpoint",
+    "deploy": "mobilevit_sdk.deploy",
+    "convert": "mobilevit_sdk.convert",
+    "verify": "mobilevit_sdk.parity",
+    "inspect_artifact": "mobilevit_sdk.artifact",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("mobilevit-sdk")
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PUBLIC, "__version__"]

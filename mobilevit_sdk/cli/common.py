@@ -1,0 +1,67 @@
+"""What every verb shares: `--json`, `--debug`, errors as one line, and where output goes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console
+
+from mobilevit_sdk.errors import MobileViTError
+
+# Progress and logs; standard output is for results alone.
+log = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Make a command of a function that takes `as_json` beside its own options and returns its exit code, or None for 0.
+
+    Adds `--json` and `--debug`. An error ends in one line on standard error and the exit code of the contract; with
+    `--json`, standard output then holds {"error": ..., "exit_code": ...}.
+    """
+
+    def decorate(function: Callable[..., int | None]) -> click.Command:
+        @functools.wraps(function)
+        def run(*args: Any, debug: bool, as_json: bool, **kwargs: Any) -> None:
+            try:
+                code = function(*args, as_json=as_json, **kwargs) or 0
+            except KeyboardInterrupt:
+                _fail("interrupted", 130, as_json)
+            except MobileViTError as error:
+                if debug:
+                    traceback.print_exc()
+                _fail(str(error), error.exit_code, as_json)
+            except Exception as error:
+                if debug:
+                    traceback.print_exc()
+                _fail(f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)", 3, as_json)
+            else:
+                sys.exit(code)
+
+        options = (
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
+            click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+        )
+        for option in reversed(options):
+            run = option(run)
+        return click.command(name)(run)
+
+    return decorate
+
+
+def print_json(document: Any) -> None:
+    """Write the one JSON document of `--json` to standard output."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def _fail(message: str, code: int, as_json: bool) -> None:
+    log.print("error: ", style="bold red", end="")
+    log.print(" ".join(message.split()), markup=False)
+    if as_json:
+        print_json({"error": message, "exit_code": code})
+    sys.exit(code)

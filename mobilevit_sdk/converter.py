@@ -1,0 +1,81 @@
+"""Converters: how a phone format plugs in. Found through the entry-point group `mobilevit_sdk.converters`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+
+from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.runtime import Availability, Runtime
+from mobilevit_sdk.spec import ModelSpec, Strict
+
+
+class TensorInfo(Strict, frozen=True):
+    """An input or output of an artefact, as the file itself states it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Inspection(Strict, frozen=True):
+    """What a converted file holds, read back from the file."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: dict[str, int]  # kind -> how often
+    max_rank: int
+    delegates: int | None  # calls into the accelerated backend; None where the format decides on the device
+    undelegated_ops: dict[str, int] | None
+    spec: ModelSpec | None  # model, labels and preprocessing that travel inside the file, where they do
+
+
+class Converter(Protocol):
+    """One phone format: emits its files, reads them back, and brings the runtimes that run them."""
+
+    format: str  # the name in `--to` and in manifests
+    suffix: str  # of the file, dot included
+    precisions: tuple[str, ...]  # the first is the default
+    target: str  # of `mobilevit_sdk.deploy`
+    runtimes: tuple[Runtime, ...]
+
+    def availability(self) -> Availability:
+        """Cheap, and without importing the toolchain."""
+        ...
+
+    def convert(self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
+        """Write `graph`, a deployed model in eval mode that takes RGB [1, 3, H, W] in [0, 1] and returns logits
+        [1, num_classes], to `path`. The file carries `spec`. Raises ToolchainError.
+        """
+        ...
+
+    def inspect(self, path: Path) -> Inspection:
+        """Read the file back. Raises ArtifactError when it is none of this format."""
+        ...
+
+
+@cache
+def converters() -> dict[str, Converter]:
+    """All installed converters by format, in alphabetical order."""
+    found = {point.name: point.load() for point in entry_points(group="mobilevit_sdk.converters")}
+    return dict(sorted(found.items()))
+
+
+def find_converter(format_name: str) -> Converter:
+    """The converter of a format. Raises RequestError with the nearest names when there is none."""
+    if format_name not in converters():
+        raise RequestError(f"unknown format {format_name!r}; {nearest(format_name, converters())}")
+    return converters()[format_name]
+
+
+def converter_of_file(path: Path) -> Converter:
+    """The converter whose suffix `path` has. Raises RequestError when there is none."""
+    for converter in converters().values():
+        if path.suffix == converter.suffix:
+            return converter
+    suffixes = ", ".join(converter.suffix for converter in converters().values())
+    raise RequestError(f"{path} is no artefact: expected a file that ends in {suffixes}")

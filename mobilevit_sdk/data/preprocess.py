@@ -1,0 +1,36 @@
+"""The two halves of preprocessing: what an app does to a picture, and what the phone graph does to its pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mobilevit_sdk.spec import Preprocessing
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def crop_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """Resize the shorter side, crop the centre: an RGB image -> uint8 [3, H, W], as an app would pass it.
+
+    An image whose crop would be larger than the resized picture is resized to the crop directly.
+    """
+    height, width = preprocessing.image_size
+    scale = max(preprocessing.resize_size / min(image.size), width / image.width, height / image.height)
+    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    image = image.convert("RGB").resize(size, _RESAMPLING[preprocessing.interpolation])
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    image = image.crop((left, top, left + width, top + height))
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def to_model_input(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """RGB uint8 [B, 3, H, W], or floats in [0, 1], -> what the reference model takes: floats, ordered, normalised."""
+    x = images.float() / 255 if images.dtype == torch.uint8 else images
+    if preprocessing.channel_order == "bgr":
+        x = x.flip(1)
+    mean = torch.tensor(preprocessing.mean, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
+    return (x - mean) / std

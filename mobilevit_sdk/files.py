@@ -1,0 +1,38 @@
+"""Writing files and folders so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mobilevit_sdk.errors import RequestError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a fresh path beside `target` to write a file or a folder to; rename it to `target` when the block succeeds.
+
+    An existing `target` stays until then, and stays for good when the block fails or the process is killed. Raises
+    RequestError when the folder cannot be written or is full.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    except OSError as error:
+        raise RequestError(f"cannot write into {target.parent}: {error.strerror or error}") from error
+    try:
+        fresh = workspace / target.name
+        yield fresh
+        if fresh.is_dir() and target.is_dir():
+            target.rename(workspace / "previous")  # a folder cannot be renamed over a full one
+        os.replace(fresh, target)
+    except OSError as error:
+        if not target.exists() and (workspace / "previous").exists():
+            (workspace / "previous").rename(target)
+        raise RequestError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)

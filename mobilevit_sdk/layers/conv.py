@@ -1,0 +1,33 @@
+"""Convolution, batch normalisation, activation."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias, BatchNorm, and SiLU where `activation` is true; same padding for odd kernels.
+
+    Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: bool = True,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels, eps=norm_eps)
+        self.activation = nn.SiLU() if activation else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(self.conv(x)))

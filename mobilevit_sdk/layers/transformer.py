@@ -1,0 +1,38 @@
+"""A pre-norm transformer block."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mobilevit_sdk.layers.attention import Attention
+from mobilevit_sdk.layers.mlp import MLP
+from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)). Shapes: [B, N, dim] -> [B, N, dim]."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        *,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        mlp_dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        stochastic_depth_groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attention = Attention(dim, num_heads, dropout=attention_dropout)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = MLP(dim, mlp_dim, dropout=mlp_dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.stochastic_depth = StochasticDepth(stochastic_depth, groups=stochastic_depth_groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.stochastic_depth(self.dropout(self.attention(self.norm1(x))))
+        return x + self.stochastic_depth(self.dropout(self.mlp(self.norm2(x))))

@@ -1,0 +1,1 @@
+"""One file per family: config, blocks, model, variants. Each is imported by `mobilevit_sdk.registry`."""

@@ -1,0 +1,39 @@
+"""Runtimes: what runs an artefact on this machine, or says why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+# One image, RGB uint8 [3, H, W] in any memory layout -> class scores, float32 [num_classes].
+LoadedArtifact = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a toolchain or a runtime works here: its version, or the reason why not and what to do."""
+
+    version: str | None
+    reason: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.version is not None
+
+
+class Runtime(Protocol):
+    """Runs artefacts of one format. The parity gate loads them in a child process, so a crash is a verdict."""
+
+    name: str
+    format: str
+
+    def availability(self) -> Availability:
+        """Cheap, and without importing the runtime."""
+        ...
+
+    def load(self, path: Path) -> LoadedArtifact:
+        """Load the artefact's file. Raises ArtifactError when it is none of this format."""
+        ...

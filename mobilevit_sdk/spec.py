@@ -1,0 +1,88 @@
+"""What a checkpoint and an artefact both carry: which model, with which config, fed how, answering with which labels."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from mobilevit_sdk.errors import RequestError
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A value that is read from files of strangers: typed, immutable, and refusing any field it does not know."""
+
+
+class ModelConfig(Strict, frozen=True, kw_only=True):
+    """Everything that defines one network of a family; what a pruned network changes."""
+
+    num_classes: int = 1000
+    in_channels: int = 3
+
+
+class Preprocessing(Strict, frozen=True, kw_only=True):
+    """From a decoded RGB image to the tensor that the reference model takes.
+
+    Resize the shorter side to `resize_size`, crop the centre to `image_size` (height, width), scale to [0, 1], order
+    the channels, then (x - mean) / std, with mean and std given in `channel_order`. Phone graphs hold everything from
+    the channel order on.
+    """
+
+    image_size: tuple[int, int]
+    resize_size: int
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if min(*self.image_size, self.resize_size) < 1:
+            raise ValueError(f"image and resize sizes must be positive, not {self.image_size} and {self.resize_size}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, not {self.std}")
+
+    def at_size(self, size: int) -> Preprocessing:
+        """The same preprocessing for a square input of `size` pixels; the share that is cropped away stays."""
+        ratio = self.resize_size / min(self.image_size)
+        return msgspec.structs.replace(self, image_size=(size, size), resize_size=round(size * ratio))
+
+
+class ModelInfo(Strict, frozen=True, kw_only=True):
+    """What is publicly known of a registered model; not needed to run it."""
+
+    paper: str
+    top1: float  # per cent, ImageNet-1k validation
+    top1_source: str
+    licence: str
+    preprocessing: Preprocessing
+
+
+class ModelSpec(Strict, frozen=True, kw_only=True):
+    """A model in full. `config` is the family's own config as plain data, so that a pruned network reloads as it is."""
+
+    model: str
+    family: str
+    config: dict[str, Any]
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None = None
+    licence: str | None = None
+    provenance: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != self.num_classes:
+            raise ValueError(f"{len(self.labels)} labels for a head with {self.num_classes} classes")
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.config["num_classes"])
+
+    @property
+    def config_sha256(self) -> str:
+        return hashlib.sha256(msgspec.json.encode(self.config, order="sorted")).hexdigest()
+
+    def with_labels(self, labels: tuple[str, ...], source: str) -> ModelSpec:
+        """The same model with class names, in the order of the classes; their number must be the head's."""
+        if len(labels) != self.num_classes:
+            raise RequestError(f"{source} holds {len(labels)} labels, but the head has {self.num_classes} classes")
+        return msgspec.structs.replace(self, labels=labels)

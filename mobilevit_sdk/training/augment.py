@@ -1,0 +1,102 @@
+"""Augmentation of whole batches, on the device where training runs; every random number comes from `generator`.
+
+Geometry (random resized crop, flip, and RandAugment's rotation, shear and translation) is one affine map per image,
+sampled once, straight to the size that the step trains at. Then colour, then mixing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mobilevit_sdk.training.recipe import Recipe
+
+GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+PHOTOMETRIC = ("brightness", "contrast", "saturation", "solarize", "posterize", "sharpness")
+OPERATIONS = GEOMETRIC + PHOTOMETRIC
+
+
+def augment(images: Tensor, size: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Random resized crop, flip and `recipe.augment_ops` operations of RandAugment (arXiv 1909.13719) an image.
+
+    Shapes: RGB uint8 [B, 3, S, S] -> float [B, 3, size, size] in [0, 1].
+    """
+    strengths = _draw_operations(len(images), recipe, generator).to(images.device)
+    matrix = _affine(strengths, recipe.crop_scale, generator).to(images.device)
+    grid = F.affine_grid(matrix, [len(images), 3, size, size], align_corners=False)
+    x = F.grid_sample(images.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return _colour(x, {name: strengths[:, len(GEOMETRIC) + i] for i, name in enumerate(PHOTOMETRIC)})
+
+
+def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup (arXiv 1710.09412) or cutmix (arXiv 1905.04899) of the batch with its reverse, or neither.
+
+    Shapes: images [B, 3, S, S]; `targets` are class probabilities [B, num_classes]; both come back mixed alike.
+    """
+    use, kind = torch.rand(2, generator=generator).tolist()
+    share = _beta(recipe.mix_alpha, generator)
+    if use >= recipe.mix_probability:
+        return images, targets
+    if kind < 0.5:
+        images = share * images + (1 - share) * images.flip(0)
+    else:
+        size = images.shape[-1]
+        side = round(size * math.sqrt(1 - share))
+        top, left = (int(v * (size - side + 1)) for v in torch.rand(2, generator=generator).tolist())
+        box = (..., slice(top, top + side), slice(left, left + side))
+        images, other = images.clone(), images.flip(0)
+        images[box] = other[box]
+        share = 1 - side * side / (size * size)
+    return images, share * targets + (1 - share) * targets.flip(0)
+
+
+def _draw_operations(batch: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Signed strengths [B, operations] in [-1, 1]: zero for those that an image did not draw."""
+    chosen = torch.rand(batch, len(OPERATIONS), generator=generator).argsort(1)[:, : recipe.augment_ops]
+    strength = (2 * torch.rand(batch, recipe.augment_ops, generator=generator) - 1) * recipe.augment_magnitude
+    return torch.zeros(batch, len(OPERATIONS)).scatter_(1, chosen, strength)
+
+
+def _affine(strengths: Tensor, crop_scale: tuple[float, float], generator: torch.Generator) -> Tensor:
+    """Maps from output to input coordinates, [B, 2, 3]; the coordinates of an image run from -1 to 1."""
+    batch = len(strengths)
+    uniform = torch.rand(5, batch, generator=generator)
+    area = crop_scale[0] + (crop_scale[1] - crop_scale[0]) * uniform[0]
+    ratio = torch.exp((2 * uniform[1] - 1) * math.log(4 / 3))
+    width, height = ((area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1))
+    flip = torch.where(uniform[2] < 0.5, -1.0, 1.0)
+    angle, shear_x, shear_y, move_x, move_y = strengths[:, : len(GEOMETRIC)].cpu().unbind(1)
+    angle = angle * math.radians(60)
+    cos, sin, one = angle.cos(), angle.sin(), torch.ones(batch)
+    rotate = torch.stack((cos, -sin, sin, cos), 1).view(batch, 2, 2)
+    shear = torch.stack((one, 0.6 * shear_x, 0.6 * shear_y, one), 1).view(batch, 2, 2)
+    crop = torch.diag_embed(torch.stack((width * flip, height), 1))
+    centre = torch.stack(((2 * uniform[3] - 1) * (1 - width), (2 * uniform[4] - 1) * (1 - height)), 1)
+    centre = centre + 0.6 * torch.stack((move_x, move_y), 1)
+    return torch.cat((rotate @ shear @ crop, centre.unsqueeze(2)), dim=2)
+
+
+def _colour(x: Tensor, strength: dict[str, Tensor]) -> Tensor:
+    """The photometric operations, each the identity at strength 0. Shapes: [B, 3, S, S] in [0, 1] -> the same."""
+    s = {name: value.view(-1, 1, 1, 1) for name, value in strength.items()}
+    x = x * (1 + 0.9 * s["brightness"])
+    grey = (x * torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    x = grey + (x - grey) * (1 + 0.9 * s["saturation"])
+    mean = grey.mean((2, 3), keepdim=True)
+    x = mean + (x - mean) * (1 + 0.9 * s["contrast"])
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    x = (blurred + (x - blurred) * (1 + 1.8 * s["sharpness"])).clamp(0, 1)
+    x = torch.where(x > 1 - s["solarize"].abs(), 1 - x, x)
+    levels = 2 ** (8 - (6 * s["posterize"].abs()).round())
+    return torch.where(s["posterize"] == 0, x, (x * 255 / 256 * levels).floor() / (levels - 1))
+
+
+def _beta(alpha: float, generator: torch.Generator) -> float:
+    """A draw from Beta(alpha, alpha) (Johnk's method: torch's own beta sampler takes no generator)."""
+    while True:
+        u, v = (torch.rand(2, generator=generator, dtype=torch.float64) ** (1 / alpha)).tolist()
+        if 0 < u + v <= 1:
+            return float(u / (u + v))
