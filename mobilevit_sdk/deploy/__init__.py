@@ -1,0 +1,54 @@
+"""From the reference form of a model to an equivalent graph that a phone's backend takes whole.
+
+Each rewrite is an algebraic identity in a file of its own; which of them apply is written in the target's record.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+
+from mobilevit_sdk.deploy.explicit_attention import split_attention
+from mobilevit_sdk.deploy.fold_batch_norm import fold_batch_norms
+from mobilevit_sdk.deploy.inference_only import drop_training_layers
+from mobilevit_sdk.deploy.input_normalization import input_normalization
+from mobilevit_sdk.deploy.matmul_layer_norm import layer_norms_as_matmuls
+from mobilevit_sdk.deploy.rank4_patches import patches_in_rank4
+from mobilevit_sdk.deploy.targets import TARGETS, Target, find_target
+from mobilevit_sdk.spec import Preprocessing
+
+__all__ = ["TARGETS", "PhoneGraph", "Target", "deploy", "find_target"]
+
+
+class PhoneGraph(nn.Module):
+    """What an app calls: an RGB image in [0, 1], [1, 3, H, W] -> class scores (logits), [1, num_classes]."""
+
+    def __init__(self, preprocessing: Preprocessing, network: nn.Module) -> None:
+        super().__init__()
+        self.image_size = preprocessing.image_size
+        self.normalization = input_normalization(preprocessing)
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.network(self.normalization(image))
+        return scores
+
+
+def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessing) -> PhoneGraph:
+    """An equivalent of `model` for inference on `target`, one image at a time, with its preprocessing inside.
+
+    The model keeps its weights and stays as it is. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits [1, num_classes],
+    with (H, W) = `preprocessing.image_size`. Equal to the model on normalised input up to rounding. Raises
+    RequestError for an unknown target.
+    """
+    target = find_target(target) if isinstance(target, str) else target
+    network = copy.deepcopy(model).eval().requires_grad_(False)
+    drop_training_layers(network)
+    fold_batch_norms(network)
+    split_attention(network)
+    patches_in_rank4(network)
+    if target.layer_norm == "matmul":
+        layer_norms_as_matmuls(network)
+    dtype = next(network.parameters()).dtype
+    return PhoneGraph(preprocessing, network).to(dtype).eval().requires_grad_(False)

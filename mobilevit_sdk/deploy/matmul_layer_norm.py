@@ -1,0 +1,38 @@
+"""LayerNorm for backends without the operator: its two means as products with a row of 1 / C.
+
+With r = (1/C, ..., 1/C): mean(x) == x r^T, and the variance is mean(d * d) of the deviations d = x - mean(x), so
+layer_norm(x) == d / sqrt((d * d) r^T + eps) * gamma + beta.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mobilevit_sdk.deploy.replace import replace_layers
+
+
+class MatmulLayerNorm(nn.Module):
+    """The inference form of LayerNorm over the last axis. Shapes: [..., C] -> [..., C]."""
+
+    row: Tensor
+    eps: Tensor
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        (channels,) = norm.normalized_shape
+        self.weight, self.bias = norm.weight, norm.bias
+        dtype = norm.weight.dtype
+        self.register_buffer("row", torch.full((1, channels), 1 / channels, dtype=dtype))
+        # A tensor and not a number: an addition of a scalar stays outside the delegate.
+        self.register_buffer("eps", torch.full((1, 1, 1), norm.eps, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - F.linear(x, self.row)
+        return x * torch.rsqrt(F.linear(x * x, self.row) + self.eps) * self.weight + self.bias
+
+
+def layer_norms_as_matmuls(network: nn.Module) -> None:
+    """Replace every LayerNorm by its matmul form, in place."""
+    replace_layers(network, nn.LayerNorm, MatmulLayerNorm)

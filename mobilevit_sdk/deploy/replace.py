@@ -1,0 +1,18 @@
+"""Replacing layers within a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def replace_layers(network: nn.Module, kind: type[M], replacement: Callable[[M], nn.Module]) -> None:
+    """Put `replacement(layer)` in the place of every layer of exactly the type `kind`, in place."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is kind:
+                setattr(parent, name, replacement(child))
