@@ -21,7 +21,8 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        _sweep(target)
+        workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=".partial", dir=target.parent))
     except OSError as error:
         raise RequestError(f"cannot write into {target.parent}: {error.strerror or error}") from error
     try:
@@ -29,10 +30,30 @@ def replacing(target: Path) -> Iterator[Path]:
         yield fresh
         if fresh.is_dir() and target.is_dir():
             target.rename(workspace / "previous")  # a folder cannot be renamed over a full one
-        os.replace(fresh, target)
+        fresh.replace(target)
     except OSError as error:
         if not target.exists() and (workspace / "previous").exists():
             (workspace / "previous").rename(target)
         raise RequestError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes left beside `target`; an earlier folder that one had moved aside comes back."""
+    for leftover in target.parent.glob(f".{target.name}.*.*.partial"):
+        pid = leftover.name.removeprefix(f".{target.name}.").split(".")[0]
+        if pid.isdigit() and not _is_running(int(pid)):
+            if (leftover / "previous").exists() and not target.exists():
+                (leftover / "previous").rename(target)
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

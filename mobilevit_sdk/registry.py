@@ -18,6 +18,8 @@ from mobilevit_sdk.spec import ModelConfig, ModelInfo, ModelSpec
 
 @dataclass(frozen=True)
 class Family:
+    """A family of networks: how its config and its model are made."""
+
     name: str
     config_type: type[ModelConfig]
     model_type: Callable[[Any], nn.Module]

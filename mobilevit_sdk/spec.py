@@ -1,4 +1,4 @@
-"""What a checkpoint and an artefact both carry: which model, with which config, fed how, answering with which labels."""
+"""What a checkpoint and an artefact both carry: which model, with which config, fed how, with which labels."""
 
 from __future__ import annotations
 
@@ -41,6 +41,18 @@ class Preprocessing(Strict, frozen=True, kw_only=True):
             raise ValueError(f"image and resize sizes must be positive, not {self.image_size} and {self.resize_size}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
+
+    def describe(self) -> str:
+        """One line for people."""
+        height, width = self.image_size
+        steps = [
+            f"shorter side to {self.resize_size} ({self.interpolation})",
+            f"centre {height}x{width}",
+            self.channel_order.upper(),
+        ]
+        if any(self.mean) or self.std != (1.0, 1.0, 1.0):
+            steps.append(f"mean {list(self.mean)}, std {list(self.std)}")
+        return ", ".join(steps)
 
     def at_size(self, size: int) -> Preprocessing:
         """The same preprocessing for a square input of `size` pixels; the share that is cropped away stays."""
@@ -86,3 +98,12 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
         if len(labels) != self.num_classes:
             raise RequestError(f"{source} holds {len(labels)} labels, but the head has {self.num_classes} classes")
         return msgspec.structs.replace(self, labels=labels)
+
+
+class Origin(Strict, frozen=True):
+    """Where weights came from: a checkpoint's source, layout and hash, or the seed of random ones."""
+
+    source: str
+    layout: str
+    sha256: str | None = None
+    random_weights_seed: int | None = None

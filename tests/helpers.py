@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TypeVar
-
-import torch
+import msgspec
 from torch import nn
 
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
-from mobilevit_sdk.registry import build_model, model_spec
+from mobilevit_sdk.random_weights import randomize
+from mobilevit_sdk.registry import build_model
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
-
-M = TypeVar("M", bound=nn.Module)
-
-
-def randomize(model: M, seed: int = 0) -> M:
-    """Fill every parameter and buffer with non-degenerate values that depend on its name and the seed alone.
-
-    Gains and variances are positive and vary, biases and means are not zero, so that no branch of the network is dead
-    and no wrong fold goes unseen.
-    """
-    for name, tensor in model.state_dict().items():
-        digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-        if not tensor.is_floating_point():
-            continue
-        if name.endswith("running_var"):
-            value = torch.rand(tensor.shape, generator=generator) + 0.5
-        elif tensor.ndim > 1:
-            value = torch.randn(tensor.shape, generator=generator) * (1.4 / tensor[0].numel() ** 0.5)
-        elif name.endswith("weight"):
-            value = torch.rand(tensor.shape, generator=generator) + 0.5
-        else:
-            value = torch.randn(tensor.shape, generator=generator) * 0.2
-        tensor.copy_(value)
-    return model
 
 
 def tiny_spec(num_classes: int = 5, image_size: int = 32) -> ModelSpec:
@@ -50,8 +23,6 @@ def tiny_spec(num_classes: int = 5, image_size: int = 32) -> ModelSpec:
         stem_channels=8,
         num_classes=num_classes,
     )
-    import msgspec
-
     return ModelSpec(
         model="mobilevit_xxs",
         family="mobilevit",
@@ -73,4 +44,4 @@ def tiny_model(seed: int = 0, **kwargs: int) -> tuple[nn.Module, ModelSpec]:
     return randomize(build_model(spec), seed).eval(), spec
 
 
-__all__ = ["model_spec", "randomize", "tiny_model", "tiny_spec"]
+__all__ = ["randomize", "tiny_model", "tiny_spec"]

@@ -14,12 +14,13 @@ from rich.console import Console
 
 from mobilevit_sdk.errors import MobileViTError
 
-# Progress and logs; standard output is for results alone.
+# Standard output is for results alone; progress, logs and errors go to standard error.
+out = Console(highlight=False)
 log = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
-    """Make a command of a function that takes `as_json` beside its own options and returns its exit code, or None for 0.
+    """Make a command of a function that takes `as_json` beside its own options and returns its exit code (None is 0).
 
     Adds `--json` and `--debug`. An error ends in one line on standard error and the exit code of the contract; with
     `--json`, standard output then holds {"error": ..., "exit_code": ...}.
@@ -39,7 +40,11 @@ def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
             except Exception as error:
                 if debug:
                     traceback.print_exc()
-                _fail(f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)", 3, as_json)
+                _fail(
+                    f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)",
+                    3,
+                    as_json,
+                )
             else:
                 sys.exit(code)
 
@@ -52,6 +57,11 @@ def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
         return click.command(name)(run)
 
     return decorate
+
+
+def split_list(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
+    """The callback of options that take a,b,c."""
+    return [item for part in (value or "").split(",") if (item := part.strip())]
 
 
 def print_json(document: Any) -> None:

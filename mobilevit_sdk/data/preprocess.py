@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from mobilevit_sdk.spec import Preprocessing
@@ -15,9 +15,13 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 def crop_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """Resize the shorter side, crop the centre: an RGB image -> uint8 [3, H, W], as an app would pass it.
 
-    An image whose crop would be larger than the resized picture is resized to the crop directly.
+    An image whose crop would be larger than the resized picture is resized until it holds the crop. Of a strip that is
+    more than 16 times as long as wide, only the middle is resized: the rest would take gigabytes and be cropped away.
     """
     height, width = preprocessing.image_size
+    longest = 16 * min(image.size)
+    if max(image.size) > longest:
+        image = ImageOps.fit(image, (min(image.width, longest), min(image.height, longest)))
     scale = max(preprocessing.resize_size / min(image.size), width / image.width, height / image.height)
     size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     image = image.convert("RGB").resize(size, _RESAMPLING[preprocessing.interpolation])

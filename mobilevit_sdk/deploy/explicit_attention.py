@@ -1,8 +1,9 @@
 """Attention written out as two batched matrix products and a softmax, with q, k and v from linears of their own.
 
-softmax(q k^T / sqrt(d)) v with (q, k, v) = split(W x + b)  ==  softmax(q' k^T) v with q' = (W_q / sqrt(d)) x + b_q / sqrt(d),
-because the scale commutes with the linear that makes q. Heads are folded into the batch axis, so nothing exceeds rank 4
-and no operator is a fused attention, an expand or a multiplication by a scalar, which delegates refuse.
+softmax(q k^T / sqrt(d)) v  ==  softmax(q' k^T) v, with q' = (W_q / sqrt(d)) x + b_q / sqrt(d): q, k and v are rows of
+one linear, and the scale commutes with the linear that makes q. Heads are folded into the batch axis, so nothing exceeds
+rank 4 and no operator is a fused attention, an expand or a multiplication by a scalar, which delegates refuse.
+A token alone attends to itself: the softmax of one score is 1, and the answer is v.
 """
 
 from __future__ import annotations
@@ -31,20 +32,18 @@ class ExplicitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape
-        q, k, v = self._heads(self.q(x)), self._heads(self.k(x)), self._heads(self.v(x))
-        k = k.permute(0, 1, 3, 2)  # [B, heads, N, d] -> [B, heads, d, N]
+        if tokens == 1:
+            alone: Tensor = self.proj(self.v(x))
+            return alone
         folded = batch * self.num_heads
-        scores = torch.bmm(
-            q.reshape(folded, tokens, self.head_dim), k.reshape(folded, self.head_dim, tokens)
-        )  # [B * heads, N, N]
-        x = torch.bmm(scores.softmax(-1), v.reshape(folded, tokens, self.head_dim))
+        q, k, v = (linear(x).view(batch, tokens, self.num_heads, self.head_dim) for linear in (self.q, self.k, self.v))
+        q = q.permute(0, 2, 1, 3).reshape(folded, tokens, self.head_dim)  # [B, N, heads, d] -> [B * heads, N, d]
+        k = k.permute(0, 2, 3, 1).reshape(folded, self.head_dim, tokens)  # [B, N, heads, d] -> [B * heads, d, N]
+        v = v.permute(0, 2, 1, 3).reshape(folded, tokens, self.head_dim)
+        x = torch.bmm(torch.bmm(q, k).softmax(-1), v)
         x = x.view(batch, self.num_heads, tokens, self.head_dim).permute(0, 2, 1, 3)
         out: Tensor = self.proj(x.reshape(batch, tokens, dim))
         return out
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """[B, N, dim] -> [B, heads, N, d]."""
-        return x.view(x.shape[0], x.shape[1], self.num_heads, self.head_dim).permute(0, 2, 1, 3)
 
 
 def split_attention(network: nn.Module) -> None:

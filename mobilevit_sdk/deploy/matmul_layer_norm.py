@@ -25,12 +25,12 @@ class MatmulLayerNorm(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
         dtype = norm.weight.dtype
         self.register_buffer("row", torch.full((1, channels), 1 / channels, dtype=dtype))
-        # A tensor and not a number: an addition of a scalar stays outside the delegate.
-        self.register_buffer("eps", torch.full((1, 1, 1), norm.eps, dtype=dtype))
+        # The bias of the product that takes the variance: an addition of a scalar would stay outside the delegate.
+        self.register_buffer("eps", torch.full((1,), norm.eps, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x - F.linear(x, self.row)
-        return x * torch.rsqrt(F.linear(x * x, self.row) + self.eps) * self.weight + self.bias
+        return x * torch.rsqrt(F.linear(x * x, self.row, self.eps)) * self.weight + self.bias
 
 
 def layer_norms_as_matmuls(network: nn.Module) -> None:

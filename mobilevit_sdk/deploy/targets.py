@@ -22,7 +22,7 @@ TARGETS = {
     for target in (
         Target("coreml", max_rank=5, layer_norm="native"),
         Target("litert-cpu", max_rank=5, layer_norm="native"),
-        # ExecuTorch's XNNPACK partitioner leaves native_layer_norm, and any mean but a global pool, to the slow kernels.
+        # ExecuTorch's XNNPACK partitioner leaves native_layer_norm, and any mean but a global pool, to slow kernels.
         Target("xnnpack", max_rank=6, layer_norm="matmul"),
     )
 }

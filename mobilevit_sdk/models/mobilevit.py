@@ -6,36 +6,43 @@ trained. `mobilevit_sdk.deploy` turns it into the graph that phones run.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers import ConvNormAct, Fold, StochasticDepth, TransformerBlock, Unfold
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
+# Configs are read from files of strangers: building the network of any that passes must end, and it must run.
+Width = Annotated[int, Meta(ge=1, le=16384)]
+Count = Annotated[int, Meta(ge=1, le=64)]
+
 
 class StageConfig(Strict, frozen=True):
     """One resolution: inverted residuals (the first has the stride), then a MobileViT block where `dim` is given."""
 
-    channels: int
-    blocks: int
-    stride: int
-    dim: int = 0
-    mlp_dim: int = 0
-    depth: int = 0
+    channels: Width
+    blocks: Count
+    stride: Annotated[int, Meta(ge=1, le=2)]
+    dim: Annotated[int, Meta(ge=0, le=16384)] = 0
+    mlp_dim: Annotated[int, Meta(ge=0, le=16384)] = 0
+    depth: Annotated[int, Meta(ge=0, le=64)] = 0
 
 
 class MobileViTConfig(ModelConfig, frozen=True):
     """Everything that defines the network. Figure 1 and table 4 of the paper; probabilities default to inference."""
 
-    stages: tuple[StageConfig, ...]
-    expansion: int
-    final_channels: int
-    stem_channels: int = 16
-    num_heads: int = 4
-    patch_size: int = 2
-    norm_eps: float = 1e-5
+    stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=16)]
+    expansion: Count
+    final_channels: Width
+    stem_channels: Width = 16
+    num_heads: Count = 4
+    patch_size: Count = 2
+    norm_eps: Annotated[float, Meta(gt=0)] = 1e-5
     head_dropout: float = 0.0
     dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -167,7 +174,10 @@ def _initialise(module: nn.Module) -> None:
 
 def _stages(channels: tuple[int, ...], dims: tuple[int, ...]) -> tuple[StageConfig, ...]:
     """Five stages with strides 1, 2, 2, 2, 2; the last three carry 2, 4 and 3 transformer layers (table 4)."""
-    plain = (StageConfig(channels=channels[0], blocks=1, stride=1), StageConfig(channels=channels[1], blocks=3, stride=2))
+    plain = (
+        StageConfig(channels=channels[0], blocks=1, stride=1),
+        StageConfig(channels=channels[1], blocks=3, stride=2),
+    )
     mixed = (
         StageConfig(channels=c, blocks=1, stride=2, dim=d, mlp_dim=2 * d, depth=n)
         for c, d, n in zip(channels[2:], dims, (2, 4, 3), strict=True)

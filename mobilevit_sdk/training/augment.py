@@ -27,7 +27,10 @@ def augment(images: Tensor, size: int, recipe: Recipe, generator: torch.Generato
     strengths = _draw_operations(len(images), recipe, generator).to(images.device)
     matrix = _affine(strengths, recipe.crop_scale, generator).to(images.device)
     grid = F.affine_grid(matrix, [len(images), 3, size, size], align_corners=False)
-    x = F.grid_sample(images.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    x = images.float() / 255
+    if images.shape[-1] >= 2 * size:
+        x = F.avg_pool2d(x, images.shape[-1] // size)  # bilinear sampling alone would skip pixels
+    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return _colour(x, {name: strengths[:, len(GEOMETRIC) + i] for i, name in enumerate(PHOTOMETRIC)})
 
 
@@ -49,7 +52,7 @@ def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Genera
         box = (..., slice(top, top + side), slice(left, left + side))
         images, other = images.clone(), images.flip(0)
         images[box] = other[box]
-        share = 1 - side * side / (size * size)
+        share = 1 - side * side / (size * size)  # of the pixels that stayed
     return images, share * targets + (1 - share) * targets.flip(0)
 
 

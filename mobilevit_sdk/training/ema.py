@@ -9,7 +9,11 @@ from torch import nn
 
 
 class ExponentialMovingAverage:
-    """average = decay * average + (1 - decay) * weights after each step; young averages follow faster."""
+    """average = decay * average + (1 - decay) * weights after each step, BatchNorm's statistics included.
+
+    The decay starts at 0.1 and grows to `decay`, so that a young average forgets its random beginning. Integers, such
+    as counters, are copied.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -17,10 +21,10 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after optimiser step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, values = list(self.model.state_dict().values()), list(model.state_dict().values())
-        floating = [i for i, value in enumerate(values) if value.is_floating_point()]
-        torch._foreach_lerp_([averages[i] for i in floating], [values[i] for i in floating], 1 - decay)
-        for i, value in enumerate(values):
-            if not value.is_floating_point():
-                averages[i].copy_(value)
+        for average, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)

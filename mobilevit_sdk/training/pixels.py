@@ -3,56 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from mobilevit_sdk.data import ImageDataset
 
 MEMORY_LIMIT_BYTES = 4 << 30
+CHUNK = 256  # images decoded between two reports of progress
+BATCHES_AHEAD = 4
 
 
-class Squares(Dataset[Tensor]):
-    """Every image of a dataset, its centre square resized to `side` pixels: RGB uint8 [3, side, side].
+class Squares:
+    """Every image of a labelled dataset, its centre square resized to `side` pixels.
 
-    `side` is 8/7 of the largest input size, which leaves room for random crops, but not larger than the images are.
+    `side` is 8/7 of the largest input size, which leaves room for random crops, but not larger than most images are.
+    They are decoded once, or, where all of them would take more than 4 GiB, anew for every batch. `report` hears how
+    many are decoded. Raises RequestError naming an image that cannot be.
     """
 
-    def __init__(self, images: ImageDataset, largest_size: int) -> None:
+    def __init__(
+        self, images: ImageDataset, largest_size: int, report: Callable[[int], None] = lambda done: None
+    ) -> None:
         self.images = images
-        smallest = min(min(images.image(i).size) for i in range(0, len(images), max(1, len(images) // 64)))
-        self.side = min(math.ceil(largest_size * 8 / 7), smallest)
         self.labels = torch.tensor(images.labels)
+        self.side = min(math.ceil(largest_size * 8 / 7), images.typical_side())
         self.pixels: Tensor | None = None
         if len(images) * 3 * self.side**2 <= MEMORY_LIMIT_BYTES:
-            self.pixels = torch.empty(len(images), 3, self.side, self.side, dtype=torch.uint8)
-            for index in range(len(images)):
-                self.pixels[index] = self._decode(index)
+            chunks = [range(start, min(start + CHUNK, len(images))) for start in range(0, len(images), CHUNK)]
+            pixels = torch.empty(len(images), 3, self.side, self.side, dtype=torch.uint8)
+            for rows, (decoded, _) in zip(chunks, self.batches(chunks), strict=True):
+                pixels[rows.start : rows.stop] = decoded
+                report(rows.stop)
+            self.pixels = pixels
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self._decode(index)
+    def batches(self, plan: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield RGB uint8 [B, 3, side, side] and class indices [B] for each list of rows in `plan`.
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        rows = torch.as_tensor(indices)
-        pixels = self.pixels[rows] if self.pixels is not None else torch.stack([self._decode(i) for i in indices])
-        return pixels, self.labels[rows]
+        A few batches are made ahead, by as many threads as torch may use: Pillow decodes outside Python's lock, and
+        threads, unlike processes, need no copy of the data.
+        """
+        pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
+        ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
+        try:
+            for rows in plan:
+                ahead.append(pool.submit(self._batch, rows))
+                if len(ahead) > BATCHES_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def loader(self, batches: Sequence[Sequence[int]]) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Yield ([B, 3, side, side] uint8, [B] class indices) for each batch of indices, decoded in the background."""
-        workers = 0 if self.pixels is not None else max(1, torch.get_num_threads() - 1)
-        return DataLoader(self, batch_sampler=batches, collate_fn=_as_is, num_workers=workers)  # type: ignore[arg-type]
+    def _batch(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        index = torch.as_tensor(rows)
+        pixels = self.pixels[index] if self.pixels is not None else torch.stack([self._decode(row) for row in rows])
+        return pixels, self.labels[index]
 
-    def _decode(self, index: int) -> Tensor:
-        square = ImageOps.fit(self.images.image(index), (self.side, self.side), Image.Resampling.BILINEAR)
+    def _decode(self, row: int) -> Tensor:
+        square = ImageOps.fit(self.images.image(row), (self.side, self.side), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
-
-
-def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return batch

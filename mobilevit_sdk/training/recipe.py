@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
+from mobilevit_sdk.errors import RequestError, nearest
 from mobilevit_sdk.spec import Strict
+
+# The least and the greatest value that makes sense.
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 1_000_000),
+    "batch_size": (2, 1_000_000),  # BatchNorm needs two
+    "size_ramp": (0, 1),
+    "final_share": (0, 1),
+    "learning_rate": (0, 100),
+    "final_learning_rate": (0, 100),
+    "warmup_epochs": (0, 1_000_000),
+    "weight_decay": (0, 100),
+    "clip_norm": (1e-6, 1_000_000),
+    "label_smoothing": (0, 1),
+    "augment_ops": (0, 11),  # as many as there are
+    "augment_magnitude": (0, 1),
+    "mix_probability": (0, 1),
+    "mix_alpha": (0.01, 2),
+    "ema_decay": (0, 1),
+    "seed": (0, 2**63 - 1),
+}
 
 
 class Recipe(Strict, frozen=True, kw_only=True):
@@ -36,13 +61,16 @@ class Recipe(Strict, frozen=True, kw_only=True):
     ema_decay: float = 0.999
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimiser stay in float32
-    model: dict[str, Any] = {}  # options of the model's config for training, such as dropout
+    model: dict[str, Any] = msgspec.field(
+        default_factory=dict
+    )  # options of the model's config for training, such as dropout
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError("epochs and batch_size must be at least 1")
-        if any(size < 32 for size in self.sizes):
-            raise ValueError("sizes must be at least 32 pixels")
+        for name, (least, greatest) in _RANGES.items():
+            if not least <= getattr(self, name) <= greatest:
+                raise ValueError(f"{name} must lie between {least:,} and {greatest:,}, not {getattr(self, name)}")
+        if not all(32 <= size <= 4096 for size in self.sizes):
+            raise ValueError(f"sizes must lie between 32 and 4096 pixels, not {', '.join(map(str, self.sizes))}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError("crop_scale must be two increasing shares of the area in (0, 1]")
 
@@ -64,4 +92,16 @@ class Recipe(Strict, frozen=True, kw_only=True):
 
     def batch_size_at(self, size: int, image_size: int) -> int:
         """Images a step at input size `size`: the same number of pixels as at `image_size`, at most four times."""
-        return max(1, min(4 * self.batch_size, round(self.batch_size * (image_size / size) ** 2)))
+        return max(2, min(4 * self.batch_size, round(self.batch_size * (image_size / size) ** 2)))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from a JSON file; fields that it leaves out have their defaults. Raises RequestError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Recipe)
+    except OSError as error:
+        raise RequestError(f"cannot read the recipe {path}: {error.strerror or error}") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        unknown = re.search(r"unknown field `(.+)`", str(error))
+        hint = f"; {nearest(unknown[1], Recipe.__struct_fields__)}" if unknown else ""
+        raise RequestError(f"{path} is no training recipe: {error}{hint}") from error

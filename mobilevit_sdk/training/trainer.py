@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -18,41 +20,17 @@ from torch import Tensor, nn
 from mobilevit_sdk.checkpoint import save_checkpoint
 from mobilevit_sdk.data import ImageDataset, to_model_input
 from mobilevit_sdk.errors import CheckpointError, RequestError
-from mobilevit_sdk.evaluate import check_labels, evaluate
+from mobilevit_sdk.evaluate import evaluate, match_classes
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.augment import augment, mix
 from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.pixels import Squares
+from mobilevit_sdk.training.progress import EpochResult, Meter, Report, TrainingProgress
 from mobilevit_sdk.training.recipe import Recipe
 
 SAVE_EVERY_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """Where a training stands; `epoch` counts from 1, images are those of all epochs."""
-
-    epoch: int
-    epochs: int
-    images_done: int
-    images_total: int
-    images_per_second: float
-    seconds_left: float
-    loss: float
-    size: int
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    epoch: int
-    loss: float
-    learning_rate: float
-    top1: float
-    top5: float
-    images_per_second: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -69,9 +47,10 @@ class Trainer:
     """Train the network of `spec` by `recipe` and keep everything in the folder `out`.
 
     `model.safetensors` (the averaged weights, after every epoch), `state.pt` (to go on from, every minute),
-    `metrics.jsonl`, `curves.png` and `recipe.json`. A training that finds its own state in `out` goes on from it and
-    ends bit for bit where it would have ended without the interruption. Raises RequestError when `out` holds another
-    training, when the data do not fit the head, or when the loss is no longer a number.
+    `metrics.jsonl`, `curves.png` and `recipe.json`. A training that finds its own state in `out` goes on from it and,
+    on the same machine with the same number of threads, ends bit for bit where it would have ended without the
+    interruption. Raises RequestError when `out` holds another training, when the data do not fit the head, or when the
+    loss is no longer a number.
     """
 
     def __init__(
@@ -84,55 +63,90 @@ class Trainer:
         out: Path,
         *,
         device: torch.device,
+        report: Report = lambda what, done, total: None,
     ) -> None:
-        check_labels(train, spec)
-        check_labels(test, spec)
-        self.spec, self.recipe, self.test, self.out, self.device = spec, recipe, test, out, device
+        train, self.test = match_classes(train, spec), match_classes(test, spec)
+        if len(train) < 2:
+            raise RequestError(f"{train.source} holds a single image; BatchNorm needs two to train")
+        self.spec, self.recipe, self.out, self.device, self.report = spec, recipe, out, device, report
         self.image_size = max(spec.preprocessing.image_size)
-        self.model = model.to(device, memory_format=torch.channels_last).train()
+        self.model = model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = ExponentialMovingAverage(self.model, recipe.ema_decay)
         self.optimizer = _optimizer(self.model, recipe)
-        self.squares = Squares(train, max(*recipe.sizes, self.image_size) if recipe.sizes else self.image_size)
+        self.data_sha256 = hashlib.sha256(np.asarray(train.labels, np.int64).tobytes()).hexdigest()
         self.epoch, self.next_step, self.steps_done = 0, 0, 0
         self.losses: list[float] = []  # of the steps of this epoch
-        self._begin_or_resume()
+        self.resumed = self._resume()
+        self.squares = Squares(
+            train, max((*recipe.sizes, self.image_size)), lambda done: report("reading images", done, len(train))
+        )
+        self._stopping = False
 
     def run(
         self,
         on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
         on_epoch: Callable[[EpochResult], None] = lambda result: None,
-    ) -> Path:
-        """Train to the end and return the path of the averaged weights."""
-        meter = _Meter(len(self.squares) * self.recipe.epochs)
+    ) -> EpochResult | None:
+        """Train to the end and return the last epoch's result, or None when `stop` was called before."""
+        if not self.resumed:  # from here on, another training is refused the folder
+            with replacing(self.out / "recipe.json") as fresh:
+                fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.recipe)))
+            self._save_state()
+        meter = Meter(len(self.squares) * self.recipe.epochs)
         while self.epoch < self.recipe.epochs:
-            started = time.monotonic()
+            started, images_before = time.monotonic(), meter.images
             for progress in self._train_epoch(meter):
                 on_progress(progress)
-            on_epoch(self._finish_epoch(meter, time.monotonic() - started))
-        return self.out / "model.safetensors"
+                if self._stopping:
+                    self._save_state()
+                    return None
+            seconds = time.monotonic() - started
+            on_epoch(self._finish_epoch(seconds, (meter.images - images_before) / max(seconds, 1e-9)))
+        return self.history()[-1]
 
-    def _train_epoch(self, meter: _Meter) -> Iterator[TrainingProgress]:
+    def stop(self) -> None:
+        """Make `run` save its state and return after the step that it is in. Safe to call from a signal handler."""
+        self._stopping = True
+
+    def history(self) -> list[EpochResult]:
+        """The results of all epochs that are done, those before an interruption included."""
+        path = self.out / "metrics.jsonl"
+        try:
+            rows = [msgspec.json.decode(line, type=EpochResult) for line in path.read_bytes().splitlines()]
+        except FileNotFoundError:
+            return []
+        except msgspec.MsgspecError as error:
+            raise CheckpointError(f"{path} is damaged ({error}); remove it and run again") from error
+        return [row for row in rows if row.epoch <= self.epoch]
+
+    def _train_epoch(self, meter: Meter) -> Iterator[TrainingProgress]:
         total = len(self.squares)
         permutation = torch.randperm(total, generator=self._generator(step=-1))
         steps = self._plan_epoch()[self.next_step :]
         last_save = time.monotonic()
-        loader = self.squares.loader([permutation[step.start : step.stop].tolist() for step in steps])
-        for step, (images, labels) in zip(steps, loader, strict=True):
+        batches = self.squares.batches([permutation[step.start : step.stop].tolist() for step in steps])
+        for step, (images, labels) in zip(steps, batches, strict=True):
             learning_rate = self.recipe.learning_rate_at((self.epoch + step.start / total) / self.recipe.epochs)
             self.losses.append(self._train_step(step, images, labels, learning_rate))
             self.next_step, self.steps_done = step.index + 1, self.steps_done + 1
             done = self.epoch * total + step.stop
-            meter.tick(step.stop - step.start, done)
+            meter.tick(step.stop - step.start)
             if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
                 self._save_state()
                 last_save = time.monotonic()
-            recent = float(np.mean(self.losses[-50:]))
             yield TrainingProgress(
-                self.epoch + 1, self.recipe.epochs, done, meter.total, meter.rate, meter.seconds_left, recent, step.size
+                epoch=self.epoch + 1,
+                epochs=self.recipe.epochs,
+                images_done=done,
+                images_total=meter.total,
+                images_per_second=meter.rate,
+                seconds_left=(meter.total - done) / meter.rate if meter.rate else float("inf"),
+                loss=float(np.mean(self.losses[-50:])),
+                size=step.size,
             )
 
     def _plan_epoch(self) -> list[Step]:
-        """Cut the epoch into steps; a last batch of a single image joins none, because BatchNorm needs two."""
+        """Cut the epoch into steps; a single image that is left over joins none, because BatchNorm needs two."""
         generator, total = self._generator(step=-2), len(self.squares)
         steps: list[Step] = []
         start = 0
@@ -162,7 +176,7 @@ class Trainer:
                 f"({learning_rate:g}) and start again in a new folder"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -170,24 +184,26 @@ class Trainer:
         self.average.update(self.model, self.steps_done)
         return value
 
-    def _finish_epoch(self, meter: _Meter, seconds: float) -> EpochResult:
-        accuracy = evaluate(self._predict, self.spec, self.test)
+    def _finish_epoch(self, seconds: float, images_per_second: float) -> EpochResult:
+        accuracy = evaluate(
+            self._predict, self.spec, self.test, report=lambda done: self.report("evaluating", done, len(self.test))
+        )
         result = EpochResult(
             epoch=self.epoch + 1,
             loss=float(np.mean(self.losses)),
             learning_rate=self.optimizer.param_groups[0]["lr"],
             top1=accuracy.top1,
             top5=accuracy.top5,
-            images_per_second=meter.rate,
+            images_per_second=images_per_second,
             seconds=seconds,
         )
+        history = [*self.history(), result]
         self.epoch, self.next_step, self.losses = self.epoch + 1, 0, []
-        history = [row for row in self._history() if row["epoch"] < result.epoch]
-        history.append(msgspec.to_builtins(result))
         with replacing(self.out / "metrics.jsonl") as fresh:
-            fresh.write_text("".join(json.dumps(row) + "\n" for row in history))
+            fresh.write_text("".join(json.dumps(msgspec.to_builtins(row)) + "\n" for row in history))
         plot_curves(history, self.out / "curves.png", title=f"{self.spec.model} at {self.image_size} px")
         provenance = {
+            **self.spec.provenance,
             "trained_by": "mobilevit train",
             "recipe": msgspec.to_builtins(self.recipe),
             "data": self.squares.images.source.name,
@@ -213,34 +229,33 @@ class Trainer:
         words = np.random.SeedSequence((self.recipe.seed, self.epoch, step + 2)).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(words[0] >> 1))
 
-    def _history(self) -> list[dict[str, Any]]:
-        path = self.out / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
     def _save_state(self) -> None:
         state = {
             "spec": msgspec.json.encode(self.spec).decode(),
             "recipe": msgspec.json.encode(self.recipe).decode(),
+            "data": self.data_sha256,
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "position": [self.epoch, self.next_step, self.steps_done],
             "losses": self.losses,
         }
+        encoded = io.BytesIO()
+        torch.save(state, encoded)  # straight to a full disk it would raise no OSError
         with replacing(self.out / "state.pt") as fresh:
-            torch.save(state, fresh)
+            fresh.write_bytes(encoded.getbuffer())
 
-    def _begin_or_resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go on from the state in `out`; False where there is none."""
         path = self.out / "state.pt"
         if not path.exists():
-            with replacing(self.out / "recipe.json") as fresh:
-                fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.recipe)))
-            return
+            if (self.out / "model.safetensors").exists():
+                raise RequestError(f"{self.out} holds a checkpoint that is not this training's; give another --out")
+            return False
         try:
             state = torch.load(path, weights_only=True, map_location=self.device)
-            same = state["recipe"].encode() == msgspec.json.encode(self.recipe)
-            same &= state["spec"].encode() == msgspec.json.encode(self.spec)
-            if same:
+            differing = self._differences(state)
+            if not differing:
                 self.model.load_state_dict(state["model"])
                 self.average.model.load_state_dict(state["average"])
                 self.optimizer.load_state_dict(state["optimizer"])
@@ -248,8 +263,28 @@ class Trainer:
                 self.losses = state["losses"]
         except Exception as error:  # torch.load raises many kinds on a foreign file
             raise CheckpointError(f"{path} is no training state of this SDK ({type(error).__name__})") from error
-        if not same:
-            raise RequestError(f"{self.out} holds a training with another recipe or model; give another --out")
+        if differing:
+            raise RequestError(f"{self.out} holds another training ({', '.join(differing)}); give another --out")
+        return True
+
+    def _differences(self, state: dict[str, Any]) -> list[str]:
+        """In what the training that saved `state` is another one: empty when it is the same."""
+        found = []
+        for part, mine in (("recipe", self.recipe), ("spec", self.spec)):
+            theirs = msgspec.json.decode(state[part])
+            found += [
+                f"its {name} is {_short(theirs.get(name))}, not {_short(value)}"
+                for name, value in json.loads(msgspec.json.encode(mine)).items()
+                if theirs.get(name) != value
+            ]
+        if state.get("data", self.data_sha256) != self.data_sha256:
+            found.append("its training images are others")
+        return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -265,28 +300,3 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         lr=recipe.learning_rate,
         fused=True,
     )
-
-
-class _Meter:
-    """Images a second over the last minute, and the time that is left at that rate."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
-        self.ticks: list[tuple[float, int]] = [(time.monotonic(), 0)]
-
-    def tick(self, images: int, done: int) -> None:
-        self.done = done
-        now = time.monotonic()
-        self.ticks.append((now, images))
-        while len(self.ticks) > 2 and now - self.ticks[0][0] > 60:
-            self.ticks.pop(0)
-
-    @property
-    def rate(self) -> float:
-        seconds = self.ticks[-1][0] - self.ticks[0][0]
-        return sum(images for _, images in self.ticks[1:]) / seconds if seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        return (self.total - self.done) / self.rate if self.rate else float("inf")

@@ -1,0 +1,43 @@
+# `make demo` and `make test` need Python 3.10 or newer and make; they bring the rest into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Tests keep one thread each, so that the workers do not fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+.PHONY: help demo test matrix lint format build clean
+
+help: ## Show this.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=" if sys.version_info < (3, 10) else 0)'
+	@echo "installing into $(VENV) (2.5 GB, some minutes, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Convert the trained default to CoreML, TFLite and ExecuTorch, and compare each with PyTorch.
+	$(BIN)/mobilevit convert --out out/demo
+
+test: $(INSTALLED) ## Run the tests (at most 15 minutes on 2 cores).
+	$(PYTEST) -m "not matrix"
+
+matrix: $(INSTALLED) ## Convert and verify every variant, format and precision at full size (an hour or so).
+	$(PYTEST) -m matrix
+
+lint: $(INSTALLED) ## Check style, formatting and types.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Format the code and mend what the linter can.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+build: $(INSTALLED) ## Build wheel and sdist into dist/.
+	$(BIN)/python -m build --quiet
+
+clean: ## Remove the environment and everything made.
+	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,48 @@
+"""What an .mlpackage says of itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from converters.coreml.package import operations, read_package
+from mobilevit_sdk.converter import Inspection, TensorInfo
+
+
+def inspect(path: Path) -> Inspection:
+    """Read a package back, from its protobuf alone. Raises ArtifactError when it is none.
+
+    `delegates` is None: Core ML decides on the device which operators run on the Neural Engine.
+    """
+    package = read_package(path)
+    description = package.model.description
+    executed = [operation for operation in operations(package.block) if operation.type != "const"]
+    values = [*package.main.inputs, *(output for operation in executed for output in operation.outputs)]
+    shapes = {value.name: _shape(value.type) for value in values}
+    return Inspection(
+        inputs=tuple(_tensor_info(feature, shapes) for feature in description.input),
+        outputs=tuple(_tensor_info(feature, shapes) for feature in description.output),
+        operators=dict(sorted(Counter(operation.type for operation in executed).items())),
+        max_rank=max(len(shape) for shape in shapes.values()),
+        delegates=None,
+        undelegated_ops=None,
+        spec=package.spec,
+    )
+
+
+def _shape(value_type: Any) -> tuple[int, ...]:
+    return tuple(dimension.constant.size for dimension in value_type.tensorType.dimensions)
+
+
+def _tensor_info(feature: Any, shapes: dict[str, tuple[int, ...]]) -> TensorInfo:
+    """The shape is the program's; the type is that of the interface: an array's, or what Core ML makes of it."""
+    kind = feature.type.WhichOneof("Type")
+    interface = getattr(feature.type, kind)
+    if kind == "imageType":
+        dtype = f"{interface.ColorSpace.Name(interface.colorSpace)} image"
+    elif kind == "multiArrayType":
+        dtype = interface.ArrayDataType.Name(interface.dataType).lower()
+    else:
+        dtype = kind.removesuffix("Type")
+    return TensorInfo(name=feature.name, shape=shapes.get(feature.name, ()), dtype=dtype)

@@ -1,0 +1,51 @@
+"""Runs the program of an .mlpackage on any machine, so that a file for the iPhone can be proven on Linux.
+
+An independent reading: program and weights come from the file alone, and each operator is evaluated by its
+documented meaning. It models what the file says, not the order of summation or the fused kernels of one device.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from converters.coreml.convert import LOGITS
+from converters.coreml.package import read_package
+from converters.coreml.reference.program import ReferenceProgram
+from converters.coreml.toolchain import availability
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.runtime import Availability, LoadedArtifact
+
+
+class ReferenceRuntime:
+    """Evaluates each operator with torch, rounding to float16 wherever the program says float16."""
+
+    name = "coreml-reference"
+    format = "coreml"
+
+    def availability(self) -> Availability:
+        return availability()
+
+    def load(self, path: Path) -> LoadedArtifact:
+        """See `mobilevit_sdk.runtime.Runtime.load`. Raises ToolchainError that names an operator it does not know."""
+        package = read_package(path)
+        inputs = package.model.description.input
+        image_type = inputs[0].type.imageType if len(inputs) == 1 else None
+        if image_type is None or image_type.colorSpace != image_type.RGB:
+            raise ArtifactError(f"{path} does not take one RGB image")
+        if LOGITS not in {output.name for output in package.model.description.output}:
+            raise ArtifactError(f"{path} has no output named {LOGITS!r}")
+        program = ReferenceProgram(package)
+        name, shape = inputs[0].name, (3, image_type.height, image_type.width)
+
+        def predict(image: np.ndarray) -> np.ndarray:
+            if image.shape != shape or image.dtype != np.uint8:
+                raise ValueError(f"{path.name} takes uint8 of shape {shape}, not {image.dtype} of shape {image.shape}")
+            # Core ML hands the program raw pixel values, 0 to 255; the scale to [0, 1] is an operator of the program.
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)[None]
+            scores: np.ndarray = program({name: pixels})[LOGITS].numpy()
+            return scores.reshape(-1)
+
+        return predict

@@ -1,0 +1,118 @@
+"""Evaluation of a MIL program, operator by operator, in the precision that the program states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from converters.coreml.package import Package, load_program, operations
+from converters.coreml.reference.operators import OPERATORS
+from mobilevit_sdk.errors import ToolchainError
+
+_DTYPES = {
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "int32": torch.int32,
+    "bool": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class _Output:
+    name: str
+    dtype: torch.dtype | None  # None for the label and the dictionary of a classifier
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operator: its kind, its arguments by the names of values (a tuple for a list of them), its results."""
+
+    kind: str
+    arguments: dict[str, str | tuple[str, ...]]
+    outputs: tuple[_Output, ...]
+
+
+class ReferenceProgram:
+    """The main function of a package.
+
+    Values travel as float32; those that the program states as float16 are rounded to float16 when an operator yields
+    them, so each operator takes exact float16 inputs, computes in float32 and rounds once.
+    """
+
+    def __init__(self, package: Package) -> None:
+        """Read program and weights. Raises ToolchainError for unknown operators, ArtifactError for a damaged file."""
+        self.path = package.path
+        for operation in operations(package.block):
+            if operation.type != "const" and operation.type not in OPERATORS:
+                place = operation.outputs[0].name
+                raise ToolchainError(f"{self.path}: coreml-reference does not know operator {operation.type} ({place})")
+        function = load_program(package).functions["main"]
+        self.inputs = {name: _output(var) for name, var in function.inputs.items()}
+        self.output_names = [var.name for var in function.outputs]
+        self._constants: dict[str, Any] = {}
+        self._steps: list[_Step] = []
+        for op in function.operations:
+            if op.op_type == "const":
+                self._constants[op.outputs[0].name] = _constant(op.outputs[0].val)
+            else:
+                arguments = {name: _names(value) for name, value in op.inputs.items() if value is not None}
+                self._steps.append(_Step(op.op_type, arguments, tuple(map(_output, op.outputs))))
+
+    @torch.inference_mode()
+    def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
+        """Evaluate for inputs by name. Returns the outputs by name; a float16 output comes widened to float32."""
+        values = dict(self._constants)
+        for name, stated in self.inputs.items():
+            values[name] = self._as_stated(inputs[name], stated, "input")
+        for step in self._steps:
+            arguments = {
+                name: tuple(values[n] for n in names) if isinstance(names, tuple) else values[names]
+                for name, names in step.arguments.items()
+            }
+            try:
+                results = OPERATORS[step.kind](**arguments)
+            except (TypeError, ValueError, RuntimeError, IndexError) as error:
+                place = f"{step.kind} ({step.outputs[0].name})"
+                raise ToolchainError(f"{self.path}: coreml-reference cannot evaluate {place}: {error}") from error
+            for stated, result in zip(step.outputs, results if isinstance(results, tuple) else (results,), strict=True):
+                values[stated.name] = self._as_stated(result, stated, step.kind)
+        return {name: values[name] for name in self.output_names}
+
+    def _as_stated(self, value: Any, stated: _Output, kind: str) -> Any:
+        """`value` rounded to the type that the program states. Raises ToolchainError where the shape is another."""
+        if stated.dtype is None:
+            return value
+        if tuple(value.shape) != stated.shape:
+            found = f"has shape {tuple(value.shape)} where the program states {stated.shape}"
+            raise ToolchainError(f"{self.path}: {kind} ({stated.name}) {found}")
+        return _widen(value.to(stated.dtype))
+
+
+def _widen(value: Tensor) -> Tensor:
+    return value.float() if value.dtype == torch.float16 else value
+
+
+def _output(var: Any) -> _Output:
+    from coremltools.converters.mil.mil import types
+
+    if not (types.is_tensor(var.sym_type) or types.is_scalar(var.sym_type)):
+        return _Output(var.name, None, ())
+    return _Output(var.name, _DTYPES.get(types.builtin_to_string(var.dtype)), tuple(int(size) for size in var.shape))
+
+
+def _names(value: Any) -> str | tuple[str, ...]:
+    return tuple(var.name for var in value) if isinstance(value, list | tuple) else str(value.name)
+
+
+def _constant(value: Any) -> Any:
+    """Arrays as tensors; scalars, strings and lists of strings as Python's own."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return _widen(torch.from_numpy(value.copy()))
+    if isinstance(value, np.ndarray | np.generic):
+        return value.item()
+    return value

@@ -1,0 +1,190 @@
+"""An artefact on disk: a folder with the phone file, its manifest, and the vectors that prove it.
+
+    mobilevit_xxs-tflite-fp32/
+        mobilevit_xxs.tflite      what the app ships
+        manifest.json             what it is, where it came from, what it holds
+        reference.safetensors     images and PyTorch's answers to them, to check it again anywhere
+
+The folder is written whole and renamed once, so the three always belong together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from mobilevit_sdk.converter import Inspection, TensorInfo, converter_of_file
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.spec import ModelSpec, Origin, Strict
+
+MANIFEST = "manifest.json"
+REFERENCE = "reference.safetensors"
+
+
+class Manifest(Strict, frozen=True, kw_only=True):
+    """What stands beside every artefact; all of it derived, none of it typed by hand."""
+
+    schema: int = 1
+    file: str
+    format: str
+    precision: str
+    target: str
+    bytes: int
+    sha256: str
+    spec: ModelSpec
+    config_sha256: str
+    origin: Origin
+    tools: dict[str, str]  # package -> version
+    seconds: float  # to convert
+    peak_memory_bytes: int  # of the converting process
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: dict[str, int]
+    max_rank: int
+    delegates: int | None
+    undelegated_ops: dict[str, int] | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image that an artefact is asked about: RGB uint8 [3, H, W]; `contiguous` says how it lies in memory."""
+
+    name: str
+    image: np.ndarray
+    contiguous: bool = True
+
+    def as_passed(self) -> np.ndarray:
+        """The image in the memory layout of the case: where it is not contiguous, channels come last."""
+        return self.image if self.contiguous else self.image.transpose(1, 2, 0).copy().transpose(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Cases and PyTorch's answers to them: `logits` float32 [cases, num_classes]."""
+
+    cases: tuple[Case, ...]
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A phone file and the folder that proves it."""
+
+    path: Path
+    manifest: Manifest
+
+    def reference(self) -> Reference:
+        """The vectors beside the file. Raises ArtifactError when they are missing, malformed or do not fit."""
+        return read_reference(self.path.parent / REFERENCE, self.manifest.spec)
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is still the one that the manifest describes."""
+        return hash_and_size(self.path)[0] == self.manifest.sha256
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+
+def write_reference(folder: Path, reference: Reference) -> None:
+    """Store cases and answers as `images`, `logits` and, in the header, `cases`: [{"name", "contiguous"}]."""
+    import safetensors.numpy
+
+    cases = [{"name": case.name, "contiguous": case.contiguous} for case in reference.cases]
+    tensors = {"images": np.stack([case.image for case in reference.cases]), "logits": reference.logits}
+    safetensors.numpy.save_file(tensors, folder / REFERENCE, metadata={"cases": json.dumps(cases)})
+
+
+def read_reference(path: Path, spec: ModelSpec) -> Reference:
+    """Read what `write_reference` wrote. Raises ArtifactError when it is missing, malformed or does not fit `spec`."""
+    import safetensors
+
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing; convert again to make reference vectors")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            images, logits = file.get_tensor("images"), file.get_tensor("logits")
+            rows = json.loads(file.metadata()["cases"])
+        cases = tuple(
+            Case(str(row["name"]), image, bool(row["contiguous"])) for row, image in zip(rows, images, strict=True)
+        )
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path} holds no reference vectors ({error})") from error
+    shape = (len(cases), 3, *spec.preprocessing.image_size)
+    if images.shape != shape or images.dtype != np.uint8 or not cases:
+        raise ArtifactError(f"{path}: images are {images.dtype} {images.shape}, expected uint8 {shape}")
+    if logits.shape != (len(cases), spec.num_classes) or logits.dtype != np.float32:
+        raise ArtifactError(f"{path}: logits are {logits.dtype} {logits.shape}, expected {spec.num_classes} classes")
+    return Reference(cases, logits)
+
+
+def find_artifacts(paths: Sequence[Path]) -> list[Artifact]:
+    """The artefacts at `paths`: a phone file, an artefact's folder, or a folder that holds several.
+
+    Raises ArtifactError where there is none, or where a manifest is missing or malformed.
+    """
+    found: dict[Path, Artifact] = {}
+    for path in paths:
+        if not path.exists():
+            raise ArtifactError(f"{path} does not exist; give a converted file or the folder that holds it")
+        folders = _folders(path)
+        if not folders:
+            raise ArtifactError(f"{path} holds no artefact (no {MANIFEST} in it or in a folder below it)")
+        for folder in folders:
+            found[folder.resolve()] = open_artifact(folder)
+    return list(found.values())
+
+
+def _folders(path: Path) -> list[Path]:
+    if path.is_dir() and (path / MANIFEST).is_file():
+        return [path]
+    if (path.parent / MANIFEST).is_file():
+        return [path.parent]
+    return sorted(manifest.parent for manifest in path.glob(f"[!.]*/{MANIFEST}")) if path.is_dir() else []
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Read an artefact's manifest. Raises ArtifactError when it or the file that it names is not there or malformed."""
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder} is no artefact: it has no {MANIFEST}") from None
+    except (msgspec.DecodeError, OSError) as error:
+        raise ArtifactError(f"{path} is no manifest of this SDK ({error})") from error
+    if Path(manifest.file).name != manifest.file or not (folder / manifest.file).exists():
+        raise ArtifactError(f"{path} names the file {manifest.file!r}, which is not in its folder")
+    return Artifact(folder / manifest.file, manifest)
+
+
+def inspect_artifact(path: Path | str) -> Inspection:
+    """What a phone file holds, read back from the file alone: operators, ranks, delegates, labels, preprocessing.
+
+    `path` is the file or its artefact's folder. Raises ArtifactError when it is neither, or malformed.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / MANIFEST).is_file():
+        path = open_artifact(path).path
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist; give a converted file or the folder that holds it")
+    return converter_of_file(path).inspect(path)
+
+
+def hash_and_size(path: Path) -> tuple[str, int]:
+    """SHA-256 and bytes of a file, or of a package folder: the names and contents of its files in sorted order."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest, size = hashlib.sha256(), 0
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+                size += len(chunk)
+    return digest.hexdigest(), size

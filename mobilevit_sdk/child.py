@@ -1,0 +1,120 @@
+"""Work in a process of its own: toolchains that print, leak or clash, and native parsers that can crash, stay there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
+
+from mobilevit_sdk.errors import MobileViTError, ToolchainError
+
+T = TypeVar("T")
+
+_events: BinaryIO | None = None
+
+
+def run_in_child(
+    function: Callable[..., T], *args: Any, on_event: Callable[[Any], None] = lambda event: None, threads: int = 0
+) -> T:
+    """Call a module-level `function` in a fresh Python process and return what it returns.
+
+    What the child passes to `emit` reaches `on_event` in this process. Errors of this SDK are raised here as they were
+    there. Raises ToolchainError when the child raises anything else or dies, with its last words. The child ends with
+    this process, however this one ends. `threads` limits the child's computation where it is not 0.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if threads:
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(threads))
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mobilevit_sdk.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            pickle.dump((function, args), process.stdin)
+            process.stdin.flush()  # and stays open: its end tells the child that this process is gone
+            while True:
+                kind, value = pickle.load(process.stdout)
+                if kind == "event":
+                    on_event(value)
+                elif kind == "result":
+                    result: T = value
+                    return result
+                elif isinstance(value, MobileViTError):
+                    raise value
+                else:
+                    raise ToolchainError(str(value))
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            process.wait()
+            raise ToolchainError(f"{_describe_exit(process.returncode)}{_last_words(log)}") from None
+        finally:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+def emit(event: Any) -> None:
+    """Send `event` to the parent's `on_event`; without a parent it goes nowhere."""
+    if _events is not None:
+        pickle.dump(("event", event), _events)
+        _events.flush()
+
+
+def _describe_exit(code: int) -> str:
+    if code < 0:
+        return f"the process died of {signal.Signals(-code).name}"
+    return f"the process ended early with exit code {code}"
+
+
+def _last_words(log: BinaryIO) -> str:
+    """The last line that a child has written, for an error of one line."""
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - 4096))
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    return f": {lines[-1].strip()[:300]}" if lines else ""
+
+
+def _exit_with_parent(stdin: BinaryIO) -> None:
+    stdin.read()
+    os._exit(1)
+
+
+def _main() -> None:
+    """The child: one request on standard input, events and one answer on what was standard output."""
+    global _events
+    _events = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a toolchain prints goes to the log
+    stdin = os.fdopen(os.dup(0), "rb", buffering=0)
+    function, args = pickle.load(stdin)
+    threading.Thread(target=_exit_with_parent, args=(stdin,), daemon=True).start()
+    try:
+        answer = ("result", function(*args))
+    except MobileViTError as error:
+        answer = ("error", error)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        answer = ("error", f"{type(error).__name__}: {' '.join(str(error).split())[:600]}")
+    pickle.dump(answer, _events)
+    _events.flush()
+    os._exit(0)  # native libraries may hang or crash while they shut down
+
+
+if __name__ == "__main__":
+    # Under its own name, so that `emit` called by the function is this module's.
+    from mobilevit_sdk import child
+
+    child._main()

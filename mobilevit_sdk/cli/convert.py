@@ -1,0 +1,146 @@
+"""`mobilevit convert`: one checkpoint to all three phone formats, verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoint import Checkpoint
+    from mobilevit_sdk.convert import ConvertResult
+
+
+@verb("convert")
+@click.argument("source", metavar="[MODEL_OR_CHECKPOINT]", required=False)
+@click.option(
+    "--to", "formats", callback=split_list, metavar="FORMATS", help="coreml,tflite,executorch; all by default."
+)
+@click.option(
+    "--precision",
+    "precisions",
+    callback=split_list,
+    metavar="PRECISIONS",
+    help="fp32,fp16; each format's own by default.",
+)
+@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
+@click.option("--model", help="The model of the checkpoint, instead of what its keys and shapes say.")
+@click.option("--image-size", type=click.IntRange(min=32), metavar="N", help="Square input, in pixels.")
+@click.option(
+    "--num-classes", type=click.IntRange(min=1), metavar="N", help="The head's classes; checked against a checkpoint."
+)
+@click.option(
+    "--labels", type=click.Path(path_type=Path), metavar="FILE", help="Class names: a line each, or a JSON list."
+)
+@click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by its name, without a checkpoint.")
+@click.option("--no-verify", is_flag=True, help="Do not run the files.")
+@click.option("--force", is_flag=True, help="Convert again what is up to date.")
+def command(
+    source: str | None,
+    formats: list[str],
+    precisions: list[str],
+    folder: Path,
+    model: str | None,
+    image_size: int | None,
+    num_classes: int | None,
+    labels: Path | None,
+    random_weights: int | None,
+    no_verify: bool,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Convert a checkpoint to files that run on phones, and compare each with PyTorch.
+
+    MODEL_OR_CHECKPOINT is a checkpoint (.safetensors, .pth, .pt, .bin, of this SDK or a public release),
+    hf-hub:org/name, or a model's name together with --random-weights. Without it, the trained checkpoint that ships
+    with the package is converted.
+    """
+    from mobilevit_sdk.cli.progress import ConversionDisplay
+    from mobilevit_sdk.cli.verify import exit_code
+    from mobilevit_sdk.convert import convert
+    from mobilevit_sdk.source import open_source
+
+    checkpoint = open_source(
+        source,
+        model=model,
+        num_classes=num_classes,
+        random_weights_seed=random_weights,
+        image_size=image_size,
+        labels_file=labels,
+    )
+    log.print(f"[bold]{checkpoint.spec.model}[/] from {checkpoint.origin.source} ({checkpoint.origin.layout})")
+    with ConversionDisplay(log) as display:
+        result = convert(
+            checkpoint,
+            out=folder,
+            formats=formats,
+            precisions=precisions,
+            check=not no_verify,
+            force=force,
+            on_progress=display.update,
+        )
+    if as_json:
+        print_json(_document(result))
+    else:
+        _print_result(result, checkpoint)
+    if result.failures:
+        return max(failure.exit_code for failure in result.failures)
+    return 0 if no_verify else exit_code(result.verdicts)
+
+
+def _document(result: ConvertResult) -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "model": result.model,
+        "artifacts": [
+            {
+                "path": str(artifact.path),
+                "format": artifact.manifest.format,
+                "precision": artifact.manifest.precision,
+                "bytes": artifact.manifest.bytes,
+                "seconds": artifact.manifest.seconds,
+                "peak_memory_bytes": artifact.manifest.peak_memory_bytes,
+                "max_rank": artifact.manifest.max_rank,
+                "delegates": artifact.manifest.delegates,
+                "undelegated_ops": artifact.manifest.undelegated_ops,
+                "verdicts": [v.to_json() for v in result.verdicts if v.artifact == str(artifact.path)],
+            }
+            for artifact in result.artifacts
+        ],
+        "failures": msgspec.to_builtins(result.failures),
+    }
+
+
+def _print_result(result: ConvertResult, checkpoint: Checkpoint) -> None:
+    from rich.table import Table
+
+    from mobilevit_sdk.cli.verdicts import verdict_table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("file", overflow="fold")
+    for column in ("precision", "size", "seconds", "peak memory", "highest rank", "delegates", "outside"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for artifact in result.artifacts:
+        manifest = artifact.manifest
+        outside = manifest.undelegated_ops
+        table.add_row(
+            str(artifact.path),
+            manifest.precision,
+            f"{manifest.bytes / 1e6:.2f} MB",
+            f"{manifest.seconds:.1f}",
+            f"{manifest.peak_memory_bytes / 1e9:.2f} GB",
+            str(manifest.max_rank),
+            "-" if manifest.delegates is None else str(manifest.delegates),
+            "-" if outside is None else str(sum(outside.values())),
+        )
+    out.print(table)
+    if result.verdicts:
+        out.print()
+        out.print(verdict_table(result.verdicts))
+    for failure in result.failures:
+        log.print(f"[bold red]error:[/] {failure.format} {failure.precision}: ", end="")
+        log.print(failure.error, markup=False)

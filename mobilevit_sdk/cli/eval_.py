@@ -1,0 +1,58 @@
+"""`mobilevit eval`: top-1 and top-5 accuracy of a checkpoint or of an artefact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobilevit_sdk.child import run_in_child
+from mobilevit_sdk.cli.common import log, print_json, verb
+from mobilevit_sdk.cli.display import Display
+
+
+@verb("eval")
+@click.argument("target", required=False)
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Folder of class folders, or Parquet file."
+)
+@click.option("--runtime", metavar="NAME", help="Run the artefact with this one.  [default: the first that runs here]")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N images, spread evenly over the data.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", default=64, show_default=True)
+def command(
+    *, target: str | None, data: Path, runtime: str | None, limit: int | None, batch_size: int, as_json: bool
+) -> None:
+    """Measure top-1 and top-5 accuracy on labelled images.
+
+    TARGET is a checkpoint (a file, or hf-hub:org/name; by default the one that ships with the package) or an artefact
+    (a file, or the folder of one).
+    """
+    # In a child: a malformed artefact cannot take this process down, and this one needs no torch.
+    from mobilevit_sdk.measure import Measurement, measure
+
+    with Display(log) as display:
+        result: Measurement = run_in_child(
+            measure,
+            target,
+            runtime,
+            data,
+            limit,
+            batch_size,
+            on_event=lambda event: display.update("evaluating", *event),
+        )
+    if as_json:
+        print_json(
+            {
+                "target": result.target,
+                "runtime": result.runtime,
+                "images": result.accuracy.images,
+                "top1": result.accuracy.top1,
+                "top5": result.accuracy.top5,
+                "images_per_second": round(result.images_per_second, 1),
+            }
+        )
+    else:
+        click.echo(
+            f"{result.target} ({result.runtime}): top-1 {result.accuracy.top1:.2%}, top-5 {result.accuracy.top5:.2%} "
+            f"on {result.accuracy.images:,} images, {result.images_per_second:,.0f} images/s"
+        )

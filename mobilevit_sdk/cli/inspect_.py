@@ -1,0 +1,74 @@
+"""`mobilevit inspect`: what a converted file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobilevit_sdk.cli.common import out, print_json, verb
+
+
+@verb("inspect")
+@click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
+def command(artifact: Path, as_json: bool) -> None:
+    """Show operators, ranks, delegates, labels and preprocessing of a converted file, read from the file itself."""
+    import msgspec
+    from rich.table import Table
+
+    from mobilevit_sdk.artifact import MANIFEST, hash_and_size, inspect_artifact, open_artifact
+    from mobilevit_sdk.converter import converter_of_file
+
+    file = open_artifact(artifact).path if (artifact / MANIFEST).is_file() else artifact
+    inspection = inspect_artifact(file)
+    spec = inspection.spec
+    manifest = open_artifact(file.parent).manifest if (file.parent / MANIFEST).is_file() else None
+    document = {
+        "path": str(file),
+        "format": converter_of_file(file).format,
+        "precision": manifest.precision if manifest else None,
+        "bytes": hash_and_size(file)[1],
+        "model": spec.model if spec else None,
+        **{key: value for key, value in msgspec.to_builtins(inspection).items() if key != "spec"},
+        "preprocessing": msgspec.to_builtins(spec.preprocessing) if spec else None,
+        "labels": list(spec.labels) if spec and spec.labels else None,
+    }
+    if as_json:
+        print_json(document)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    operators = sorted(inspection.operators.items(), key=lambda item: (-item[1], item[0]))
+    for key, value in (
+        ("file", str(file)),
+        ("format", " ".join(filter(None, (document["format"], document["precision"])))),
+        ("size", f"{document['bytes'] / 1e6:.2f} MB"),
+        ("model", document["model"] or "not stated in the file"),
+        ("inputs", _tensors(document["inputs"])),
+        ("outputs", _tensors(document["outputs"])),
+        ("operators", ", ".join(f"{name} {count}" for name, count in operators)),
+        ("highest rank", str(inspection.max_rank)),
+        ("delegates", "decided on the device" if inspection.delegates is None else str(inspection.delegates)),
+        ("outside", _outside(inspection.undelegated_ops)),
+        ("preprocessing", spec.preprocessing.describe() if spec else "not stated in the file"),
+        ("labels", _shorten(document["labels"])),
+    ):
+        table.add_row(key, value)
+    out.print(table)
+
+
+def _tensors(rows: list[dict[str, object]]) -> str:
+    return ", ".join(f"{row['name']} {row['dtype']} {row['shape']}" for row in rows)
+
+
+def _outside(operators: dict[str, int] | None) -> str:
+    if operators is None:
+        return "decided on the device"
+    return ", ".join(f"{name} {count}" for name, count in operators.items()) or "none"
+
+
+def _shorten(labels: list[str] | None) -> str:
+    if not labels:
+        return "none"
+    return ", ".join(labels[:12]) + (f", ... ({len(labels)})" if len(labels) > 12 else "")

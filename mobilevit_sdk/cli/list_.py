@@ -1,0 +1,55 @@
+"""`mobilevit list`: the registered models."""
+
+from __future__ import annotations
+
+import click
+
+from mobilevit_sdk.cli.common import out, print_json, verb
+
+
+@verb("list")
+@click.option("--family", help="Only the models of this family.")
+def command(family: str | None, as_json: bool) -> None:
+    """Show the models that can be created by name."""
+    import torch
+    from rich.table import Table
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mobilevit_sdk.registry import create_model, list_models
+
+    rows = []
+    for entry in list_models(family):
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            model = create_model(entry.name).eval()
+            model(torch.empty(1, 3, *entry.info.preprocessing.image_size))
+        rows.append(
+            {
+                "model": entry.name,
+                "family": entry.family,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "macs": counter.get_total_flops() // 2,
+                "image_size": list(entry.info.preprocessing.image_size),
+                "imagenet_top1": entry.info.top1,
+                "top1_source": entry.info.top1_source,
+                "paper": entry.info.paper,
+                "licence": entry.info.licence,
+            }
+        )
+    if as_json:
+        print_json({"models": rows})
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for column in ("parameters", "GMACs", "input", "ImageNet top-1"):
+        table.add_column(column, justify="right")
+    table.add_column("licence of public weights")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e9:.3f}",
+            "x".join(map(str, row["image_size"])),
+            f"{row['imagenet_top1']:.1f}%",
+            row["licence"],
+        )
+    out.print(table)

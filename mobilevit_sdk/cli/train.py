@@ -1,0 +1,190 @@
+"""`mobilevit train`: train a model from scratch, or fine-tune a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.text import Text
+
+from mobilevit_sdk.cli.common import log, print_json, verb
+from mobilevit_sdk.cli.display import Display
+from mobilevit_sdk.errors import RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+    from mobilevit_sdk.training import EpochResult, Recipe, Trainer, TrainingProgress
+
+PATH = click.Path(path_type=Path)
+
+
+class _Sizes(click.ParamType):
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            return tuple(int(size) for size in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of sizes in pixels, such as 32,48,64", param, ctx)
+
+
+@verb("train")
+@click.option("--model", metavar="NAME", help="Train this model from scratch.  [default: mobilevit_xxs]")
+@click.option("--checkpoint", metavar="FILE", help="Fine-tune this checkpoint instead, or hf-hub:org/name.")
+@click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")
+@click.option("--test-data", type=PATH, metavar="PATH", required=True, help="What to measure on after every epoch.")
+@click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of this training.")
+@click.option("--image-size", type=click.IntRange(32, 4096), metavar="N", help="In pixels.  [default: the model's]")
+@click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="JSON; the next six options override it.")
+@click.option("--epochs", type=int, metavar="N", help="How often to see every image.  [default: 100]")
+@click.option("--batch-size", type=int, metavar="N", help="Images a step at the full image size.  [default: 128]")
+@click.option("--learning-rate", type=float, metavar="X", help="At its highest, after warm-up.  [default: 0.002]")
+@click.option("--sizes", type=_Sizes(), help="Train at these sizes in pixels, small ones first, then at the full one.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: mixed precision.  [default: fp32]")
+@click.option("--seed", type=int, metavar="N", help="Of all that is random.  [default: 0]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
+def command(
+    *,
+    model: str | None,
+    checkpoint: str | None,
+    data: Path,
+    test_data: Path,
+    out: Path,
+    image_size: int | None,
+    recipe_file: Path | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    **overrides: Any,
+) -> None:
+    """Train a model from scratch, or fine-tune a checkpoint.
+
+    The folder --out receives model.safetensors (averaged weights, with the recipe and the accuracy in the header),
+    metrics.jsonl and curves.png. Interrupted or killed, the same command goes on where it stopped.
+    """
+    if model and checkpoint:
+        raise RequestError("--model trains from scratch and --checkpoint fine-tunes: give one of them")
+    import torch
+
+    from mobilevit_sdk.checkpoint import load_checkpoint
+    from mobilevit_sdk.data import open_dataset
+    from mobilevit_sdk.training import Trainer
+    from mobilevit_sdk.training.start import network_for_training, spec_for_training
+
+    if threads:
+        torch.set_num_threads(threads)
+    recipe = _recipe(recipe_file, overrides)
+    chosen = _device(device)
+    train, test = open_dataset(data, labelled=True), open_dataset(test_data, labelled=True)
+    initial = load_checkpoint(checkpoint) if checkpoint else None
+    spec = spec_for_training(model or "mobilevit_xxs", initial, train, image_size)
+    network = network_for_training(spec, recipe, initial)
+    started = time.monotonic()
+    with Display(log) as display:
+        trainer = Trainer(network, spec, recipe, train, test, out, device=chosen, report=display.update)
+        _print_start(trainer, len(train), initial is not None)
+        with _stop_on_interrupt(trainer):
+            result = trainer.run(
+                lambda progress: _show_progress(display, progress),
+                lambda result: display.line(_epoch_line(result, recipe.epochs)),
+            )
+    if result is None:
+        log.print(f"the state is saved in {out}: the same command goes on from it", markup=False)
+        raise KeyboardInterrupt
+    path = out / "model.safetensors"
+    if as_json:
+        print_json(
+            {
+                "model": spec.model,
+                "checkpoint": str(path),
+                "image_size": trainer.image_size,
+                "classes": spec.num_classes,
+                "epochs": result.epoch,
+                "top1": result.top1,
+                "top5": result.top5,
+                "test_images": len(test),
+                "resumed": trainer.resumed,
+                "seconds": round(time.monotonic() - started, 1),
+            }
+        )
+    else:
+        click.echo(f"{path}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%} on {len(test):,} images")
+
+
+def _recipe(file: Path | None, overrides: dict[str, Any]) -> Recipe:
+    """The recipe of the file, or the default one, with the options that were given."""
+    import msgspec
+
+    from mobilevit_sdk.training import Recipe, read_recipe
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return msgspec.structs.replace(read_recipe(file) if file else Recipe(), **given)
+    except ValueError as error:
+        raise RequestError(f"the recipe's {error}") from error
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, works in available.items() if works)
+    if not available[name]:
+        raise RequestError(f"torch {torch.__version__} finds no {name} device here; use --device auto or cpu")
+    return torch.device(name)
+
+
+@contextmanager
+def _stop_on_interrupt(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C lets the step finish, so that the saved state is a whole one; a second Ctrl-C does not wait."""
+
+    def stop(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        trainer.stop()
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _print_start(trainer: Trainer, images: int, fine_tune: bool) -> None:
+    spec, recipe = trainer.spec, trainer.recipe
+    log.print(
+        f"{'fine-tuning' if fine_tune else 'training'} {spec.model}: {spec.num_classes} classes, {images:,} images at "
+        f"{trainer.image_size} px, {recipe.epochs} epochs, {trainer.device.type} {recipe.precision}",
+        markup=False,
+    )
+    if trainer.resumed and trainer.epoch == recipe.epochs:
+        log.print(f"{trainer.out} holds this training, and it is complete", markup=False)
+    elif trainer.resumed:
+        log.print(f"resuming in epoch {trainer.epoch + 1}, after {trainer.next_step} of its steps", markup=False)
+
+
+def _show_progress(display: Display, progress: TrainingProgress) -> None:
+    left = "" if progress.seconds_left == float("inf") else f"{timedelta(seconds=round(progress.seconds_left))} left · "
+    display.update(
+        f"epoch {progress.epoch}/{progress.epochs}",
+        progress.images_done,
+        progress.images_total,
+        f"{progress.images_per_second:,.0f} images/s · {left}loss {progress.loss:.3f} · {progress.size} px",
+    )
+
+
+def _epoch_line(result: EpochResult, epochs: int) -> Text:
+    return Text.assemble(
+        (f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}", "bold"),
+        f"   loss {result.loss:.3f}   top-1 ",
+        (f"{result.top1:7.2%}", "bold green"),
+        f"   top-5 {result.top5:7.2%}   {result.images_per_second:,.0f} images/s   lr {result.learning_rate:.1e}",
+    )

@@ -1,0 +1,259 @@
+"""One checkpoint to all phone formats, side by side in processes of their own, each proven before it is called done."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from mobilevit_sdk.artifact import (
+    MANIFEST,
+    Artifact,
+    Manifest,
+    Reference,
+    hash_and_size,
+    open_artifact,
+    write_manifest,
+    write_reference,
+)
+from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mobilevit_sdk.child import emit, run_in_child
+from mobilevit_sdk.converter import Converter, Inspection, converters, find_converter
+from mobilevit_sdk.deploy import deploy
+from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError, nearest
+from mobilevit_sdk.files import replacing
+from mobilevit_sdk.parity import Verdict, builtin_cases, reference_of, verify
+from mobilevit_sdk.spec import ModelSpec
+
+Stage = Literal["waiting", "deploy", "convert", "inspect", "verify", "done", "up to date", "failed"]
+
+
+@dataclass(frozen=True)
+class ConvertProgress:
+    """One conversion has reached a stage; `seconds` since all of them began."""
+
+    format: str
+    precision: str
+    stage: Stage
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A conversion that did not end in an artefact; `exit_code` is the contract's for its kind of error."""
+
+    format: str
+    precision: str
+    error: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """Artefacts and verdicts in the order of the formats; what failed stands apart."""
+
+    model: str
+    artifacts: list[Artifact]
+    verdicts: list[Verdict]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one child converts."""
+
+    format: str
+    precision: str
+    weights: Path
+    out: Path  # the file to write
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a child tells of the file that it wrote."""
+
+    inspection: Inspection
+    tools: dict[str, str]
+    peak_memory_bytes: int
+
+
+def convert(
+    checkpoint: Checkpoint,
+    *,
+    out: Path,
+    formats: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    check: bool = True,
+    force: bool = False,
+    on_progress: Callable[[ConvertProgress], None] = lambda progress: None,
+) -> ConvertResult:
+    """Convert a checkpoint to `formats` (all that are installed as converters, by default) and verify every file.
+
+    Each artefact becomes a folder `<model>-<format>-<precision>` in `out`, replaced as a whole or not at all; one that
+    was made from the same weights, spec and tools is kept as it is unless `force`. `precisions` default to each
+    format's own. A format whose toolchain fails does not stop the others: see `failures`. Raises RequestError for
+    unknown formats and precisions and a folder that cannot be written, ToolchainError for a toolchain not installed.
+    """
+    pairs = _plan(formats, precisions)
+    started = time.monotonic()
+
+    def report(converter: Converter, precision: str, stage: Stage, detail: str = "") -> None:
+        on_progress(ConvertProgress(converter.format, precision, stage, time.monotonic() - started, detail))
+
+    for converter, precision in pairs:
+        report(converter, precision, "waiting")
+    reference = reference_of(
+        checkpoint.model, checkpoint.spec.preprocessing, builtin_cases(checkpoint.spec.preprocessing)
+    )
+    with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
+        weights = Path(scratch) / "weights.safetensors"
+        save_checkpoint(checkpoint.model, checkpoint.spec, weights)
+
+        def work(pair: tuple[Converter, str]) -> tuple[Artifact, list[Verdict]] | Failure:
+            converter, precision = pair
+            try:
+                artifact = None if force else _up_to_date(converter, precision, checkpoint, reference, out)
+                kept = artifact is not None
+                if artifact is None:
+                    artifact = _convert_one(converter, precision, checkpoint, reference, weights, out, report)
+                report(converter, precision, "verify")
+                verdicts = verify([artifact]) if check else []
+            except MobileViTError as error:
+                report(converter, precision, "failed", str(error))
+                return Failure(converter.format, precision, str(error), error.exit_code)
+            report(converter, precision, "up to date" if kept else "done")
+            return artifact, verdicts
+
+        with ThreadPoolExecutor(max_workers=max(3, os.cpu_count() or 1)) as pool:
+            outcomes = list(pool.map(work, pairs))
+    done = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
+    return ConvertResult(
+        model=checkpoint.spec.model,
+        artifacts=[artifact for artifact, _ in done],
+        verdicts=[verdict for _, verdicts in done for verdict in verdicts],
+        failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
+    )
+
+
+def _plan(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[Converter, str]]:
+    """Every format with every requested precision that it has; a request that gives nothing is an error."""
+    chosen = [find_converter(name) for name in dict.fromkeys(formats or converters())]
+    known = {precision for converter in chosen for precision in converter.precisions}
+    for precision in precisions:
+        if precision not in known:
+            raise RequestError(f"no chosen format has precision {precision!r}; {nearest(precision, known)}")
+    plan = []
+    for converter in chosen:
+        wanted = [p for p in dict.fromkeys(precisions) if p in converter.precisions] or list(converter.precisions[:1])
+        if precisions and wanted[0] not in precisions:
+            has = ", ".join(converter.precisions)
+            raise RequestError(
+                f"{converter.format} has no {' or '.join(precisions)} (it has {has}); leave it out of --to, "
+                f"or add one of its precisions"
+            )
+        availability = converter.availability()
+        if not availability:
+            raise ToolchainError(f"cannot convert to {converter.format}: {availability.reason}")
+        plan += [(converter, precision) for precision in wanted]
+    return plan
+
+
+def artifact_folder(out: Path, spec: ModelSpec, format_name: str, precision: str) -> Path:
+    return out / f"{spec.model}-{format_name}-{precision}"
+
+
+def _convert_one(
+    converter: Converter,
+    precision: str,
+    checkpoint: Checkpoint,
+    reference: Reference,
+    weights: Path,
+    out: Path,
+    report: Callable[[Converter, str, Stage], None],
+) -> Artifact:
+    spec = checkpoint.spec
+    folder = artifact_folder(out, spec, converter.format, precision)
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise RequestError(f"{folder} exists and is no artefact of this SDK; move it away or give another --out")
+    started = time.monotonic()
+    with replacing(folder) as fresh:
+        fresh.mkdir()
+        file = fresh / f"{spec.model}{converter.suffix}"
+        job = Job(converter.format, precision, weights, file)
+        converted = run_in_child(convert_file, job, on_event=lambda stage: report(converter, precision, stage))
+        sha256, size = hash_and_size(file)
+        inspection = msgspec.structs.asdict(converted.inspection)
+        del inspection["spec"]
+        manifest = Manifest(
+            file=file.name,
+            format=converter.format,
+            precision=precision,
+            target=converter.target,
+            bytes=size,
+            sha256=sha256,
+            spec=spec,
+            config_sha256=spec.config_sha256,
+            origin=checkpoint.origin,
+            tools=converted.tools,
+            seconds=round(time.monotonic() - started, 2),
+            peak_memory_bytes=converted.peak_memory_bytes,
+            **inspection,
+        )
+        write_reference(fresh, reference)
+        write_manifest(fresh, manifest)
+    return open_artifact(folder)
+
+
+def convert_file(job: Job) -> Converted:
+    """In a child process: deploy the checkpoint for the format's target, convert it, read the file back."""
+    import resource
+    import sys
+
+    converter = find_converter(job.format)
+    emit("deploy")
+    checkpoint = load_checkpoint(job.weights)
+    graph = deploy(checkpoint.model, converter.target, preprocessing=checkpoint.spec.preprocessing)
+    emit("convert")
+    converter.convert(graph, checkpoint.spec, job.precision, job.out)
+    emit("inspect")
+    inspection = converter.inspect(job.out)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Converted(inspection, _tools(converter), peak)
+
+
+def _tools(converter: Converter) -> dict[str, str]:
+    names = ("mobilevit-sdk", "torch", "numpy")
+    return {name: version(name) for name in names} | {converter.format: converter.availability().version or ""}
+
+
+def _up_to_date(
+    converter: Converter, precision: str, checkpoint: Checkpoint, reference: Reference, out: Path
+) -> Artifact | None:
+    """The artefact that is already there, when converting again would make the same one."""
+    folder = artifact_folder(out, checkpoint.spec, converter.format, precision)
+    if not folder.exists():
+        return None
+    try:
+        artifact = open_artifact(folder)
+        stored = artifact.reference()
+    except ArtifactError:
+        return None
+    manifest = artifact.manifest
+    same = (
+        manifest.spec == checkpoint.spec
+        and manifest.origin == checkpoint.origin
+        and manifest.tools == _tools(converter)
+        and stored.logits.shape == reference.logits.shape
+        and bool((stored.logits == reference.logits).all())
+        and artifact.is_unchanged()
+    )
+    return artifact if same else None

@@ -1,0 +1,42 @@
+"""References for a user's own images: PyTorch's answers from the checkpoint that an artefact was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from mobilevit_sdk.artifact import Artifact, Reference
+from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
+from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.parity.cases import image_cases, reference_of
+from mobilevit_sdk.source import random_checkpoint
+
+
+def reference_for_images(images: Path, checkpoint: str | None) -> Callable[[Artifact], Reference]:
+    """For each artefact, `images` preprocessed as it says, answered by its checkpoint or by `checkpoint`.
+
+    The callable raises CheckpointError when the checkpoint is gone or holds other weights than the artefact's.
+    """
+
+    @cache
+    def reference(path: Path, artifact: Artifact) -> Reference:
+        preprocessing = artifact.manifest.spec.preprocessing
+        return reference_of(
+            _checkpoint_of(artifact, checkpoint).model, preprocessing, image_cases(images, preprocessing)
+        )
+
+    return lambda artifact: reference(artifact.path, artifact)
+
+
+def _checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
+    origin, spec = artifact.manifest.origin, artifact.manifest.spec
+    if source is None and origin.random_weights_seed is not None:
+        return random_checkpoint(spec, origin.random_weights_seed)
+    found = load_checkpoint(source or origin.source, model=spec.model)
+    if found.origin.sha256 != origin.sha256:
+        raise CheckpointError(
+            f"{found.origin.source} is not the checkpoint that {artifact.path} was made of (its SHA-256 differs); "
+            f"give that one with --checkpoint"
+        )
+    return found

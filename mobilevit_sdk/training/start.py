@@ -1,0 +1,79 @@
+"""Where a training starts: the spec that fits the data, and the network with its first weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+from torch import nn
+
+from mobilevit_sdk.data import ImageDataset
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.registry import build_model, model_spec
+from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoint import Checkpoint
+
+
+def spec_for_training(
+    model: str, checkpoint: Checkpoint | None, data: ImageDataset, image_size: int | None
+) -> ModelSpec:
+    """The spec of `checkpoint`, or of a registered model, with the classes of `data` and a square input.
+
+    `image_size` is in pixels, by default the model's own. Images that are not larger than the input are enlarged to
+    it exactly, so none of their border is cropped away. The weights of a new training are its owner's to license.
+    """
+    if checkpoint is None:
+        spec = msgspec.structs.replace(model_spec(model), licence=None)
+    else:
+        origin = {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256}
+        spec = msgspec.structs.replace(checkpoint.spec, provenance={"initial_checkpoint": origin})
+    names = data.class_names
+    count = len(names) if names else max(data.labels or [0]) + 1
+    known = spec.labels
+    if known and (sorted(names) == sorted(known) if names else count <= len(known)):
+        names, count = known, len(known)  # the same classes: the head keeps its order
+    preprocessing = spec.preprocessing.at_size(image_size or max(spec.preprocessing.image_size))
+    if data.typical_side() <= max(preprocessing.image_size):
+        preprocessing = msgspec.structs.replace(preprocessing, resize_size=max(preprocessing.image_size))
+    return msgspec.structs.replace(
+        spec,
+        config={**spec.config, "num_classes": count},
+        preprocessing=preprocessing,
+        labels=names,
+    )
+
+
+def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint | None) -> nn.Module:
+    """The network of `spec` with the recipe's options, such as dropout, and its first weights.
+
+    These come from the recipe's seed, or from `checkpoint`; a head for another number of classes starts anew. Raises
+    RequestError when an option of the recipe changes what the trained network computes.
+    """
+    torch.manual_seed(recipe.seed)
+    network = build_model(spec)
+    if checkpoint is not None:
+        fresh = network.state_dict()
+        trained = checkpoint.model.state_dict()
+        network.load_state_dict(
+            {name: trained[name] if trained[name].shape == fresh[name].shape else fresh[name] for name in fresh}
+        )
+    if not recipe.model:
+        return network
+    unknown = [name for name in recipe.model if name not in spec.config]
+    if unknown:
+        raise RequestError(f"the recipe sets {', '.join(unknown)}, which the config of {spec.model} lacks")
+    trainable = build_model(msgspec.structs.replace(spec, config={**spec.config, **recipe.model}))
+    probe = torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    try:
+        trainable.load_state_dict(network.state_dict())
+        same = torch.equal(network.eval()(probe), trainable.eval()(probe))
+    except RuntimeError:  # other weights
+        same = False
+    if not same:
+        raise RequestError(f"the recipe's model options ({', '.join(recipe.model)}) change what {spec.model} computes")
+    return trainable

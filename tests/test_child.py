@@ -1,0 +1,84 @@
+"""Work in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mobilevit_sdk.child import emit, run_in_child
+from mobilevit_sdk.errors import CheckpointError, ToolchainError
+
+
+def noisy_double(value):
+    print("python noise")
+    os.system("echo native noise")
+    emit(value + 1)
+    return value * 2
+
+
+def die(number):
+    print("last words", file=sys.stderr)
+    sys.stderr.flush()
+    os.kill(os.getpid(), number)
+
+
+def refuse(kind):
+    raise kind("first line\nsecond line")
+
+
+def write_pid_and_sleep(path):
+    path.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_results_and_events_come_back_whatever_the_child_prints(capfd):
+    events = []
+    assert run_in_child(noisy_double, 4, on_event=events.append) == 8
+    assert events == [5]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_crash_is_an_error_with_the_signal_and_the_last_words(number):
+    with pytest.raises(ToolchainError, match=rf"died of {number.name}: last words"):
+        run_in_child(die, number)
+
+
+def test_errors_of_the_sdk_keep_their_kind_and_others_become_one_line():
+    with pytest.raises(CheckpointError, match="first line"):
+        run_in_child(refuse, CheckpointError)
+    with pytest.raises(ToolchainError, match="ValueError: first line second line"):
+        run_in_child(refuse, ValueError)
+
+
+def test_the_child_ends_with_its_parent(tmp_path):
+    pid_file = tmp_path / "pid"
+    program = (
+        "import pathlib, test_child, mobilevit_sdk.child as c;"
+        f"c.run_in_child(test_child.write_pid_and_sleep, pathlib.Path({str(pid_file)!r}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment) as parent:
+        until(lambda: pid_file.exists() and pid_file.read_text())
+        parent.kill()
+    until(lambda: not is_running(int(pid_file.read_text())))
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().split()[2] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,122 @@
+"""Every rewrite is an identity: alone, in float64, on weights that hide nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import randomize, tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mobilevit_sdk.data import to_model_input
+from mobilevit_sdk.deploy import TARGETS, deploy
+from mobilevit_sdk.deploy.explicit_attention import ExplicitAttention
+from mobilevit_sdk.deploy.fold_batch_norm import fold_batch_norm, fold_batch_norms
+from mobilevit_sdk.deploy.input_normalization import input_normalization
+from mobilevit_sdk.deploy.matmul_layer_norm import MatmulLayerNorm
+from mobilevit_sdk.deploy.rank4_patches import Rank4Fold, Rank4Unfold
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.layers import Attention, ConvNormAct, Fold, Unfold
+from mobilevit_sdk.spec import Preprocessing
+
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+few = settings(max_examples=25, deadline=None)
+
+
+def tensor(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@few
+@given(
+    channels=st.sampled_from([4, 6]),
+    kernel=st.sampled_from([1, 3]),
+    stride=st.sampled_from([1, 2]),
+    depthwise=st.booleans(),
+    bias=st.booleans(),
+    seed=st.integers(0, 10),
+)
+def test_folding_batch_norm_is_exact(channels, kernel, stride, depthwise, bias, seed):
+    groups = channels if depthwise else 1
+    conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
+    conv, norm = randomize(conv, seed).double(), randomize(nn.BatchNorm2d(channels, eps=1e-3), seed).double().eval()
+    x = tensor(2, channels, 7, 8, seed=seed)
+    torch.testing.assert_close(fold_batch_norm(conv, norm)(x), norm(conv(x)), **EXACT)
+
+
+def test_folding_leaves_no_batch_norm():
+    network = nn.Sequential(ConvNormAct(3, 4, 3), ConvNormAct(4, 4, 1, activation=False)).eval()
+    fold_batch_norms(network)
+    assert not [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+@few
+@given(batch=st.integers(1, 4), tokens=st.integers(1, 9), heads=st.sampled_from([1, 2, 4]), head_dim=st.sampled_from([3, 8]))
+def test_explicit_attention_with_split_qkv_and_folded_scale_is_exact(batch, tokens, heads, head_dim):
+    attention = randomize(Attention(heads * head_dim, heads), 1).double().eval()
+    x = tensor(batch, tokens, heads * head_dim)
+    torch.testing.assert_close(ExplicitAttention(attention)(x), attention(x), **EXACT)
+
+
+@few
+@given(channels=st.integers(1, 5), rows=st.integers(1, 4), columns=st.integers(1, 4), patch=st.integers(1, 3))
+def test_rank4_patches_move_elements_as_the_reference_does(channels, rows, columns, patch):
+    x = tensor(1, channels, rows * patch, columns * patch)
+    tokens = Unfold(patch)(x)
+    assert torch.equal(Rank4Unfold(Unfold(patch))(x), tokens)
+    assert torch.equal(Rank4Fold(Fold(patch))(tokens, x.shape), x)
+
+
+@few
+@given(channels=st.integers(2, 64), scale=st.sampled_from([1e-3, 1.0, 1e3]), offset=st.sampled_from([0.0, 5.0]))
+def test_layer_norm_as_matmuls_is_exact(channels, scale, offset):
+    norm = randomize(nn.LayerNorm(channels, eps=1e-5), 2).double()
+    x = tensor(3, 5, channels) * scale + offset
+    torch.testing.assert_close(MatmulLayerNorm(norm)(x), norm(x), rtol=1e-9, atol=1e-9)
+
+
+@few
+@given(
+    order=st.sampled_from(["rgb", "bgr"]),
+    mean=st.sampled_from([(0.0, 0.0, 0.0), (0.4, 0.5, 0.6)]),
+    std=st.sampled_from([(1.0, 1.0, 1.0), (0.2, 0.3, 0.4)]),
+)
+def test_preprocessing_in_the_graph_is_the_preprocessing_in_front_of_the_model(order, mean, std):
+    preprocessing = Preprocessing(image_size=(4, 5), resize_size=5, channel_order=order, mean=mean, std=std)
+    x = tensor(1, 3, 4, 5)
+    torch.testing.assert_close(input_normalization(preprocessing)(x), to_model_input(x, preprocessing), **EXACT)
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+@pytest.mark.parametrize("size", [32, 36])  # 36: the attention stage sees 9x9, no multiple of the patch
+def test_the_phone_graph_equals_the_reference_in_float64(target, size):
+    model, spec = tiny_model(image_size=size)
+    model = model.double()
+    image = torch.rand(1, 3, size, size, dtype=torch.float64)
+    expected = model(to_model_input(image, spec.preprocessing))
+    graph = deploy(model, target, preprocessing=spec.preprocessing)
+    torch.testing.assert_close(graph(image), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_deploy_leaves_the_model_as_it_is():
+    model, spec = tiny_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    deploy(model, "xnnpack", preprocessing=spec.preprocessing)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_no_tensor_of_the_exported_graph_exceeds_rank_4(target):
+    model, spec = tiny_model()
+    graph = deploy(model, target, preprocessing=spec.preprocessing)
+    program = torch.export.export(graph, (torch.rand(1, 3, 32, 32),))
+    values = [node.meta["val"] for node in program.graph.nodes if hasattr(node.meta.get("val"), "dim")]
+    assert max(value.dim() for value in values) == 4
+
+
+def test_an_unknown_target_names_the_nearest():
+    model, spec = tiny_model()
+    with pytest.raises(RequestError, match="did you mean xnnpack"):
+        deploy(model, "xnpack", preprocessing=spec.preprocessing)

@@ -1,0 +1,91 @@
+"""Nobody ever sees half of a file or a folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import replacing
+
+
+def test_a_file_and_a_folder_appear_whole_and_replace_what_was_there(tmp_path):
+    for text in ("first", "second"):
+        with replacing(tmp_path / "file") as fresh:
+            fresh.write_text(text)
+        with replacing(tmp_path / "folder") as fresh:
+            fresh.mkdir()
+            (fresh / text).write_text(text)
+    assert (tmp_path / "file").read_text() == "second"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["second"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_failure_keeps_what_was_there_and_leaves_nothing_behind(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "file") as fresh:
+        fresh.write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_kill_keeps_what_was_there_and_the_next_run_sweeps_up(tmp_path):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("old")
+    program = (
+        "import os, pathlib, signal; from mobilevit_sdk.files import replacing\n"
+        f"with replacing(pathlib.Path({str(target)!r})) as fresh:\n"
+        "    fresh.mkdir(); (fresh / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    assert [path.name for path in target.iterdir()] == ["old"]
+    assert len(list(tmp_path.iterdir())) == 2  # what the killed run had begun
+    with replacing(target) as fresh:
+        fresh.mkdir()
+        (fresh / "new").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+
+def test_a_folder_moved_aside_by_a_killed_run_comes_back(tmp_path):
+    leftover = tmp_path / ".folder.999999999.x.partial" / "previous"
+    leftover.mkdir(parents=True)
+    (leftover / "good").write_text("good")
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "folder"):
+        raise ZeroDivisionError
+    assert (tmp_path / "folder" / "good").read_text() == "good"
+
+
+def test_what_another_running_process_writes_is_left_alone(tmp_path):
+    theirs = tmp_path / f".folder.{os.getppid()}.x.partial"
+    theirs.mkdir()
+    with replacing(tmp_path / "folder") as fresh:
+        fresh.mkdir()
+    assert theirs.exists()
+
+
+@pytest.mark.parametrize("blocked", ["/proc/nothing/file", "/dev/null/folder/file"])
+def test_an_unwritable_folder_is_one_line(blocked):
+    from pathlib import Path
+
+    with pytest.raises(RequestError, match="cannot write into"), replacing(Path(blocked)):
+        pass
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """A limit on the size of files stands for the full disk: the same kind of error, without root."""
+    program = (
+        "import pathlib, resource; from mobilevit_sdk.files import replacing\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"with replacing(pathlib.Path({str(tmp_path / 'file')!r})) as fresh:\n"
+        "    fresh.write_bytes(bytes(5000))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "RequestError: cannot write" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
