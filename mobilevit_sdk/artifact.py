@@ -98,7 +98,7 @@ def write_reference(folder: Path, reference: Reference) -> None:
 
     cases = [{"name": case.name, "contiguous": case.contiguous} for case in reference.cases]
     tensors = {"images": np.stack([case.image for case in reference.cases]), "logits": reference.logits}
-    safetensors.numpy.save_file(tensors, folder / REFERENCE, metadata={"cases": json.dumps(cases)})
+    (folder / REFERENCE).write_bytes(safetensors.numpy.save(tensors, metadata={"cases": json.dumps(cases)}))
 
 
 def read_reference(path: Path, spec: ModelSpec) -> Reference:

@@ -25,7 +25,7 @@ from mobilevit_sdk.layouts import (
 )
 from mobilevit_sdk.registry import build_model, model_entry
 from mobilevit_sdk.spec import ModelSpec, Origin
-from mobilevit_sdk.tensor_file import read_tensor_file, shorten
+from mobilevit_sdk.tensor_file import one_line, read_tensor_file, shorten
 
 HEADER_KEY = "mobilevit_sdk"
 _KNOWN_SHARE = 0.25  # of names in common with the nearest layout, below which a file is of some other network
@@ -50,12 +50,19 @@ class Checkpoint:
         )
 
 
-def save_checkpoint(model: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write weights and spec to one `.safetensors` file, atomically. Raises RequestError where it cannot be written."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def save_checkpoint(model: nn.Module, spec: ModelSpec, path: Path, *, matrix_dtype: torch.dtype | None = None) -> None:
+    """Write weights and spec to one `.safetensors` file, atomically. Raises RequestError where it cannot be written.
+
+    With `matrix_dtype`, kernels and matrices are stored in it, which halves the file for float16; biases, gains and
+    statistics keep their own type.
+    """
+    weights = {
+        name: tensor.detach().cpu().to(matrix_dtype if matrix_dtype and tensor.ndim > 1 else tensor.dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     header = {"format": "pt", HEADER_KEY: msgspec.json.encode(spec).decode()}
     with replacing(path) as fresh:
-        safetensors.torch.save_file(weights, fresh, metadata=header)
+        fresh.write_bytes(safetensors.torch.save(weights, metadata=header))
 
 
 def load_checkpoint(source: str | Path, *, model: str | None = None, num_classes: int | None = None) -> Checkpoint:
@@ -95,7 +102,7 @@ def _match_own(header: str, tensors: dict[str, Tensor], model: str | None, sourc
         if spec.num_classes < 1:
             raise ValueError("its head has no classes")
     except Exception as error:  # a strange config can make any layer's constructor fail in its own way
-        reason = f"its config lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        reason = f"its config lacks {error}" if isinstance(error, KeyError) else one_line(str(error))
         raise CheckpointError(f"{source} has a header that describes no network of ours: {reason}") from error
     if model not in (None, spec.model):
         raise CheckpointError(f"{source} holds {spec.model}, not {model}")
@@ -121,8 +128,8 @@ def _match_release(tensors: dict[str, Tensor], model: str | None, source: str) -
         return best
     if best.lacks_only_classifier:
         raise CheckpointError(
-            f"{source} has no classifier ({best.classifier}): it is the backbone of {best.spec.model} of {layout.release}; "
-            f"give a checkpoint that was trained to classify"
+            f"{source} has no classifier ({best.classifier}): it is the backbone of {best.spec.model} of "
+            f"{layout.release}; give a checkpoint that was trained to classify"
         )
     asked = next((match for match in matches if match.spec.model == model), best)
     raise CheckpointError(

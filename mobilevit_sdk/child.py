@@ -96,7 +96,7 @@ def _main() -> None:
     global _events
     _events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a toolchain prints goes to the log
-    stdin = os.fdopen(os.dup(0), "rb", buffering=0)
+    stdin = os.fdopen(os.dup(0), "rb")
     function, args = pickle.load(stdin)
     threading.Thread(target=_exit_with_parent, args=(stdin,), daemon=True).start()
     try:

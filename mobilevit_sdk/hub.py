@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.tensor_file import one_line
 
 PREFIX = "hf-hub:"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there
@@ -21,7 +22,7 @@ class _TimmConfig(msgspec.Struct):
 
     input_size: tuple[int, int, int] | None = None
     interpolation: str | None = None
-    crop_pct: float | None = None
+    crop_pct: Annotated[float, msgspec.Meta(ge=0.1, le=1)] | None = None
     crop_mode: str = "center"
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -89,7 +90,7 @@ def download(source: str) -> Path:
     except RepositoryNotFoundError as error:
         raise CheckpointError(f"{source} does not exist on the hub, or is private (`hf auth login`)") from error
     except OSError as error:  # offline, no route, a proxy, a full disk: all of the hub's and httpx's others
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        reason = one_line(str(error).strip().partition("\n")[0]) or type(error).__name__
         raise CheckpointError(
             f"{source} is not in the local cache and the hub cannot be reached ({reason}); give a local file"
         ) from error
@@ -120,8 +121,9 @@ def read_preprocessing(folder: Path, default: Preprocessing, source: str) -> Pre
     try:
         changes = _from_timm(timm, default) if timm is not None else _from_transformers(processor, default)
         return msgspec.convert(msgspec.to_builtins(default) | changes, Preprocessing)
-    except (msgspec.ValidationError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{source}: its preprocessing is none we can reproduce: {error}") from error
+    except (ValueError, KeyError) as error:  # msgspec's errors are ValueErrors
+        reason = f"no {error}" if isinstance(error, KeyError) else one_line(str(error))
+        raise CheckpointError(f"{source}: its preprocessing is none we can reproduce: {reason}") from error
 
 
 def _from_timm(config: _TimmConfig, default: Preprocessing) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def _from_transformers(processor: _Processor, default: Preprocessing) -> dict[st
     elif processor.crop_size is not None:
         changes["image_size"] = (processor.crop_size, processor.crop_size)
     if processor.resample is not None:
-        changes["interpolation"] = _INTERPOLATION[processor.resample]
+        changes["interpolation"] = _INTERPOLATION.get(processor.resample, f"resample {processor.resample}")
     flips = (processor.do_flip_channel_order, processor.do_flip_channels)
     if (flip := next((f for f in flips if f is not None), None)) is not None:
         changes["channel_order"] = "bgr" if flip else "rgb"
@@ -160,4 +162,6 @@ def _read(path: Path, kind: type[T], source: str) -> T:
     except FileNotFoundError:
         return kind()
     except (OSError, msgspec.MsgspecError, RecursionError) as error:
-        raise CheckpointError(f"{source}: cannot read {path.name} beside the weights: {error}") from error
+        raise CheckpointError(
+            f"{source}: cannot read {path.name} beside the weights: {one_line(str(error))}"
+        ) from error

@@ -95,18 +95,17 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
 def _checkpoint_predictor(target: str | None, runtime: str | None) -> Predictor:
     import torch
 
-    from mobilevit_sdk.checkpoint import default_checkpoint, load_checkpoint
     from mobilevit_sdk.data import to_model_input
+    from mobilevit_sdk.source import open_source
 
     if runtime not in (None, "pytorch"):
         raise RequestError(f"a checkpoint runs with pytorch, not {runtime!r}; --runtime is for artefacts")
-    source = target if target is not None else str(default_checkpoint())
-    checkpoint = load_checkpoint(source)
-    model = checkpoint.model.eval()
+    checkpoint = open_source(target)
+    model, spec = checkpoint.model.eval(), checkpoint.spec
 
     @torch.inference_mode()
     def predict(images: np.ndarray) -> np.ndarray:
-        scores: torch.Tensor = model(to_model_input(torch.from_numpy(images), checkpoint.spec.preprocessing))
+        scores: torch.Tensor = model(to_model_input(torch.from_numpy(images), spec.preprocessing))
         return scores.numpy()
 
-    return Predictor(source, "pytorch", checkpoint.spec, predict)
+    return Predictor(checkpoint.source, "pytorch", spec, predict)

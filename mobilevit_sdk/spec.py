@@ -82,6 +82,8 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     provenance: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
+        for name in ("config", "provenance"):  # lists for tuples, as JSON has it: a spec equals itself read back
+            msgspec.structs.force_setattr(self, name, msgspec.json.decode(msgspec.json.encode(getattr(self, name))))
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for a head with {self.num_classes} classes")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _read_safetensors(path: Path, source: str, size: int) -> TensorFile:
         with safe_open(path, framework="pt") as file:
             return TensorFile({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = _safetensors_defect(path, size) or " ".join(str(error).split())
+        reason = _safetensors_defect(path, size) or one_line(str(error))
         raise CheckpointError(f"{source} is no complete safetensors file: {reason}") from error
 
 
@@ -109,14 +110,16 @@ def _safetensors_defect(path: Path, size: int) -> str | None:
 
 def _read_torch(path: Path, source: str, *, zipped: bool) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below says it in one line
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # the formats have many ways to be broken, and torch reports them with many types
         raise CheckpointError(f"{source} {_torch_defect(error)}") from error
     return _without_wrappers(_state_dict(content, source))
 
 
 def _torch_defect(error: Exception) -> str:
-    message = " ".join(str(error).split())
+    message = one_line(str(error), limit=2000)
     if "TorchScript" in message:
         return "is a TorchScript archive, which holds a program; save the model's state_dict() instead"
     if culprit := re.search(r"GLOBAL ([\w.]+)", message):
@@ -163,4 +166,9 @@ def _without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def shorten(names: list[str], shown: int = 3) -> str:
     """A few names and how many more there are."""
     more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(one_line(name) for name in names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """Text out of a file, fit for a terminal: on one line, without control characters, not longer than `limit`."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:limit]

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 from torch import nn
+
+from mobilevit_sdk.artifact import (
+    Artifact,
+    Manifest,
+    Reference,
+    hash_and_size,
+    open_artifact,
+    write_manifest,
+    write_reference,
+)
+from mobilevit_sdk.converter import TensorInfo
 
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
 from mobilevit_sdk.random_weights import randomize
 from mobilevit_sdk.registry import build_model
-from mobilevit_sdk.spec import ModelSpec, Preprocessing
+from mobilevit_sdk.spec import ModelSpec, Origin, Preprocessing
 
 
 def tiny_spec(num_classes: int = 5, image_size: int = 32) -> ModelSpec:
@@ -44,4 +57,35 @@ def tiny_model(seed: int = 0, **kwargs: int) -> tuple[nn.Module, ModelSpec]:
     return randomize(build_model(spec), seed).eval(), spec
 
 
-__all__ = ["randomize", "tiny_model", "tiny_spec"]
+def write_artifact(folder: Path, spec: ModelSpec, reference: Reference, *, precision: str = "fp32") -> Artifact:
+    """An artefact of the format "fake" whose file holds nothing; everything beside it is real."""
+    folder.mkdir(parents=True)
+    file = folder / f"{spec.model}.fake"
+    file.write_bytes(b"a phone file")
+    sha256, size = hash_and_size(file)
+    manifest = Manifest(
+        file=file.name,
+        format="fake",
+        precision=precision,
+        target="xnnpack",
+        bytes=size,
+        sha256=sha256,
+        spec=spec,
+        config_sha256=spec.config_sha256,
+        origin=Origin(source="mobilevit_xxs", layout="random weights", random_weights_seed=0),
+        tools={},
+        seconds=1.0,
+        peak_memory_bytes=1,
+        inputs=(TensorInfo(name="image", shape=(1, 3, *spec.preprocessing.image_size), dtype="float32"),),
+        outputs=(TensorInfo(name="logits", shape=(1, spec.num_classes), dtype="float32"),),
+        operators={"conv": 3},
+        max_rank=4,
+        delegates=1,
+        undelegated_ops={},
+    )
+    write_reference(folder, reference)
+    write_manifest(folder, manifest)
+    return open_artifact(folder)
+
+
+__all__ = ["randomize", "tiny_model", "tiny_spec", "write_artifact"]

@@ -43,6 +43,11 @@ def test_results_and_events_come_back_whatever_the_child_prints(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_large_requests_and_answers_pass_whole():
+    assert run_in_child(len, bytes(20_000_000)) == 20_000_000
+    assert len(run_in_child(bytes, 20_000_000)) == 20_000_000
+
+
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
 def test_a_crash_is_an_error_with_the_signal_and_the_last_words(number):
     with pytest.raises(ToolchainError, match=rf"died of {number.name}: last words"):

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from helpers import tiny_spec
-from labelled_images import NAMES, pictures, write_folder, write_parquet
+import torch
+from click.testing import CliRunner
+from helpers import tiny_model, tiny_spec
+from labelled_images import NAMES, encode, pictures, write_folder, write_parquet
 
-from mobilevit_sdk.data import ImageDataset, open_dataset
-from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk import converter, measure
+from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
+from mobilevit_sdk.cli import main
+from mobilevit_sdk.converter import Inspection
+from mobilevit_sdk.data import ImageDataset, open_dataset, to_model_input
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.evaluate import evaluate, match_classes
+from mobilevit_sdk.runtime import Availability
+from mobilevit_sdk.source import default_checkpoint
+from mobilevit_sdk.spec import ModelSpec
+
+CIFAR10 = Path(__file__).parents[2] / "shared" / "data" / "cifar10-test.parquet"
 
 
 def _dataset(tmp_path: Path, labels: list[int], names: tuple[str, ...] | None = None) -> ImageDataset:
@@ -111,3 +124,134 @@ def test_parquet_and_folder_of_the_same_images_agree(tmp_path: Path) -> None:
     parquet = evaluate(predict, tiny_spec(), open_dataset(write_parquet(tmp_path / "a.parquet", images), labelled=True))
     assert folder == parquet
     assert 0 < folder.top1 < 1
+
+
+class _Echo:
+    """A runtime that answers with the mean of each channel; `works` says whether this machine can run it."""
+
+    format = "echo"
+
+    def __init__(self, name: str, works: bool) -> None:
+        self.name, self.works = name, works
+
+    def availability(self) -> Availability:
+        return Availability("1.0") if self.works else Availability(None, "not on this machine")
+
+    def load(self, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda image: np.append(image.mean((1, 2)), [0, 0])
+
+
+class _EchoConverter:
+    format, suffix = "echo", ".echo"
+
+    def __init__(self, *runtimes: _Echo, spec: ModelSpec | None = None) -> None:
+        self.runtimes, self.spec = runtimes, spec
+
+    def inspect(self, path: Path) -> Inspection:
+        return Inspection((), (), {}, 0, None, None, self.spec)
+
+
+def _install(monkeypatch: pytest.MonkeyPatch, *runtimes: _Echo, spec: ModelSpec | None = None) -> None:
+    monkeypatch.setattr(converter, "converters", lambda: {"echo": _EchoConverter(*runtimes, spec=spec)})
+    monkeypatch.setattr(measure, "converters", converter.converters)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    (tmp_path / "a.echo").write_bytes(b"any")
+    return tmp_path / "a.echo"
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """Three red, two green and one blue image; the blue one lies among the red."""
+    red = np.full((8, 8, 3), [200, 20, 10], np.uint8)
+    shown_and_label = ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1), (2, 0))
+    return write_folder(
+        tmp_path / "colours", [(encode(np.roll(red, shown, 2)), label) for shown, label in shown_and_label]
+    )
+
+
+def test_artifact_is_measured_with_the_first_runtime_that_runs_here(
+    monkeypatch: pytest.MonkeyPatch, artifact: Path, colours: Path
+) -> None:
+    _install(monkeypatch, _Echo("absent", False), _Echo("present", True), spec=tiny_spec())
+    result = measure.measure(str(artifact), None, colours, None, 4)
+    assert (result.runtime, result.accuracy.images) == ("present", 6)
+    assert result.accuracy.top1 == pytest.approx(5 / 6)
+    assert result.images_per_second > 0
+    assert measure.measure(str(artifact), "present", colours, 3, 4).accuracy.images == 3
+
+
+def test_runtime_that_does_not_run_here_says_why(
+    monkeypatch: pytest.MonkeyPatch, artifact: Path, colours: Path
+) -> None:
+    _install(monkeypatch, _Echo("absent", False), spec=tiny_spec())
+    with pytest.raises(ToolchainError, match=r"nothing here runs a\.echo \(absent: not on this machine\)"):
+        measure.measure(str(artifact), None, colours, None, 4)
+
+
+def test_runtime_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch, artifact: Path, colours: Path) -> None:
+    _install(monkeypatch, _Echo("present", True), spec=tiny_spec())
+    with pytest.raises(RequestError, match="'presnt' does not run echo files; did you mean present"):
+        measure.measure(str(artifact), "presnt", colours, None, 4)
+    with pytest.raises(RequestError, match="a checkpoint runs with pytorch, not 'present'"):
+        measure.measure("a.safetensors", "present", colours, None, 4)
+
+
+def test_artifact_without_a_spec_and_a_manifest_is_refused(
+    monkeypatch: pytest.MonkeyPatch, artifact: Path, colours: Path
+) -> None:
+    _install(monkeypatch, _Echo("present", True))
+    with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
+        measure.measure(str(artifact), None, colours, None, 4)
+    with pytest.raises(ArtifactError, match=r"missing\.echo does not exist"):
+        measure.measure(str(artifact.with_name("missing.echo")), None, colours, None, 4)
+
+
+def test_eval_of_a_checkpoint_prints_what_the_model_scores(tmp_path: Path) -> None:
+    model, spec = tiny_model()
+    save_checkpoint(model, spec, tmp_path / "a.safetensors")
+    data = write_parquet(tmp_path / "a.parquet", pictures(20))
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return model(to_model_input(torch.from_numpy(images), spec.preprocessing)).numpy()
+
+    expected = evaluate(predict, spec, open_dataset(data, labelled=True).sample(13))
+    arguments = ["eval", str(tmp_path / "a.safetensors"), "--data", str(data), "--limit", "13", "--json"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document.pop("images_per_second") > 0
+    assert document == {
+        "target": str(tmp_path / "a.safetensors"),
+        "runtime": "pytorch",
+        "images": 13,
+        "top1": expected.top1,
+        "top5": expected.top5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("mobilevit_xxs", "is a model's name, not a checkpoint"),
+        ("none.safetensors", "none.safetensors"),
+        ("none.tflite", "none.tflite does not exist"),
+    ],
+)
+def test_eval_of_nothing_is_one_line(tmp_path: Path, target: str, message: str) -> None:
+    result = CliRunner().invoke(main, ["eval", target, "--data", str(write_folder(tmp_path, pictures(5)))])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(not CIFAR10.exists(), reason=f"{CIFAR10} is not there")
+@pytest.mark.skipif(not default_checkpoint().exists(), reason="the default checkpoint is not there")
+def test_default_checkpoint_has_the_accuracy_that_its_header_states() -> None:
+    checkpoint = load_checkpoint(default_checkpoint())
+    result = measure.measure(None, None, CIFAR10, 500, 100)
+    assert result.accuracy.top1 == pytest.approx(checkpoint.spec.provenance["top1"], abs=0.05)
+    assert result.accuracy.top1 > 0.8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def _program(ct: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
         names.append(PROBABILITIES)
     # Traced, not exported: from torch.export, coremltools 9.0 drops keyword arguments without a word, so that tanh-GELU
     # becomes exact and torch.add(x, y, alpha=2) becomes x + y.
-    traced = torch.jit.trace(graph.eval(), image, check_trace=False)
+    traced = torch.jit.trace(graph.eval(), image, check_trace=False)  # type: ignore[no-untyped-call]
     return ct.convert(
         traced,
         convert_to="milinternal",
@@ -99,12 +98,14 @@ def _emit(ct: Any, program: Any, spec: ModelSpec, path: Path) -> None:
 
 def distinct(labels: tuple[str, ...]) -> list[str]:
     """The labels with a number behind each repetition: Core ML answers a dictionary, and ImageNet has two cranes."""
-    seen: collections.Counter[str] = collections.Counter()
-    names = []
+    names: dict[str, None] = {}
     for label in labels:
-        seen[label] += 1
-        names.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
-    return names
+        name, count = label, 1
+        while name in names:
+            count += 1
+            name = f"{label} ({count})"
+        names[name] = None
+    return list(names)
 
 
 def _describe(path: Path, spec: ModelSpec) -> None:

@@ -37,12 +37,12 @@ def _shape(value_type: Any) -> tuple[int, ...]:
 
 def _tensor_info(feature: Any, shapes: dict[str, tuple[int, ...]]) -> TensorInfo:
     """The shape is the program's; the type is that of the interface: an array's, or what Core ML makes of it."""
-    kind = feature.type.WhichOneof("Type")
-    interface = getattr(feature.type, kind)
+    kind = feature.type.WhichOneof("Type") or "no"
+    image, array = feature.type.imageType, feature.type.multiArrayType
     if kind == "imageType":
-        dtype = f"{interface.ColorSpace.Name(interface.colorSpace)} image"
+        dtype = f"{image.ColorSpace.Name(image.colorSpace)} image"
     elif kind == "multiArrayType":
-        dtype = interface.ArrayDataType.Name(interface.dataType).lower()
+        dtype = array.ArrayDataType.Name(array.dataType).lower()
     else:
         dtype = kind.removesuffix("Type")
     return TensorInfo(name=feature.name, shape=shapes.get(feature.name, ()), dtype=dtype)

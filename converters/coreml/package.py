@@ -97,7 +97,7 @@ def parse_model(file: Path) -> Any:
     """The protobuf message in `file`. Raises ArtifactError when it is none of Core ML's."""
     import_coremltools()
     from coremltools.proto import Model_pb2
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     model = Model_pb2.Model()
     try:
@@ -145,10 +145,14 @@ def make_identifiers_stable(path: Path) -> None:
 
 def _inside(path: Path, file: Path) -> Path:
     """`file`, unless it is missing or lies outside the package `path`, through links too."""
-    if not file.resolve().is_relative_to(path.resolve()):
-        raise ArtifactError(f"{path} refers to a file outside itself: {file.relative_to(path)}")
-    if not file.is_file():
-        raise ArtifactError(f"{path} is incomplete: {file.relative_to(path)} is missing")
+    try:
+        inside, found = file.resolve().is_relative_to(path.resolve()), file.is_file()
+    except (OSError, ValueError) as error:  # a name that no file system takes
+        raise ArtifactError(f"{path} refers to an impossible file name: {error}") from error
+    if not inside:
+        raise ArtifactError(f"{path} refers to a file outside itself: {file}")
+    if not found:
+        raise ArtifactError(f"{path} is incomplete: {file} is missing")
     return file
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ class CoreMLRuntime:
     format = "coreml"
 
     def availability(self) -> Availability:
-        if sys.platform != "darwin":
+        if platform.system() != "Darwin":
             return Availability(None, "Core ML runs on macOS only; coreml-reference executes the same file here")
         return availability()
 

@@ -1,1 +1,42 @@
-"""x"""
+"""TFLite: .tflite files emitted by litert-torch (once ai-edge-torch), run by LiteRT (once TensorFlow Lite)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.tflite.runtime import LiteRTRuntime
+from converters.tflite.toolchain import availability
+from mobilevit_sdk.runtime import Availability, Runtime
+from mobilevit_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mobilevit_sdk.converter import Inspection
+
+
+class TFLiteConverter:
+    """Emits and reads .tflite files. See `mobilevit_sdk.converter.Converter`."""
+
+    format = "tflite"
+    suffix = ".tflite"
+    precisions = ("fp32", "fp16")
+    target = "litert-cpu"
+    runtimes: tuple[Runtime, ...] = (LiteRTRuntime(),)
+
+    def availability(self) -> Availability:
+        return availability("litert-torch")
+
+    def convert(self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
+        from converters.tflite.convert import convert
+
+        convert(graph, spec, precision, path)
+
+    def inspect(self, path: Path) -> Inspection:
+        from converters.tflite.inspect import inspect
+
+        return inspect(path)
+
+
+converter = TFLiteConverter()

@@ -15,7 +15,7 @@ from rich.console import Console
 from mobilevit_sdk.errors import MobileViTError
 
 # Standard output is for results alone; progress, logs and errors go to standard error.
-out = Console(highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 log = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

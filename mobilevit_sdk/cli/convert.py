@@ -10,7 +10,6 @@ import click
 from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
 
 if TYPE_CHECKING:
-    from mobilevit_sdk.checkpoint import Checkpoint
     from mobilevit_sdk.convert import ConvertResult
 
 
@@ -85,7 +84,7 @@ def command(
     if as_json:
         print_json(_document(result))
     else:
-        _print_result(result, checkpoint)
+        _print_result(result)
     if result.failures:
         return max(failure.exit_code for failure in result.failures)
     return 0 if no_verify else exit_code(result.verdicts)
@@ -115,21 +114,20 @@ def _document(result: ConvertResult) -> dict[str, Any]:
     }
 
 
-def _print_result(result: ConvertResult, checkpoint: Checkpoint) -> None:
+def _print_result(result: ConvertResult) -> None:
     from rich.table import Table
 
-    from mobilevit_sdk.cli.verdicts import verdict_table
+    from mobilevit_sdk.cli.verdicts import print_verdicts
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("file", overflow="fold")
-    for column in ("precision", "size", "seconds", "peak memory", "highest rank", "delegates", "outside"):
+    table.add_column("artefact", no_wrap=True)
+    for column in ("size", "seconds", "peak memory", "highest rank", "delegates", "outside"):
         table.add_column(column, justify="right", no_wrap=True)
     for artifact in result.artifacts:
         manifest = artifact.manifest
         outside = manifest.undelegated_ops
         table.add_row(
-            str(artifact.path),
-            manifest.precision,
+            artifact.path.parent.name,
             f"{manifest.bytes / 1e6:.2f} MB",
             f"{manifest.seconds:.1f}",
             f"{manifest.peak_memory_bytes / 1e9:.2f} GB",
@@ -140,7 +138,9 @@ def _print_result(result: ConvertResult, checkpoint: Checkpoint) -> None:
     out.print(table)
     if result.verdicts:
         out.print()
-        out.print(verdict_table(result.verdicts))
+        print_verdicts(result.verdicts, out)
+    if result.artifacts:
+        out.print(f"\nin {result.artifacts[0].path.parent.parent}", soft_wrap=True)
     for failure in result.failures:
         log.print(f"[bold red]error:[/] {failure.format} {failure.precision}: ", end="")
         log.print(failure.error, markup=False)

@@ -74,8 +74,8 @@ def command(
         raise RequestError("--model trains from scratch and --checkpoint fine-tunes: give one of them")
     import torch
 
-    from mobilevit_sdk.checkpoint import load_checkpoint
     from mobilevit_sdk.data import open_dataset
+    from mobilevit_sdk.source import open_source
     from mobilevit_sdk.training import Trainer
     from mobilevit_sdk.training.start import network_for_training, spec_for_training
 
@@ -84,7 +84,7 @@ def command(
     recipe = _recipe(recipe_file, overrides)
     chosen = _device(device)
     train, test = open_dataset(data, labelled=True), open_dataset(test_data, labelled=True)
-    initial = load_checkpoint(checkpoint) if checkpoint else None
+    initial = open_source(checkpoint) if checkpoint else None
     spec = spec_for_training(model or "mobilevit_xxs", initial, train, image_size)
     network = network_for_training(spec, recipe, initial)
     started = time.monotonic()

@@ -29,7 +29,7 @@ def command(
     3: a runtime failed, or an artefact could not run anywhere.
     """
     from mobilevit_sdk.artifact import Artifact, find_artifacts
-    from mobilevit_sdk.cli.verdicts import verdict_table
+    from mobilevit_sdk.cli.verdicts import print_verdicts
     from mobilevit_sdk.parity import Verdict, VerifyProgress, verify
     from mobilevit_sdk.parity.images import reference_for_images
     from mobilevit_sdk.parity.report import write_report
@@ -49,7 +49,7 @@ def command(
     if as_json:
         print_json({"passed": code == 0, "verdicts": [verdict.to_json() for verdict in verdicts]})
     else:
-        out.print(verdict_table(verdicts))
+        print_verdicts(verdicts, out)
         if report:
             out.print(f"report: {report / 'report.html'}")
     return code

@@ -1,8 +1,8 @@
 """Attention written out as two batched matrix products and a softmax, with q, k and v from linears of their own.
 
 softmax(q k^T / sqrt(d)) v  ==  softmax(q' k^T) v, with q' = (W_q / sqrt(d)) x + b_q / sqrt(d): q, k and v are rows of
-one linear, and the scale commutes with the linear that makes q. Heads are folded into the batch axis, so nothing exceeds
-rank 4 and no operator is a fused attention, an expand or a multiplication by a scalar, which delegates refuse.
+one linear, and the scale commutes with the linear that makes q. Heads are folded into the batch axis, so nothing
+exceeds rank 4 and no operator is a fused attention, an expand or a multiplication by a scalar, which delegates refuse.
 A token alone attends to itself: the softmax of one score is 1, and the answer is v.
 """
 

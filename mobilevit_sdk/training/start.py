@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
 from torch import nn
 
+from mobilevit_sdk.checkpoint import Checkpoint
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.registry import build_model, model_spec
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from mobilevit_sdk.checkpoint import Checkpoint
 
 
 def spec_for_training(
@@ -30,7 +27,7 @@ def spec_for_training(
     if checkpoint is None:
         spec = msgspec.structs.replace(model_spec(model), licence=None)
     else:
-        origin = {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256}
+        origin = {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256, **checkpoint.spec.provenance}
         spec = msgspec.structs.replace(checkpoint.spec, provenance={"initial_checkpoint": origin})
     names = data.class_names
     count = len(names) if names else max(data.labels or [0]) + 1

@@ -99,7 +99,7 @@ def main() -> None:
                 answer = network(images(size))
             answer = answer if release == "timm" else answer.logits
             logits[f"{release}/{size[0]}x{size[1]}"] = answer.clone()
-    safetensors.torch.save_file(logits, LOGITS)
+    LOGITS.write_bytes(safetensors.torch.save(logits))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class ReferenceProgram:
         self.path = package.path
         for operation in operations(package.block):
             if operation.type != "const" and operation.type not in OPERATORS:
-                place = operation.outputs[0].name
+                place = ", ".join(output.name for output in operation.outputs)
                 raise ToolchainError(f"{self.path}: coreml-reference does not know operator {operation.type} ({place})")
         function = load_program(package).functions["main"]
         self.inputs = {name: _output(var) for name, var in function.inputs.items()}
@@ -76,7 +76,7 @@ class ReferenceProgram:
             }
             try:
                 results = OPERATORS[step.kind](**arguments)
-            except (TypeError, ValueError, RuntimeError, IndexError) as error:
+            except Exception as error:
                 place = f"{step.kind} ({step.outputs[0].name})"
                 raise ToolchainError(f"{self.path}: coreml-reference cannot evaluate {place}: {error}") from error
             for stated, result in zip(step.outputs, results if isinstance(results, tuple) else (results,), strict=True):
@@ -100,9 +100,12 @@ def _widen(value: Tensor) -> Tensor:
 def _output(var: Any) -> _Output:
     from coremltools.converters.mil.mil import types
 
-    if not (types.is_tensor(var.sym_type) or types.is_scalar(var.sym_type)):
+    if types.is_dict(var.sym_type) or types.is_str(var.sym_type):
         return _Output(var.name, None, ())
-    return _Output(var.name, _DTYPES.get(types.builtin_to_string(var.dtype)), tuple(int(size) for size in var.shape))
+    dtype = types.builtin_to_string(var.dtype)
+    if dtype not in _DTYPES:
+        raise ToolchainError(f"coreml-reference does not know the type {dtype} ({var.name})")
+    return _Output(var.name, _DTYPES[dtype], tuple(int(size) for size in var.shape))
 
 
 def _names(value: Any) -> str | tuple[str, ...]:

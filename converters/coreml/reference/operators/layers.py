@@ -45,21 +45,19 @@ def _batch_norm(
     return F.batch_norm(x, mean, variance, gamma, beta, eps=epsilon)
 
 
-def _instance_norm(
-    x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
-) -> Tensor:
+def _instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5) -> Tensor:
     return F.instance_norm(x, weight=gamma, bias=beta, eps=epsilon)
 
 
 def _layer_norm(
     x: Tensor,
-    axes: Tensor | None = None,
+    axes: Tensor,
     gamma: Tensor | None = None,
     beta: Tensor | None = None,
     epsilon: float = 1e-5,
 ) -> Tensor:
     """Over any set of axes; gamma and beta have the sizes of those axes, in their order in x."""
-    over = sorted(range(x.ndim) if axes is None else {axis % x.ndim for axis in axes.tolist()})
+    over = sorted(axis % x.ndim for axis in axes.tolist())
     broadcast = [size if axis in over else 1 for axis, size in enumerate(x.shape)]
     variance, mean = torch.var_mean(x, over, correction=0, keepdim=True)
     y = (x - mean) / torch.sqrt(variance + epsilon)

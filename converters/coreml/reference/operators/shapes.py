@@ -45,10 +45,10 @@ def _split(
     x: Tensor, axis: int, num_splits: int | None = None, split_sizes: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     if split_sizes is not None:
-        return x.split(split_sizes.tolist(), axis)
+        return torch.split(x, split_sizes.tolist(), axis)
     if num_splits is None:
         raise ValueError("neither num_splits nor split_sizes is given")
-    return x.split(x.shape[axis] // num_splits, axis)
+    return torch.split(x, x.shape[axis] // num_splits, axis)
 
 
 def _slice_by_index(
@@ -60,7 +60,7 @@ def _slice_by_index(
     end_mask: Tensor | None = None,
     squeeze_mask: Tensor | None = None,
 ) -> Tensor:
-    """x[begin:end:stride] per axis; a mask lifts the limit of its axis, `squeeze_mask` takes the one element at begin."""
+    """x[begin:end:stride] for each axis; a mask lifts a limit, `squeeze_mask` takes the one element at `begin`."""
     none = [False] * x.ndim
     no_begin, no_end, single = (none if m is None else m.tolist() for m in (begin_mask, end_mask, squeeze_mask))
     steps = [1] * x.ndim if stride is None else stride.tolist()
@@ -90,7 +90,7 @@ def _tile(x: Tensor, reps: Tensor) -> Tensor:
 
 
 def _reverse(x: Tensor, axes: Tensor | None = None) -> Tensor:
-    return x.flip(range(x.ndim) if axes is None else axes.tolist())
+    return x.flip(list(range(x.ndim)) if axes is None else axes.tolist())
 
 
 def _pad(x: Tensor, pad: Tensor, mode: str = "constant", constant_val: float = 0.0) -> Tensor:

@@ -1,0 +1,84 @@
+"""What a .pte file says of itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from converters.executorch.program import SPEC, Plan, ProgramFile, read_program, read_xnnpack_graph
+from mobilevit_sdk.converter import Inspection, TensorInfo
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.spec import ModelSpec
+
+# ExecuTorch's names of tensor types, where they differ from everyone else's.
+DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "BYTE": "uint8", "CHAR": "int8", "LONG": "int64"}
+
+
+def inspect(path: Path) -> Inspection:
+    """Read a file back, the graphs inside its XNNPACK delegates included. Raises ArtifactError when it is none.
+
+    `operators` counts what XNNPACK runs under XNNPACK's names and the rest under the kernels' names. A program names
+    neither its input nor its output; they are numbered.
+    """
+    file = read_program(path)
+    forward = file.method("forward")
+    if forward is None:
+        raise ArtifactError(f"{path} has no method `forward`")
+    try:
+        inputs = tuple(_tensor_info(forward, index, f"input_{i}") for i, index in enumerate(forward.inputs))
+        outputs = tuple(_tensor_info(forward, index, f"output_{i}") for i, index in enumerate(forward.outputs))
+        calls, kernels = _instructions(forward)
+        delegates = [forward.delegates[index] for index in calls]
+    except (IndexError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged: its method refers to what is not there") from error
+    operators = Counter(kernels)
+    ranks = [len(value.val.get("sizes", [])) for value in forward.values]
+    for delegate in delegates:
+        if delegate.id == "XnnpackBackend":
+            graph = read_xnnpack_graph(path, file.delegate_data(delegate))
+            operators.update(node.xnode_union_type for node in graph.xnodes)
+            ranks += [value.rank for value in graph.xvalues]
+    return Inspection(
+        inputs=inputs,
+        outputs=outputs,
+        operators=dict(sorted(operators.items())),
+        max_rank=max(ranks, default=0),
+        delegates=len(delegates),
+        undelegated_ops=dict(sorted(kernels.items())),
+        spec=read_spec(file),
+    )
+
+
+def read_spec(file: ProgramFile) -> ModelSpec | None:
+    """The ModelSpec that the method `model_spec` answers, None for a program that another tool made."""
+    method = file.method(SPEC)
+    if method is None:
+        return None
+    try:
+        (output,) = method.outputs
+        return msgspec.json.decode(method.values[output].val["string_val"], type=ModelSpec)
+    except (LookupError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{file.path} carries a malformed model spec: {error}") from error
+
+
+def _instructions(method: Plan) -> tuple[list[int], Counter[str]]:
+    """The delegates that a method calls, by index, and the kernels that it runs outside them, with counts."""
+    calls: list[int] = []
+    kernels: Counter[str] = Counter()
+    for instruction in (instruction for chain in method.chains for instruction in chain.instructions):
+        if instruction.instr_args_type == "DelegateCall":
+            calls.append(instruction.instr_args["delegate_index"])
+        elif instruction.instr_args_type == "KernelCall":
+            operator = method.operators[instruction.instr_args["op_index"]]
+            kernels[f"{operator.name}.{operator.overload}" if operator.overload else operator.name] += 1
+    return calls, kernels
+
+
+def _tensor_info(method: Plan, index: int, name: str) -> TensorInfo:
+    value = method.values[index]
+    if value.val_type != "Tensor":
+        return TensorInfo(name=name, shape=(), dtype=value.val_type.lower())
+    dtype = value.val["scalar_type"]
+    return TensorInfo(name=name, shape=tuple(value.val["sizes"]), dtype=DTYPES.get(dtype, dtype.lower()))

@@ -1,0 +1,42 @@
+"""ExecuTorch's own runtime, with XNNPACK, through its Python bindings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from converters.executorch.program import read_program
+from converters.executorch.toolchain import availability, import_module
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.runtime import Availability, LoadedArtifact
+
+
+class ExecuTorchRuntime:
+    """The portable runtime: XNNPACK for what was delegated to it, portable kernels for the rest."""
+
+    name = "executorch"
+    format = "executorch"
+
+    def availability(self) -> Availability:
+        return availability()
+
+    def load(self, path: Path) -> LoadedArtifact:
+        read_program(path)  # what is no whole program is refused before native code sees it
+        runtime = import_module("executorch.runtime")
+        import torch
+
+        try:
+            program = runtime.Runtime.get().load_program(path)
+            forward = program.load_method("forward")
+        except RuntimeError as error:
+            raise ArtifactError(f"ExecuTorch cannot load {path}: {error}") from error
+
+        def predict(pixels: np.ndarray) -> np.ndarray:
+            # The runtime reads memory in order whatever the strides say, so the copy is needed.
+            image = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
+            (logits,) = forward.execute([torch.from_numpy(image)])
+            scores: np.ndarray = logits.reshape(-1).numpy().copy()
+            return scores
+
+        return predict
