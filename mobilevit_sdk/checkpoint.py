@@ -169,9 +169,7 @@ def _fill(match: Match, source: str) -> nn.Module:
         for name, theirs in match.sources.items()
     }
     network = build_model(match.spec)
-    network.load_state_dict(
-        network.state_dict() | weights
-    )  # which lacks step counts at most: `compare` has seen to that
+    network.load_state_dict(weights)  # BatchNorm itself sets a step count that is missing to 0
     broken = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(

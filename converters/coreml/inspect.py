@@ -8,6 +8,7 @@ from typing import Any
 
 from converters.coreml.package import operations, read_package
 from mobilevit_sdk.converter import Inspection, TensorInfo
+from mobilevit_sdk.errors import ArtifactError
 
 
 def inspect(path: Path) -> Inspection:
@@ -20,11 +21,16 @@ def inspect(path: Path) -> Inspection:
     executed = [operation for operation in operations(package.block) if operation.type != "const"]
     values = [*package.main.inputs, *(output for operation in executed for output in operation.outputs)]
     shapes = {value.name: _shape(value.type) for value in values}
+    try:
+        inputs = tuple(_tensor_info(feature, shapes) for feature in description.input)
+        outputs = tuple(_tensor_info(feature, shapes) for feature in description.output)
+    except ValueError as error:
+        raise ArtifactError(f"{path} describes an input or output of unknown type: {error}") from error
     return Inspection(
-        inputs=tuple(_tensor_info(feature, shapes) for feature in description.input),
-        outputs=tuple(_tensor_info(feature, shapes) for feature in description.output),
+        inputs=inputs,
+        outputs=outputs,
         operators=dict(sorted(Counter(operation.type for operation in executed).items())),
-        max_rank=max(len(shape) for shape in shapes.values()),
+        max_rank=max(map(len, shapes.values()), default=0),
         delegates=None,
         undelegated_ops=None,
         spec=package.spec,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from converters.executorch.program import SPEC, Plan, ProgramFile, read_program, read_xnnpack_graph
+from converters.executorch.program import SPEC, Plan, ProgramFile, String, Tensor, read_program, read_xnnpack_graph
 from mobilevit_sdk.converter import Inspection, TensorInfo
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.spec import ModelSpec
@@ -31,8 +31,8 @@ def inspect(path: Path) -> Inspection:
         outputs = tuple(_tensor_info(forward, index, f"output_{i}") for i, index in enumerate(forward.outputs))
         calls, kernels = _instructions(forward)
         delegates = [forward.delegates[index] for index in calls]
-    except (IndexError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is damaged: its method refers to what is not there") from error
+    except (IndexError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{path} is damaged: `forward` refers to what is not there") from error
     operators = Counter(kernels)
     ranks = [len(value.val.get("sizes", [])) for value in forward.values]
     for delegate in delegates:
@@ -58,8 +58,9 @@ def read_spec(file: ProgramFile) -> ModelSpec | None:
         return None
     try:
         (output,) = method.outputs
-        return msgspec.json.decode(method.values[output].val["string_val"], type=ModelSpec)
-    except (LookupError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        text = msgspec.convert(method.values[output].val, String).string_val
+        return msgspec.json.decode(text, type=ModelSpec)
+    except (IndexError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{file.path} carries a malformed model spec: {error}") from error
 
 
@@ -77,8 +78,6 @@ def _instructions(method: Plan) -> tuple[list[int], Counter[str]]:
 
 
 def _tensor_info(method: Plan, index: int, name: str) -> TensorInfo:
-    value = method.values[index]
-    if value.val_type != "Tensor":
-        return TensorInfo(name=name, shape=(), dtype=value.val_type.lower())
-    dtype = value.val["scalar_type"]
-    return TensorInfo(name=name, shape=tuple(value.val["sizes"]), dtype=DTYPES.get(dtype, dtype.lower()))
+    tensor = msgspec.convert(method.values[index].val, Tensor)
+    dtype = DTYPES.get(tensor.scalar_type, tensor.scalar_type.lower())
+    return TensorInfo(name=name, shape=tuple(tensor.sizes), dtype=dtype)

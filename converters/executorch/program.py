@@ -28,10 +28,23 @@ LARGEST_PROGRAM = 1 << 24  # bytes, without the weights
 
 
 class Value(msgspec.Struct):
-    """An EValue: a tensor, a string, a number."""
+    """An EValue: a Tensor, a String, a number."""
 
     val_type: str = "NONE"
     val: dict[str, Any] = {}
+
+
+class Tensor(msgspec.Struct):
+    """The `val` of a Value whose `val_type` is Tensor."""
+
+    scalar_type: str
+    sizes: list[int] = []
+
+
+class String(msgspec.Struct):
+    """The `val` of a Value whose `val_type` is String."""
+
+    string_val: str
 
 
 class Instruction(msgspec.Struct):

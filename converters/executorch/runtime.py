@@ -36,7 +36,7 @@ class ExecuTorchRuntime:
             # The runtime reads memory in order whatever the strides say, so the copy is needed.
             image = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
             (logits,) = forward.execute([torch.from_numpy(image)])
-            scores: np.ndarray = logits.reshape(-1).numpy().copy()
+            scores: np.ndarray = logits.reshape(-1).numpy()
             return scores
 
         return predict

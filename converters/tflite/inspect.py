@@ -31,7 +31,7 @@ def inspect(path: Path) -> Inspection:
         codes = (graph.Operators(i).OpcodeIndex() for i in range(graph.OperatorsLength()))
         operators = Counter(_operator_name(model.OperatorCodes(code)) for code in codes)
     except Exception as error:  # the generated reader raises whatever damaged offsets lead to
-        raise ArtifactError(f"{path} is damaged: {error}") from error
+        raise ArtifactError(f"{path} is damaged: its operators or its interface cannot be read") from error
     delegates, undelegated = _delegation(path)
     return Inspection(
         inputs=tuple(inputs),

@@ -190,7 +190,7 @@ def _info(top1: float) -> ModelInfo:
         paper="https://arxiv.org/abs/2110.02178",
         top1=top1,
         top1_source="MobileViT paper, table 1 and figure 6 (ImageNet-1k, 256x256)",
-        licence="ml-cvnets weights: Apple sample-code licence",
+        licence="Apple sample code (ml-cvnets)",
         # The public weights take [0, 1] without mean or std. timm's take RGB; other layouts say what theirs take.
         preprocessing=Preprocessing(image_size=(256, 256), resize_size=288, interpolation="bilinear"),
     )
