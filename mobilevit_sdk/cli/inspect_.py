@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,8 +59,8 @@ def command(artifact: Path, as_json: bool) -> None:
     out.print(table)
 
 
-def _tensors(rows: list[dict[str, object]]) -> str:
-    return ", ".join(f"{row['name']} {row['dtype']} {row['shape']}" for row in rows)
+def _tensors(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{row['name']} {row['dtype']} {list(row['shape']) or ''}".rstrip() for row in rows)
 
 
 def _outside(operators: dict[str, int] | None) -> str:
