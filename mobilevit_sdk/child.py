@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -10,11 +11,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
 
-from mobilevit_sdk.errors import MobileViTError, ToolchainError
+from mobilevit_sdk.errors import MobileViTError, RequestError, ToolchainError
 
 T = TypeVar("T")
+
+# Not the fault of what runs in the child: no space, no permission.
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
 
 _events: BinaryIO | None = None
 
@@ -106,8 +111,12 @@ def _main() -> None:
     except Exception as error:
         import traceback
 
-        traceback.print_exc()
-        answer = ("error", f"{type(error).__name__}: {' '.join(str(error).split())[:600]}")
+        with suppress(OSError):  # the log may lie on the full disk
+            traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            answer = ("error", RequestError(f"cannot write {error.filename or 'a file'}: {error.strerror}"))
+        else:
+            answer = ("error", f"{type(error).__name__}: {' '.join(str(error).split())[:600]}")
     pickle.dump(answer, _events)
     _events.flush()
     os._exit(0)  # native libraries may hang or crash while they shut down

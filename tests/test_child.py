@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from mobilevit_sdk.child import emit, run_in_child
-from mobilevit_sdk.errors import CheckpointError, ToolchainError
+from mobilevit_sdk.errors import CheckpointError, RequestError, ToolchainError
 
 
 def noisy_double(value):
@@ -29,6 +30,11 @@ def die(number):
 
 def refuse(kind):
     raise kind("first line\nsecond line")
+
+
+def fill_the_disk(path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))  # the same kind of error, without filling anything
+    path.write_bytes(bytes(100))
 
 
 def write_pid_and_sleep(path):
@@ -59,6 +65,11 @@ def test_errors_of_the_sdk_keep_their_kind_and_others_become_one_line():
         run_in_child(refuse, CheckpointError)
     with pytest.raises(ToolchainError, match="ValueError: first line second line"):
         run_in_child(refuse, ValueError)
+
+
+def test_a_full_disk_is_the_users_to_mend_and_no_fault_of_the_toolchain(tmp_path):
+    with pytest.raises(RequestError, match="cannot write .*: File too large"):
+        run_in_child(fill_the_disk, tmp_path / "file")
 
 
 def test_the_child_ends_with_its_parent(tmp_path):

@@ -120,6 +120,21 @@ def test_converters_are_found_by_entry_point_alone():
         assert not re.search(r"^\s*(import|from) converters\b", path.read_text(), re.MULTILINE), path
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(checkpoint, tmp_path):
+    """A limit on the size of files stands for the full disk: the reference vectors exceed it."""
+    pytest.importorskip("litert_torch")
+    limit = 80_000
+    assert checkpoint.stat().st_size < limit < 27 * 3 * 32 * 32
+    program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+    program += "from mobilevit_sdk.cli import main; main()"
+    command = [sys.executable, "-c", program, "convert", str(checkpoint), "--to", "tflite", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.search(r"error: .*cannot write .*File too large", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize("stage", ["deploy", "convert", "inspect"])
 def test_a_kill_at_any_stage_leaves_no_partial_artefact(stage, checkpoint, tmp_path):
     pytest.importorskip("litert_torch")

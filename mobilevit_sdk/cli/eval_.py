@@ -31,15 +31,12 @@ def command(
     from mobilevit_sdk.measure import Measurement, measure
 
     with Display(log) as display:
-        result: Measurement = run_in_child(
-            measure,
-            target,
-            runtime,
-            data,
-            limit,
-            batch_size,
-            on_event=lambda event: display.update("evaluating", *event),
-        )
+
+        def show(event: tuple[int, int]) -> None:
+            done, total = event
+            display.update("evaluating", done, total, f"{done:,} of {total:,} images")
+
+        result: Measurement = run_in_child(measure, target, runtime, data, limit, batch_size, on_event=show)
     if as_json:
         print_json(
             {
