@@ -60,7 +60,7 @@ def save_checkpoint(model: nn.Module, spec: ModelSpec, path: Path, *, matrix_dty
         name: tensor.detach().cpu().to(matrix_dtype if matrix_dtype and tensor.ndim > 1 else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    header = {"format": "pt", HEADER_KEY: msgspec.json.encode(spec).decode()}
+    header = {HEADER_KEY: msgspec.json.encode(spec).decode()}  # one key: safetensors keeps no order of several
     with replacing(path) as fresh:
         fresh.write_bytes(safetensors.torch.save(weights, metadata=header))
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import nn
 
-from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.errors import RequestError, ToolchainError, nearest
 from mobilevit_sdk.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec, Strict
 
@@ -61,8 +61,15 @@ class Converter(Protocol):
 @cache
 def converters() -> dict[str, Converter]:
     """All installed converters by format, in alphabetical order."""
-    found = {point.name: point.load() for point in entry_points(group="mobilevit_sdk.converters")}
-    return dict(sorted(found.items()))
+    found: dict[str, Converter] = {}
+    for point in sorted(entry_points(group="mobilevit_sdk.converters"), key=lambda point: point.name):
+        try:
+            found[point.name] = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ToolchainError(
+                f"the converter {point.value!r} does not load: {error}; uninstall or mend it"
+            ) from error
+    return found
 
 
 def find_converter(format_name: str) -> Converter:

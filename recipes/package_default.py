@@ -32,7 +32,8 @@ def main() -> None:
         save_checkpoint(trained.model, trained.spec, rounded, matrix_dtype=torch.float16)
         accuracy = measure(str(rounded), None, arguments.test_data, None, 256).accuracy
     measured = {"test_images": accuracy.images, "top1": round(accuracy.top1, 4), "top5": round(accuracy.top5, 4)}
-    spec = msgspec.structs.replace(trained.spec, provenance={**trained.spec.provenance, **measured})
+    provenance = {**trained.spec.provenance, **measured}
+    spec = msgspec.structs.replace(trained.spec, licence="Apache-2.0", provenance=provenance)
     save_checkpoint(trained.model, spec, default_checkpoint(), matrix_dtype=torch.float16)
     print(f"{default_checkpoint()}: {default_checkpoint().stat().st_size:,} bytes, top-1 {accuracy.top1:.2%}")
 

@@ -17,7 +17,6 @@ from mobilevit_sdk.artifact import (
     write_reference,
 )
 from mobilevit_sdk.converter import TensorInfo
-
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
 from mobilevit_sdk.random_weights import randomize
 from mobilevit_sdk.registry import build_model

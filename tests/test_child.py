@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_errors_of_the_sdk_keep_their_kind_and_others_become_one_line():
 
 
 def test_a_full_disk_is_the_users_to_mend_and_no_fault_of_the_toolchain(tmp_path):
-    with pytest.raises(RequestError, match="cannot write .*: File too large"):
+    with pytest.raises(RequestError, match=r"cannot write .*: File too large"):
         run_in_child(fill_the_disk, tmp_path / "file")
 
 
@@ -94,7 +95,6 @@ def until(condition, seconds=30):
 
 def is_running(pid):
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().split()[2] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False

@@ -65,7 +65,10 @@ BAD_REQUESTS = {
     "a wrong class count": (["convert", "{tiny}", "--num-classes", "7"], "5 classes"),
     "labels of another length": (["convert", "{tiny}", "--labels", "{labels}"], "3 labels, but the head has 5"),
     "labels that are missing": (["convert", "{tiny}", "--labels", "nowhere.txt"], "nowhere.txt"),
-    "a folder that cannot be written": (["convert", "{tiny}", "--to", "tflite", "--out", "/proc/nothing"], "/proc/nothing"),
+    "a folder that cannot be written": (
+        ["convert", "{tiny}", "--to", "tflite", "--out", "/proc/nothing"],
+        "/proc/nothing",
+    ),
     "an unknown family": (["list", "--family", "mobilevitt"], "did you mean mobilevit"),
     "nothing to verify": (["verify", "{folder}"], "holds no artefact"),
     "no such artefact": (["inspect", "nowhere.tflite"], "nowhere.tflite does not exist"),
@@ -127,7 +130,17 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(checkpoint, tmp_path):
     assert checkpoint.stat().st_size < limit < 27 * 3 * 32 * 32
     program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
     program += "from mobilevit_sdk.cli import main; main()"
-    command = [sys.executable, "-c", program, "convert", str(checkpoint), "--to", "tflite", "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "convert",
+        str(checkpoint),
+        "--to",
+        "tflite",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert re.search(r"error: .*cannot write .*File too large", done.stderr)

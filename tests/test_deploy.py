@@ -52,7 +52,12 @@ def test_folding_leaves_no_batch_norm():
 
 
 @few
-@given(batch=st.integers(1, 4), tokens=st.integers(1, 9), heads=st.sampled_from([1, 2, 4]), head_dim=st.sampled_from([3, 8]))
+@given(
+    batch=st.integers(1, 4),
+    tokens=st.integers(1, 9),
+    heads=st.sampled_from([1, 2, 4]),
+    head_dim=st.sampled_from([3, 8]),
+)
 def test_explicit_attention_with_split_qkv_and_folded_scale_is_exact(batch, tokens, heads, head_dim):
     attention = randomize(Attention(heads * head_dim, heads), 1).double().eval()
     x = tensor(batch, tokens, heads * head_dim)

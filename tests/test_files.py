@@ -25,11 +25,15 @@ def test_a_file_and_a_folder_appear_whole_and_replace_what_was_there(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def write_half(path):
+    path.write_text("half")
+    raise ZeroDivisionError
+
+
 def test_a_failure_keeps_what_was_there_and_leaves_nothing_behind(tmp_path):
     (tmp_path / "file").write_text("old")
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "file") as fresh:
-        fresh.write_text("half")
-        raise ZeroDivisionError
+        write_half(fresh)
     assert (tmp_path / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

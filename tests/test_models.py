@@ -78,7 +78,13 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
 
 
 def test_stochastic_options_act_in_training_alone():
-    options = {"dropout": 0.2, "attention_dropout": 0.2, "mlp_dropout": 0.2, "stochastic_depth": 0.5, "head_dropout": 0.2}
+    options = {
+        "dropout": 0.2,
+        "attention_dropout": 0.2,
+        "mlp_dropout": 0.2,
+        "stochastic_depth": 0.5,
+        "head_dropout": 0.2,
+    }
     spec = tiny_spec()
     for name, value in options.items():
         changed = type(spec)(**{**_fields(spec), "config": {**spec.config, name: value}})
@@ -94,7 +100,7 @@ def _fields(spec):
 
 
 def test_an_unknown_model_names_the_nearest():
-    with pytest.raises(RequestError, match="did you mean .*mobilevit_xxs"):
+    with pytest.raises(RequestError, match=r"did you mean .*mobilevit_xxs"):
         create_model("mobilevit_xss")
 
 

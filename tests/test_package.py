@@ -35,7 +35,8 @@ def test_the_wheel_holds_code_weights_and_templates_and_no_tests(built):
 
 
 def test_the_sdist_holds_the_licence_and_the_readme(built):
-    names = {name.split("/", 1)[-1] for name in tarfile.open(built[1]).getnames()}
+    with tarfile.open(built[1]) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 

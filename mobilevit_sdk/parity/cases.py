@@ -65,11 +65,12 @@ def _hostile_cases(size: tuple[int, int], photograph: np.ndarray) -> list[Case]:
 
 
 def image_cases(source: Path, preprocessing: Preprocessing, *, limit: int = 500) -> tuple[Case, ...]:
-    """The first `limit` images of a folder or Parquet file as cases. Raises RequestError when there are none."""
+    """The images of a folder or Parquet file as cases, at most `limit`, evenly spread. Raises RequestError for none."""
     dataset = open_dataset(source)
+    if len(dataset) > limit:
+        dataset = dataset.sample(limit)
     return tuple(
-        Case(dataset.names[index], crop_image(dataset.image(index), preprocessing))
-        for index in range(min(limit, len(dataset)))
+        Case(name, crop_image(dataset.image(index), preprocessing)) for index, name in enumerate(dataset.names)
     )
 
 
