@@ -12,8 +12,8 @@ _PUBLIC = {
     "list_models": "mobilevit_sdk.registry",
     "load_checkpoint": "mobilevit_sdk.checkpoint",
     "save_checkpoint": "mobilevit_sdk.checkpoint",
-    "deploy": "mobilevit_sdk.deploy",
-    "convert": "mobilevit_sdk.convert",
+    "deploy": "mobilevit_sdk.deployment",
+    "convert": "mobilevit_sdk.conversion",
     "verify": "mobilevit_sdk.parity",
     "inspect_artifact": "mobilevit_sdk.artifact",
 }

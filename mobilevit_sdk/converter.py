@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
-
-from torch import nn
+from typing import TYPE_CHECKING, Protocol
 
 from mobilevit_sdk.errors import RequestError, ToolchainError, nearest
 from mobilevit_sdk.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec, Strict
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class TensorInfo(Strict, frozen=True):
@@ -40,7 +41,7 @@ class Converter(Protocol):
     format: str  # the name in `--to` and in manifests
     suffix: str  # of the file, dot included
     precisions: tuple[str, ...]  # the first is the default
-    target: str  # of `mobilevit_sdk.deploy`
+    target: str  # of `mobilevit_sdk.deployment`
     runtimes: tuple[Runtime, ...]
 
     def availability(self) -> Availability:

@@ -11,7 +11,7 @@ from torch import nn
 
 from mobilevit_sdk.artifact import Reference
 from mobilevit_sdk.converter import Converter
-from mobilevit_sdk.deploy import deploy
+from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.parity.cases import builtin_cases, reference_of
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.random_weights import randomize

@@ -21,7 +21,7 @@ from torch import nn
 
 from converters.coreml import converter
 from mobilevit_sdk.data import to_model_input
-from mobilevit_sdk.deploy import deploy
+from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError
 from mobilevit_sdk.registry import build_model, model_spec
 from mobilevit_sdk.spec import Preprocessing

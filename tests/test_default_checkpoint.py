@@ -15,7 +15,6 @@ from mobilevit_sdk.checkpoint import load_checkpoint
 from mobilevit_sdk.converter import converters
 from mobilevit_sdk.source import default_checkpoint
 
-pytestmark = pytest.mark.xdist_group("default checkpoint")  # one conversion serves them all
 CIFAR10_TEST = Path(__file__).parents[2] / "shared" / "data" / "cifar10-test.parquet"
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mobilevit_sdk.convert import convert
+from mobilevit_sdk.conversion import convert
 from mobilevit_sdk.converter import converters
 from mobilevit_sdk.parity import passed
 from mobilevit_sdk.registry import list_models, model_spec

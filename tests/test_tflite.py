@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import zipfile
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,7 +21,6 @@ from converters.tflite import converter
 from converters.tflite import inspect as inspection
 from converters.tflite.associated_files import LARGEST_SPEC, append_associated_files, read_spec
 from converters.tflite.convert import module_name
-from converters.tflite.delegation import xnnpack_delegation
 from mobilevit_sdk.converter import TensorInfo
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 
@@ -103,15 +101,20 @@ def test_xnnpack_takes_the_whole_graph_at_rank_4(precision: str, request: pytest
     assert ("DEQUANTIZE" in found.operators) == (precision == "fp16")
 
 
-def test_operators_outside_the_delegate_are_named(fp32: PhoneFile, monkeypatch: pytest.MonkeyPatch):
-    from ai_edge_litert import interpreter
+def test_operators_outside_the_delegates_are_named(tmp_path: Path):
+    litert_torch = pytest.importorskip("litert_torch")
+    import torch
 
-    without = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    plain = partial(interpreter.Interpreter, experimental_op_resolver_type=without)
-    monkeypatch.setattr(interpreter, "Interpreter", plain)
-    delegates, outside = xnnpack_delegation(fp32.path)
-    assert delegates == 0
-    assert outside == converter.inspect(fp32.path).operators
+    class Interrupted(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.sigmoid() * 3).cumsum(-1).tanh() * 2
+
+    path = tmp_path / "model.tflite"
+    litert_torch.convert(Interrupted().eval(), (torch.rand(1, 4, 4),)).export(str(path))
+    found = converter.inspect(path)
+    assert (found.delegates, found.undelegated_ops) == (2, {"CUMSUM": 1})
+    assert found.operators == {"CUMSUM": 1, "LOGISTIC": 1, "MUL": 2, "TANH": 1}
+    assert found.spec is None
 
 
 def test_labels_and_spec_travel_in_the_file(fp32: PhoneFile):
@@ -237,7 +240,7 @@ def test_a_model_of_another_tool_has_no_spec(tmp_path: Path):
 
 
 def test_tensors_are_named_by_module():
-    wrapper = "converters.tflite.convert.ChannelsLast/mobilevit_sdk.deploy.PhoneGraph_network"
+    wrapper = "converters.tflite.convert.ChannelsLast/mobilevit_sdk.deployment.PhoneGraph_network"
     name = f"{wrapper}/my.Net_network/torch.nn.modules.container.Sequential_stages/torch.nn.Linear_0;1"
     assert module_name(f"{name};;{name}") == "network/stages/0;1;;network/stages/0;1"
 

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import logging
 import warnings
 from collections.abc import Iterator
-from types import ModuleType
+from functools import partial
+from typing import Any
 
-from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.runtime import Availability
+from mobilevit_sdk.toolchain import import_optional, installed
 
-
-def availability() -> Availability:
-    """The installed coremltools, found without importing it."""
-    try:
-        return Availability(importlib.metadata.version("coremltools"))
-    except importlib.metadata.PackageNotFoundError:
-        return Availability(None, "coremltools is not installed: pip install 'mobilevit-sdk[coreml]'")
+availability = partial(installed, "coremltools", extra="coreml")
 
 
-def import_coremltools() -> ModuleType:
+def import_coremltools() -> Any:
     """The coremltools module. Raises ToolchainError when it is not installed or does not import."""
-    available = availability()
-    if not available:
-        raise ToolchainError(available.reason)
-    try:
-        with quiet():
-            import coremltools
-    except ImportError as error:
-        raise ToolchainError(f"coremltools {available.version} does not import here: {error}") from error
-    return coremltools
+    with quiet():
+        return import_optional("coremltools", "coremltools", extra="coreml")
 
 
 @contextlib.contextmanager

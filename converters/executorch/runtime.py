@@ -33,7 +33,7 @@ class ExecuTorchRuntime:
             raise ArtifactError(f"ExecuTorch cannot load {path}: {error}") from error
 
         def predict(pixels: np.ndarray) -> np.ndarray:
-            # The runtime reads memory in order whatever the strides say, so the copy is needed.
+            # The runtime takes a tensor in channels-last memory and reads it as if it were contiguous, without a word.
             image = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
             (logits,) = forward.execute([torch.from_numpy(image)])
             scores: np.ndarray = logits.reshape(-1).numpy()

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.runtime import Availability
+from mobilevit_sdk.toolchain import import_optional, installed
 
-
-def availability() -> Availability:
-    """The installed ExecuTorch, found without importing it."""
-    try:
-        return Availability(importlib.metadata.version("executorch"))
-    except importlib.metadata.PackageNotFoundError:
-        return Availability(None, "executorch is not installed: pip install 'mobilevit-sdk[executorch]'")
-
-
-def import_module(name: str) -> Any:
-    """A module of ExecuTorch. Raises ToolchainError when it is not installed or does not import."""
-    available = availability()
-    if not available:
-        raise ToolchainError(available.reason)
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError) as error:
-        raise ToolchainError(f"executorch {available.version} does not import here: {error}") from error
+availability = partial(installed, "executorch", extra="executorch")
+import_module = partial(import_optional, "executorch", extra="executorch")
 
 
 def wheel_file(name: str) -> Path:

@@ -10,7 +10,7 @@ import click
 from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
 
 if TYPE_CHECKING:
-    from mobilevit_sdk.convert import ConvertResult
+    from mobilevit_sdk.conversion import ConvertResult
 
 
 @verb("convert")
@@ -59,7 +59,7 @@ def command(
     """
     from mobilevit_sdk.cli.progress import ConversionDisplay
     from mobilevit_sdk.cli.verify import exit_code
-    from mobilevit_sdk.convert import convert
+    from mobilevit_sdk.conversion import convert
     from mobilevit_sdk.source import open_source
 
     checkpoint = open_source(

@@ -11,13 +11,13 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from mobilevit_sdk.convert import ConvertProgress
+from mobilevit_sdk.conversion import ConvertProgress
 
 _ENDED = {"done": "green", "up to date": "green", "failed": "bold red"}
 
 
 class ConversionDisplay:
-    """Shows each conversion's stage and its seconds; give `update` to `mobilevit_sdk.convert.convert`."""
+    """Shows each conversion's stage and its seconds; give `update` to `mobilevit_sdk.conversion.convert`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""The few blocks that every family is built from. Rewrites in `mobilevit_sdk.deploy` know these and nothing else."""
+"""The few blocks that every family is built from. The rewrites of `deployment` know these and nothing else."""
 
 from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.conv import ConvNormAct

@@ -1,7 +1,7 @@
 """MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision Transformer.
 
 Mehta and Rastegari, ICLR 2022, https://arxiv.org/abs/2110.02178. This is the reference form: written to be read and
-trained. `mobilevit_sdk.deploy` turns it into the graph that phones run.
+trained. `mobilevit_sdk.deployment` turns it into the graph that phones run.
 """
 
 from __future__ import annotations

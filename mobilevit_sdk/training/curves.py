@@ -26,7 +26,7 @@ def plot_curves(history: list[EpochResult], path: Path, *, title: str) -> None:
     accuracy.annotate(f"{last.top1:.2%}", (last.epoch, last.top1), (0, -14), textcoords="offset points", ha="right")
     accuracy.set(title="test accuracy (averaged weights)", xlabel="epoch")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
-    accuracy.legend(frameon=False, loc="lower right")
+    accuracy.legend(frameon=False, loc="best")
     for axes in (loss, accuracy):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

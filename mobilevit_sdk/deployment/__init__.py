@@ -9,13 +9,13 @@ import copy
 
 from torch import Tensor, nn
 
-from mobilevit_sdk.deploy.explicit_attention import split_attention
-from mobilevit_sdk.deploy.fold_batch_norm import fold_batch_norms
-from mobilevit_sdk.deploy.inference_only import drop_training_layers
-from mobilevit_sdk.deploy.input_normalization import input_normalization
-from mobilevit_sdk.deploy.matmul_layer_norm import layer_norms_as_matmuls
-from mobilevit_sdk.deploy.rank4_patches import patches_in_rank4
-from mobilevit_sdk.deploy.targets import TARGETS, Target, find_target
+from mobilevit_sdk.deployment.explicit_attention import split_attention
+from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
+from mobilevit_sdk.deployment.inference_only import drop_training_layers
+from mobilevit_sdk.deployment.input_normalization import input_normalization
+from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
+from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
+from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
 from mobilevit_sdk.spec import Preprocessing
 
 __all__ = ["TARGETS", "PhoneGraph", "Target", "deploy", "find_target"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.deploy.replace import replace_layers
+from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import Attention
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mobilevit_sdk.data import to_model_input
-from mobilevit_sdk.deploy import TARGETS, deploy
-from mobilevit_sdk.deploy.explicit_attention import ExplicitAttention
-from mobilevit_sdk.deploy.fold_batch_norm import fold_batch_norm, fold_batch_norms
-from mobilevit_sdk.deploy.input_normalization import input_normalization
-from mobilevit_sdk.deploy.matmul_layer_norm import MatmulLayerNorm
-from mobilevit_sdk.deploy.rank4_patches import Rank4Fold, Rank4Unfold
+from mobilevit_sdk.deployment import TARGETS, deploy
+from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
+from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norm, fold_batch_norms
+from mobilevit_sdk.deployment.input_normalization import input_normalization
+from mobilevit_sdk.deployment.matmul_layer_norm import MatmulLayerNorm
+from mobilevit_sdk.deployment.rank4_patches import Rank4Fold, Rank4Unfold
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import Attention, ConvNormAct, Fold, Unfold
 from mobilevit_sdk.spec import Preprocessing

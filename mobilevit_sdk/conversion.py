@@ -27,7 +27,7 @@ from mobilevit_sdk.artifact import (
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mobilevit_sdk.child import emit, run_in_child
 from mobilevit_sdk.converter import Converter, Inspection, converters, find_converter
-from mobilevit_sdk.deploy import deploy
+from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError, nearest
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.parity import Verdict, builtin_cases, reference_of, verify

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Size, Tensor, nn
 
-from mobilevit_sdk.deploy.replace import replace_layers
+from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import Fold, Unfold
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from mobilevit_sdk.deploy.replace import replace_layers
+from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import StochasticDepth
 
 

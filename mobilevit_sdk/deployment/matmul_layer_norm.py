@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevit_sdk.deploy.replace import replace_layers
+from mobilevit_sdk.deployment.replace import replace_layers
 
 
 class MatmulLayerNorm(nn.Module):
