@@ -109,7 +109,7 @@ def test_an_artefact_is_as_accurate_as_its_checkpoint(converted, format_name):
     expected = mobilevit("eval", "--data", CIFAR10_TEST, "--limit", 200)[1]["top1"]
     code, document = mobilevit("eval", folder, "--data", CIFAR10_TEST, "--limit", 200)
     assert code == 0
-    assert document["top1"] == pytest.approx(expected, abs=0.005 if precision == "fp16" else 0)
+    assert document["top1"] == pytest.approx(expected, abs=0.006 if precision == "fp16" else 0)
 
 
 def test_verify_on_other_images_asks_the_checkpoint(converted, tmp_path):

@@ -10,14 +10,13 @@ import pytest
 import mobilevit_sdk
 
 
-@pytest.mark.parametrize("name", mobilevit_sdk.__all__)
-def test_every_public_name_is_a_function_whatever_was_imported_before(name):
+def test_every_public_name_is_a_function_whatever_was_imported_before():
     program = (
         "import inspect, pkgutil, importlib, mobilevit_sdk\n"
         "for module in pkgutil.iter_modules(mobilevit_sdk.__path__):\n"
         "    importlib.import_module(f'mobilevit_sdk.{module.name}')\n"
-        f"from mobilevit_sdk import {name}\n"
-        f"assert inspect.isfunction({name}), {name}"
+        "hidden = [name for name in mobilevit_sdk.__all__ if not inspect.isfunction(getattr(mobilevit_sdk, name))]\n"
+        "assert hidden == [], hidden"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 from mobilevit_sdk.artifact import Artifact, Reference
@@ -19,14 +18,20 @@ def reference_for_images(images: Path, checkpoint: str | None) -> Callable[[Arti
     The callable raises CheckpointError when the checkpoint is gone or holds other weights than the artefact's.
     """
 
-    @cache
-    def reference(path: Path, artifact: Artifact) -> Reference:
+    made: dict[Path, Reference] = {}
+
+    def reference(artifact: Artifact) -> Reference:
+        if artifact.path not in made:
+            made[artifact.path] = answer(artifact)
+        return made[artifact.path]
+
+    def answer(artifact: Artifact) -> Reference:
         preprocessing = artifact.manifest.spec.preprocessing
         return reference_of(
             _checkpoint_of(artifact, checkpoint).model, preprocessing, image_cases(images, preprocessing)
         )
 
-    return lambda artifact: reference(artifact.path, artifact)
+    return reference
 
 
 def _checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
