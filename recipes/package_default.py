@@ -1,9 +1,11 @@
-"""Make the checkpoint that ships with the package out of a finished training.
+"""Make the checkpoint that ships with the package out of finished trainings.
 
-    python recipes/package_default.py runs/cifar10/model.safetensors --test-data cifar10-test.parquet
+    python recipes/package_default.py runs/stage2/model.safetensors runs/stage3/model.safetensors \\
+        --test-data cifar10-test.parquet
 
-Kernels and matrices are rounded to float16, which halves the file. The accuracy in the header is measured after that,
-with the weights that ship.
+Of several trainings that started one from the other, the weights are averaged (a model soup, arXiv 2203.05482). Kernels
+and matrices are rounded to float16, which halves the file. The accuracy in the header is measured after all that, with
+the weights that ship.
 """
 
 from __future__ import annotations
@@ -22,19 +24,32 @@ from mobilevit_sdk.source import default_checkpoint
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trained", type=Path)
+    parser.add_argument("trained", type=Path, nargs="+", help="the last one's recipe goes into the header")
     parser.add_argument("--test-data", type=Path, required=True)
     arguments = parser.parse_args()
 
-    trained = load_checkpoint(arguments.trained)
+    trained = [load_checkpoint(path) for path in arguments.trained]
+    weights = [checkpoint.model.state_dict() for checkpoint in trained]
+    last = trained[-1]
+    last.model.load_state_dict(
+        {
+            name: torch.stack([each[name] for each in weights]).mean(0) if value.is_floating_point() else value
+            for name, value in weights[-1].items()
+        }
+    )
     with tempfile.TemporaryDirectory() as folder:
         rounded = Path(folder) / "rounded.safetensors"
-        save_checkpoint(trained.model, trained.spec, rounded, matrix_dtype=torch.float16)
+        save_checkpoint(last.model, last.spec, rounded, matrix_dtype=torch.float16)
         accuracy = measure(str(rounded), None, arguments.test_data, None, 256).accuracy
-    measured = {"test_images": accuracy.images, "top1": round(accuracy.top1, 4), "top5": round(accuracy.top5, 4)}
-    provenance = {**trained.spec.provenance, **measured}
-    spec = msgspec.structs.replace(trained.spec, licence="Apache-2.0", provenance=provenance)
-    save_checkpoint(trained.model, spec, default_checkpoint(), matrix_dtype=torch.float16)
+    provenance = {
+        **last.spec.provenance,
+        "averaged": [{"sha256": each.sha256, "top1": each.spec.provenance["top1"]} for each in trained],
+        "test_images": accuracy.images,
+        "top1": round(accuracy.top1, 4),
+        "top5": round(accuracy.top5, 4),
+    }
+    spec = msgspec.structs.replace(last.spec, licence="Apache-2.0", provenance=provenance)
+    save_checkpoint(last.model, spec, default_checkpoint(), matrix_dtype=torch.float16)
     print(f"{default_checkpoint()}: {default_checkpoint().stat().st_size:,} bytes, top-1 {accuracy.top1:.2%}")
 
 
