@@ -48,13 +48,12 @@ def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
             else:
                 sys.exit(code)
 
-        options = (
-            click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
-            click.option("--debug", is_flag=True, help="Show the traceback of an error."),
-        )
-        for option in reversed(options):
-            run = option(run)
-        return click.command(name)(run)
+        command = click.command(name)(run)
+        command.params += [
+            click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document on standard output."),
+            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+        ]
+        return command
 
     return decorate
 
