@@ -52,7 +52,7 @@ class ConversionDisplay:
         now = time.monotonic() - self._started
         for row in list(self._rows.values()):
             style = _ENDED.get(row.stage)
-            mark: RenderableType = Text("x" if row.stage == "failed" else "+", style=style) if style else self._spinner
+            mark: RenderableType = Text("✗" if row.stage == "failed" else "✓", style=style) if style else self._spinner
             seconds = row.seconds if style else now
             table.add_row(mark, row.format, row.precision, Text(row.stage, style=style or "cyan"), f"{seconds:.0f} s")
         return table
