@@ -24,7 +24,7 @@ demo: $(INSTALLED) ## Convert the trained default to CoreML, TFLite and ExecuTor
 test: $(INSTALLED) ## Run the tests (at most 15 minutes on 2 cores).
 	$(PYTEST) -m "not matrix"
 
-matrix: $(INSTALLED) ## Convert and verify every variant, format and precision at full size (an hour or so).
+matrix: $(INSTALLED) ## Convert and verify every variant, format and precision at full size (5 minutes).
 	$(PYTEST) -m matrix
 
 lint: $(INSTALLED) ## Check style, formatting and types.
