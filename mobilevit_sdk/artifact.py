@@ -10,7 +10,6 @@ The folder is written whole and renamed once, so the three always belong togethe
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 
 from mobilevit_sdk.converter import Inspection, TensorInfo, converter_of_file
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
 
 MANIFEST = "manifest.json"
@@ -174,17 +174,3 @@ def inspect_artifact(path: Path | str) -> Inspection:
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; give a converted file or the folder that holds it")
     return converter_of_file(path).inspect(path)
-
-
-def hash_and_size(path: Path) -> tuple[str, int]:
-    """SHA-256 and bytes of a file, or of a package folder: the names and contents of its files in sorted order."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    digest, size = hashlib.sha256(), 0
-    for file in files:
-        if path.is_dir():
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-                size += len(chunk)
-    return digest.hexdigest(), size

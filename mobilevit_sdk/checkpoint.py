@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk import hub
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.layouts import (
     Match,
     all_layouts,
@@ -80,7 +79,7 @@ def load_checkpoint(source: str | Path, *, model: str | None = None, num_classes
         model_entry(model)
     path = hub.download(name) if name.startswith(hub.PREFIX) else Path(source)
     file = read_tensor_file(path, name)
-    sha256 = _sha256(path)
+    sha256, _ = hash_and_size(path)
     if HEADER_KEY in file.metadata:
         match = _match_own(file.metadata[HEADER_KEY], file.tensors, model, name)
         spec = match.spec
@@ -176,11 +175,3 @@ def _fill(match: Match, source: str) -> nn.Module:
             f"{source} holds NaN or infinity in {shorten(broken)}; its training diverged or it is damaged"
         )
     return network.eval()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

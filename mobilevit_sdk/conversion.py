@@ -19,7 +19,6 @@ from mobilevit_sdk.artifact import (
     Artifact,
     Manifest,
     Reference,
-    hash_and_size,
     open_artifact,
     write_manifest,
     write_reference,
@@ -29,7 +28,7 @@ from mobilevit_sdk.child import emit, run_in_child
 from mobilevit_sdk.converter import Converter, Inspection, converters, find_converter
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError, nearest
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.parity import Verdict, builtin_cases, reference_of, verify
 from mobilevit_sdk.spec import ModelSpec
 
@@ -44,7 +43,6 @@ class ConvertProgress:
     precision: str
     stage: Stage
     seconds: float
-    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,8 @@ def convert(
     pairs = _plan(formats, precisions)
     started = time.monotonic()
 
-    def report(converter: Converter, precision: str, stage: Stage, detail: str = "") -> None:
-        on_progress(ConvertProgress(converter.format, precision, stage, time.monotonic() - started, detail))
+    def report(converter: Converter, precision: str, stage: Stage) -> None:
+        on_progress(ConvertProgress(converter.format, precision, stage, time.monotonic() - started))
 
     for converter, precision in pairs:
         report(converter, precision, "waiting")
@@ -128,7 +126,7 @@ def convert(
                 report(converter, precision, "verify")
                 verdicts = verify([artifact]) if check else []
             except MobileViTError as error:
-                report(converter, precision, "failed", str(error))
+                report(converter, precision, "failed")
                 return Failure(converter.format, precision, str(error), error.exit_code)
             report(converter, precision, "up to date" if kept else "done")
             return artifact, verdicts

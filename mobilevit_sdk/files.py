@@ -1,7 +1,8 @@
-"""Writing files and folders so that nobody ever sees half of one."""
+"""Files and folders: written so that nobody ever sees half of one, and told apart by their hash."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -59,3 +60,17 @@ def _is_running(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def hash_and_size(path: Path) -> tuple[str, int]:
+    """SHA-256 and bytes of a file, or of a package folder: the names and contents of its files in sorted order."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest, size = hashlib.sha256(), 0
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+                size += len(chunk)
+    return digest.hexdigest(), size

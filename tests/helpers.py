@@ -11,12 +11,12 @@ from mobilevit_sdk.artifact import (
     Artifact,
     Manifest,
     Reference,
-    hash_and_size,
     open_artifact,
     write_manifest,
     write_reference,
 )
 from mobilevit_sdk.converter import TensorInfo
+from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
 from mobilevit_sdk.random_weights import randomize
 from mobilevit_sdk.registry import build_model

@@ -14,12 +14,12 @@ from mobilevit_sdk.artifact import (
     MANIFEST,
     REFERENCE,
     find_artifacts,
-    hash_and_size,
     inspect_artifact,
     open_artifact,
     read_reference,
 )
 from mobilevit_sdk.errors import ArtifactError, MobileViTError
+from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.parity import builtin_cases, reference_of
 
 

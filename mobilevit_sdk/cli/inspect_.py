@@ -17,8 +17,9 @@ def command(artifact: Path, as_json: bool) -> None:
     import msgspec
     from rich.table import Table
 
-    from mobilevit_sdk.artifact import MANIFEST, hash_and_size, inspect_artifact, open_artifact
+    from mobilevit_sdk.artifact import MANIFEST, inspect_artifact, open_artifact
     from mobilevit_sdk.converter import converter_of_file
+    from mobilevit_sdk.files import hash_and_size
 
     file = open_artifact(artifact).path if (artifact / MANIFEST).is_file() else artifact
     inspection = inspect_artifact(file)

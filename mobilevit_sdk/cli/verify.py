@@ -30,13 +30,12 @@ def command(
     """
     from mobilevit_sdk.artifact import Artifact, find_artifacts
     from mobilevit_sdk.cli.verdicts import print_verdicts
-    from mobilevit_sdk.parity import Verdict, VerifyProgress, verify
+    from mobilevit_sdk.parity import VerifyProgress, verify
     from mobilevit_sdk.parity.images import reference_for_images
     from mobilevit_sdk.parity.report import write_report
 
     found = find_artifacts(artifacts)
     reference = reference_for_images(images, checkpoint) if images else Artifact.reference
-    verdicts: list[Verdict]
     with log.status("verifying") as status:
 
         def show(progress: VerifyProgress) -> None:
