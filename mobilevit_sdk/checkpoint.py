@@ -23,6 +23,7 @@ from mobilevit_sdk.layouts import (
     tensor_shapes,
 )
 from mobilevit_sdk.registry import build_model, model_entry
+from mobilevit_sdk.resize import resize_network
 from mobilevit_sdk.spec import ModelSpec, Origin
 from mobilevit_sdk.tensor_file import one_line, read_tensor_file, shorten
 
@@ -64,14 +65,17 @@ def save_checkpoint(model: nn.Module, spec: ModelSpec, path: Path, *, matrix_dty
         fresh.write_bytes(safetensors.torch.save(weights, metadata=header))
 
 
-def load_checkpoint(source: str | Path, *, model: str | None = None, num_classes: int | None = None) -> Checkpoint:
+def load_checkpoint(
+    source: str | Path, *, model: str | None = None, num_classes: int | None = None, image_size: int | None = None
+) -> Checkpoint:
     """Load our own or a public checkpoint: a local file (`.safetensors`, `.pth`, `.pt`, `.bin`) or `hf-hub:org/name`.
 
     Our own files say what they hold; in others, names tell the release and shapes the variant. Files named as on the
     hub are read with the `config.json` and `preprocessor_config.json` beside them. Weights become float32. Of several
     weights in a training checkpoint the averaged ones (EMA) are taken. Nothing in a file is executed.
 
-    `model` and `num_classes` are what the caller insists on. Raises CheckpointError when the file is missing, broken or
+    `model` and `num_classes` are what the caller insists on; `image_size` (pixels, square) is what the network is
+    brought to, with windows and position biases that follow. Raises CheckpointError when the file is missing, broken or
     unsafe, when it does not hold every tensor of one network and no other, or when it holds another model or head.
     """
     name = str(source)
@@ -90,7 +94,10 @@ def load_checkpoint(source: str | Path, *, model: str | None = None, num_classes
         raise CheckpointError(
             f"{name} has a head for {spec.num_classes} classes ({match.classifier}), but {num_classes} were asked for"
         )
-    return Checkpoint(_fill(match, name), spec, match.layout.release, name, sha256)
+    network = _fill(match, name)
+    if image_size is not None:
+        network, spec = resize_network(network, spec, image_size, image_size)
+    return Checkpoint(network, spec, match.layout.release, name, sha256)
 
 
 def _match_own(header: str, tensors: dict[str, Tensor], model: str | None, source: str) -> Match:

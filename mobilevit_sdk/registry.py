@@ -116,6 +116,20 @@ def build_model(spec: ModelSpec) -> nn.Module:
         raise RequestError(f"the config of {spec.model} is not one of family {spec.family}: {error}") from error
 
 
+def spec_at_size(spec: ModelSpec, height: int, width: int) -> ModelSpec:
+    """The spec of the same network for images of another size, in pixels: its windows follow, and its preprocessing.
+
+    Raises RequestError for a size that the architecture does not admit.
+    """
+    _import_families()
+    try:
+        config = msgspec.convert(spec.config, _families[spec.family].config_type).at_image_size(height, width)
+    except ValueError as error:
+        raise RequestError(f"{spec.model}: {error}") from error
+    preprocessing = spec.preprocessing.at_size(height, width)
+    return msgspec.structs.replace(spec, config=msgspec.to_builtins(config), preprocessing=preprocessing)
+
+
 def create_model(name: str, **overrides: Any) -> nn.Module:
     """A registered model in reference form, freshly initialised: `create_model("mobilevit_xxs", num_classes=10)`.
 

@@ -11,7 +11,7 @@ import msgspec
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
 from mobilevit_sdk.errors import RequestError, nearest
 from mobilevit_sdk.random_weights import randomize
-from mobilevit_sdk.registry import build_model, list_models, model_spec
+from mobilevit_sdk.registry import build_model, list_models, model_spec, spec_at_size
 from mobilevit_sdk.spec import ModelSpec
 
 DEFAULT_CHECKPOINT = "mobilevit_xxs_cifar10.safetensors"
@@ -41,16 +41,15 @@ def open_source(
 
     Raises RequestError for a name without a seed, a seed without a name, and labels or classes that do not fit.
     """
-    checkpoint = _load(source, model, num_classes, random_weights_seed)
-    spec = checkpoint.spec
-    if image_size is not None:
-        spec = msgspec.structs.replace(spec, preprocessing=spec.preprocessing.at_size(image_size))
-    if labels_file is not None:
-        spec = spec.with_labels(read_labels(labels_file), str(labels_file))
-    return dataclasses.replace(checkpoint, spec=spec)
+    checkpoint = _load(source, model, num_classes, random_weights_seed, image_size)
+    if labels_file is None:
+        return checkpoint
+    return dataclasses.replace(checkpoint, spec=checkpoint.spec.with_labels(read_labels(labels_file), str(labels_file)))
 
 
-def _load(source: str | None, model: str | None, num_classes: int | None, seed: int | None) -> Checkpoint:
+def _load(
+    source: str | None, model: str | None, num_classes: int | None, seed: int | None, image_size: int | None
+) -> Checkpoint:
     names = [entry.name for entry in list_models()]
     if seed is not None:
         name = source or model
@@ -58,9 +57,10 @@ def _load(source: str | None, model: str | None, num_classes: int | None, seed: 
             what = f"{name!r} is none; {nearest(name, names)}" if name else "give one"
             raise RequestError(f"--random-weights needs the name of a registered model: {what}")
         overrides = {} if num_classes is None else {"num_classes": num_classes}
-        return random_checkpoint(model_spec(name, **overrides), seed)
+        spec = model_spec(name, **overrides)
+        return random_checkpoint(spec_at_size(spec, image_size, image_size) if image_size else spec, seed)
     if source is None:
-        return load_checkpoint(default_checkpoint(), model=model, num_classes=num_classes)
+        source = str(default_checkpoint())
     if source in names and not Path(source).exists():
         raise RequestError(
             f"{source} is a model's name, not a checkpoint: give a checkpoint of it, or --random-weights SEED to take "
@@ -68,7 +68,7 @@ def _load(source: str | None, model: str | None, num_classes: int | None, seed: 
         )
     if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:
         raise RequestError(f"{source!r} is neither a file nor a registered model; {nearest(source, names)}")
-    return load_checkpoint(source, model=model, num_classes=num_classes)
+    return load_checkpoint(source, model=model, num_classes=num_classes, image_size=image_size)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

@@ -20,17 +20,33 @@ class ModelConfig(Strict, frozen=True, kw_only=True):
     num_classes: int = 1000
     in_channels: int = 3
 
+    def at_image_size(self, height: int, width: int) -> ModelConfig:
+        """The config for images of another size, in pixels. Raises ValueError for a size that the network cannot take.
+
+        Here: the same, for networks whose weights fit every size. Families with windows scale these.
+        """
+        if min(height, width) < self.stride:
+            raise ValueError(f"images of {height}x{width} are smaller than the network's total stride of {self.stride}")
+        return self
+
+    @property
+    def stride(self) -> int:
+        """The side in pixels of what becomes one position of the last feature map: the smallest image."""
+        raise NotImplementedError
+
 
 class Preprocessing(Strict, frozen=True, kw_only=True):
     """From a decoded RGB image to the tensor that the reference model takes.
 
-    Resize the shorter side to `resize_size`, crop the centre to `image_size` (height, width), scale to [0, 1], order
-    the channels, then (x - mean) / std, with mean and std given in `channel_order`. Phone graphs hold everything from
-    the channel order on.
+    Resize, crop the centre to `image_size` (height, width), scale to [0, 1], order the channels, then
+    (x - mean) / std, with mean and std given in `channel_order`. Phone graphs hold everything from the channel order
+    on. `resize_mode` "shorter" brings the shorter side to `resize_size` and keeps the proportions; "squash" brings both
+    sides to `image_size` and crops nothing.
     """
 
     image_size: tuple[int, int]
     resize_size: int
+    resize_mode: Literal["shorter", "squash"] = "shorter"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     channel_order: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -45,19 +61,19 @@ class Preprocessing(Strict, frozen=True, kw_only=True):
     def describe(self) -> str:
         """One line for people."""
         height, width = self.image_size
-        steps = [
-            f"shorter side to {self.resize_size} ({self.interpolation})",
-            f"centre {height}x{width}",
-            self.channel_order.upper(),
-        ]
+        resize = {
+            "shorter": f"shorter side to {self.resize_size} ({self.interpolation}), centre {height}x{width}",
+            "squash": f"squashed to {height}x{width} ({self.interpolation})",
+        }
+        steps = [resize[self.resize_mode], self.channel_order.upper()]
         if any(self.mean) or self.std != (1.0, 1.0, 1.0):
             steps.append(f"mean {list(self.mean)}, std {list(self.std)}")
         return ", ".join(steps)
 
-    def at_size(self, size: int) -> Preprocessing:
-        """The same preprocessing for a square input of `size` pixels; the share that is cropped away stays."""
+    def at_size(self, height: int, width: int) -> Preprocessing:
+        """The same preprocessing for an input of another size in pixels; the share that is cropped away stays."""
         ratio = self.resize_size / min(self.image_size)
-        return msgspec.structs.replace(self, image_size=(size, size), resize_size=round(size * ratio))
+        return msgspec.structs.replace(self, image_size=(height, width), resize_size=round(min(height, width) * ratio))
 
 
 class ModelInfo(Strict, frozen=True, kw_only=True):

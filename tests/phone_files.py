@@ -15,7 +15,7 @@ from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.parity.cases import builtin_cases, reference_of
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.random_weights import randomize
-from mobilevit_sdk.registry import build_model, model_spec
+from mobilevit_sdk.registry import build_model, model_spec, spec_at_size
 from mobilevit_sdk.spec import ModelSpec
 
 
@@ -42,7 +42,7 @@ def convert_model(converter: Converter, model: nn.Module, spec: ModelSpec, preci
 def mobilevit_xxs(image_size: int) -> tuple[nn.Module, ModelSpec]:
     """The full-size network with ten classes and random weights, without labels."""
     spec = model_spec("mobilevit_xxs", num_classes=10)
-    spec = msgspec.structs.replace(spec, preprocessing=spec.preprocessing.at_size(image_size))
+    spec = spec_at_size(spec, image_size, image_size)
     return randomize(build_model(spec), 0).eval(), spec
 
 

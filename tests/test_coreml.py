@@ -23,7 +23,7 @@ from converters.coreml import converter
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError
-from mobilevit_sdk.registry import build_model, model_spec
+from mobilevit_sdk.registry import build_model, model_spec, spec_at_size
 from mobilevit_sdk.spec import Preprocessing
 
 pytest.importorskip("coremltools")
@@ -103,7 +103,7 @@ def test_package_computes_what_pytorch_computes(tiny, packages, precision, floor
 @pytest.mark.parametrize(("precision", "floor_db"), [("fp32", 90), ("fp16", 40)])
 def test_full_size_package_computes_what_pytorch_computes(size, precision, floor_db, tmp_path):
     spec = model_spec("mobilevit_xxs", num_classes=10)
-    spec = msgspec.structs.replace(spec, preprocessing=spec.preprocessing.at_size(size))
+    spec = spec_at_size(spec, size, size)
     model = randomize(build_model(spec), 1).eval()
     assert worst_sqnr_db(model, spec, convert(model, spec, precision, tmp_path / "a.mlpackage")) >= floor_db
 

@@ -46,7 +46,7 @@ def test_folding_batch_norm_is_exact(channels, kernel, stride, depthwise, bias, 
 
 
 def test_folding_leaves_no_batch_norm():
-    network = nn.Sequential(ConvNormAct(3, 4, 3), ConvNormAct(4, 4, 1, activation=False)).eval()
+    network = nn.Sequential(ConvNormAct(3, 4, 3), ConvNormAct(4, 4, 1, activation=None)).eval()
     fold_batch_norms(network)
     assert not [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 

@@ -13,20 +13,26 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 
 
 def crop_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """Resize the shorter side, crop the centre: an RGB image -> uint8 [3, H, W], as an app would pass it.
+    """Resize and crop the centre: an RGB image -> uint8 [3, H, W], as an app would pass it.
 
     An image whose crop would be larger than the resized picture is resized until it holds the crop. Of a strip that is
     more than 16 times as long as wide, only the middle is resized: the rest would take gigabytes and be cropped away.
     """
     height, width = preprocessing.image_size
+    resampling = _RESAMPLING[preprocessing.interpolation]
+    if preprocessing.resize_mode == "squash":
+        return _pixels(image.convert("RGB").resize((width, height), resampling))
     longest = 16 * min(image.size)
     if max(image.size) > longest:
         image = ImageOps.fit(image, (min(image.width, longest), min(image.height, longest)))
     scale = max(preprocessing.resize_size / min(image.size), width / image.width, height / image.height)
     size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    image = image.convert("RGB").resize(size, _RESAMPLING[preprocessing.interpolation])
+    image = image.convert("RGB").resize(size, resampling)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    image = image.crop((left, top, left + width, top + height))
+    return _pixels(image.crop((left, top, left + width, top + height)))
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 

@@ -4,7 +4,20 @@ from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
+from mobilevit_sdk.layers.position_bias import PositionBias
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 from mobilevit_sdk.layers.transformer import TransformerBlock
+from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 
-__all__ = ["MLP", "Attention", "ConvNormAct", "Fold", "StochasticDepth", "TransformerBlock", "Unfold"]
+__all__ = [
+    "MLP",
+    "Attention",
+    "ConvNormAct",
+    "Fold",
+    "PositionBias",
+    "StochasticDepth",
+    "TransformerBlock",
+    "Unfold",
+    "WindowPartition",
+    "WindowReverse",
+]

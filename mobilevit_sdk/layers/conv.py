@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, BatchNorm, and SiLU where `activation` is true; same padding for odd kernels.
+    """Convolution without bias, BatchNorm, and an activation where one is given; same padding for odd kernels.
 
     Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
     """
@@ -19,7 +21,7 @@ class ConvNormAct(nn.Module):
         *,
         stride: int = 1,
         groups: int = 1,
-        activation: bool = True,
+        activation: Callable[[], nn.Module] | None = nn.SiLU,
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
@@ -27,7 +29,7 @@ class ConvNormAct(nn.Module):
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
         )
         self.norm = nn.BatchNorm2d(out_channels, eps=norm_eps)
-        self.activation = nn.SiLU() if activation else nn.Identity()
+        self.activation = activation() if activation is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.norm(self.conv(x)))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Linear, SiLU, linear, with dropout after each. Shapes: [..., dim] -> [..., dim]."""
+    """Linear, activation, linear, with dropout after each. Shapes: [..., dim] -> [..., dim]."""
 
-    def __init__(self, dim: int, hidden_dim: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, dim: int, hidden_dim: int, *, activation: Callable[[], nn.Module] = nn.SiLU, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
-        self.activation = nn.SiLU()
+        self.activation = activation()
         self.fc2 = nn.Linear(hidden_dim, dim)
         self.dropout = nn.Dropout(dropout)
 

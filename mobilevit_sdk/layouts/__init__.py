@@ -29,17 +29,25 @@ Shape = tuple[int, ...]
 class Layout:
     """How one release stores the networks of one family.
 
-    `modules(config)` maps our name of a module to the release's. Where it gives several, their tensors stacked along
-    the first axis are ours. A module that it leaves out has the same name in both. `prefix` stands before some names in
-    a classifier's file and before none in a bare backbone's; `modules` gives the names without it.
+    `modules(config)` maps our name of a module, or of a single tensor, to the release's. Where it gives several, their
+    tensors stacked along the first axis are ours. What it leaves out has the same name in both. `prefix` stands before
+    some names in a classifier's file and before none in a bare backbone's; `modules` gives the names without it.
     """
 
     release: str
     family: str
     modules: Callable[[Any], Mapping[str, tuple[str, ...]]]
-    preprocessing: Preprocessing | None  # None: the one that the registry states for the model
+    # From the registry's spec of the matched model, its config read from the file; None: what the registry states.
+    preprocessing: Callable[[ModelSpec], Preprocessing] | None = None
     classifier: str = "head"  # our name of the last linear layer, whose rows are the classes
     prefix: str = ""
+    # Our name of a module -> for each row of its tensors, which row of the release's it is: ours == theirs[rows].
+    rows: Callable[[Any], Mapping[str, Tensor]] = lambda config: {}
+    # The release's name of a tensor that the network derives by itself -> our name of the buffer that it must equal.
+    # Files may hold it or lack it.
+    derived: Callable[[Any], Mapping[str, str]] = lambda config: {}
+    # What a file's names and shapes say of the config beyond the variant: window sizes, a second head. Names as above.
+    options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda tensors: {}
 
     def sources(self, config: Any, names: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         """For each tensor of ours, the names of the release's tensors that make it."""
@@ -47,7 +55,8 @@ class Layout:
         sources = {}
         for name in names:
             module, _, leaf = name.rpartition(".")
-            sources[name] = tuple(f"{theirs}.{leaf}" for theirs in modules.get(module, (module,)))
+            theirs = modules.get(module, (module,))
+            sources[name] = modules.get(name) or tuple(f"{each}.{leaf}" for each in theirs)
         return sources
 
     def strip(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,7 +98,7 @@ class Match:
 
 def own_layout(family: str) -> Layout:
     """The layout of `save_checkpoint`: our names."""
-    return Layout(OWN, family, modules=lambda config: {}, preprocessing=None)
+    return Layout(OWN, family, modules=lambda config: {})
 
 
 @cache
@@ -127,7 +136,7 @@ def _match_variant(layout: Layout, entry: Entry, tensors: dict[str, Tensor]) -> 
     shapes |= {weight: (num_classes, *shapes[weight][1:]), bias: (num_classes,)}
     spec = model_spec(entry.name, num_classes=num_classes)
     if layout.preprocessing is not None:
-        spec = msgspec.structs.replace(spec, preprocessing=layout.preprocessing)
+        spec = msgspec.structs.replace(spec, preprocessing=layout.preprocessing(spec))
     return compare(layout, spec, shapes, sources, tensors)
 
 

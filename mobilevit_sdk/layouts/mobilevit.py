@@ -108,7 +108,13 @@ _AS_TRAINED = Preprocessing(image_size=(256, 256), resize_size=288, interpolatio
 _AS_TIMM = Preprocessing(image_size=(256, 256), resize_size=284, interpolation="bicubic")  # crop_pct 0.9
 
 LAYOUTS = (
-    Layout("ml-cvnets", "mobilevit", partial(_modules, release=_CVNETS), _AS_TRAINED),
-    Layout("timm", "mobilevit", partial(_modules, release=_TIMM), _AS_TIMM),
-    Layout("transformers", "mobilevit", partial(_modules, release=_TRANSFORMERS), _AS_TRAINED, prefix="mobilevit."),
+    Layout("ml-cvnets", "mobilevit", partial(_modules, release=_CVNETS), lambda spec: _AS_TRAINED),
+    Layout("timm", "mobilevit", partial(_modules, release=_TIMM), lambda spec: _AS_TIMM),
+    Layout(
+        "transformers",
+        "mobilevit",
+        partial(_modules, release=_TRANSFORMERS),
+        lambda spec: _AS_TRAINED,
+        prefix="mobilevit.",
+    ),
 )

@@ -6,6 +6,7 @@ trained. `mobilevit_sdk.deployment` turns it into the graph that phones run.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -49,6 +50,10 @@ class MobileViTConfig(ModelConfig, frozen=True):
     mlp_dropout: float = 0.0
     stochastic_depth: float = 0.0
 
+    @property
+    def stride(self) -> int:
+        return 2 * math.prod(stage.stride for stage in self.stages)
+
 
 class InvertedResidual(nn.Module):
     """MobileNetV2's block (arXiv 1801.04381): expand, depthwise, project, with a residual where shapes allow it.
@@ -63,7 +68,7 @@ class InvertedResidual(nn.Module):
         hidden = in_channels * expansion
         self.expand = ConvNormAct(in_channels, hidden, 1, norm_eps=eps)
         self.depthwise = ConvNormAct(hidden, hidden, 3, stride=stride, groups=hidden, norm_eps=eps)
-        self.project = ConvNormAct(hidden, out_channels, 1, activation=False, norm_eps=eps)
+        self.project = ConvNormAct(hidden, out_channels, 1, activation=None, norm_eps=eps)
         self.has_residual = stride == 1 and in_channels == out_channels
         self.stochastic_depth = StochasticDepth(stochastic_depth if self.has_residual else 0.0)
 

@@ -11,7 +11,8 @@ from torch import nn
 from mobilevit_sdk.checkpoint import Checkpoint
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.registry import build_model, model_spec
+from mobilevit_sdk.registry import build_model, model_spec, spec_at_size
+from mobilevit_sdk.resize import resize_network
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.recipe import Recipe
 
@@ -34,7 +35,9 @@ def spec_for_training(
     known = spec.labels
     if known and (sorted(names) == sorted(known) if names else count <= len(known)):
         names, count = known, len(known)  # the same classes: the head keeps its order
-    preprocessing = spec.preprocessing.at_size(image_size or max(spec.preprocessing.image_size))
+    side = image_size or max(spec.preprocessing.image_size)
+    spec = spec_at_size(spec, side, side)
+    preprocessing = spec.preprocessing
     if data.typical_side() <= max(preprocessing.image_size):
         preprocessing = msgspec.structs.replace(preprocessing, resize_size=max(preprocessing.image_size))
     return msgspec.structs.replace(
@@ -55,7 +58,8 @@ def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint
     network = build_model(spec)
     if checkpoint is not None:
         fresh = network.state_dict()
-        trained = checkpoint.model.state_dict()
+        resized, _ = resize_network(checkpoint.model, checkpoint.spec, *spec.preprocessing.image_size)
+        trained = resized.state_dict()
         network.load_state_dict(
             {name: trained[name] if trained[name].shape == fresh[name].shape else fresh[name] for name in fresh}
         )
