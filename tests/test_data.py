@@ -213,6 +213,16 @@ def test_crop_larger_than_the_resized_picture_is_filled() -> None:
     np.testing.assert_array_equal(crop, np.broadcast_to(np.array([200, 100, 50])[:, None, None], (3, 64, 48)))
 
 
+def test_squashed_picture_keeps_its_borders_and_loses_its_proportions() -> None:
+    halves = np.zeros((40, 80, 3), np.uint8)
+    halves[:, 40:] = 250
+    squash = Preprocessing(image_size=(20, 20), resize_size=20, resize_mode="squash")
+    crop = crop_image(Image.fromarray(halves), squash)
+    assert not crop[:, :, :8].any()
+    assert (crop[:, :, 12:] == 250).all()
+    assert "squashed to 20x20" in squash.describe()
+
+
 def test_strip_is_cropped_before_it_is_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
     strip = np.zeros((2, 30_000, 3), np.uint8)
     strip[:, 14_990:15_010] = 255

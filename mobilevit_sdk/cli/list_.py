@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from mobilevit_sdk.cli.common import out, print_json, verb
@@ -10,31 +12,15 @@ from mobilevit_sdk.cli.common import out, print_json, verb
 @verb("list")
 @click.option("--family", help="Only the models of this family.")
 def command(family: str | None, as_json: bool) -> None:
-    """Show the models that can be created by name."""
-    import torch
+    """Show the models that can be created by name: size, cost, public accuracy and its source, licence of the weights.
+
+    MACs are multiply-accumulates of one image at the stated size, products of attention included.
+    """
     from rich.table import Table
-    from torch.utils.flop_counter import FlopCounterMode
 
-    from mobilevit_sdk.registry import create_model, list_models
+    from mobilevit_sdk.registry import list_models
 
-    rows = []
-    for entry in list_models(family):
-        with torch.device("meta"), FlopCounterMode(display=False) as counter:
-            model = create_model(entry.name).eval()
-            model(torch.empty(1, 3, *entry.info.preprocessing.image_size))
-        rows.append(
-            {
-                "model": entry.name,
-                "family": entry.family,
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "macs": counter.get_total_flops() // 2,
-                "image_size": list(entry.info.preprocessing.image_size),
-                "imagenet_top1": entry.info.top1,
-                "top1_source": entry.info.top1_source,
-                "paper": entry.info.paper,
-                "licence": entry.info.licence,
-            }
-        )
+    rows = [_row(entry) for entry in list_models(family)]
     if as_json:
         print_json({"models": rows})
         return
@@ -43,7 +29,9 @@ def command(family: str | None, as_json: bool) -> None:
     for column in ("parameters", "GMACs", "input", "ImageNet top-1"):
         table.add_column(column, justify="right")
     table.add_column("licence of public weights")
-    for row in rows:
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before is not None and before["family"] != row["family"]:
+            table.add_row()
         table.add_row(
             row["model"],
             f"{row['parameters']:,}",
@@ -53,3 +41,28 @@ def command(family: str | None, as_json: bool) -> None:
             row["licence"],
         )
     out.print(table)
+    out.print()
+    for source in dict.fromkeys(f"{row['family']}: {row['top1_source']}; {row['paper']}" for row in rows):
+        out.print(source, style="dim")
+
+
+def _row(entry: Any) -> dict[str, Any]:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mobilevit_sdk.registry import create_model
+
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = create_model(entry.name).eval()
+        model(torch.empty(1, 3, *entry.info.preprocessing.image_size))
+    return {
+        "model": entry.name,
+        "family": entry.family,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "macs": counter.get_total_flops() // 2,
+        "image_size": list(entry.info.preprocessing.image_size),
+        "imagenet_top1": entry.info.top1,
+        "top1_source": entry.info.top1_source,
+        "paper": entry.info.paper,
+        "licence": entry.info.licence,
+    }

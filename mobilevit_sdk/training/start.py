@@ -52,7 +52,8 @@ def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint
     """The network of `spec` with the recipe's options, such as dropout, and its first weights.
 
     These come from the recipe's seed, or from `checkpoint`; a head for another number of classes starts anew. Raises
-    RequestError when an option of the recipe changes what the trained network computes.
+    RequestError when an option of the recipe changes what the trained network computes, and when the network does not
+    take one of its sizes.
     """
     torch.manual_seed(recipe.seed)
     network = build_model(spec)
@@ -63,13 +64,19 @@ def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint
         network.load_state_dict(
             {name: trained[name] if trained[name].shape == fresh[name].shape else fresh[name] for name in fresh}
         )
+    for size in recipe.sizes:
+        try:
+            network.eval()(torch.zeros(1, spec.config["in_channels"], size, size))
+        except ValueError as error:
+            raise RequestError(f"the recipe's sizes do not fit {spec.model}: {error}") from error
     if not recipe.model:
         return network
     unknown = [name for name in recipe.model if name not in spec.config]
     if unknown:
         raise RequestError(f"the recipe sets {', '.join(unknown)}, which the config of {spec.model} lacks")
     trainable = build_model(msgspec.structs.replace(spec, config={**spec.config, **recipe.model}))
-    probe = torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    height, width = spec.preprocessing.image_size
+    probe = torch.linspace(0, 1, 3 * height * width).view(1, 3, height, width)
     try:
         trainable.load_state_dict(network.state_dict())
         same = torch.equal(network.eval()(probe), trainable.eval()(probe))

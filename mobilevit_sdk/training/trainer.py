@@ -22,6 +22,7 @@ from mobilevit_sdk.data import ImageDataset, to_model_input
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.evaluate import evaluate, match_classes
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.layers import PositionBias
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.augment import augment, mix
 from mobilevit_sdk.training.curves import plot_curves
@@ -288,10 +289,11 @@ def _short(value: Any) -> str:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, not biases and normalisation."""
+    """AdamW that decays matrices and kernels, not biases (those of positions neither) and normalisation."""
+    tables = {layer.table for layer in model.modules() if isinstance(layer, PositionBias)}
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():
-        groups[parameter.ndim > 1].append(parameter)
+        groups[parameter.ndim > 1 and parameter not in tables].append(parameter)
     return torch.optim.AdamW(
         [
             {"params": groups[True], "weight_decay": recipe.weight_decay},
