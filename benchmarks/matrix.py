@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from mobilevit_sdk import Verdict, convert
+from mobilevit_sdk import convert
 from mobilevit_sdk.artifact import Artifact
 from mobilevit_sdk.conversion import ConvertResult
 from mobilevit_sdk.converter import converters
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.parity import passed
+from mobilevit_sdk.parity import Verdict, passed
 from mobilevit_sdk.registry import list_models, model_spec
 from mobilevit_sdk.source import random_checkpoint
 

@@ -12,6 +12,8 @@ _PUBLIC = {
     "list_models": "mobilevit_sdk.registry",
     "load_checkpoint": "mobilevit_sdk.checkpoint",
     "save_checkpoint": "mobilevit_sdk.checkpoint",
+    "inspect_checkpoint": "mobilevit_sdk.inspection",
+    "export_checkpoint": "mobilevit_sdk.export",
     "deploy": "mobilevit_sdk.deployment",
     "convert": "mobilevit_sdk.conversion",
     "verify": "mobilevit_sdk.parity",

@@ -34,6 +34,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     file: str
     format: str
     precision: str
+    backend: str | None = None  # whose the delegates are; None where the format leaves no choice
     target: str
     bytes: int
     sha256: str
@@ -49,6 +50,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     max_rank: int
     delegates: int | None
     undelegated_ops: dict[str, int] | None
+    warnings: tuple[str, ...] = ()  # of the static audit, about networks that are not the SDK's own
 
 
 @dataclass(frozen=True)

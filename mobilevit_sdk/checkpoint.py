@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import safetensors.torch
@@ -12,23 +20,16 @@ from torch import Tensor, nn
 
 from mobilevit_sdk import hub
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.files import hash_and_size, replacing
-from mobilevit_sdk.layouts import (
-    Match,
-    all_layouts,
-    compare,
-    match_variants,
-    nearest_layout,
-    own_layout,
-    tensor_shapes,
-)
+from mobilevit_sdk.files import replacing
+from mobilevit_sdk.matching import STEP_COUNT, Match, match_header, match_release
 from mobilevit_sdk.registry import build_model, model_entry
 from mobilevit_sdk.resize import resize_network
+from mobilevit_sdk.skeleton import skeleton
 from mobilevit_sdk.spec import ModelSpec, Origin
-from mobilevit_sdk.tensor_file import one_line, read_tensor_file, shorten
+from mobilevit_sdk.tensor_file import FileVersion, TensorFile, is_finite, open_tensor_file
+from mobilevit_sdk.text import one_line, shorten
 
 HEADER_KEY = "mobilevit_sdk"
-_KNOWN_SHARE = 0.25  # of names in common with the nearest layout, below which a file is of some other network
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,19 @@ class Checkpoint:
 
     model: nn.Module
     spec: ModelSpec
-    layout: str  # "own", or the release whose names the file uses: "ml-cvnets", "timm", "transformers"
+    layout: str  # "own", or the release whose names the file uses: "ml-cvnets", "cream", "timm", "transformers"
     source: str  # as it was asked for
-    sha256: str | None  # of the weights' file; None for random weights
+    file: FileVersion | None = None  # None for random weights
     random_weights_seed: int | None = None
+    notes: tuple[str, ...] = ()  # in words, what was not taken as it stands in the file
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """Of the weights' file, read when first asked for; None for random weights.
+
+        Raises CheckpointError where the file has changed since it was loaded.
+        """
+        return None if self.file is None else self.file.sha256()
 
     @property
     def origin(self) -> Origin:
@@ -72,113 +82,202 @@ def load_checkpoint(
 
     Our own files say what they hold; in others, names tell the release and shapes the variant. Files named as on the
     hub are read with the `config.json` and `preprocessor_config.json` beside them. Weights become float32. Of several
-    weights in a training checkpoint the averaged ones (EMA) are taken. Nothing in a file is executed.
+    weights in a training checkpoint the averaged ones (EMA) are taken. Nothing in a file is executed. What was not
+    taken as it stands is said in `notes`.
 
-    `model` and `num_classes` are what the caller insists on; `image_size` (pixels, square) is what the network is
-    brought to, with windows and position biases that follow. Raises CheckpointError when the file is missing, broken or
-    unsafe, when it does not hold every tensor of one network and no other, or when it holds another model or head.
+    `model` is the variant that the file is held against, instead of all. `num_classes` is what the caller insists on;
+    a backbone without a classifier gets a fresh, untrained one for as many classes. `image_size` (pixels, square) is
+    what the network is brought to, with windows and position biases that follow. Raises CheckpointError when the file
+    is missing, broken or unsafe, or does not hold every tensor of one network and no other.
     """
+    with _no_garbage_collection(), ThreadPoolExecutor(1) as reader:
+        file = open_source(source, model)
+        tensors = file.start_reading(reader)  # while it is found out what they are
+        match = identify(file, model)
+        if match.is_backbone and num_classes is None:
+            raise CheckpointError(
+                f"{source} has no classifier ({match.classifier}): it is the backbone of {match.spec.model} of "
+                f"{match.layout.release}; give a checkpoint that was trained to classify, or a class count "
+                f"(--num-classes) for a fresh head to train"
+            )
+        if not match.is_backbone and num_classes not in (None, match.spec.num_classes):
+            raise CheckpointError(
+                f"{source} has a head for {match.spec.num_classes} classes ({match.classifier}), but {num_classes} "
+                f"were asked for"
+            )
+        network, spec, untrained = _fill(match, tensors(), num_classes, str(source))
+    notes = [*file.notes, *match_notes(match), *untrained]
+    if image_size is not None:
+        before = spec
+        network, spec = resize_network(network, spec, image_size, image_size)
+        if spec.config != before.config:
+            notes.append(f"windows and position biases were brought to {image_size}x{image_size} pixels")
+    return Checkpoint(network, spec, match.layout.release, str(source), file.version, notes=tuple(notes))
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A load makes thousands of objects that stay: to look for garbage among them takes longer than to make them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def open_source(source: str | Path, model: str | None = None) -> TensorFile:
+    """Names and shapes of a local file or of `hf-hub:org/name`. Raises CheckpointError as `load_checkpoint` does."""
     name = str(source)
     if model is not None:
         model_entry(model)
     path = hub.download(name) if name.startswith(hub.PREFIX) else Path(source)
-    file = read_tensor_file(path, name)
-    sha256, _ = hash_and_size(path)
+    return open_tensor_file(path, name)
+
+
+def identify(file: TensorFile, model: str | None = None) -> Match:
+    """What a file holds, by names, types and shapes alone: a network, or a backbone without its classifier.
+
+    Raises CheckpointError as `load_checkpoint` does, but not for values.
+    """
     if HEADER_KEY in file.metadata:
-        match = _match_own(file.metadata[HEADER_KEY], file.tensors, model, name)
-        spec = match.spec
-    else:
-        match = _match_release(file.tensors, model, name)
-        spec = _describe(match, path, name, sha256)
-    if num_classes is not None and num_classes != spec.num_classes:
-        raise CheckpointError(
-            f"{name} has a head for {spec.num_classes} classes ({match.classifier}), but {num_classes} were asked for"
-        )
-    network = _fill(match, name)
-    if image_size is not None:
-        network, spec = resize_network(network, spec, image_size, image_size)
-    return Checkpoint(network, spec, match.layout.release, name, sha256)
+        return _match_own(file, model)
+    match = match_release(file.tensors, model, file.version.source)
+    return dataclasses.replace(match, spec=_describe(match, file.version.path, file.version.source))
 
 
-def _match_own(header: str, tensors: dict[str, Tensor], model: str | None, source: str) -> Match:
+def _match_own(file: TensorFile, model: str | None) -> Match:
     """Hold the tensors against the spec in the header."""
+    source = file.version.source
     try:
-        spec = msgspec.json.decode(header, type=ModelSpec)
-        shapes = tensor_shapes(spec)
+        spec = msgspec.json.decode(file.metadata[HEADER_KEY], type=ModelSpec)
         if spec.num_classes < 1:
             raise ValueError("its head has no classes")
+        match = match_header(spec, file.tensors)
     except Exception as error:  # a strange config can make any layer's constructor fail in its own way
         reason = f"its config lacks {error}" if isinstance(error, KeyError) else one_line(str(error))
         raise CheckpointError(f"{source} has a header that describes no network of ours: {reason}") from error
     if model not in (None, spec.model):
         raise CheckpointError(f"{source} holds {spec.model}, not {model}")
-    layout = own_layout(spec.family)
-    match = compare(layout, spec, shapes, layout.sources(spec.config, shapes), tensors)
     if match.problems:
         raise CheckpointError(f"{source} does not hold the network of its own header: {match.describe()}")
     return match
 
 
-def _match_release(tensors: dict[str, Tensor], model: str | None, source: str) -> Match:
-    """Find the release and the variant that explain every tensor."""
-    layout, share = nearest_layout(tensors)
-    tried = ", ".join(f"{each.release} ({each.family})" for each in all_layouts())
-    if share < _KNOWN_SHARE:
-        found = f"{len(tensors)} tensors ({shorten(list(tensors))})" if tensors else "no tensors"
-        raise CheckpointError(f"{source} is of no network known here: it holds {found}; layouts tried: {tried}")
-    matches = sorted(match_variants(layout, tensors), key=lambda match: (match.problems, match.spec.model != model))
-    best = matches[0]
-    if best.problems == 0:
-        if model not in (None, best.spec.model):
-            raise CheckpointError(f"{source} holds {best.spec.model}, not {model}")
-        return best
-    if best.lacks_only_classifier:
-        raise CheckpointError(
-            f"{source} has no classifier ({best.classifier}): it is the backbone of {best.spec.model} of "
-            f"{layout.release}; give a checkpoint that was trained to classify"
-        )
-    asked = next((match for match in matches if match.spec.model == model), best)
-    raise CheckpointError(
-        f"{source} is nearest to {asked.spec.model} of {layout.release} but does not fit: {asked.describe()}; "
-        f"layouts tried: {tried}"
-    )
-
-
-def _describe(match: Match, path: Path, source: str, sha256: str) -> ModelSpec:
+def _describe(match: Match, path: Path, source: str) -> ModelSpec:
     """The spec of a public checkpoint, with what stands beside it where it lies as on the hub."""
     labels, preprocessing = None, match.spec.preprocessing
     if path.name in hub.WEIGHTS:
-        labels = hub.read_labels(path.parent, match.spec.num_classes, source)
+        labels = None if match.is_backbone else hub.read_labels(path.parent, match.spec.num_classes, source)
         preprocessing = hub.read_preprocessing(path.parent, preprocessing, source)
-    provenance = {"source": source if source.startswith(hub.PREFIX) else path.name, "sha256": sha256}
-    return msgspec.structs.replace(
-        match.spec,
-        labels=labels,
-        preprocessing=preprocessing,
-        provenance=provenance | {"layout": match.layout.release},
-    )
+    provenance = {"source": source if source.startswith(hub.PREFIX) else path.name, "layout": match.layout.release}
+    return msgspec.structs.replace(match.spec, labels=labels, preprocessing=preprocessing, provenance=provenance)
 
 
-def _fill(match: Match, source: str) -> nn.Module:
-    """The network of a match, with the file's weights in it."""
+@torch.no_grad()
+def _fill(
+    match: Match, read: dict[str, Tensor], num_classes: int | None, source: str
+) -> tuple[nn.Module, ModelSpec, list[str]]:
+    """The network with the file's weights in it, its spec, and notes. Takes the tensors out of `read`."""
+    spec, notes = match.spec, list[str]()
+    derived = {theirs: read.pop(match.names[theirs]) for theirs in match.derived}
+    weights = _weights(match, read, source)
+    if match.is_backbone:
+        spec = msgspec.structs.replace(spec, config=spec.config | {"num_classes": num_classes})
+        fresh = _fresh(spec, [*dict.fromkeys(match.missing.values())])
+        weights |= fresh
+        notes.append(f"{shorten(list(fresh))} are untrained: the file is a backbone without a classifier")
+    network = match.network if match.has_buffers and not match.is_backbone else skeleton(spec)
+    _assign(network, weights)
+    buffers = dict(network.named_buffers())
+    wrong = [theirs for theirs, tensor in derived.items() if not torch.equal(tensor, buffers[match.derived[theirs]])]
+    if wrong:
+        raise CheckpointError(f"{source} holds other values than the network itself derives in {shorten(wrong)}")
+    return network.eval(), spec, notes
+
+
+def _assign(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """`load_state_dict(weights, assign=True)` of names that are known to fit, in a third of the time."""
+    modules = dict(network.named_modules())
+    for name, tensor in weights.items():
+        module, _, leaf = name.rpartition(".")
+        is_parameter = leaf in modules[module]._parameters
+        setattr(modules[module], leaf, nn.Parameter(tensor) if is_parameter else tensor)
+
+
+def _weights(match: Match, read: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors of the network, as float32, out of those of the file: stacked, and their rows in our order."""
     integers = [
         name
-        for theirs in match.sources.values()
+        for ours, theirs in match.sources.items()
         for name in theirs
-        if not (match.tensors[name].is_floating_point() or name.endswith("num_batches_tracked"))
+        if not (match.tensors[name].is_floating_point() or ours.endswith(STEP_COUNT))
     ]
     if integers:
         kind = str(match.tensors[integers[0]].dtype).removeprefix("torch.")
         raise CheckpointError(f"{source} holds {kind} weights ({shorten(integers)}), expected floating point")
-    weights = {
-        name: torch.cat([match.tensors[each] for each in theirs]) if len(theirs) > 1 else match.tensors[theirs[0]]
-        for name, theirs in match.sources.items()
-    }
-    network = build_model(match.spec)
-    network.load_state_dict(weights)  # BatchNorm itself sets a step count that is missing to 0
-    broken = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
+    rows = match.layout.tensor_rows(match.config, match.sources)
+    weights: dict[str, Tensor] = {}
+    broken: list[str] = []
+    spare = torch.empty(0)
+    for name, theirs in match.sources.items():
+        parts = [read.pop(match.names[each]) for each in theirs]  # so that nothing is in memory twice for long
+        tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
+        tensor = tensor.to(torch.int64 if name.endswith(STEP_COUNT) else torch.float32)
+        if name in rows:
+            spare = _reorder(tensor, rows[name], spare)
+        if not is_finite(tensor):
+            broken += theirs
+        weights[name] = tensor
     if broken:
         raise CheckpointError(
             f"{source} holds NaN or infinity in {shorten(broken)}; its training diverged or it is damaged"
         )
-    return network.eval()
+    return weights
+
+
+def _reorder(tensor: Tensor, rows: Tensor, spare: Tensor) -> Tensor:
+    """Make `tensor` what `tensor[rows]` is, without memory for a second one: to get that takes longer than the rest.
+
+    Returns the memory that was used in between, to be given as `spare` the next time.
+    """
+    if spare.numel() < tensor.numel():
+        spare = torch.empty(tensor.numel())
+    before = spare[: tensor.numel()].view_as(tensor).copy_(tensor)
+    torch.index_select(before, 0, rows, out=tensor)
+    return spare
+
+
+def _fresh(spec: ModelSpec, names: list[str]) -> dict[str, Tensor]:
+    """These tensors of the network, as a training starts; always the same."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        state = build_model(spec).state_dict()
+    return {name: state[name] for name in names}
+
+
+def match_notes(match: Match) -> Iterator[str]:
+    """What was not taken as it stands in the file."""
+    for name, value in match.options.items():
+        registered = getattr(model_entry(match.spec.model).config, name)
+        yield f"{name} is {_plain(value)}, in {match.spec.model} {_plain(registered)}"
+    if match.lacks_counts:
+        yield f"BatchNorm's step counts ({STEP_COUNT}) are not in the file and start at 0"
+    if match.derived:
+        yield f"{len(match.derived)} tensors agree with what the network derives and are not kept: " + shorten(
+            list(match.derived)
+        )
+    kinds = Counter(
+        str(match.tensors[name].dtype).removeprefix("torch.")
+        for ours, theirs in match.sources.items()
+        for name in theirs
+        if not ours.endswith(STEP_COUNT)
+    )
+    for kind, count in kinds.items():
+        if kind != "float32":
+            yield f"{count} {kind} tensors became float32"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

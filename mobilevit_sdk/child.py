@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -22,16 +23,22 @@ T = TypeVar("T")
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
 
 _events: BinaryIO | None = None
+_answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
 
 def run_in_child(
-    function: Callable[..., T], *args: Any, on_event: Callable[[Any], None] = lambda event: None, threads: int = 0
+    function: Callable[..., T],
+    *args: Any,
+    on_event: Callable[[Any], None] = lambda event: None,
+    on_question: Callable[[Any], Any] = lambda question: None,
+    threads: int = 0,
 ) -> T:
     """Call a module-level `function` in a fresh Python process and return what it returns.
 
-    What the child passes to `emit` reaches `on_event` in this process. Errors of this SDK are raised here as they were
-    there. Raises ToolchainError when the child raises anything else or dies, with its last words. The child ends with
-    this process, however this one ends. `threads` limits the child's computation where it is not 0.
+    What the child passes to `emit` reaches `on_event` in this process; what it passes to `ask` reaches `on_question`,
+    whose answer goes back while the child waits. Errors of this SDK are raised here as they were there. Raises
+    ToolchainError when the child raises anything else or dies, with its last words. The child ends with this process,
+    however this one ends. `threads` limits the child's computation where it is not 0.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if threads:
@@ -53,6 +60,9 @@ def run_in_child(
                 kind, value = pickle.load(process.stdout)
                 if kind == "event":
                     on_event(value)
+                elif kind == "question":
+                    pickle.dump(on_question(value), process.stdin)
+                    process.stdin.flush()
                 elif kind == "result":
                     result: T = value
                     return result
@@ -66,7 +76,8 @@ def run_in_child(
         finally:
             process.kill()
             process.wait()
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # an answer that the child did not live to read
+                process.stdin.close()
             process.stdout.close()
 
 
@@ -75,6 +86,14 @@ def emit(event: Any) -> None:
     if _events is not None:
         pickle.dump(("event", event), _events)
         _events.flush()
+
+
+def ask(question: Any) -> Any:
+    """In the child: send `question` to the parent's `on_question` and wait for its answer."""
+    assert _events is not None, "only a child has somebody to ask"
+    pickle.dump(("question", question), _events)
+    _events.flush()
+    return _answers.get()
 
 
 def _describe_exit(code: int) -> str:
@@ -91,9 +110,13 @@ def _last_words(log: BinaryIO) -> str:
     return f": {lines[-1].strip()[:300]}" if lines else ""
 
 
-def _exit_with_parent(stdin: BinaryIO) -> None:
-    stdin.read()
-    os._exit(1)
+def _listen(stdin: BinaryIO) -> None:
+    """Hand on the parent's answers, and end with it: its end is the end of the stream."""
+    try:
+        while True:
+            _answers.put(pickle.load(stdin))
+    finally:
+        os._exit(1)
 
 
 def _main() -> None:
@@ -103,7 +126,7 @@ def _main() -> None:
     os.dup2(2, 1)  # whatever a toolchain prints goes to the log
     stdin = os.fdopen(os.dup(0), "rb")
     function, args = pickle.load(stdin)
-    threading.Thread(target=_exit_with_parent, args=(stdin,), daemon=True).start()
+    threading.Thread(target=_listen, args=(stdin,), daemon=True).start()
     try:
         answer = ("result", function(*args))
     except MobileViTError as error:

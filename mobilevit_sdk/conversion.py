@@ -25,11 +25,12 @@ from mobilevit_sdk.artifact import (
 )
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mobilevit_sdk.child import emit, run_in_child
-from mobilevit_sdk.converter import Converter, Inspection, converters, find_converter
-from mobilevit_sdk.deployment import deploy
+from mobilevit_sdk.converter import Converter, Inspection, converters, find_converter, label
+from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError, nearest
 from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.parity import Verdict, builtin_cases, reference_of, verify
+from mobilevit_sdk.registry import is_ours
 from mobilevit_sdk.spec import ModelSpec
 
 Stage = Literal["waiting", "deploy", "convert", "inspect", "verify", "done", "up to date", "failed"]
@@ -70,6 +71,7 @@ class Job:
     """What one child converts."""
 
     format: str
+    backend: str | None
     precision: str
     weights: Path
     out: Path  # the file to write
@@ -82,6 +84,7 @@ class Converted:
     inspection: Inspection
     tools: dict[str, str]
     peak_memory_bytes: int
+    warnings: tuple[str, ...]
 
 
 def convert(
@@ -90,6 +93,7 @@ def convert(
     out: Path,
     formats: Sequence[str] = (),
     precisions: Sequence[str] = (),
+    backend: str | None = None,
     check: bool = True,
     force: bool = False,
     on_progress: Callable[[ConvertProgress], None] = lambda progress: None,
@@ -98,10 +102,12 @@ def convert(
 
     Each artefact becomes a folder `<model>-<format>-<precision>` in `out`, replaced as a whole or not at all; one that
     was made from the same weights, spec and tools is kept as it is unless `force`. `precisions` default to each
-    format's own. A format whose toolchain fails does not stop the others: see `failures`. Raises RequestError for
-    unknown formats and precisions and a folder that cannot be written, ToolchainError for a toolchain not installed.
+    format's own, `backend` to that of each format; a format that leaves no choice refuses one, and another than the
+    default stands in the folder's name, behind the format. A format whose toolchain fails does not stop the others: see
+    `failures`. Raises RequestError for unknown formats, backends and precisions and a folder that cannot be written,
+    ToolchainError for a toolchain not installed.
     """
-    pairs = _plan(formats, precisions)
+    pairs = _plan(formats, precisions, backend)
     started = time.monotonic()
 
     def report(converter: Converter, precision: str, stage: Stage) -> None:
@@ -142,9 +148,9 @@ def convert(
     )
 
 
-def _plan(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[Converter, str]]:
+def _plan(formats: Sequence[str], precisions: Sequence[str], backend: str | None) -> list[tuple[Converter, str]]:
     """Every format with every requested precision that it has; a request that gives nothing is an error."""
-    chosen = [find_converter(name) for name in dict.fromkeys(formats or converters())]
+    chosen = [find_converter(name, backend) for name in dict.fromkeys(formats or converters())]
     known = {precision for converter in chosen for precision in converter.precisions}
     for precision in precisions:
         if precision not in known:
@@ -155,7 +161,7 @@ def _plan(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[Conve
         if precisions and wanted[0] not in precisions:
             has = ", ".join(converter.precisions)
             raise RequestError(
-                f"{converter.format} has no {' or '.join(precisions)} (it has {has}); leave it out of --to, "
+                f"{label(converter)} has no {' or '.join(precisions)} (it has {has}); leave it out of --to, "
                 f"or add one of its precisions"
             )
         availability = converter.availability()
@@ -165,8 +171,8 @@ def _plan(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[Conve
     return plan
 
 
-def artifact_folder(out: Path, spec: ModelSpec, format_name: str, precision: str) -> Path:
-    return out / f"{spec.model}-{format_name}-{precision}"
+def artifact_folder(out: Path, spec: ModelSpec, converter: Converter, precision: str) -> Path:
+    return out / f"{spec.model}-{label(converter)}-{precision}"
 
 
 def _convert_one(
@@ -179,14 +185,14 @@ def _convert_one(
     report: Callable[[Converter, str, Stage], None],
 ) -> Artifact:
     spec = checkpoint.spec
-    folder = artifact_folder(out, spec, converter.format, precision)
+    folder = artifact_folder(out, spec, converter, precision)
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise RequestError(f"{folder} exists and is no artefact of this SDK; move it away or give another --out")
     started = time.monotonic()
     with replacing(folder) as fresh:
         fresh.mkdir()
         file = fresh / f"{spec.model}{converter.suffix}"
-        job = Job(converter.format, precision, weights, file)
+        job = Job(converter.format, converter.backend, precision, weights, file)
         converted = run_in_child(convert_file, job, on_event=lambda stage: report(converter, precision, stage))
         sha256, size = hash_and_size(file)
         inspection = msgspec.structs.asdict(converted.inspection)
@@ -204,6 +210,7 @@ def _convert_one(
             tools=converted.tools,
             seconds=round(time.monotonic() - started, 2),
             peak_memory_bytes=converted.peak_memory_bytes,
+            warnings=converted.warnings,
             **inspection,
         )
         write_reference(fresh, reference)
@@ -216,16 +223,28 @@ def convert_file(job: Job) -> Converted:
     import resource
     import sys
 
-    converter = find_converter(job.format)
+    converter = find_converter(job.format, job.backend)
     emit("deploy")
     checkpoint = load_checkpoint(job.weights)
     graph = deploy(checkpoint.model, converter.target, preprocessing=checkpoint.spec.preprocessing)
+    warnings = _audit(graph, converter, checkpoint.spec)
     emit("convert")
     converter.convert(graph, checkpoint.spec, job.precision, job.out)
     emit("inspect")
     inspection = converter.inspect(job.out)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Converted(inspection, _tools(converter), peak)
+    return Converted(inspection, _tools(converter), peak, warnings)
+
+
+def _audit(graph: PhoneGraph, converter: Converter, spec: ModelSpec) -> tuple[str, ...]:
+    """What the target would not take whole, as warnings. Raises ToolchainError where the SDK itself made the graph."""
+    findings = audit(graph, converter.target, graph.image_size)
+    if not findings:
+        return ()
+    summary = f"{converter.target} will not take {len(findings)} operators of {spec.model} whole, such as {findings[0]}"
+    if is_ours(spec.family):
+        raise ToolchainError(f"{summary}; this is a defect of the SDK, please report it")
+    return (summary,)
 
 
 def _tools(converter: Converter) -> dict[str, str]:
@@ -237,7 +256,7 @@ def _up_to_date(
     converter: Converter, precision: str, checkpoint: Checkpoint, reference: Reference, out: Path
 ) -> Artifact | None:
     """The artefact that is already there, when converting again would make the same one."""
-    folder = artifact_folder(out, checkpoint.spec, converter.format, precision)
+    folder = artifact_folder(out, checkpoint.spec, converter, precision)
     if not folder.exists():
         return None
     try:

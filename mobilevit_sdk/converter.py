@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -33,12 +34,15 @@ class Inspection(Strict, frozen=True):
     delegates: int | None  # calls into the accelerated backend; None where the format decides on the device
     undelegated_ops: dict[str, int] | None
     spec: ModelSpec | None  # model, labels and preprocessing that travel inside the file, where they do
+    backend: str | None = None  # whose the delegates are, by the name in `--backend`; None where nobody is named
 
 
 class Converter(Protocol):
-    """One phone format: emits its files, reads them back, and brings the runtimes that run them."""
+    """One phone format, lowered to one backend: emits its files, reads them back, and brings what runs them."""
 
     format: str  # the name in `--to` and in manifests
+    backend: str | None  # the name in `--backend`; None where the format leaves no choice
+    backends: Mapping[str, Converter]  # the format's converters by backend, the default first; empty without a choice
     suffix: str  # of the file, dot included
     precisions: tuple[str, ...]  # the first is the default
     target: str  # of `mobilevit_sdk.deployment`
@@ -55,13 +59,13 @@ class Converter(Protocol):
         ...
 
     def inspect(self, path: Path) -> Inspection:
-        """Read the file back. Raises ArtifactError when it is none of this format."""
+        """Read the file back, whichever its backend. Raises ArtifactError when it is none of this format."""
         ...
 
 
 @cache
 def converters() -> dict[str, Converter]:
-    """All installed converters by format, in alphabetical order."""
+    """All installed converters by format, in alphabetical order, each with its default backend."""
     found: dict[str, Converter] = {}
     for point in sorted(entry_points(group="mobilevit_sdk.converters"), key=lambda point: point.name):
         try:
@@ -73,11 +77,30 @@ def converters() -> dict[str, Converter]:
     return found
 
 
-def find_converter(format_name: str) -> Converter:
-    """The converter of a format. Raises RequestError with the nearest names when there is none."""
+def find_converter(format_name: str, backend: str | None = None) -> Converter:
+    """The converter of a format, to its default backend where none is named.
+
+    Raises RequestError with the nearest names when there is no such format or backend.
+    """
     if format_name not in converters():
         raise RequestError(f"unknown format {format_name!r}; {nearest(format_name, converters())}")
-    return converters()[format_name]
+    converter = converters()[format_name]
+    if backend is None:
+        return converter
+    if not converter.backends:
+        choosable = ", ".join(name for name, other in converters().items() if other.backends)
+        raise RequestError(
+            f"{format_name} has no backends to choose from; give --backend {backend} with --to {choosable}"
+        )
+    if backend not in converter.backends:
+        raise RequestError(f"{format_name} has no backend {backend!r}; {nearest(backend, converter.backends)}")
+    return converter.backends[backend]
+
+
+def label(converter: Converter) -> str:
+    """A name for each converter: its format, and behind it another backend than the default, as `executorch-coreml`."""
+    is_default = converter.backend == next(iter(converter.backends), None)
+    return converter.format if is_default else f"{converter.format}-{converter.backend}"
 
 
 def converter_of_file(path: Path) -> Converter:

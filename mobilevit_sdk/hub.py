@@ -9,11 +9,12 @@ import msgspec
 
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.spec import Preprocessing
-from mobilevit_sdk.tensor_file import one_line
+from mobilevit_sdk.text import one_line
 
 PREFIX = "hf-hub:"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+_RESIZE_MODES = {"center": "shorter", "squash": "squash"}  # timm's names, ours
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, which transformers writes
 
 
@@ -127,12 +128,18 @@ def read_preprocessing(folder: Path, default: Preprocessing, source: str) -> Pre
 
 
 def _from_timm(config: _TimmConfig, default: Preprocessing) -> dict[str, Any]:
-    if config.crop_mode != "center":
-        raise ValueError(f"crop_mode {config.crop_mode!r}, expected 'center'")
+    if config.crop_mode not in _RESIZE_MODES:
+        raise ValueError(f"crop_mode {config.crop_mode!r}, expected {' or '.join(map(repr, _RESIZE_MODES))}")
     changes = {name: getattr(config, name) for name in ("interpolation", "mean", "std")}
     size = config.input_size[1:] if config.input_size else default.image_size
     share = config.crop_pct or min(default.image_size) / default.resize_size
-    changes |= {"image_size": size, "resize_size": int(min(size) / share)}
+    if config.crop_mode == "squash" and share < 1:
+        raise ValueError(f"crop_mode 'squash' with crop_pct {share}, expected 1")
+    changes |= {
+        "image_size": size,
+        "resize_size": int(min(size) / share),
+        "resize_mode": _RESIZE_MODES[config.crop_mode],
+    }
     return {name: value for name, value in changes.items() if value is not None}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mobilevit_sdk.artifact import find_artifacts, open_artifact
 from mobilevit_sdk.child import emit
-from mobilevit_sdk.converter import converter_of_file, converters
+from mobilevit_sdk.converter import converter_of_file, converters, find_converter
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.errors import RequestError, ToolchainError, nearest
 from mobilevit_sdk.evaluate import Accuracy, Predict, evaluate
@@ -25,6 +25,7 @@ class Predictor:
     runtime: str
     spec: ModelSpec
     predict: Predict
+    notes: tuple[str, ...] = ()  # of the checkpoint
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Measurement:
     runtime: str
     accuracy: Accuracy
     images_per_second: float
+    notes: tuple[str, ...] = ()  # of the checkpoint
 
 
 def measure(target: str | None, runtime: str | None, data: Path, limit: int | None, batch_size: int) -> Measurement:
@@ -52,7 +54,7 @@ def measure(target: str | None, runtime: str | None, data: Path, limit: int | No
         report=lambda done: emit((done, len(dataset))),
     )
     seconds = time.monotonic() - started
-    return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds)
+    return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds, predictor.notes)
 
 
 def predictor_for(target: str | None, runtime: str | None) -> Predictor:
@@ -78,7 +80,8 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
         if len(found) > 1:
             raise RequestError(f"{path} holds {len(found)} artefacts; give one of them, such as {found[0].path.parent}")
         file = found[0].path
-    converter = converter_of_file(file)
+    inspection = converter_of_file(file).inspect(file)
+    converter = find_converter(converter_of_file(file).format, inspection.backend)
     by_name = {runtime.name: runtime for runtime in converter.runtimes}
     if name is not None and name not in by_name:
         raise RequestError(f"{name!r} does not run {converter.format} files; {nearest(name, by_name)}")
@@ -87,7 +90,7 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
     if not usable:
         reasons = "; ".join(f"{runtime.name}: {runtime.availability().reason}" for runtime in wanted)
         raise ToolchainError(f"nothing here runs {file.name} ({reasons})")
-    spec = converter.inspect(file).spec or open_artifact(file.parent).manifest.spec
+    spec = inspection.spec or open_artifact(file.parent).manifest.spec
     answer = usable[0].load(file)
     return Predictor(str(path), usable[0].name, spec, lambda images: np.stack([answer(image) for image in images]))
 
@@ -108,4 +111,4 @@ def _checkpoint_predictor(target: str | None, runtime: str | None) -> Predictor:
         scores: torch.Tensor = model(to_model_input(torch.from_numpy(images), spec.preprocessing))
         return scores.numpy()
 
-    return Predictor(checkpoint.source, "pytorch", spec, predict)
+    return Predictor(checkpoint.source, "pytorch", spec, predict, checkpoint.notes)

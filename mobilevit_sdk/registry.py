@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import msgspec
@@ -65,10 +66,19 @@ def register_model(info: ModelInfo) -> Callable[[Callable[[], ModelConfig]], Cal
 
 @cache
 def _import_families() -> None:
+    """Ours, then those of other packages, which name their module in the entry-point group `mobilevit_sdk.models`."""
     import mobilevit_sdk.models
 
     for module in pkgutil.iter_modules(mobilevit_sdk.models.__path__):
         importlib.import_module(f"mobilevit_sdk.models.{module.name}")
+    for point in entry_points(group="mobilevit_sdk.models"):
+        point.load()
+
+
+def is_ours(family: str) -> bool:
+    """Whether the SDK itself defines the family: then its phone graphs are the SDK's to keep native."""
+    _import_families()
+    return _families[family].model_type.__module__.startswith("mobilevit_sdk.")
 
 
 def list_models(family: str | None = None) -> list[Entry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,4 +36,31 @@ class Runtime(Protocol):
 
     def load(self, path: Path) -> LoadedArtifact:
         """Load the artefact's file. Raises ArtifactError when it is none of this format."""
+        ...
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded file with the steps of its answer apart, so that the computation alone can be timed.
+
+    `to_input` makes what the runtime takes of an image, `run` computes the scores from it. Called, it is a
+    LoadedArtifact.
+    """
+
+    to_input: Callable[[np.ndarray], Any]
+    run: Callable[[Any], np.ndarray]
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return self.run(self.to_input(image))
+
+
+@runtime_checkable
+class TimedRuntime(Runtime, Protocol):
+    """A runtime whose speed is the file's own: it computes on this machine's CPU, with as many threads as it is told.
+
+    One that emulates another machine, or chooses its processor itself, is none.
+    """
+
+    def session(self, path: Path, threads: int) -> Session:
+        """Load the file for `threads` threads, in a process of its own. Raises ArtifactError like `load`."""
         ...

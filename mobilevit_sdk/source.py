@@ -7,10 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import torch
 
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
 from mobilevit_sdk.errors import RequestError, nearest
-from mobilevit_sdk.random_weights import randomize
+from mobilevit_sdk.random_weights import randomize, settle
 from mobilevit_sdk.registry import build_model, list_models, model_spec, spec_at_size
 from mobilevit_sdk.spec import ModelSpec
 
@@ -23,9 +25,15 @@ def default_checkpoint() -> Path:
 
 
 def random_checkpoint(spec: ModelSpec, seed: int) -> Checkpoint:
-    """The network of `spec` with random, non-degenerate weights."""
-    model = randomize(build_model(spec), seed).eval()
-    return Checkpoint(model, spec, layout="random weights", source=spec.model, sha256=None, random_weights_seed=seed)
+    """The network of `spec` with random, non-degenerate weights, settled on photographs and on hostile images."""
+    from mobilevit_sdk.data import to_model_input
+    from mobilevit_sdk.parity.cases import builtin_cases
+
+    cases = builtin_cases(spec.preprocessing)
+    pixels = np.stack([case.image for case in (*cases[:20:4], *cases[20:])])
+    images = to_model_input(torch.from_numpy(pixels), spec.preprocessing)
+    model = settle(randomize(build_model(spec), seed), images)
+    return Checkpoint(model, spec, layout="random weights", source=spec.model, random_weights_seed=seed)
 
 
 def open_source(

@@ -72,8 +72,8 @@ class Preprocessing(Strict, frozen=True, kw_only=True):
 
     def at_size(self, height: int, width: int) -> Preprocessing:
         """The same preprocessing for an input of another size in pixels; the share that is cropped away stays."""
-        ratio = self.resize_size / min(self.image_size)
-        return msgspec.structs.replace(self, image_size=(height, width), resize_size=round(min(height, width) * ratio))
+        resize_size = min(height, width) * self.resize_size // min(self.image_size)  # rounded as the releases do
+        return msgspec.structs.replace(self, image_size=(height, width), resize_size=resize_size)
 
 
 class ModelInfo(Strict, frozen=True, kw_only=True):

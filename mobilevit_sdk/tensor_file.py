@@ -1,25 +1,35 @@
-"""Tensors out of files of strangers: `.safetensors` and what `torch.save` writes. Nothing in them is executed."""
+"""Tensors out of files of strangers: `.safetensors` and what `torch.save` writes. Nothing in them is executed.
+
+Opening a file reads names, types and shapes alone. The weights are read once it is known which of them are wanted, into
+memory of their own: no file stays mapped, so one that is rewritten later cannot take the process down.
+"""
 
 from __future__ import annotations
 
 import json
-import pickle
-import re
-import warnings
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.files import hash_and_size
+from mobilevit_sdk.text import one_line, shorten
+from mobilevit_sdk.torch_file import looks_like_torch, read_torch
 
 _EXPECTED = "expected a .safetensors file or a PyTorch checkpoint (.pth, .pt, .bin)"
-_ZIP = b"PK\x03\x04"
-_PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+
+_LARGEST_GAP = 4096  # bytes between two tensors that are read over
+_MOST_BUFFERS = 1024  # that Linux and macOS fill in one call
 
 # What else people end up with, by its first bytes.
 _FOREIGN = (
@@ -31,29 +41,164 @@ _FOREIGN = (
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
 )
 
-# Where trainers keep the weights inside a checkpoint. The first present wins: averaged weights are the ones to deploy.
-_CONTAINERS = ("state_dict_ema", "ema_state_dict", "model_ema", "state_dict", "model_state_dict", "model")
-_MAX_NESTING = 3
+# safetensors' names of the types that weights come in.
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
-# Put before every name by DistributedDataParallel and torch.compile.
-_WRAPPERS = ("module.", "_orig_mod.")
+
+class _State(NamedTuple):
+    """What changes when a file is replaced or written to."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """A file as it was at one moment."""
+
+    path: Path
+    source: str  # what errors call it
+    state: _State
+
+    @classmethod
+    def of(cls, path: Path, source: str) -> FileVersion:
+        """The file as it is now. Raises OSError and, for a null byte in the name, ValueError."""
+        found = path.stat()
+        return cls(path, source, _State(found.st_ino, found.st_size, found.st_mtime_ns))
+
+    def check(self) -> None:
+        """Raise CheckpointError where the file has changed since."""
+        try:
+            same = FileVersion.of(self.path, self.source) == self
+        except OSError:
+            same = False
+        if not same:
+            raise CheckpointError(f"{self.source} changed after it was opened; load it again")
+
+    def sha256(self) -> str:
+        """Raises CheckpointError where the file has changed since."""
+        self.check()
+        digest, _ = hash_and_size(self.path)
+        self.check()
+        return digest
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Names and tensors, and the metadata of a safetensors header; all still unchecked against any network."""
+    """Names and tensors, still unchecked against any network, and the metadata of a safetensors header.
 
+    `tensors` have types and shapes alone; `start_reading` brings their values. `notes` say what was made of the file.
+    """
+
+    version: FileVersion
     tensors: dict[str, Tensor]
+    offsets: dict[str, int] | None  # where each begins in the file; None: `tensors` are in memory with their values
     metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def start_reading(self, reader: Executor) -> Callable[[], dict[str, Tensor]]:
+        """Begin to read all tensors, each into memory of its own; what is returned waits and gives them.
+
+        `reader` does it beside other work. Waiting raises CheckpointError where the file has changed since it was
+        opened.
+        """
+        if self.offsets is None:
+            return lambda: {name: tensor.detach().clone().contiguous() for name, tensor in self.tensors.items()}
+        # Memory is made here and not in the thread, which would wait for Python's lock each time.
+        memory = {name: torch.empty(_bytes(tensor), dtype=torch.uint8) for name, tensor in self.tensors.items()}
+        pieces = [(offset, memory[name].numpy().data) for name, offset in self.offsets.items()]
+        reading = reader.submit(self._read, list(_runs(sorted(pieces, key=lambda piece: piece[0]))))
+
+        def finish() -> dict[str, Tensor]:
+            reading.result()
+            self.version.check()
+            return {
+                name: memory.pop(name).view(like.dtype).as_strided(like.shape, like.stride()).contiguous()
+                for name, like in self.tensors.items()
+            }
+
+        return finish
+
+    def _read(self, runs: list[tuple[int, list[memoryview]]]) -> None:
+        try:
+            with self.version.path.open("rb", buffering=0) as file:
+                complete = all(_read_into(file, start, buffers) for start, buffers in runs)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {self.version.source}: {error.strerror or error}") from error
+        if not complete:
+            raise CheckpointError(f"{self.version.source} ended while it was read; load it again")
 
 
-def read_tensor_file(path: Path, source: str) -> TensorFile:
-    """Read the tensors of `path`, which errors call `source`. The content decides on the format, not the suffix.
+def _bytes(tensor: Tensor) -> int:
+    """From the first element to the last, with what strides leave out between them."""
+    if not tensor.numel():
+        return 0
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return int(span * tensor.element_size())
+
+
+def _runs(pieces: list[tuple[int, memoryview]]) -> Iterator[tuple[int, list[memoryview]]]:
+    """Where to start to read, and into what: pieces in the order of the file, and the small gaps between them."""
+    gaps = memoryview(bytearray(_LARGEST_GAP))
+    start = end = 0
+    run: list[memoryview] = []
+    for offset, buffer in pieces:
+        gap = offset - end
+        if run and (not 0 <= gap <= _LARGEST_GAP or len(run) + 2 > _MOST_BUFFERS):
+            yield start, run
+            run = []
+        if not run:
+            start = offset
+        elif gap:
+            run.append(gaps[:gap])
+        if buffer:
+            run.append(buffer)
+        end = offset + len(buffer)
+    yield start, run
+
+
+def _read_into(file: FileIO, position: int, buffers: list[memoryview]) -> bool:
+    """Fill the buffers from `position` on; False where the file ends before."""
+    while buffers:
+        if hasattr(os, "preadv"):  # not on Windows
+            count = os.preadv(file.fileno(), buffers, position)
+        else:
+            file.seek(position)
+            count = file.readinto(buffers[0])
+        if not count:
+            return False
+        position += count
+        while buffers and count >= len(buffers[0]):
+            count -= len(buffers.pop(0))
+        if count:
+            buffers[0] = buffers[0][count:]
+    return True
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are. Their sum is fast to make and says so, unless it overflows by itself."""
+    return not tensor.is_floating_point() or math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
+
+
+def open_tensor_file(path: Path, source: str) -> TensorFile:
+    """Read names and shapes of `path`, which errors call `source`. The content decides on the format, not the suffix.
 
     Raises CheckpointError when the file is missing, truncated, unsafe, or none of the two formats.
     """
     try:
-        size = path.stat().st_size
+        version = FileVersion.of(path, source)
         if path.is_dir():
             raise CheckpointError(f"{source} is a folder; name the checkpoint file in it")
         with path.open("rb") as file:
@@ -62,12 +207,14 @@ def read_tensor_file(path: Path, source: str) -> TensorFile:
         raise CheckpointError(f"{source} does not exist") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise CheckpointError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
+    size = version.state.size
     if size == 0:
         raise CheckpointError(f"{source} is empty; {_EXPECTED}")
     if start[8:9] == b"{":
-        return _read_safetensors(path, source, size)
-    if start.startswith(_ZIP) or _PICKLE.match(start):
-        return TensorFile(_read_torch(path, source, zipped=start.startswith(_ZIP)))
+        return _open_safetensors(version)
+    if looks_like_torch(start):
+        tensors, offsets, notes = read_torch(path, source)
+        return TensorFile(version, tensors, offsets, notes=notes)
     if path.suffix == ".safetensors" and size <= 8:
         raise CheckpointError(f"{source} is truncated: it ends after {size} bytes, before the header of the format")
     looks = next(
@@ -77,13 +224,27 @@ def read_tensor_file(path: Path, source: str) -> TensorFile:
     raise CheckpointError(f"{source} is {looks}; {_EXPECTED}")
 
 
-def _read_safetensors(path: Path, source: str, size: int) -> TensorFile:
+def _open_safetensors(version: FileVersion) -> TensorFile:
+    path, source = version.path, version.source
     try:
-        with safe_open(path, framework="pt") as file:
-            return TensorFile({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = _safetensors_defect(path, size) or one_line(str(error))
+        with safe_open(path, framework="pt") as file:  # which checks the header against itself and the file
+            names, metadata = list(file.keys()), file.metadata() or {}
+        with path.open("rb") as stream:
+            header_bytes = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(header_bytes))
+        strange = {name: header[name]["dtype"] for name in names if header[name]["dtype"] not in _TYPES}
+        if strange:
+            kinds = ", ".join(sorted(set(strange.values())))
+            raise CheckpointError(f"{source} holds {kinds} weights ({shorten(list(strange))}), expected floating point")
+        tensors = {
+            name: torch.empty(header[name]["shape"], dtype=_TYPES[header[name]["dtype"]], device="meta")
+            for name in names
+        }
+        offsets = {name: 8 + header_bytes + header[name]["data_offsets"][0] for name in names}
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = _safetensors_defect(path, version.state.size) or one_line(str(error))
         raise CheckpointError(f"{source} is no complete safetensors file: {reason}") from error
+    return TensorFile(version, tensors, offsets, metadata)
 
 
 def _safetensors_defect(path: Path, size: int) -> str | None:
@@ -106,69 +267,3 @@ def _safetensors_defect(path: Path, size: int) -> str | None:
     if expected < size:
         return f"{size - expected:,} bytes follow the {expected:,} that its header describes"
     return None
-
-
-def _read_torch(path: Path, source: str, *, zipped: bool) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error below says it in one line
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # the formats have many ways to be broken, and torch reports them with many types
-        raise CheckpointError(f"{source} {_torch_defect(error)}") from error
-    return _without_wrappers(_state_dict(content, source))
-
-
-def _torch_defect(error: Exception) -> str:
-    message = one_line(str(error), limit=2000)
-    if "TorchScript" in message:
-        return "is a TorchScript archive, which holds a program; save the model's state_dict() instead"
-    if culprit := re.search(r"GLOBAL ([\w.]+)", message):
-        return f"holds more than tensors ({culprit[1]}), and loading it could run code; save the state_dict() alone"
-    if isinstance(error, pickle.UnpicklingError):
-        return "is damaged, or a pickle that torch.save did not write; save the state_dict() with torch.save"
-    if isinstance(error, EOFError) or "unexpected EOF" in message or "zip archive" in message:
-        return "is a truncated or damaged PyTorch checkpoint; download or copy it again"
-    return f"cannot be read as a PyTorch checkpoint: {message[:200] or type(error).__name__}"
-
-
-def _state_dict(content: Any, source: str) -> dict[str, Tensor]:
-    """The names and tensors inside what torch.load returned."""
-    for _ in range(_MAX_NESTING):
-        outer = content if isinstance(content, dict) else {}
-        content = next((outer[key] for key in _CONTAINERS if isinstance(outer.get(key), dict)), content)
-    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{source} holds {_describe(content)}, expected a state_dict: names and tensors")
-    others = [str(name) for name, value in content.items() if not (isinstance(name, str) and _is_plain(value))]
-    if others:
-        raise CheckpointError(f"{source} holds no plain tensors in {shorten(others)}; save the state_dict() alone")
-    return dict(content)
-
-
-def _is_plain(value: object) -> bool:
-    """Whether this is a dense tensor whose elements are all in the file, so that its shape is no empty claim."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-        return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-
-
-def _describe(content: Any) -> str:
-    if isinstance(content, dict):
-        return f"a dictionary with {shorten([str(key) for key in content])}" if content else "an empty dictionary"
-    return f"a {type(content).__name__}"
-
-
-def _without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    while prefix := next((p for p in _WRAPPERS if all(name.startswith(p) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def shorten(names: list[str], shown: int = 3) -> str:
-    """A few names and how many more there are."""
-    more = len(names) - shown
-    return ", ".join(one_line(name) for name in names[:shown]) + (f" and {more} more" if more > 0 else "")
-
-
-def one_line(text: str, limit: int = 200) -> str:
-    """Text out of a file, fit for a terminal: on one line, without control characters, not longer than `limit`."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:limit]

@@ -16,8 +16,9 @@ from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norm, fold_batch
 from mobilevit_sdk.deployment.input_normalization import input_normalization
 from mobilevit_sdk.deployment.matmul_layer_norm import MatmulLayerNorm
 from mobilevit_sdk.deployment.rank4_patches import Rank4Fold, Rank4Unfold
+from mobilevit_sdk.deployment.rank4_windows import Rank4WindowPartition, Rank4WindowReverse
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.layers import Attention, ConvNormAct, Fold, Unfold
+from mobilevit_sdk.layers import Attention, ConvNormAct, Fold, Unfold, WindowPartition, WindowReverse
 from mobilevit_sdk.spec import Preprocessing
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -62,6 +63,34 @@ def test_explicit_attention_with_split_qkv_and_folded_scale_is_exact(batch, toke
     attention = randomize(Attention(heads * head_dim, heads), 1).double().eval()
     x = tensor(batch, tokens, heads * head_dim)
     torch.testing.assert_close(ExplicitAttention(attention)(x), attention(x), **EXACT)
+
+
+@few
+@given(windows=st.integers(1, 4), window_size=st.integers(1, 4), heads=st.sampled_from([1, 3]))
+def test_explicit_attention_adds_the_position_bias_of_each_head_to_every_window(windows, window_size, heads):
+    attention = randomize(Attention(heads * 4, heads, window_size=window_size), 1).double().eval()
+    nn.init.normal_(attention.position_bias.table, generator=torch.Generator().manual_seed(0))
+    explicit = ExplicitAttention(attention)
+    x = tensor(windows, window_size**2, heads * 4)
+    torch.testing.assert_close(explicit(x), attention(x), **EXACT)
+    assert explicit.bias.numel() == heads * window_size**4  # one constant, however many windows there are
+
+
+@few
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    channels=st.integers(1, 3),
+    out_channels=st.integers(1, 3),
+    window_size=st.integers(1, 4),
+)
+def test_rank4_windows_move_elements_as_the_reference_does(height, width, channels, out_channels, window_size):
+    x = tensor(1, height, width, channels)
+    partition, reverse = WindowPartition(window_size), WindowReverse(window_size)
+    windows = partition(x)
+    assert torch.equal(Rank4WindowPartition(partition)(x), windows)
+    answers = tensor(*windows.shape[:2], out_channels)
+    assert torch.equal(Rank4WindowReverse(reverse)(answers, x.shape), reverse(answers, x.shape))
 
 
 @few

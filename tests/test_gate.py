@@ -46,7 +46,7 @@ def runtimes(monkeypatch, reference):
     class Converter:
         runtimes = found
 
-    monkeypatch.setattr(gate, "find_converter", lambda name: Converter)
+    monkeypatch.setattr(gate, "find_converter", lambda *name: Converter)
     monkeypatch.setattr(gate, "run_in_child", lambda function, *args, on_event: function(*args))
     answers = {case.image.tobytes(): row for case, row in zip(reference.cases, reference.logits, strict=True)}
     return lambda name="fake", **options: found.append(FakeRuntime(name, answers, **options))

@@ -12,8 +12,8 @@ import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
+from golden.reference import release_weights
 from huggingface_hub import errors
-from test_layouts import release_weights
 
 from mobilevit_sdk.checkpoint import load_checkpoint
 from mobilevit_sdk.errors import CheckpointError
@@ -49,7 +49,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def publish(folder: Path, release: str, num_classes: int = 3, **files: Any) -> None:
     """Put weights of a release into `folder`, and JSON files beside them."""
-    tensors = release_weights(release)
+    tensors = release_weights("mobilevit", release)
     head = {"timm": "head.fc", "transformers": "classifier"}[release]
     tensors |= {f"{head}.weight": torch.ones(num_classes, 320), f"{head}.bias": torch.ones(num_classes)}
     if release == "timm":
@@ -68,6 +68,7 @@ def test_timm_repository_brings_labels_and_preprocessing(repository: Path) -> No
     assert checkpoint.spec.labels == ("a", "b", "c")
     assert (preprocessing.image_size, preprocessing.resize_size) == ((224, 224), 256)
     assert (preprocessing.interpolation, preprocessing.channel_order) == ("bilinear", "rgb")
+    assert preprocessing.resize_mode == "shorter"
     assert (preprocessing.mean, preprocessing.std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     assert checkpoint.spec.provenance["source"] == SOURCE
 
@@ -108,6 +109,14 @@ def test_placeholder_labels_are_no_labels(repository: Path) -> None:
     assert load_checkpoint(SOURCE).spec.labels is None
 
 
+def test_squashed_images_of_timm_are_squashed(repository: Path) -> None:
+    """As its TinyViT for 512 pixels takes them."""
+    squashed = TIMM | {"input_size": [3, 512, 512], "crop_mode": "squash", "crop_pct": 1.0}
+    publish(repository, "timm", config={"pretrained_cfg": squashed})
+    preprocessing = load_checkpoint(SOURCE).spec.preprocessing
+    assert (preprocessing.resize_mode, preprocessing.image_size) == ("squash", (512, 512))
+
+
 def test_folder_downloaded_from_the_hub_is_read_like_the_hub(tmp_path: Path) -> None:
     publish(tmp_path, "timm", config={"label_names": ["a", "b", "c"], "pretrained_cfg": TIMM})
     assert load_checkpoint(tmp_path / "model.safetensors").spec.labels == ("a", "b", "c")
@@ -123,7 +132,8 @@ def test_folder_downloaded_from_the_hub_is_read_like_the_hub(tmp_path: Path) -> 
         ({"config": {"id2label": {"zero": "a"}}}, "cannot read config.json"),
         ({"config": {"id2label": {"0": 1}}}, "cannot read config.json"),
         ({"config": [1, 2]}, "cannot read config.json"),
-        ({"config": {"pretrained_cfg": TIMM | {"crop_mode": "border"}}}, "crop_mode 'border', expected 'center'"),
+        ({"config": {"pretrained_cfg": TIMM | {"crop_mode": "border"}}}, "crop_mode 'border', expected 'center' or"),
+        ({"config": {"pretrained_cfg": TIMM | {"crop_mode": "squash"}}}, "'squash' with crop_pct 0.875, expected 1"),
         ({"config": {"pretrained_cfg": TIMM | {"interpolation": "lanczos"}}}, "lanczos"),
         ({"config": {"pretrained_cfg": TIMM | {"crop_pct": 0.0}}}, "cannot read config.json"),
         ({"config": {"pretrained_cfg": TIMM | {"std": [0, 1, 1]}}}, "std must be positive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from converters.coreml.reference import ReferenceRuntime
 from converters.coreml.runtime import CoreMLRuntime
 from converters.coreml.toolchain import availability
-from mobilevit_sdk.converter import Inspection
+from mobilevit_sdk.converter import Converter, Inspection
 from mobilevit_sdk.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
 
@@ -18,6 +19,8 @@ class CoreMLConverter:
     """Emits and reads .mlpackage files. See `mobilevit_sdk.converter.Converter`."""
 
     format = "coreml"
+    backend = None
+    backends: Mapping[str, Converter] = {}
     suffix = ".mlpackage"
     precisions = ("fp16", "fp32")
     target = "coreml"

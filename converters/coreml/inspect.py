@@ -6,17 +6,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from converters.coreml.package import operations, read_package
+from converters.coreml.package import Package, operations, read_package
 from mobilevit_sdk.converter import Inspection, TensorInfo
 from mobilevit_sdk.errors import ArtifactError
 
 
 def inspect(path: Path) -> Inspection:
-    """Read a package back, from its protobuf alone. Raises ArtifactError when it is none.
+    """Read a package back, from its protobuf alone. Raises ArtifactError when it is none."""
+    return describe(read_package(path))
+
+
+def describe(package: Package) -> Inspection:
+    """What a package holds. Raises ArtifactError where its parts contradict each other.
 
     `delegates` is None: Core ML decides on the device which operators run on the Neural Engine.
     """
-    package = read_package(path)
     description = package.model.description
     executed = [operation for operation in operations(package.block) if operation.type != "const"]
     values = [*package.main.inputs, *(output for operation in executed for output in operation.outputs)]
@@ -25,7 +29,7 @@ def inspect(path: Path) -> Inspection:
         inputs = tuple(_tensor_info(feature, shapes) for feature in description.input)
         outputs = tuple(_tensor_info(feature, shapes) for feature in description.output)
     except ValueError as error:
-        raise ArtifactError(f"{path} describes an input or output of unknown type: {error}") from error
+        raise ArtifactError(f"{package.path} describes an input or output of unknown type: {error}") from error
     return Inspection(
         inputs=inputs,
         outputs=outputs,

@@ -1,37 +1,43 @@
-"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS alike."""
+"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS alike, or to CoreML, for iOS."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.executorch.coreml_runtime import CoreMLDelegateRuntime, CoreMLReferenceRuntime
 from converters.executorch.runtime import ExecuTorchRuntime
-from converters.executorch.toolchain import availability
+from converters.executorch.toolchain import availability, coreml_availability
 from mobilevit_sdk.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mobilevit_sdk.converter import Inspection
+    from mobilevit_sdk.converter import Converter, Inspection
 
 
+@dataclass(eq=False)
 class ExecuTorchConverter:
-    """Emits and reads .pte files. See `mobilevit_sdk.converter.Converter`."""
+    """Emits and reads .pte files, the first for one backend. See `mobilevit_sdk.converter.Converter`."""
 
-    format = "executorch"
-    suffix = ".pte"
-    precisions = ("fp32",)
-    target = "xnnpack"
-    runtimes: tuple[Runtime, ...] = (ExecuTorchRuntime(),)
+    backend: str | None
+    target: str
+    precisions: tuple[str, ...]
+    runtimes: tuple[Runtime, ...]
+    backends: Mapping[str, Converter] = field(repr=False)
+    format: str = "executorch"
+    suffix: str = ".pte"
 
     def availability(self) -> Availability:
-        return availability()
+        return coreml_availability() if self.backend == "coreml" else availability()
 
     def convert(self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
         from converters.executorch.convert import convert
 
-        convert(graph, spec, path)
+        convert(graph, spec, self.backend, precision, path)
 
     def inspect(self, path: Path) -> Inspection:
         from converters.executorch.inspect import inspect
@@ -39,4 +45,9 @@ class ExecuTorchConverter:
         return inspect(path)
 
 
-converter = ExecuTorchConverter()
+_BACKENDS: dict[str, Converter] = {}
+_BACKENDS["xnnpack"] = ExecuTorchConverter("xnnpack", "xnnpack", ("fp32",), (ExecuTorchRuntime(),), _BACKENDS)
+_BACKENDS["coreml"] = ExecuTorchConverter(
+    "coreml", "coreml", ("fp16", "fp32"), (CoreMLDelegateRuntime(), CoreMLReferenceRuntime()), _BACKENDS
+)
+converter = _BACKENDS["xnnpack"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from converters.executorch.program import LABELS, SPEC
 from converters.executorch.toolchain import import_module
@@ -14,25 +17,65 @@ from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.spec import ModelSpec
 
 
-def convert(graph: nn.Module, spec: ModelSpec, path: Path) -> None:
+def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: str, path: Path) -> None:
     """Write `graph` to `path`; see `mobilevit_sdk.converter.Converter.convert`.
 
     The method `forward` takes float32 [1, 3, H, W] and answers the logits, float32 [1, num_classes]. Two more methods
     answer strings, so that an app reads them with the runtime it has: `labels`, one a line, and `model_spec`, JSON.
     Raises ToolchainError.
     """
-    exir = import_module("executorch.exir")
-    xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
     height, width = spec.preprocessing.image_size
     strings = {SPEC: msgspec.json.encode(spec).decode()}
     if spec.labels is not None:
         strings[LABELS] = "\n".join(" ".join(label.split()) for label in spec.labels)
     try:
         exported = torch.export.export(graph.eval(), (torch.zeros(1, 3, height, width),))
-        edge = exir.to_edge_transform_and_lower(
-            exported, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=strings
-        )
-        program = edge.to_executorch().buffer
+        to_coreml = backend == "coreml"
+        program = _lower_to_coreml(exported, strings, precision) if to_coreml else _lower_to_xnnpack(exported, strings)
+    except (OSError, ToolchainError):
+        raise  # a full disk is no fault of the toolchain
     except Exception as error:
         raise ToolchainError(f"ExecuTorch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
     path.write_bytes(program)
+
+
+def _lower_to_xnnpack(exported: ExportedProgram, strings: dict[str, str]) -> bytes:
+    exir = import_module("executorch.exir")
+    xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    edge = exir.to_edge_transform_and_lower(
+        exported, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=strings
+    )
+    return bytes(edge.to_executorch().buffer)
+
+
+def _lower_to_coreml(exported: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
+    """For iOS 16 and newer, as our .mlpackage; whole in one delegate, or not at all."""
+    from converters.coreml.toolchain import import_coremltools, quiet
+
+    ct = import_coremltools()
+    for node in exported.graph.nodes:
+        if node.kwargs:  # coremltools 9.0 drops them without a word: tanh-GELU becomes exact, alpha of add becomes 1
+            raise ToolchainError(f"coremltools does not read the keywords of {node.target}: {dict(node.kwargs)}")
+    with quiet():
+        exir = import_module("executorch.exir")
+        coreml = import_module("executorch.backends.apple.coreml.partition")
+        specs = import_module("executorch.backends.apple.coreml.compiler").CoreMLBackend.generate_compile_specs(
+            minimum_deployment_target=ct.target.iOS16,
+            compute_precision={"fp16": ct.precision.FLOAT16, "fp32": ct.precision.FLOAT32}[precision],
+        )
+        partitioner = coreml.CoreMLPartitioner(compile_specs=specs, lower_full_graph=True)
+        edge = exir.to_edge_transform_and_lower(exported, partitioner=[partitioner], constant_methods=strings)
+        for _, delegate in edge.exported_program().graph_module.named_children():
+            delegate._processed_bytes = _without_debug_information(delegate.processed_bytes)
+        return bytes(edge.to_executorch().buffer)
+
+
+def _without_debug_information(data: bytes) -> bytes:
+    """A CoreML delegate's bytes without what only ExecuTorch's event tracer reads: an eighth of MobileViT-XXS."""
+    container: Any = import_module("executorch.backends.apple.coreml.executorchcoreml")
+    with tempfile.TemporaryDirectory() as folder:
+        container.unflatten_directory_contents(data, folder)
+        (root,) = Path(folder).iterdir()
+        for file in (root / "debug_info.json", root / "model.mlpackage" / "executorch_debug_handle_mapping.json"):
+            file.unlink(missing_ok=True)
+        return bytes(container.flatten_directory_contents(str(root)))

@@ -7,20 +7,34 @@ from pathlib import Path
 
 import msgspec
 
-from converters.executorch.program import SPEC, Plan, ProgramFile, String, Tensor, read_program, read_xnnpack_graph
+from converters.executorch.coreml_delegate import read_coreml_delegate
+from converters.executorch.program import (
+    COREML,
+    SPEC,
+    XNNPACK,
+    Delegate,
+    Plan,
+    ProgramFile,
+    String,
+    Tensor,
+    read_program,
+    read_xnnpack_graph,
+)
 from mobilevit_sdk.converter import Inspection, TensorInfo
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.spec import ModelSpec
 
+BACKENDS = {XNNPACK: "xnnpack", COREML: "coreml"}
 # ExecuTorch's names of tensor types, where they differ from everyone else's.
 DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "BYTE": "uint8", "CHAR": "int8", "LONG": "int64"}
 
 
 def inspect(path: Path) -> Inspection:
-    """Read a file back, the graphs inside its XNNPACK delegates included. Raises ArtifactError when it is none.
+    """Read a file back, what its delegates run included. Raises ArtifactError when it is none.
 
-    `operators` counts what XNNPACK runs under XNNPACK's names and the rest under the kernels' names. A program names
-    neither its input nor its output; they are numbered.
+    `operators` counts what XNNPACK runs under XNNPACK's names, what Core ML runs under MIL's, the rest under the
+    kernels' names, and a delegate that cannot be read as one operator, under its own name. A program names neither its
+    input nor its output; they are numbered. Raises ToolchainError when coremltools is missing for a CoreML delegate.
     """
     file = read_program(path)
     forward = file.method("forward")
@@ -36,10 +50,9 @@ def inspect(path: Path) -> Inspection:
     operators = Counter(kernels)
     ranks = [len(value.val.get("sizes", [])) for value in forward.values]
     for delegate in delegates:
-        if delegate.id == "XnnpackBackend":
-            graph = read_xnnpack_graph(path, file.delegate_data(delegate))
-            operators.update(node.xnode_union_type for node in graph.xnodes)
-            ranks += [value.rank for value in graph.xvalues]
+        inside, rank = _contents(file, delegate)
+        operators.update(inside)
+        ranks.append(rank)
     return Inspection(
         inputs=inputs,
         outputs=outputs,
@@ -48,6 +61,7 @@ def inspect(path: Path) -> Inspection:
         delegates=len(delegates),
         undelegated_ops=dict(sorted(kernels.items())),
         spec=read_spec(file),
+        backend="+".join(sorted({BACKENDS.get(delegate.id, delegate.id) for delegate in delegates})) or None,
     )
 
 
@@ -62,6 +76,23 @@ def read_spec(file: ProgramFile) -> ModelSpec | None:
         return msgspec.json.decode(text, type=ModelSpec)
     except (IndexError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{file.path} carries a malformed model spec: {error}") from error
+
+
+def _contents(file: ProgramFile, delegate: Delegate) -> tuple[dict[str, int], int]:
+    """What a delegate runs: its operators, with counts, and its highest rank. Raises ArtifactError."""
+    if delegate.id == XNNPACK:
+        graph = read_xnnpack_graph(file.path, file.delegate_data(delegate))
+        ranks = (value.rank for value in graph.xvalues)
+        return Counter(node.xnode_union_type for node in graph.xnodes), max(ranks, default=0)
+    if delegate.id == COREML:
+        contents = read_coreml_delegate(file.path, file.delegate_data(delegate))
+        if not contents.is_compiled:
+            from converters.coreml.inspect import describe
+
+            with contents.package() as package:
+                found = describe(package)
+            return found.operators, found.max_rank
+    return {delegate.id: 1}, 0
 
 
 def _instructions(method: Plan) -> tuple[list[int], Counter[str]]:

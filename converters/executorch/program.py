@@ -20,6 +20,7 @@ from converters.executorch.toolchain import flatc, wheel_file
 from mobilevit_sdk.errors import ArtifactError
 
 LABELS, SPEC = "labels", "model_spec"  # the methods that answer what travels with the model
+XNNPACK, COREML = "XnnpackBackend", "CoreMLBackend"  # as programs name their delegates
 
 TIMEOUT = 60.0  # seconds for flatc; a program of 10,000 operators takes less than one
 LARGEST_PROGRAM = 1 << 24  # bytes, without the weights
@@ -39,6 +40,7 @@ class Tensor(msgspec.Struct):
 
     scalar_type: str
     sizes: list[int] = []
+    dim_order: list[int] = []  # axes from the outermost in memory to the innermost
 
 
 class String(msgspec.Struct):

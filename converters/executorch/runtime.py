@@ -9,7 +9,7 @@ import numpy as np
 from converters.executorch.program import read_program
 from converters.executorch.toolchain import availability, import_module
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.runtime import Availability, LoadedArtifact
+from mobilevit_sdk.runtime import Availability, LoadedArtifact, Session
 
 
 class ExecuTorchRuntime:
@@ -22,6 +22,16 @@ class ExecuTorchRuntime:
         return availability()
 
     def load(self, path: Path) -> LoadedArtifact:
+        return self._load(path)
+
+    def session(self, path: Path, threads: int) -> Session:
+        """See TimedRuntime. The thread pool is the process's: what was loaded before would lose it."""
+        bindings = import_module("executorch.extension.pybindings.portable_lib")
+        if bindings._threadpool_get_thread_count() != threads:
+            bindings._unsafe_reset_threadpool(threads)
+        return self._load(path)
+
+    def _load(self, path: Path) -> Session:
         read_program(path)  # what is no whole program is refused before native code sees it
         runtime = import_module("executorch.runtime")
         import torch
@@ -32,11 +42,14 @@ class ExecuTorchRuntime:
         except RuntimeError as error:
             raise ArtifactError(f"ExecuTorch cannot load {path}: {error}") from error
 
-        def predict(pixels: np.ndarray) -> np.ndarray:
+        def to_input(pixels: np.ndarray) -> torch.Tensor:
             # The runtime takes a tensor in channels-last memory and reads it as if it were contiguous, without a word.
             image = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
-            (logits,) = forward.execute([torch.from_numpy(image)])
+            return torch.from_numpy(image)
+
+        def run(given: torch.Tensor) -> np.ndarray:
+            (logits,) = forward.execute([given])
             scores: np.ndarray = logits.reshape(-1).numpy()
             return scores
 
-        return predict
+        return Session(to_input, run)

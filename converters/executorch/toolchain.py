@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.runtime import Availability
 from mobilevit_sdk.toolchain import import_optional, installed
 
 availability = partial(installed, "executorch", extra="executorch")
@@ -28,3 +29,11 @@ def wheel_file(name: str) -> Path:
 def flatc() -> Path:
     """The flatbuffer compiler that ExecuTorch writes and reads its files with."""
     return wheel_file("data/bin/flatc.exe" if sys.platform == "win32" else "data/bin/flatc")
+
+
+def coreml_availability() -> Availability:
+    """Whether Core ML programs can be put into ExecuTorch's files and read out of them: that takes coremltools, too."""
+    executorch, coremltools = availability(), installed("coremltools", extra="coreml")
+    if not (executorch and coremltools):
+        return coremltools if executorch else executorch
+    return Availability(f"{executorch.version} with coremltools {coremltools.version}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ from mobilevit_sdk.spec import ModelSpec
 if TYPE_CHECKING:
     from torch import nn
 
-    from mobilevit_sdk.converter import Inspection
+    from mobilevit_sdk.converter import Converter, Inspection
 
 
 class TFLiteConverter:
     """Emits and reads .tflite files. See `mobilevit_sdk.converter.Converter`."""
 
     format = "tflite"
+    backend = None
+    backends: Mapping[str, Converter] = {}
     suffix = ".tflite"
     precisions = ("fp32", "fp16")
     target = "litert-cpu"

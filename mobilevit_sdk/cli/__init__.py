@@ -12,6 +12,8 @@ VERBS = {
     "convert": "convert",
     "verify": "verify",
     "inspect": "inspect_",
+    "export": "export",
+    "bench": "bench",
     "train": "train",
     "eval": "eval_",
     "doctor": "doctor",

@@ -6,7 +6,7 @@ import functools
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -66,6 +66,13 @@ def split_list(context: click.Context, parameter: click.Parameter, value: str | 
 def print_json(document: Any) -> None:
     """Write the one JSON document of `--json` to standard output."""
     click.echo(json.dumps(document, indent=2))
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Say on standard error what was not taken as it stood in a checkpoint."""
+    for note in notes:
+        log.print("note: ", style="bold", end="")
+        log.print(note, markup=False)
 
 
 def _fail(message: str, code: int, as_json: bool) -> None:

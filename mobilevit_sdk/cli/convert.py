@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_notes, split_list, verb
 
 if TYPE_CHECKING:
     from mobilevit_sdk.conversion import ConvertResult
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     metavar="PRECISIONS",
     help="fp32,fp16; each format's own by default.",
 )
+@click.option("--backend", metavar="NAME", help="With --to executorch: xnnpack, the default, or coreml, for iOS.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
 @click.option("--model", help="The model of the checkpoint, instead of what its keys and shapes say.")
 @click.option("--image-size", type=click.IntRange(min=32), metavar="N", help="Square input, in pixels.")
@@ -41,6 +42,7 @@ def command(
     source: str | None,
     formats: list[str],
     precisions: list[str],
+    backend: str | None,
     folder: Path,
     model: str | None,
     image_size: int | None,
@@ -70,13 +72,15 @@ def command(
         image_size=image_size,
         labels_file=labels,
     )
-    log.print(f"[bold]{checkpoint.spec.model}[/] from {checkpoint.origin.source} ({checkpoint.origin.layout})")
+    log.print(f"[bold]{checkpoint.spec.model}[/] from {checkpoint.source} ({checkpoint.layout})")
+    print_notes(checkpoint.notes)
     with ConversionDisplay(log) as display:
         result = convert(
             checkpoint,
             out=folder,
             formats=formats,
             precisions=precisions,
+            backend=backend,
             check=not no_verify,
             force=force,
             on_progress=display.update,
@@ -105,7 +109,9 @@ def _document(result: ConvertResult) -> dict[str, Any]:
                 "peak_memory_bytes": artifact.manifest.peak_memory_bytes,
                 "max_rank": artifact.manifest.max_rank,
                 "delegates": artifact.manifest.delegates,
+                "backend": artifact.manifest.backend,
                 "undelegated_ops": artifact.manifest.undelegated_ops,
+                "warnings": list(artifact.manifest.warnings),
                 "verdicts": [v.to_json() for v in result.verdicts if v.artifact == str(artifact.path)],
             }
             for artifact in result.artifacts
@@ -141,6 +147,10 @@ def _print_result(result: ConvertResult) -> None:
         print_verdicts(result.verdicts, out)
     if result.artifacts:
         out.print(f"\nin {result.artifacts[0].path.parent.parent}", soft_wrap=True)
+    for artifact in result.artifacts:
+        for warning in artifact.manifest.warnings:
+            log.print(f"[bold yellow]warning:[/] {artifact.path.parent.name}: ", end="")
+            log.print(warning, markup=False)
     for failure in result.failures:
         log.print(f"[bold red]error:[/] {failure.format} {failure.precision}: ", end="")
         log.print(failure.error, markup=False)

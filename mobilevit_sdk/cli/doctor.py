@@ -13,7 +13,7 @@ def command(as_json: bool) -> None:
 
     from rich.table import Table
 
-    from mobilevit_sdk.converter import converters
+    from mobilevit_sdk.converter import converters, label
 
     system = {
         "python": platform.python_version(),
@@ -22,9 +22,10 @@ def command(as_json: bool) -> None:
     }
     rows = [
         {"kind": kind, "name": name, "format": converter.format, "version": found.version, "reason": found.reason}
-        for converter in converters().values()
+        for default in converters().values()
+        for converter in default.backends.values() or (default,)
         for kind, name, found in (
-            ("toolchain", converter.format, converter.availability()),
+            ("toolchain", label(converter), converter.availability()),
             *(("runtime", runtime.name, runtime.availability()) for runtime in converter.runtimes),
         )
     ]

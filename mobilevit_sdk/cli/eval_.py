@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mobilevit_sdk.child import run_in_child
-from mobilevit_sdk.cli.common import log, print_json, verb
+from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
 
 
@@ -37,6 +37,7 @@ def command(
             display.update("evaluating", done, total, f"{done:,} of {total:,} images")
 
         result: Measurement = run_in_child(measure, target, runtime, data, limit, batch_size, on_event=show)
+    print_notes(result.notes)
     if as_json:
         print_json(
             {

@@ -1,4 +1,4 @@
-"""`mobilevit inspect`: what a converted file holds."""
+"""`mobilevit inspect`: what a checkpoint or a converted file holds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,28 @@ from mobilevit_sdk.cli.common import out, print_json, verb
 
 
 @verb("inspect")
-@click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
-def command(artifact: Path, as_json: bool) -> None:
-    """Show operators, ranks, delegates, labels and preprocessing of a converted file, read from the file itself."""
+@click.argument("target", metavar="CHECKPOINT_OR_ARTEFACT")
+def command(target: str, as_json: bool) -> None:
+    """Show what a file holds, read from the file itself.
+
+    Of a checkpoint (a file, or hf-hub:org/name): model, release, classes, options, types on disk, preprocessing,
+    labels, licence, and in notes all that a load does not take as it stands. JSON keys: "kind" ("checkpoint"), "path",
+    "model", "family", "layout", "num_classes" (null for a backbone), "parameters", "options", "bytes", "sha256",
+    "dtypes", "image_size", "preprocessing", "labels", "licence", "notes".
+
+    Of an artefact (a converted file, or its folder): operators, ranks, delegates, labels and preprocessing.
+    """
+    from mobilevit_sdk.cli import inspect_checkpoint
+    from mobilevit_sdk.converter import converters
+
+    path = Path(target)
+    if path.is_dir() or path.suffix in {converter.suffix for converter in converters().values()}:
+        _show_artifact(path, as_json)
+    else:
+        inspect_checkpoint.show(target, as_json)
+
+
+def _show_artifact(artifact: Path, as_json: bool) -> None:
     import msgspec
     from rich.table import Table
 
@@ -26,6 +45,7 @@ def command(artifact: Path, as_json: bool) -> None:
     spec = inspection.spec
     manifest = open_artifact(file.parent).manifest if (file.parent / MANIFEST).is_file() else None
     document = {
+        "kind": "artifact",
         "path": str(file),
         "format": converter_of_file(file).format,
         "precision": manifest.precision if manifest else None,
@@ -51,7 +71,7 @@ def command(artifact: Path, as_json: bool) -> None:
         ("outputs", _tensors(document["outputs"])),
         ("operators", ", ".join(f"{name} {count}" for name, count in operators)),
         ("highest rank", str(inspection.max_rank)),
-        ("delegates", "decided on the device" if inspection.delegates is None else str(inspection.delegates)),
+        ("delegates", _delegates(inspection.delegates, inspection.backend)),
         ("outside", _outside(inspection.undelegated_ops)),
         ("preprocessing", spec.preprocessing.describe() if spec else "not stated in the file"),
         ("labels", _shorten(document["labels"])),
@@ -62,6 +82,12 @@ def command(artifact: Path, as_json: bool) -> None:
 
 def _tensors(rows: list[dict[str, Any]]) -> str:
     return ", ".join(f"{row['name']} {row['dtype']} {list(row['shape']) or ''}".rstrip() for row in rows)
+
+
+def _delegates(count: int | None, backend: str | None) -> str:
+    if count is None:
+        return "decided on the device"
+    return f"{count} ({backend})" if backend else str(count)
 
 
 def _outside(operators: dict[str, int] | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from mobilevit_sdk.cli.common import log, print_json, verb
+from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.errors import RequestError
 
@@ -85,6 +85,7 @@ def command(
     chosen = _device(device)
     train, test = open_dataset(data, labelled=True), open_dataset(test_data, labelled=True)
     initial = open_source(checkpoint) if checkpoint else None
+    print_notes(initial.notes if initial else ())
     spec = spec_for_training(model or "mobilevit_xxs", initial, train, image_size)
     network = network_for_training(spec, recipe, initial)
     started = time.monotonic()

@@ -9,16 +9,22 @@ import copy
 
 from torch import Tensor, nn
 
+from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
 from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
+from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
 from mobilevit_sdk.deployment.inference_only import drop_training_layers
 from mobilevit_sdk.deployment.input_normalization import input_normalization
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
+from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
+from mobilevit_sdk.deployment.separable_tokens import separable_transformers_on_tokens
+from mobilevit_sdk.deployment.static_audit import Finding, audit
 from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
+from mobilevit_sdk.deployment.whole_norm import whole_norms_as_matmuls
 from mobilevit_sdk.spec import Preprocessing
 
-__all__ = ["TARGETS", "PhoneGraph", "Target", "deploy", "find_target"]
+__all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "find_target"]
 
 
 class PhoneGraph(nn.Module):
@@ -46,9 +52,14 @@ def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessi
     network = copy.deepcopy(model).eval().requires_grad_(False)
     drop_training_layers(network)
     fold_batch_norms(network)
+    fold_classifiers(network)
     split_attention(network)
+    explicit_cascaded_attention(network)
     patches_in_rank4(network)
+    windows_in_rank4(network)
+    separable_transformers_on_tokens(network)
     if target.layer_norm == "matmul":
         layer_norms_as_matmuls(network)
+        whole_norms_as_matmuls(network)
     dtype = next(network.parameters()).dtype
     return PhoneGraph(preprocessing, network).to(dtype).eval().requires_grad_(False)

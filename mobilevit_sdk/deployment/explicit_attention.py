@@ -1,9 +1,10 @@
 """Attention written out as two batched matrix products and a softmax, with q, k and v from linears of their own.
 
-softmax(q k^T / sqrt(d)) v  ==  softmax(q' k^T) v, with q' = (W_q / sqrt(d)) x + b_q / sqrt(d): q, k and v are rows of
-one linear, and the scale commutes with the linear that makes q. Heads are folded into the batch axis, so nothing
-exceeds rank 4 and no operator is a fused attention, an expand or a multiplication by a scalar, which delegates refuse.
-A token alone attends to itself: the softmax of one score is 1, and the answer is v.
+softmax(q k^T / sqrt(d) + bias) v  ==  softmax(q' k^T + bias) v, with q' = (W_q / sqrt(d)) x + b_q / sqrt(d): q, k and v
+are rows of one linear, and the scale commutes with the linear that makes q. Heads are folded into the batch axis, so
+nothing exceeds rank 4 and no operator is a fused attention, an expand or a multiplication by a scalar, which delegates
+refuse. A bias is gathered from its table once, here, and added to all windows from one constant. A token alone attends
+to itself: the softmax of one score is 1, and the answer is v.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from mobilevit_sdk.layers import Attention
 class ExplicitAttention(nn.Module):
     """The inference form of `Attention`. Shapes: [B, N, dim] -> [B, N, dim]."""
 
+    bias: Tensor | None
+
     def __init__(self, attention: Attention) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
@@ -28,6 +31,9 @@ class ExplicitAttention(nn.Module):
         self.q = _linear(weights[0].double() * scale, biases[0].double() * scale, weights[0].dtype)
         self.k = _linear(weights[1], biases[1], weights[1].dtype)
         self.v = _linear(weights[2], biases[2], weights[2].dtype)
+        position_bias = attention.position_bias
+        bias = None if position_bias is None else position_bias().detach()[None]  # [1, heads, N, N]
+        self.register_buffer("bias", bias)
         self.proj = attention.proj
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +46,11 @@ class ExplicitAttention(nn.Module):
         q = q.permute(0, 2, 1, 3).reshape(folded, tokens, self.head_dim)  # [B, N, heads, d] -> [B * heads, N, d]
         k = k.permute(0, 2, 3, 1).reshape(folded, self.head_dim, tokens)  # [B, N, heads, d] -> [B * heads, d, N]
         v = v.permute(0, 2, 1, 3).reshape(folded, tokens, self.head_dim)
-        x = torch.bmm(torch.bmm(q, k).softmax(-1), v)
+        scores = torch.bmm(q, k)
+        if self.bias is not None:
+            scores = scores.view(batch, self.num_heads, tokens, tokens) + self.bias
+            scores = scores.view(folded, tokens, tokens)
+        x = torch.bmm(scores.softmax(-1), v)
         x = x.view(batch, self.num_heads, tokens, self.head_dim).permute(0, 2, 1, 3)
         out: Tensor = self.proj(x.reshape(batch, tokens, dim))
         return out

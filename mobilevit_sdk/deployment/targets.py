@@ -2,28 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+from torch.fx import Node
+
 from mobilevit_sdk.errors import RequestError, nearest
+
+Condition = Callable[[Node], str | None]  # what is wrong with this use of an operator; None: nothing
 
 
 @dataclass(frozen=True)
 class Target:
-    """A backend. `layer_norm` is the form of LayerNorm that it runs without leaving its delegate."""
+    """A backend: the operators of an exported graph that it runs in one piece, and the forms that it likes.
+
+    `operators` are those of ATen, as torch.export names them, each with what must hold of its use. `layer_norm` is the
+    form of LayerNorm that the backend runs without leaving its delegate.
+    """
 
     name: str
     max_rank: int
     layer_norm: Literal["native", "matmul"]
+    operators: Mapping[str, Condition]
 
+
+def _always(node: Node) -> str | None:
+    return None
+
+
+def _of_tensors(node: Node) -> str | None:
+    """XNNPACK adds and multiplies tensors; a Python number becomes another operator, which stays outside."""
+    return (
+        None if all(isinstance(argument, Node) for argument in node.args[:2]) else "with a number instead of a tensor"
+    )
+
+
+def _over_space(node: Node) -> str | None:
+    """A mean that is a global pool: over H and W of [B, C, H, W], both kept."""
+    source, axes, *keep = node.args
+    rank = rank_of(source)
+    spatial = rank == 4 and isinstance(axes, (list, tuple)) and {int(a) % 4 for a in axes} == {2, 3}  # type: ignore[arg-type]
+    kept = bool(keep and keep[0]) or bool(node.kwargs.get("keepdim"))
+    return None if spatial and kept else f"over axes {axes} of rank {rank}, expected a global pool that keeps H and W"
+
+
+def _last_axis(node: Node) -> str | None:
+    axis = node.args[1]
+    rank = rank_of(node.args[0])
+    return None if axis in (-1, rank - 1) else f"over axis {axis} of rank {rank}, expected the last"
+
+
+def _with_zeros(node: Node) -> str | None:
+    mode = node.args[2] if len(node.args) > 2 else "constant"
+    return None if mode == "constant" else f"in mode {mode!r}, expected 'constant'"
+
+
+def rank_of(value: object) -> int:
+    """The rank of what a node of an exported graph computes; 0 where that is no tensor."""
+    found = value.meta.get("val") if isinstance(value, Node) else value
+    return found.dim() if isinstance(found, Tensor) else 0
+
+
+_EVERYWHERE: dict[str, Condition] = {
+    "conv2d.default": _always,
+    "linear.default": _always,
+    "bmm.default": _always,
+    "softmax.int": _last_axis,
+    "relu.default": _always,
+    "silu.default": _always,
+    "gelu.default": _always,
+    "sigmoid.default": _always,
+    "mean.dim": _over_space,
+    "cat.default": _always,
+    "slice.Tensor": _always,
+    "pad.default": _with_zeros,
+    "permute.default": _always,
+    "transpose.int": _always,
+    "reshape.default": _always,
+    "view.default": _always,
+    "flatten.using_ints": _always,
+    "unsqueeze.default": _always,
+    "upsample_bilinear2d.vec": _always,
+}
+_ARITHMETIC = ("add.Tensor", "sub.Tensor", "mul.Tensor", "rsqrt.default")
+_LITERT = _EVERYWHERE | dict.fromkeys((*_ARITHMETIC, "layer_norm.default"), _always)
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("coreml", max_rank=5, layer_norm="native"),
-        Target("litert-cpu", max_rank=5, layer_norm="native"),
+        Target("coreml", max_rank=4, layer_norm="native", operators=_LITERT),
+        Target("litert-cpu", max_rank=5, layer_norm="native", operators=_LITERT),
+        Target("litert-gpu", max_rank=4, layer_norm="native", operators=_LITERT),
         # ExecuTorch's XNNPACK partitioner leaves native_layer_norm, and any mean but a global pool, to slow kernels.
-        Target("xnnpack", max_rank=6, layer_norm="matmul"),
+        Target(
+            "xnnpack",
+            max_rank=4,
+            layer_norm="matmul",
+            operators=_EVERYWHERE | dict.fromkeys(_ARITHMETIC, _of_tensors) | {"rsqrt.default": _always},
+        ),
     )
 }
 

@@ -1,10 +1,14 @@
 """The few blocks that every family is built from. The rewrites of `deployment` know these and nothing else."""
 
 from mobilevit_sdk.layers.attention import Attention
+from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.conv import ConvNormAct
+from mobilevit_sdk.layers.inverted_residual import InvertedResidual
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
 from mobilevit_sdk.layers.position_bias import PositionBias
+from mobilevit_sdk.layers.separable_attention import SeparableAttention, SeparableTransformer
+from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 from mobilevit_sdk.layers.transformer import TransformerBlock
 from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
@@ -12,9 +16,14 @@ from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 __all__ = [
     "MLP",
     "Attention",
+    "CascadedGroupAttention",
     "ConvNormAct",
     "Fold",
+    "InvertedResidual",
     "PositionBias",
+    "SeparableAttention",
+    "SeparableTransformer",
+    "SqueezeExcite",
     "StochasticDepth",
     "TransformerBlock",
     "Unfold",

@@ -49,52 +49,52 @@ _HEAD = (
 # fmt: on
 
 
-def _inside(scope: Row, rows: Iterable[Row]) -> Iterator[Row]:
+def inside(scope: Row, rows: Iterable[Row]) -> Iterator[Row]:
     """The rows of a table where a module of `scope` holds them."""
     for row in rows:
         ours, cvnets, timm, transformers = (f"{outer}.{inner}" for outer, inner in zip(scope, row, strict=True))
         yield ours, cvnets, timm, transformers
 
 
-def _conv_norm_act(rows: Iterable[Row]) -> Iterator[Row]:
+def conv_norm_act(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
-        yield from _inside(row, _CONV_NORM_ACT)
+        yield from inside(row, _CONV_NORM_ACT)
 
 
-def _stage(index: int, stage: StageConfig) -> Iterator[Row]:
-    """Stage `index`, from 0: its inverted residuals, and its MobileViT block if it has one."""
+def stage_rows(index: int, stage: StageConfig, block: Iterable[Row]) -> Iterator[Row]:
+    """Stage `index`, from 0: its inverted residuals, and its MobileViT block, of these rows, if it has one."""
     outer = (f"stages.{index}", f"layer_{index + 1}", f"stages.{index}", f"encoder.layer.{index}")
     for i in range(stage.blocks):
         residual = (str(i), str(i), str(i), "downsampling_layer" if stage.dim else f"layer.{i}")
-        yield from _inside(outer, _inside(residual, _conv_norm_act(_INVERTED_RESIDUAL)))
+        yield from inside(outer, inside(residual, conv_norm_act(_INVERTED_RESIDUAL)))
     if stage.dim:
         *others, transformers = outer  # which puts the MobileViT block's layers right into the stage
         ours, cvnets, timm = (f"{name}.{stage.blocks}" for name in others)
-        yield from _inside((ours, cvnets, timm, transformers), _mobilevit_block(stage.depth))
+        yield from inside((ours, cvnets, timm, transformers), block)
 
 
 def _mobilevit_block(depth: int) -> Iterator[Row]:
-    yield from _conv_norm_act(_MOBILEVIT_BLOCK)
+    yield from conv_norm_act(_MOBILEVIT_BLOCK)
     yield from _LOCAL_PROJECT
     for i in range(depth):
         layer = (f"transformer.{i}", f"global_rep.{i}", f"transformer.{i}", f"transformer.layer.{i}")
-        yield from _inside(layer, _TRANSFORMER_BLOCK)
+        yield from inside(layer, _TRANSFORMER_BLOCK)
     yield ("norm", f"global_rep.{depth}", "norm", "layernorm")
 
 
 def _rows(config: MobileViTConfig) -> Iterator[Row]:
     """Every module that holds tensors, by its four names."""
-    yield from _conv_norm_act(_ENDS)
+    yield from conv_norm_act(_ENDS)
     for index, stage in enumerate(config.stages):
-        yield from _stage(index, stage)
+        yield from stage_rows(index, stage, _mobilevit_block(stage.depth))
     yield from _HEAD
 
 
 def _modules(config: MobileViTConfig, *, release: int) -> dict[str, tuple[str, ...]]:
-    return {row[0]: _alternatives(row[release]) for row in _rows(config)}
+    return {row[0]: alternatives(row[release]) for row in _rows(config)}
 
 
-def _alternatives(name: str) -> tuple[str, ...]:
+def alternatives(name: str) -> tuple[str, ...]:
     """`a.{b,c}.d` stands for `a.b.d` and `a.c.d`, as in a shell."""
     before, brace, rest = name.partition("{")
     if not brace:
@@ -116,5 +116,6 @@ LAYOUTS = (
         partial(_modules, release=_TRANSFORMERS),
         lambda spec: _AS_TRAINED,
         prefix="mobilevit.",
+        backbone_lacks=("final_conv",),
     ),
 )

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import ConvNormAct, Fold, StochasticDepth, TransformerBlock, Unfold
+from mobilevit_sdk.layers import ConvNormAct, Fold, InvertedResidual, TransformerBlock, Unfold
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
@@ -53,28 +53,6 @@ class MobileViTConfig(ModelConfig, frozen=True):
     @property
     def stride(self) -> int:
         return 2 * math.prod(stage.stride for stage in self.stages)
-
-
-class InvertedResidual(nn.Module):
-    """MobileNetV2's block (arXiv 1801.04381): expand, depthwise, project, with a residual where shapes allow it.
-
-    Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, *, stride: int, expansion: int, stochastic_depth: float, eps: float
-    ) -> None:
-        super().__init__()
-        hidden = in_channels * expansion
-        self.expand = ConvNormAct(in_channels, hidden, 1, norm_eps=eps)
-        self.depthwise = ConvNormAct(hidden, hidden, 3, stride=stride, groups=hidden, norm_eps=eps)
-        self.project = ConvNormAct(hidden, out_channels, 1, activation=None, norm_eps=eps)
-        self.has_residual = stride == 1 and in_channels == out_channels
-        self.stochastic_depth = StochasticDepth(stochastic_depth if self.has_residual else 0.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.depthwise(self.expand(x)))
-        return x + self.stochastic_depth(y) if self.has_residual else y
 
 
 class MobileViTBlock(nn.Module):
@@ -150,7 +128,7 @@ class MobileViT(nn.Module):
                         stride=stride,
                         expansion=config.expansion,
                         stochastic_depth=drop,
-                        eps=config.norm_eps,
+                        norm_eps=config.norm_eps,
                     )
                 )
                 channels = stage.channels
@@ -160,7 +138,7 @@ class MobileViT(nn.Module):
         self.final_conv = ConvNormAct(channels, config.final_channels, 1, norm_eps=config.norm_eps)
         self.dropout = nn.Dropout(config.head_dropout)
         self.head = nn.Linear(config.final_channels, config.num_classes)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.final_conv(self.stages(self.stem(x)))
@@ -168,7 +146,7 @@ class MobileViT(nn.Module):
         return self.head(self.dropout(x))
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """He initialisation for convolutions, truncated normal (std 0.02) for linears, as the authors train."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -99,7 +99,7 @@ def passed(verdicts: Sequence[Verdict]) -> bool:
 
 
 def _runtimes_of(artifact: Artifact) -> tuple[Runtime, ...]:
-    return find_converter(artifact.manifest.format).runtimes
+    return find_converter(artifact.manifest.format, artifact.manifest.backend).runtimes
 
 
 def _judge(
@@ -142,6 +142,7 @@ def _judge(
         outputs = run_in_child(
             run_cases,
             manifest.format,
+            manifest.backend,
             runtime.name,
             artifact.path,
             reference.cases,
@@ -163,9 +164,11 @@ def _judge(
     return verdict("failed" if misses else "passed", "; ".join(misses) or None, agreement)
 
 
-def run_cases(format_name: str, runtime_name: str, path: Path, cases: Sequence[Case]) -> np.ndarray:
+def run_cases(
+    format_name: str, backend: str | None, runtime_name: str, path: Path, cases: Sequence[Case]
+) -> np.ndarray:
     """In a child process: the scores of every case on a runtime, float32 [cases, num_classes]."""
-    runtime = next(r for r in find_converter(format_name).runtimes if r.name == runtime_name)
+    runtime = next(r for r in find_converter(format_name, backend).runtimes if r.name == runtime_name)
     loaded = runtime.load(path)
     outputs = []
     for done, case in enumerate(cases, start=1):

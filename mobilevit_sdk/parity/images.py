@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mobilevit_sdk.artifact import Artifact, Reference
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.parity.cases import image_cases, reference_of
+from mobilevit_sdk.resize import resize_network
 from mobilevit_sdk.source import random_checkpoint
 
 
@@ -28,13 +30,17 @@ def reference_for_images(images: Path, checkpoint: str | None) -> Callable[[Arti
     def answer(artifact: Artifact) -> Reference:
         preprocessing = artifact.manifest.spec.preprocessing
         return reference_of(
-            _checkpoint_of(artifact, checkpoint).model, preprocessing, image_cases(images, preprocessing)
+            checkpoint_of(artifact, checkpoint).model, preprocessing, image_cases(images, preprocessing)
         )
 
     return reference
 
 
-def _checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
+def checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
+    """The checkpoint that an artefact was made of, at the artefact's image size: from `source`, or from where it was.
+
+    Raises CheckpointError when it is gone or holds other weights.
+    """
     origin, spec = artifact.manifest.origin, artifact.manifest.spec
     if source is None and origin.random_weights_seed is not None:
         return random_checkpoint(spec, origin.random_weights_seed)
@@ -44,4 +50,5 @@ def _checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
             f"{found.origin.source} is not the checkpoint that {artifact.path} was made of (its SHA-256 differs); "
             f"give that one with --checkpoint"
         )
-    return found
+    network, _ = resize_network(found.model, found.spec, *spec.preprocessing.image_size)
+    return dataclasses.replace(found, model=network, spec=spec)

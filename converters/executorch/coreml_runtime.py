@@ -1,0 +1,111 @@
+"""What runs a .pte file whose graph is a CoreML delegate: ExecuTorch on a Mac, and the reference anywhere."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from converters.executorch.coreml_delegate import read_coreml_delegate
+from converters.executorch.program import COREML, Delegate, ProgramFile, Tensor, read_program
+from converters.executorch.runtime import ExecuTorchRuntime
+from converters.executorch.toolchain import availability, coreml_availability, import_module
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
+from mobilevit_sdk.runtime import Availability, LoadedArtifact
+
+
+class CoreMLDelegateRuntime:
+    """ExecuTorch's own runtime with its CoreML delegate, which ExecuTorch's wheels for macOS carry."""
+
+    name = "executorch"
+    format = "executorch"
+
+    def availability(self) -> Availability:
+        if platform.system() != "Darwin":
+            reason = (
+                "ExecuTorch's CoreML delegate runs on macOS and iOS only; coreml-reference executes its program here"
+            )
+            return Availability(None, reason)
+        return availability()
+
+    def load(self, path: Path) -> LoadedArtifact:
+        read_program(path)  # what is no whole program is refused before native code sees it
+        backends = import_module("executorch.runtime").Runtime.get().backend_registry
+        if not backends.is_available(COREML):
+            raise ToolchainError(f"executorch {availability().version} was built without {COREML}")
+        return ExecuTorchRuntime().load(path)
+
+
+class CoreMLReferenceRuntime:
+    """Evaluates the Core ML program inside the file, as `converters.coreml.reference` does that of an .mlpackage."""
+
+    name = "coreml-reference"
+    format = "executorch"
+
+    def availability(self) -> Availability:
+        return coreml_availability()
+
+    def load(self, path: Path) -> LoadedArtifact:
+        """See `mobilevit_sdk.runtime.Runtime.load`. Raises ToolchainError that names an operator it does not know.
+
+        The answer is the embedded program's, so the .pte around it has to hand the image on as it is and do nothing
+        else: one that does more, or that lays its tensors out in another way, is refused with ArtifactError.
+        """
+        import torch
+
+        from converters.coreml.inspect import describe
+        from converters.coreml.reference.program import ReferenceProgram
+
+        file = read_program(path)
+        delegate, image, scores = _only_step(file)
+        contents = read_coreml_delegate(path, file.delegate_data(delegate))
+        with contents.package() as package:
+            inside, program = describe(package), ReferenceProgram(package)
+        names = contents.names
+        inputs = [(info.name, list(info.shape), info.dtype) for info in inside.inputs]
+        outputs = [(info.name, list(info.shape)) for info in inside.outputs if info.dtype in ("float16", "float32")]
+        if (
+            inputs != [(name, image.sizes, "float32") for name in names.inputNames]
+            or outputs != [(name, scores.sizes) for name in names.outputNames]
+            or (tuple(program.inputs), tuple(program.output_names)) != (names.inputNames, names.outputNames)
+            or (len(inputs), len(outputs)) != (1, 1)
+        ):
+            raise ArtifactError(f"{path} is damaged: its CoreML delegate takes and gives other tensors than it says")
+        (name,), (answer,) = names.inputNames, names.outputNames
+
+        def predict(pixels: np.ndarray) -> np.ndarray:
+            if pixels.shape != tuple(image.sizes[1:]) or pixels.dtype != np.uint8:
+                wanted = f"uint8 of shape {tuple(image.sizes[1:])}"
+                raise RequestError(f"{path.name} takes {wanted}, not {pixels.dtype} of shape {pixels.shape}")
+            unit = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
+            result: np.ndarray = program({name: torch.from_numpy(unit)})[answer].numpy()
+            return result.reshape(-1)
+
+        return predict
+
+
+def _only_step(file: ProgramFile) -> tuple[Delegate, Tensor, Tensor]:
+    """The one CoreML delegate that a program calls, the image that it is given and the scores that it gives back.
+
+    Raises ArtifactError for a program that does anything besides, or takes no float32 [1, 3, H, W] in that order.
+    """
+    forward = file.method("forward")
+    try:
+        if forward is None:
+            raise ValueError("it has no method `forward`")
+        (step,) = (instruction for chain in forward.chains for instruction in chain.instructions)
+        delegate = forward.delegates[step.instr_args["delegate_index"]]
+        (given,), (answered,) = forward.inputs, forward.outputs
+        if delegate.id != COREML or step.instr_args["args"] != [given, answered]:
+            raise ValueError(f"its step is {delegate.id} from other values")
+        image, scores = (msgspec.convert(forward.values[index].val, Tensor) for index in (given, answered))
+    except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
+        reason = f"{file.path} is not one CoreML delegate from an image to scores"
+        raise ArtifactError(f"{reason} ({error})") from error
+    for tensor, rank in ((image, 4), (scores, 2)):
+        if (tensor.scalar_type, tensor.dim_order, tensor.sizes[:1]) != ("FLOAT", list(range(rank)), [1]):
+            found = f"{tensor.scalar_type.lower()} {tensor.sizes} in the order {tensor.dim_order}"
+            raise ArtifactError(f"{file.path} does not go from float32 [1, 3, H, W] to [1, num_classes]: {found}")
+    return delegate, image, scores

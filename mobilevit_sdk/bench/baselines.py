@@ -1,0 +1,203 @@
+"""What a user would do with the same checkpoint without this SDK: each runtime's own documented way, and no more.
+
+All of them take the reference form of the network, as it was trained, and normalised pixels: preprocessing stays
+outside, and outside of what is timed. Their files run in the very runtimes that run the SDK's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mobilevit_sdk.bench.candidates import Candidate, Question, open_artifact_session
+from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mobilevit_sdk.child import run_in_child
+from mobilevit_sdk.converter import find_converter
+from mobilevit_sdk.data import to_model_input
+from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.runtime import Availability, Session
+from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.toolchain import import_optional, installed
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A way to run a checkpoint: `export` writes the file that `open_session` loads, where one is needed.
+
+    `export(model, sample, file)` and `open_session(file, preprocessing, threads)` run in child processes; without an
+    export the file is the checkpoint.
+    """
+
+    name: str
+    description: str
+    availability: Callable[[], Availability]
+    open_session: Callable[[Path, Preprocessing, int], Session]
+    suffix: str = ".safetensors"
+    export: Callable[[nn.Module, Tensor, Path], None] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A baseline's file, and what it took to make it: seconds, and bytes of memory at the peak; 0 without an export."""
+
+    baseline: Baseline
+    checkpoint: Checkpoint
+    file: Path
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def candidate(self, question: Question) -> Candidate:
+        """The baseline, ready to be measured."""
+        arguments = (self.file, self.checkpoint.spec.preprocessing)
+        return Candidate(self.checkpoint.source, self.baseline.name, question, self.baseline.open_session, arguments)
+
+
+def prepare(baseline: Baseline, checkpoint: Checkpoint, folder: Path) -> Prepared:
+    """Write the baseline's file to `folder`. Raises ToolchainError where it is not installed or does not convert."""
+    available = baseline.availability()
+    if not available:
+        raise ToolchainError(f"{baseline.name} cannot run here: {available.reason}")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / "weights.safetensors"
+    save_checkpoint(checkpoint.model, checkpoint.spec, weights)
+    if baseline.export is None:
+        return Prepared(baseline, checkpoint, weights)
+    file = folder / f"{baseline.name}{baseline.suffix}"
+    started = time.monotonic()
+    peak = run_in_child(export_file, baseline.name, weights, file)
+    return Prepared(baseline, checkpoint, file, round(time.monotonic() - started, 2), peak)
+
+
+def export_file(name: str, weights: Path, file: Path) -> int:
+    """In a child process: write the file of the baseline `name`; the peak of memory in bytes."""
+    import resource
+    import sys
+
+    checkpoint = load_checkpoint(weights)
+    export = BASELINES[name].export
+    assert export is not None
+    export(checkpoint.model, torch.zeros(1, 3, *checkpoint.spec.preprocessing.image_size), file)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _export_executorch(model: nn.Module, sample: Tensor, file: Path) -> None:
+    exir = import_optional("executorch", "executorch.exir", extra="executorch")
+    xnnpack = import_optional(
+        "executorch", "executorch.backends.xnnpack.partition.xnnpack_partitioner", extra="executorch"
+    )
+    exported = torch.export.export(model, (sample,))
+    edge = exir.to_edge_transform_and_lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
+    file.write_bytes(edge.to_executorch().buffer)
+
+
+def _export_tflite(model: nn.Module, sample: Tensor, file: Path) -> None:
+    litert_torch = import_optional("litert-torch", "litert_torch", extra="tflite")
+    litert_torch.convert(model, (sample,)).export(str(file))
+
+
+def _export_onnx(model: nn.Module, sample: Tensor, file: Path) -> None:
+    torch.onnx.export(model, (sample,), file)
+
+
+def _open_executorch(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
+    session = open_artifact_session("executorch", "xnnpack", "executorch", file, threads)
+    return dataclasses.replace(session, to_input=lambda image: _normalised(image, preprocessing))
+
+
+def _open_tflite(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
+    session = open_artifact_session("tflite", None, "litert-cpu", file, threads)
+    return dataclasses.replace(session, to_input=lambda image: _normalised(image, preprocessing).numpy())
+
+
+def _open_onnx(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
+    onnxruntime = import_optional("onnxruntime", "onnxruntime", extra="bench")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    inference = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    (name,) = (given.name for given in inference.get_inputs())
+
+    def run(given: np.ndarray) -> np.ndarray:
+        scores: np.ndarray = inference.run(None, {name: given})[0]
+        return scores.reshape(-1)
+
+    return Session(lambda image: _normalised(image, preprocessing).numpy(), run)
+
+
+def _open_pytorch(compiled: bool, file: Path, preprocessing: Preprocessing, threads: int) -> Session:
+    torch.set_num_threads(threads)
+    model = load_checkpoint(file).model
+    answer = torch.compile(model) if compiled else model
+
+    @torch.inference_mode()
+    def run(given: Tensor) -> np.ndarray:
+        scores: Tensor = answer(given)
+        return scores[0].numpy()
+
+    return Session(lambda image: _normalised(image, preprocessing), run)
+
+
+def _normalised(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+    """RGB uint8 [3, H, W] -> what the reference form takes, float32 [1, 3, H, W]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image))
+    return pixels[None].float().contiguous()
+
+
+def _needs(*distributions: str, extra: str) -> Availability:
+    found = [installed(distribution, extra=extra) for distribution in distributions]
+    return next((each for each in found if not each), found[0])
+
+
+def _compiler() -> Availability:
+    """torch.compile writes C++ and compiles it here."""
+    name = os.environ.get("CXX", "g++")
+    if shutil.which(name) is None:
+        return Availability(None, f"torch.compile needs the C++ compiler {name}; install it, or name one in CXX")
+    return Availability(torch.__version__)
+
+
+BASELINES = {
+    baseline.name: baseline
+    for baseline in (
+        Baseline(
+            "pytorch",
+            "PyTorch, eager, in inference mode",
+            lambda: Availability(torch.__version__),
+            partial(_open_pytorch, False),
+        ),
+        Baseline("pytorch-compile", "torch.compile with its default backend", _compiler, partial(_open_pytorch, True)),
+        Baseline(
+            "onnxruntime",
+            "torch.onnx.export and onnxruntime's CPU provider",
+            partial(_needs, "onnxruntime", "onnx", "onnxscript", extra="bench"),
+            _open_onnx,
+            ".onnx",
+            _export_onnx,
+        ),
+        Baseline(
+            "executorch-plain",
+            "torch.export, to_edge_transform_and_lower with XnnpackPartitioner",
+            lambda: find_converter("executorch").availability(),
+            _open_executorch,
+            ".pte",
+            _export_executorch,
+        ),
+        Baseline(
+            "tflite-plain",
+            "litert_torch.convert",
+            lambda: find_converter("tflite").availability(),
+            _open_tflite,
+            ".tflite",
+            _export_tflite,
+        ),
+    )
+}

@@ -1,0 +1,84 @@
+"""From what a user asks to what is measured: the artefacts, and what each of them is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilevit_sdk.artifact import Artifact, find_artifacts
+from mobilevit_sdk.bench.baselines import BASELINES, prepare
+from mobilevit_sdk.bench.candidates import Candidate, candidates_of, question_of
+from mobilevit_sdk.bench.machine import usable_cores
+from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.parity.images import checkpoint_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Candidates in the order of the table, and for each the one that its ratio is over."""
+
+    candidates: list[Candidate]
+    against: dict[Candidate, Candidate]
+
+
+def plan(
+    artifacts: Sequence[Path],
+    against: str | None,
+    checkpoint: str | None,
+    folder: Path,
+    *,
+    on_prepare: Callable[[str], None] = lambda what: None,
+) -> Plan:
+    """Find the artefacts, and what they are held against: another artefact, a baseline, or the first of them.
+
+    A baseline is made in `folder`, once for every checkpoint, from where the artefact came from or from `checkpoint`;
+    `on_prepare` is told before. Raises ArtifactError, RequestError for an unknown reference, CheckpointError where the
+    checkpoint is not found, and ToolchainError where the baseline cannot be made here.
+    """
+    reference = None if against is None or against in BASELINES else _the_one_at(against)
+    opened = find_artifacts(artifacts)
+    if reference is not None:
+        same = [artifact for artifact in opened if artifact.path.samefile(reference.path)]
+        opened = [reference, *(artifact for artifact in opened if artifact not in same)]
+    of_artifacts = {artifact.path: candidates_of(artifact) for artifact in opened}
+    measured = [candidate for candidates in of_artifacts.values() for candidate in candidates]
+    if against not in BASELINES:
+        return Plan(measured, dict.fromkeys(measured, measured[0]))
+    baselines: list[tuple[Artifact, Candidate]] = []
+    held: dict[Candidate, Candidate] = {}
+    for artifact in opened:
+        baseline = next((made for other, made in baselines if _same_network(other, artifact)), None)
+        if baseline is None:
+            on_prepare(f"{against} of {artifact.manifest.origin.source}")
+            found = checkpoint_of(artifact, checkpoint)
+            prepared = prepare(BASELINES[against], found, folder / str(len(baselines)))
+            baseline = prepared.candidate(question_of(artifact))
+            baselines.append((artifact, baseline))
+            held[baseline] = baseline
+        held |= dict.fromkeys(of_artifacts[artifact.path], baseline)
+    return Plan([*(made for _, made in baselines), *measured], held)
+
+
+def thread_counts(asked: Sequence[str]) -> list[int]:
+    """Numbers of threads from what a user wrote; one and all cores where nothing was written. Raises RequestError."""
+    cores = usable_cores()
+    if not asked:
+        return sorted({1, cores})
+    wrong = [each for each in asked if not each.isdecimal() or not 1 <= int(each) <= cores]
+    if wrong:
+        raise RequestError(f"--threads takes numbers from 1 to {cores}, the cores of this machine, not {wrong[0]!r}")
+    return list(dict.fromkeys(int(each) for each in asked))
+
+
+def _the_one_at(path: str) -> Artifact:
+    if not Path(path).exists():
+        raise RequestError(f"{path!r} is neither an artefact nor a known reference; {nearest(path, BASELINES)}")
+    found = find_artifacts([Path(path)])
+    if len(found) > 1:
+        raise RequestError(f"{path} holds {len(found)} artefacts; give one of them, such as {found[0].path.parent}")
+    return found[0]
+
+
+def _same_network(one: Artifact, other: Artifact) -> bool:
+    return one.manifest.origin == other.manifest.origin and one.manifest.spec == other.manifest.spec

@@ -1,0 +1,197 @@
+"""Rounds: in each of them every candidate computes for a moment, in an order that changes.
+
+What disturbs the machine for a while so disturbs all of them, and the ratio of two medians holds where neither median
+would. Only candidates with the same number of threads are in one run of rounds.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+
+from mobilevit_sdk.bench.candidates import Candidate
+from mobilevit_sdk.bench.machine import Machine, describe_machine
+from mobilevit_sdk.bench.roof import SGEMM_MACS, open_sgemm
+from mobilevit_sdk.bench.worker import Worker
+from mobilevit_sdk.errors import MobileViTError, ToolchainError
+from mobilevit_sdk.parity.metrics import compare
+from mobilevit_sdk.spec import Strict
+
+ROUNDS = 20
+INFERENCES = 10  # of each candidate in each round
+PAUSE_SECONDS = 0.05  # before each turn: thread pools spin for a while when they have nothing to do
+LEAST_SQNR_DB = 10.0  # below it, a candidate computes another function than PyTorch, and its speed says nothing
+
+
+class Row(Strict, frozen=True):
+    """What was measured of one candidate with one number of threads.
+
+    `ratio` is `median_ms` over that of the candidate it is held against, from the same rounds; `roof_share` is the
+    share of the machine's sgemm rate, with the same threads, that the network's multiply-accumulates reach; `sqnr_db`
+    is that of its answer to PyTorch's. Without numbers, `reason` says why there are none.
+    """
+
+    artifact: str
+    runtime: str
+    threads: int
+    median_ms: float | None = None
+    p90_ms: float | None = None
+    ratio: float | None = None
+    roof_share: float | None = None
+    sqnr_db: float | None = None
+    status: Literal["measured", "unavailable", "error"] = "measured"
+    reason: str | None = None
+
+
+class BenchResult(Strict, frozen=True):
+    """`sgemm_gmacs_per_second` is the roof by number of threads: 1e9 multiply-accumulates of float32 in a second."""
+
+    machine: Machine
+    rounds: int
+    inferences: int  # of each candidate in each round
+    sgemm_gmacs_per_second: dict[int, float]
+    results: list[Row]
+
+
+@dataclass(frozen=True)
+class BenchProgress:
+    """With `threads` threads, `done` of `total` candidates are warm, or turns are over."""
+
+    stage: Literal["warming up", "measuring"]
+    threads: int
+    done: int
+    total: int
+
+
+class Turns(Protocol):
+    """Something that computes when it is its turn."""
+
+    def turn(self, inferences: int) -> list[float]:
+        """The seconds of each inference. Raises MobileViTError."""
+        ...
+
+
+T = TypeVar("T", bound=Turns)
+Outcome = list[float] | MobileViTError  # seconds of all inferences, or what ended them
+
+
+def bench(
+    candidates: Sequence[Candidate],
+    *,
+    threads: Sequence[int],
+    against: Callable[[Candidate], Candidate],
+    rounds: int = ROUNDS,
+    on_progress: Callable[[BenchProgress], None] = lambda progress: None,
+) -> BenchResult:
+    """Measure every candidate with each number of threads, in interleaved rounds of `INFERENCES` inferences.
+
+    Each lives in a process of its own, warm, and is timed from its prepared input to its scores; it first has to answer
+    as PyTorch does. `against` names the candidate, one of these, whose median the ratio is over. A candidate that
+    crashes or fails becomes a row with its reason, and the others go on. Rows come by threads, then by candidates.
+    """
+    machine = describe_machine()
+    roofs: dict[int, float] = {}
+    results: list[Row] = []
+    for count in threads:
+        rows, roofs[count] = _measure(candidates, count, rounds, on_progress)
+        for candidate, row in rows.items():
+            base = rows[against(candidate)].median_ms
+            results.append(msgspec.structs.replace(row, ratio=row.median_ms / base if row.median_ms and base else None))
+    return BenchResult(machine, rounds, INFERENCES, roofs, results)
+
+
+def _measure(
+    candidates: Sequence[Candidate], threads: int, rounds: int, on_progress: Callable[[BenchProgress], None]
+) -> tuple[dict[Candidate, Row], float]:
+    """A row for each candidate, without its ratio, and the machine's rate of sgemm."""
+    roof = Worker(open_sgemm, (), threads, np.zeros(0, np.uint8))
+    workers = {
+        candidate: Worker(candidate.open_session, candidate.arguments, threads, candidate.question.image)
+        for candidate in candidates
+        if candidate.unavailable is None
+    }
+    sqnr: dict[Candidate, float] = {}
+    errors: dict[Candidate, MobileViTError] = {}
+    try:
+        roof.scores()
+        for done, (candidate, worker) in enumerate(workers.items()):
+            on_progress(BenchProgress("warming up", threads, done, len(workers)))
+            try:
+                sqnr[candidate] = _agreement(candidate, worker.scores())
+            except MobileViTError as error:
+                errors[candidate] = error
+        ready = [roof, *(workers[candidate] for candidate in sqnr)]
+        outcomes = interleave(
+            ready,
+            rounds,
+            pause=PAUSE_SECONDS,
+            on_turn=lambda turns: on_progress(BenchProgress("measuring", threads, turns, rounds * len(ready))),
+        )
+    finally:
+        for worker in (roof, *workers.values()):
+            worker.stop()
+    for worker in (roof, *workers.values()):
+        worker.join()
+    roof_outcome = outcomes[roof]
+    if isinstance(roof_outcome, MobileViTError):
+        raise roof_outcome
+    rate = SGEMM_MACS / 1e9 / summarise(roof_outcome)[0]
+    rows = {}
+    for candidate in candidates:
+        row = Row(candidate.artifact, candidate.runtime, threads, sqnr_db=sqnr.get(candidate))
+        if candidate.unavailable is not None:
+            rows[candidate] = msgspec.structs.replace(row, status="unavailable", reason=candidate.unavailable)
+            continue
+        outcome = errors.get(candidate) or outcomes[workers[candidate]]
+        if isinstance(outcome, MobileViTError):
+            rows[candidate] = msgspec.structs.replace(row, status="error", reason=str(outcome))
+            continue
+        median, p90 = summarise(outcome)
+        share = candidate.question.macs / 1e9 / median / rate
+        rows[candidate] = msgspec.structs.replace(row, median_ms=median * 1e3, p90_ms=p90 * 1e3, roof_share=share)
+    return rows, rate
+
+
+def interleave(
+    workers: Sequence[T], rounds: int, *, pause: float = 0.0, on_turn: Callable[[int], None] = lambda turns: None
+) -> dict[T, Outcome]:
+    """Give each worker that is alive one turn in every round, in an order drawn anew: nobody always follows the same.
+
+    `pause` is in seconds, before each turn.
+    """
+    seconds: dict[T, list[float]] = {worker: [] for worker in workers}
+    errors: dict[T, MobileViTError] = {}
+    for number in range(rounds):
+        order = random.Random(number).sample(workers, len(workers))
+        for place, worker in enumerate(order):
+            if worker not in errors:
+                time.sleep(pause)
+                try:
+                    seconds[worker] += worker.turn(INFERENCES)
+                except MobileViTError as error:
+                    errors[worker] = error
+            on_turn(number * len(workers) + place + 1)
+    return {worker: errors.get(worker, seconds[worker]) for worker in workers}
+
+
+def summarise(seconds: Sequence[float]) -> tuple[float, float]:
+    """Median and 90th percentile, interpolated between neighbours."""
+    median, p90 = np.percentile(seconds, [50, 90])
+    return float(median), float(p90)
+
+
+def _agreement(candidate: Candidate, scores: np.ndarray) -> float:
+    """The SQNR of an answer, in dB. Raises ToolchainError for the answer of another function."""
+    expected = candidate.question.scores
+    if scores.shape != expected.shape:
+        raise ToolchainError(f"it answers {scores.shape} scores, PyTorch {expected.shape}")
+    sqnr = compare(expected[None], scores[None]).sqnr_db.worst
+    if sqnr < LEAST_SQNR_DB:
+        raise ToolchainError(f"it computes something else than PyTorch: SQNR {sqnr:.1f} dB")
+    return sqnr

@@ -1,0 +1,125 @@
+"""`mobilevit bench`: how fast artefacts are, next to each other and to what else runs the same checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.bench import BenchResult
+
+_STYLE = {"error": "bold red", "unavailable": "yellow"}
+
+
+@verb("bench")
+@click.argument("artifacts", metavar="ARTEFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--threads", callback=split_list, metavar="N,...", help="How many threads.  [default: 1, then one for each core]"
+)
+@click.option(
+    "--against",
+    metavar="REFERENCE",
+    help="What the ratios are over: an artefact, or pytorch, pytorch-compile, onnxruntime, executorch-plain or "
+    "tflite-plain of the artefact's own checkpoint.  [default: the first artefact]",
+)
+@click.option("--checkpoint", help="Where --against finds the checkpoint, if not where the artefact came from.")
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Rounds of ten inferences each.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the latencies.")
+def command(
+    artifacts: tuple[Path, ...],
+    threads: list[str],
+    against: str | None,
+    checkpoint: str | None,
+    rounds: int,
+    plot: Path | None,
+    as_json: bool,
+) -> int:
+    """Measure the latency of artefacts on this machine's CPU.
+
+    ARTEFACT is a file, its folder, or a folder of artefacts. All of them, and what they are held against, are alive at
+    once, each in a process of its own, and take turns: what slows the machine down slows them all, and the ratios hold.
+    Decoding and preprocessing are not timed. An answer that is not PyTorch's is an error.
+
+    `of roof` is the share of the machine's sgemm rate, with as many threads, that the network's multiply-accumulates
+    reach. Exit 0: measured. 3: something failed, or nothing could be measured here.
+    """
+    import tempfile
+
+    import msgspec
+
+    from mobilevit_sdk.bench import BenchProgress, bench
+    from mobilevit_sdk.bench.chart import write_chart
+    from mobilevit_sdk.bench.plan import plan, thread_counts
+    from mobilevit_sdk.cli.display import Display
+
+    counts = thread_counts(threads)
+    with Display(log) as display, tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
+
+        def show(progress: BenchProgress) -> None:
+            detail = f"{progress.threads} thread{'s' if progress.threads > 1 else ''}"
+            display.update(progress.stage, progress.done, progress.total, detail)
+
+        planned = plan(
+            artifacts, against, checkpoint, Path(scratch), on_prepare=lambda what: display.line(f"making {what}")
+        )
+        result = bench(
+            planned.candidates,
+            threads=counts,
+            against=planned.against.__getitem__,
+            rounds=rounds,
+            on_progress=show,
+        )
+    if plot:
+        panels = {_threads(n): [row for row in result.results if row.threads == n] for n in counts}
+        write_chart(panels, plot)
+    if as_json:
+        print_json(msgspec.to_builtins(result, str_keys=True))
+    else:
+        _print_result(result)
+    statuses = {row.status for row in result.results}
+    return 0 if "measured" in statuses and "error" not in statuses else 3
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
+
+
+def _print_result(result: BenchResult) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from mobilevit_sdk.bench.chart import label
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("artefact or reference", "threads", "median", "p90", "ratio", "of roof"):
+        table.add_column(column, justify="left" if column.startswith("artefact") else "right", no_wrap=True)
+    for before, row in zip([None, *result.results], result.results, strict=False):
+        if before is not None and before.threads != row.threads:
+            table.add_row()
+        if row.median_ms is None:
+            table.add_row(label(row), str(row.threads), Text(row.status, _STYLE[row.status]))
+            continue
+        table.add_row(
+            label(row),
+            str(row.threads),
+            f"{row.median_ms:.2f} ms",
+            f"{row.p90_ms:.2f} ms",
+            "-" if row.ratio is None else f"{row.ratio:.2f}",
+            f"{row.roof_share:.0%}",
+        )
+    out.print(table)
+    for name, status, reason in dict.fromkeys((label(row), row.status, row.reason) for row in result.results):
+        if reason:
+            line = Text.assemble((status, _STYLE[status]), f": {name}: ", reason)
+            out.print(line, soft_wrap=True)
+    roofs = ", ".join(f"{rate:.0f} with {_threads(n)}" for n, rate in result.sgemm_gmacs_per_second.items())
+    out.print(f"\nroof: {roofs} (sgemm, 1e9 multiply-accumulates a second)", style="dim", soft_wrap=True)
+    out.print(
+        f"{result.rounds} rounds of {result.inferences} inferences on {result.machine.describe()}",
+        style="dim",
+        soft_wrap=True,
+    )

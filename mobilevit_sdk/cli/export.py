@@ -1,0 +1,57 @@
+"""`mobilevit export`: a checkpoint under the names of a public release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mobilevit_sdk.cli.common import out, print_json, print_notes, verb
+
+
+@verb("export")
+@click.argument("checkpoint", required=False)
+@click.option("--layout", default="timm", show_default=True, help="timm, transformers, cream or ml-cvnets.")
+@click.option(
+    "--out",
+    "path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Ends in .safetensors or .pth.",
+)
+@click.option("--model", help="The model of the checkpoint, instead of what its keys and shapes say.")
+def command(checkpoint: str | None, layout: str, path: Path, model: str | None, as_json: bool) -> None:
+    """Write a checkpoint under the names of a public release, for its own library.
+
+    CHECKPOINT is a file or hf-hub:org/name; by default the one that ships with the package. The JSON document holds
+    "path", "layout", "model", "num_classes", "tensors", "bytes", "sha256", "load_with" (a line of Python for timm, or
+    null) and "notes".
+    """
+    from mobilevit_sdk.export import export_checkpoint
+    from mobilevit_sdk.files import hash_and_size
+    from mobilevit_sdk.source import open_source
+
+    source = open_source(checkpoint, model=model)
+    written = export_checkpoint(source, layout, path)
+    notes = (*source.notes, *written.notes)
+    sha256, size = hash_and_size(path)
+    print_notes(notes)
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "layout": written.layout,
+                "model": source.spec.model,
+                "num_classes": source.spec.num_classes,
+                "tensors": written.tensors,
+                "bytes": size,
+                "sha256": sha256,
+                "load_with": written.load_with,
+                "notes": list(notes),
+            }
+        )
+        return
+    out.print(f"{path}: {source.spec.model} in the layout of {layout}, {written.tensors} tensors", markup=False)
+    if written.load_with:
+        out.print(written.load_with, markup=False, soft_wrap=True)

@@ -1,0 +1,103 @@
+"""Cascaded group attention written out on tokens, with q, k and v of each head from linears of their own.
+
+A 1x1 convolution of a map is a linear of its positions, and q, k and v are rows of one. With s = 1 / sqrt(key_dim),
+softmax(s t(q) k^T + bias) v  ==  softmax(t'(q) k^T + bias) v, where t is the depthwise convolution that mixes the
+queries of a window, and t' has its weight and bias times s. Groups of channels are slices, the bias is gathered from
+its table once, here, and nothing exceeds rank 4. A token alone attends to itself: the softmax of one score is 1, and
+the answer is v.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mobilevit_sdk.deployment.replace import replace_layers
+from mobilevit_sdk.layers import CascadedGroupAttention, ConvNormAct
+from mobilevit_sdk.layers.cascaded_attention import check_map_fills_window
+
+
+class ExplicitCascadedAttention(nn.Module):
+    """The inference form of `CascadedGroupAttention`. Shapes: [B, dim, H, W] -> [B, dim, H, W]."""
+
+    def __init__(self, attention: CascadedGroupAttention) -> None:
+        super().__init__()
+        self.window_size = attention.window_size
+        self.partition = attention.partition
+        self.heads = nn.ModuleList(ExplicitHead(attention, index) for index in range(attention.num_heads))
+        self.proj = _linear(attention.proj.conv)
+        self.reverse = attention.reverse
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_map_fills_window(x, self.window_size)
+        maps = x.permute(0, 2, 3, 1)  # [B, H, W, dim]
+        windows = self.partition(maps)  # [B * windows, N, dim]
+        width = windows.shape[-1] // len(self.heads)
+        answers: list[Tensor] = []
+        for i, head in enumerate(self.heads):
+            group = windows[..., i * width : (i + 1) * width]
+            answers.append(head(group + answers[-1] if answers else group))
+        answer = torch.cat(answers, -1) if len(answers) > 1 else answers[0]
+        out: Tensor = self.reverse(self.proj(F.relu(answer)), maps.shape).permute(0, 3, 1, 2)
+        return out
+
+
+class ExplicitHead(nn.Module):
+    """One head, on the channels of its group. Shapes: [windows, N, d] -> [windows, N, d], d = dim / num_heads."""
+
+    bias: Tensor
+
+    def __init__(self, attention: CascadedGroupAttention, index: int) -> None:
+        super().__init__()
+        qkv, token_interaction = attention.qkv[index], attention.token_interaction[index]
+        assert isinstance(qkv, ConvNormAct)
+        assert isinstance(token_interaction, ConvNormAct)
+        key_dim = attention.key_dim
+        self.window_size = attention.window_size
+        self.q = _linear(qkv.conv, slice(0, key_dim))
+        self.k = _linear(qkv.conv, slice(key_dim, 2 * key_dim))
+        self.v = _linear(qkv.conv, slice(2 * key_dim, None))
+        self.token_interaction = _scaled(token_interaction.conv, key_dim**-0.5)
+        self.register_buffer("bias", attention.position_bias()[index : index + 1].detach())  # [1, N, N]
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows, tokens, _ = x.shape
+        v: Tensor = self.v(x)
+        if tokens == 1:
+            return v
+        q = self.token_interaction(self._map(self.q(x))).permute(0, 2, 3, 1).reshape(windows, tokens, -1)
+        # Not transpose(1, 2): LiteRT turns the product of one window with a transposed matrix into a fully connected
+        # layer with computed weights, which the XNNPACK delegate does not take.
+        k = self._map(self.k(x)).reshape(windows, -1, tokens)
+        return torch.bmm((torch.bmm(q, k) + self.bias).softmax(-1), v)
+
+    def _map(self, tokens: Tensor) -> Tensor:
+        """[windows, N, key_dim] -> [windows, key_dim, w, w]."""
+        return tokens.view(-1, self.window_size, self.window_size, tokens.shape[-1]).permute(0, 3, 1, 2)
+
+
+def explicit_cascaded_attention(network: nn.Module) -> None:
+    """Replace every CascadedGroupAttention by its explicit form, in place; its BatchNorms must be folded before."""
+    replace_layers(network, CascadedGroupAttention, ExplicitCascadedAttention)
+
+
+@torch.no_grad()
+def _linear(conv: nn.Conv2d, rows: slice = slice(None)) -> nn.Linear:
+    """The given outputs of a 1x1 convolution, as a linear."""
+    assert conv.bias is not None
+    weight = conv.weight[rows].flatten(1)  # [rows, channels, 1, 1] -> [rows, channels]
+    linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
+    linear.weight.copy_(weight)
+    linear.bias.copy_(conv.bias[rows])
+    return linear
+
+
+@torch.no_grad()
+def _scaled(conv: nn.Conv2d, scale: float) -> nn.Conv2d:
+    scaled = copy.deepcopy(conv)
+    for parameter in scaled.parameters():
+        parameter.mul_(scale)
+    return scaled

@@ -1,0 +1,47 @@
+"""The classifier of an EfficientViT, or the mean of its two, as one linear layer.
+
+A BatchNorm goes into the linear layer after it: with gain = gamma / sqrt(var + eps), W norm(x) + b  ==
+W diag(gain) x + W (beta - mean * gain) + b. The mean of two linear layers is one: (W1 x + b1 + W2 x + b2) / 2  ==
+(W1 + W2) / 2 x + (b1 + b2) / 2. The products are taken in float64 and rounded once to the network's own type.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mobilevit_sdk.models.efficientvit import EfficientViT
+
+
+def fold_classifiers(network: nn.Module) -> None:
+    """Leave one linear layer behind the pool of an EfficientViT, in place; the network must be in eval mode."""
+    if not isinstance(network, EfficientViT):
+        return
+    folded = fold_batch_norm_into_next(network.norm, network.head)
+    if network.norm_dist is not None and network.head_dist is not None:
+        folded = mean_of_linears(folded, fold_batch_norm_into_next(network.norm_dist, network.head_dist))
+        network.norm_dist = network.head_dist = None
+    network.head = folded.to(network.head.weight.dtype)
+    network.norm = nn.Identity()  # type: ignore[assignment]
+
+
+@torch.no_grad()
+def fold_batch_norm_into_next(norm: nn.BatchNorm1d, linear: nn.Linear) -> nn.Linear:
+    """Fold an inference-time BatchNorm into the linear layer after it; the result is in float64."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight = linear.weight.double()
+    gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    folded = nn.Linear(linear.in_features, linear.out_features, dtype=torch.float64)
+    folded.weight.copy_(weight * gain)
+    folded.bias.copy_(weight @ (norm.bias.double() - norm.running_mean.double() * gain) + linear.bias.double())
+    return folded
+
+
+@torch.no_grad()
+def mean_of_linears(first: nn.Linear, second: nn.Linear) -> nn.Linear:
+    """The linear layer that answers with the mean of both."""
+    mean = nn.Linear(first.in_features, first.out_features, dtype=first.weight.dtype)
+    mean.weight.copy_((first.weight + second.weight) / 2)
+    mean.bias.copy_((first.bias + second.bias) / 2)
+    return mean

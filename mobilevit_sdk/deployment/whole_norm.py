@@ -1,0 +1,53 @@
+"""Normalisation over all elements of one image's tokens (GroupNorm with one group), for backends without the operator.
+
+The mean of all is the mean over the tokens of each token's mean: a product with r = (1/C, ..., 1/C), and a global pool.
+The variance is the mean of d * d of the deviations d = x - mean(x), so norm(x) == d / sqrt(mean(d * d) + eps). Two
+passes, because the difference mean(x * x) - mean(x)^2 loses the digits that both have in common.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mobilevit_sdk.deployment.replace import replace_layers
+
+
+class WholeNorm(nn.Module):
+    """To mean 0 and variance 1 over everything. Shapes: [P, N, channels] -> the same."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.channels = channels
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape, eps=self.eps)
+
+
+class MatmulWholeNorm(nn.Module):
+    """`WholeNorm` as matrix products and global pools. Shapes: [P, N, channels] -> the same."""
+
+    row: Tensor
+    eps: Tensor
+
+    def __init__(self, norm: WholeNorm) -> None:
+        super().__init__()
+        self.register_buffer("row", torch.full((1, norm.channels), 1 / norm.channels, dtype=torch.float64))
+        # The bias of the product that takes the variance: an addition of a scalar would stay outside the delegate.
+        self.register_buffer("eps", torch.full((1,), norm.eps, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - _pool(F.linear(x, self.row))
+        return x * torch.rsqrt(_pool(F.linear(x * x, self.row, self.eps)))
+
+
+def whole_norms_as_matmuls(network: nn.Module) -> None:
+    """Replace every WholeNorm by its matmul form, in place."""
+    replace_layers(network, WholeNorm, MatmulWholeNorm)
+
+
+def _pool(x: Tensor) -> Tensor:
+    """[P, N, 1] -> the mean of all, [1, 1, 1]."""
+    return x.view(1, 1, *x.shape[:2]).mean((2, 3), keepdim=True).view(1, 1, 1)

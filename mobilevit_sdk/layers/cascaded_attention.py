@@ -1,0 +1,69 @@
+"""Cascaded group attention (EfficientViT, arXiv 2305.07027, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mobilevit_sdk.layers.conv import ConvNormAct
+from mobilevit_sdk.layers.position_bias import PositionBias
+from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
+
+
+class CascadedGroupAttention(nn.Module):
+    """Attention within windows, each head on channels of its own to which the answer of the head before is added.
+
+    Figure 6c of the paper, equations 2 and 3. Of the heads, one for each of `kernels`, queries and keys have `key_dim`
+    channels, values dim / num_heads. Queries pass a depthwise convolution within their window (token interaction), of
+    the kernel size of their head. Shapes: [B, dim, H, W] -> [B, dim, H, W]; a map that is no multiple of the window is
+    padded with zeros, which take part in attention. Raises ValueError where the map is smaller than the window.
+    """
+
+    def __init__(self, dim: int, window_size: int, *, key_dim: int, kernels: tuple[int, ...]) -> None:
+        super().__init__()
+        num_heads = len(kernels)
+        if dim % num_heads:
+            raise ValueError(f"dim {dim} is not divisible by num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.key_dim = key_dim
+        self.value_dim = dim // num_heads
+        self.window_size = window_size
+        self.partition = WindowPartition(window_size)
+        self.qkv = nn.ModuleList(
+            ConvNormAct(self.value_dim, 2 * key_dim + self.value_dim, 1, activation=None) for _ in kernels
+        )
+        self.token_interaction = nn.ModuleList(
+            ConvNormAct(key_dim, key_dim, kernel, groups=key_dim, activation=None) for kernel in kernels
+        )
+        self.position_bias = PositionBias(num_heads, window_size)
+        self.proj = ConvNormAct(dim, dim, 1, activation=None)
+        self.reverse = WindowReverse(window_size)
+        nn.init.zeros_(self.proj.norm.weight)  # training starts from the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_map_fills_window(x, self.window_size)
+        maps = x.permute(0, 2, 3, 1)  # [B, H, W, dim]
+        channels, w = x.shape[1], self.window_size
+        windows = self.partition(maps).transpose(1, 2).reshape(-1, channels, w, w)  # [.., N, dim] -> [.., dim, w, w]
+        answers: list[Tensor] = []
+        for i, (group, bias) in enumerate(zip(windows.chunk(self.num_heads, 1), self.position_bias(), strict=True)):
+            x = group + answers[-1] if answers else group
+            q, k, v = self.qkv[i](x).split((self.key_dim, self.key_dim, self.value_dim), 1)
+            q = self.token_interaction[i](q)
+            q, k, v = (each.flatten(2).transpose(1, 2) for each in (q, k, v))  # [.., d, w, w] -> [.., N, d]
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            answers.append(attended.transpose(1, 2).reshape(group.shape))  # [.., N, d] -> [.., d, w, w]
+        windows = self.proj(F.relu(torch.cat(answers, 1)))
+        return self.reverse(windows.flatten(2).transpose(1, 2), maps.shape).permute(0, 3, 1, 2)
+
+
+def check_map_fills_window(x: Tensor, window_size: int) -> None:
+    """Raise ValueError where a side of the map [B, C, H, W] is shorter than the window."""
+    height, width = x.shape[-2:]
+    if min(height, width) < window_size:
+        raise ValueError(
+            f"the image is too small for the network's windows: a feature map of {height}x{width} does not fill a "
+            f"window of {window_size}x{window_size}; bring the network to this image size first "
+            f"(mobilevit_sdk.resize.resize_network, or --image-size)"
+        )

@@ -1,0 +1,179 @@
+"""MobileViTv2: Separable Self-attention for Mobile Vision Transformers.
+
+Mehta and Rastegari, TMLR 2023, https://arxiv.org/abs/2206.02680. This is the reference form: written to be read and
+trained. `mobilevit_sdk.deployment` turns it into the graph that phones run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch.nn.functional as F
+from msgspec import Meta
+from torch import Tensor, nn
+
+from mobilevit_sdk.layers import ConvNormAct, InvertedResidual, SeparableTransformer
+from mobilevit_sdk.models.mobilevit import Count, StageConfig, Width, initialise
+from mobilevit_sdk.registry import register_family, register_model
+from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
+
+
+class MobileViTv2Config(ModelConfig, frozen=True):
+    """Everything that defines the network. Table 4 of the paper; probabilities default to inference."""
+
+    stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=16)]
+    stem_channels: Width
+    expansion: Count = 2
+    patch_size: Count = 2
+    norm_eps: Annotated[float, Meta(gt=0)] = 1e-5
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    mlp_dropout: float = 0.0
+    stochastic_depth: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        return 2 * math.prod(stage.stride for stage in self.stages)
+
+
+class MobileViTv2Block(nn.Module):
+    """Convolution for the near, separable attention across patches for the far; neither residual nor fusion.
+
+    Shapes: [B, C, H, W] -> [B, C, H', W'], the next multiples of the patch. The input is resized to these (bilinear,
+    corners aligned) and the output stays at their size, as in ml-cvnets.
+    """
+
+    def __init__(self, channels: int, stage: StageConfig, config: MobileViTv2Config, stochastic_depth: float) -> None:
+        super().__init__()
+        eps = config.norm_eps
+        self.patch_size = config.patch_size
+        self.local_conv = ConvNormAct(channels, channels, 3, groups=channels, norm_eps=eps)
+        self.local_project = nn.Conv2d(channels, stage.dim, 1, bias=False)
+        self.transformer = SeparableTransformer(
+            stage.dim,
+            stage.mlp_dim,
+            stage.depth,
+            config.patch_size,
+            norm_eps=eps,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            mlp_dropout=config.mlp_dropout,
+            stochastic_depth=stochastic_depth,
+        )
+        self.project = ConvNormAct(stage.dim, channels, 1, activation=None, norm_eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        padded = tuple(-(-side // self.patch_size) * self.patch_size for side in (height, width))
+        if padded != (height, width):
+            x = F.interpolate(x, padded, mode="bilinear", align_corners=True)
+        return self.project(self.transformer(self.local_project(self.local_conv(x))))
+
+
+@register_family("mobilevitv2", MobileViTv2Config)
+class MobileViTv2(nn.Module):
+    """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], any H and W of 32 or more.
+
+    The input is what `ModelSpec.preprocessing` describes: for the public weights RGB in [0, 1], no mean or std.
+    """
+
+    def __init__(self, config: MobileViTv2Config) -> None:
+        super().__init__()
+        self.config = config
+        eps = config.norm_eps
+        self.stem = ConvNormAct(config.in_channels, config.stem_channels, 3, stride=2, norm_eps=eps)
+        self.stages = nn.Sequential()
+        channels = config.stem_channels
+        for i, stage in enumerate(config.stages):
+            drop = config.stochastic_depth * i / max(1, len(config.stages) - 1)  # deeper stages drop more
+            blocks: list[nn.Module] = []
+            for j in range(stage.blocks):
+                stride = stage.stride if j == 0 else 1
+                blocks.append(
+                    InvertedResidual(
+                        channels,
+                        stage.channels,
+                        stride=stride,
+                        expansion=config.expansion,
+                        stochastic_depth=drop,
+                        norm_eps=eps,
+                    )
+                )
+                channels = stage.channels
+            if stage.dim:
+                blocks.append(MobileViTv2Block(channels, stage, config, drop))
+            self.stages.append(nn.Sequential(*blocks))
+        self.head = nn.Linear(channels, config.num_classes)
+        self.apply(initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stages(self.stem(x))
+        x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
+        return self.head(x)
+
+
+def _config(width: float) -> MobileViTv2Config:
+    """The network of width 1 with all channels times `width`; five stages with strides 1, 2, 2, 2, 2.
+
+    The releases round channels to multiples of 8 or 16; at the published widths all are such multiples already.
+    """
+
+    def scaled(channels: int) -> int:
+        return int(channels * width)
+
+    plain = (
+        StageConfig(channels=scaled(64), blocks=1, stride=1),
+        StageConfig(channels=scaled(128), blocks=2, stride=2),
+    )
+    mixed = (
+        StageConfig(channels=scaled(2 * d), blocks=1, stride=2, dim=scaled(d), mlp_dim=2 * scaled(d), depth=n)
+        for d, n in ((128, 2), (192, 4), (256, 3))
+    )
+    return MobileViTv2Config(stages=plain + tuple(mixed), stem_channels=scaled(32))
+
+
+def _info(top1: float) -> ModelInfo:
+    return ModelInfo(
+        paper="https://arxiv.org/abs/2206.02680",
+        top1=top1,
+        top1_source="model zoo of ml-cvnets v0.2 (ImageNet-1k, 256x256)",
+        licence="Apple sample code (ml-cvnets)",
+        # The public weights take [0, 1] without mean or std, and RGB: ml-cvnets reads with PIL from v0.2 on.
+        preprocessing=Preprocessing(image_size=(256, 256), resize_size=288, interpolation="bicubic"),
+    )
+
+
+@register_model(_info(top1=70.2))
+def mobilevitv2_050() -> MobileViTv2Config:
+    return _config(0.5)
+
+
+@register_model(_info(top1=75.6))
+def mobilevitv2_075() -> MobileViTv2Config:
+    return _config(0.75)
+
+
+@register_model(_info(top1=78.1))
+def mobilevitv2_100() -> MobileViTv2Config:
+    return _config(1.0)
+
+
+@register_model(_info(top1=79.7))
+def mobilevitv2_125() -> MobileViTv2Config:
+    return _config(1.25)
+
+
+@register_model(_info(top1=80.4))
+def mobilevitv2_150() -> MobileViTv2Config:
+    return _config(1.5)
+
+
+@register_model(_info(top1=80.8))
+def mobilevitv2_175() -> MobileViTv2Config:
+    return _config(1.75)
+
+
+@register_model(_info(top1=81.2))
+def mobilevitv2_200() -> MobileViTv2Config:
+    return _config(2.0)
