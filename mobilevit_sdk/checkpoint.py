@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from mobilevit_sdk.registry import build_model, model_entry
 from mobilevit_sdk.resize import resize_network
 from mobilevit_sdk.skeleton import skeleton
 from mobilevit_sdk.spec import ModelSpec, Origin
-from mobilevit_sdk.tensor_file import FileVersion, TensorFile, is_finite, open_tensor_file
+from mobilevit_sdk.tensor_file import READERS, FileVersion, TensorFile, is_finite, open_tensor_file
 from mobilevit_sdk.text import one_line, shorten
 
 HEADER_KEY = "mobilevit_sdk"
@@ -90,7 +91,7 @@ def load_checkpoint(
     what the network is brought to, with windows and position biases that follow. Raises CheckpointError when the file
     is missing, broken or unsafe, or does not hold every tensor of one network and no other.
     """
-    with _no_garbage_collection(), ThreadPoolExecutor(1) as reader:
+    with _no_garbage_collection(), ThreadPoolExecutor(READERS) as reader:
         file = open_source(source, model)
         tensors = file.start_reading(reader)  # while it is found out what they are
         match = identify(file, model)
@@ -244,8 +245,9 @@ def _reorder(tensor: Tensor, rows: Tensor, spare: Tensor) -> Tensor:
     """
     if spare.numel() < tensor.numel():
         spare = torch.empty(tensor.numel())
-    before = spare[: tensor.numel()].view_as(tensor).copy_(tensor)
-    torch.index_select(before, 0, rows, out=tensor)
+    before = spare[: tensor.numel()].view_as(tensor).numpy()
+    before[:] = tensor.numpy()
+    np.take(before, rows.numpy(), axis=0, out=tensor.numpy(), mode="clip")  # in one thread: see `is_finite`
     return spare
 
 

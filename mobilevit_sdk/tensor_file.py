@@ -7,7 +7,6 @@ memory of their own: no file stays mapped, so one that is rewritten later cannot
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -16,6 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -28,6 +28,7 @@ from mobilevit_sdk.torch_file import looks_like_torch, read_torch
 _EXPECTED = "expected a .safetensors file or a PyTorch checkpoint (.pth, .pt, .bin)"
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
+READERS = 1  # threads that read a file: most of their time goes into making memory for it
 _LARGEST_GAP = 4096  # bytes between two tensors that are read over
 _MOST_BUFFERS = 1024  # that Linux and macOS fill in one call
 
@@ -111,18 +112,21 @@ class TensorFile:
     def start_reading(self, reader: Executor) -> Callable[[], dict[str, Tensor]]:
         """Begin to read all tensors, each into memory of its own; what is returned waits and gives them.
 
-        `reader` does it beside other work. Waiting raises CheckpointError where the file has changed since it was
-        opened.
+        `reader` does it beside other work, in `READERS` tasks. Waiting raises CheckpointError where the file has
+        changed since it was opened.
         """
         if self.offsets is None:
             return lambda: {name: tensor.detach().clone().contiguous() for name, tensor in self.tensors.items()}
         # Memory is made here and not in the thread, which would wait for Python's lock each time.
         memory = {name: torch.empty(_bytes(tensor), dtype=torch.uint8) for name, tensor in self.tensors.items()}
         pieces = [(offset, memory[name].numpy().data) for name, offset in self.offsets.items()]
-        reading = reader.submit(self._read, list(_runs(sorted(pieces, key=lambda piece: piece[0]))))
+        pieces.sort(key=lambda piece: piece[0])
+        share = sum(len(buffer) for _, buffer in pieces) // READERS + 1
+        reading = [reader.submit(self._read, start, buffers) for start, buffers in _runs(pieces, share)]
 
         def finish() -> dict[str, Tensor]:
-            reading.result()
+            for task in reading:
+                task.result()
             self.version.check()
             return {
                 name: memory.pop(name).view(like.dtype).as_strided(like.shape, like.stride()).contiguous()
@@ -131,10 +135,10 @@ class TensorFile:
 
         return finish
 
-    def _read(self, runs: list[tuple[int, list[memoryview]]]) -> None:
+    def _read(self, start: int, buffers: list[memoryview]) -> None:
         try:
             with self.version.path.open("rb", buffering=0) as file:
-                complete = all(_read_into(file, start, buffers) for start, buffers in runs)
+                complete = _read_into(file, start, buffers)
         except OSError as error:
             raise CheckpointError(f"cannot read {self.version.source}: {error.strerror or error}") from error
         if not complete:
@@ -149,14 +153,18 @@ def _bytes(tensor: Tensor) -> int:
     return int(span * tensor.element_size())
 
 
-def _runs(pieces: list[tuple[int, memoryview]]) -> Iterator[tuple[int, list[memoryview]]]:
-    """Where to start to read, and into what: pieces in the order of the file, and the small gaps between them."""
+def _runs(pieces: list[tuple[int, memoryview]], most_bytes: int) -> Iterator[tuple[int, list[memoryview]]]:
+    """Where to start to read, and into what: pieces in the order of the file, and the small gaps between them.
+
+    A run has `most_bytes`, or a single piece, or what was left.
+    """
     gaps = memoryview(bytearray(_LARGEST_GAP))
     start = end = 0
     run: list[memoryview] = []
     for offset, buffer in pieces:
         gap = offset - end
-        if run and (not 0 <= gap <= _LARGEST_GAP or len(run) + 2 > _MOST_BUFFERS):
+        is_full = len(run) + 2 > _MOST_BUFFERS or offset + len(buffer) - start > most_bytes
+        if run and (is_full or not 0 <= gap <= _LARGEST_GAP):
             yield start, run
             run = []
         if not run:
@@ -188,8 +196,15 @@ def _read_into(file: FileIO, position: int, buffers: list[memoryview]) -> bool:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all values are. Their sum is fast to make and says so, unless it overflows by itself."""
-    return not tensor.is_floating_point() or math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
+    """Whether all values are. Their sum is fast to make and says so, unless it overflows by itself.
+
+    Summed by NumPy, in one thread: on a busy machine, torch's threads would wait for each other at every tensor.
+    """
+    if not tensor.is_floating_point():
+        return True
+    values = tensor.numpy()
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
 
 
 def open_tensor_file(path: Path, source: str) -> TensorFile:

@@ -144,5 +144,6 @@ def test_a_runtime_has_the_threads_that_it_is_told(name, converted, baselines):
     found = [each for artifact in find_artifacts([converted]) for each in candidates_of(artifact)]
     mine = next(each for each in [*found, *baselines.values()] if each.runtime == name)
     request = (mine.open_session, mine.arguments)
-    one, two = (run_in_child(count_threads, *request, n, mine.question.image, threads=n) for n in (1, 2))
-    assert one < two  # a pool of two may have a thread that hands out the work
+    # The environment allows one thread in both, so that no other library brings a second one.
+    one, two = (run_in_child(count_threads, *request, n, mine.question.image, threads=1) for n in (1, 2))
+    assert one < two  # PyTorch has two pools, the others one

@@ -149,7 +149,7 @@ def _open_pytorch(compiled: bool, file: Path, preprocessing: Preprocessing, thre
 def _normalised(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     """RGB uint8 [3, H, W] -> what the reference form takes, float32 [1, 3, H, W]."""
     pixels = torch.from_numpy(np.ascontiguousarray(image))
-    return pixels[None].float().contiguous()
+    return to_model_input(pixels[None], preprocessing).contiguous()
 
 
 def _needs(*distributions: str, extra: str) -> Availability:

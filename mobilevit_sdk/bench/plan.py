@@ -36,11 +36,8 @@ def plan(
     `on_prepare` is told before. Raises ArtifactError, RequestError for an unknown reference, CheckpointError where the
     checkpoint is not found, and ToolchainError where the baseline cannot be made here.
     """
-    reference = None if against is None or against in BASELINES else _the_one_at(against)
-    opened = find_artifacts(artifacts)
-    if reference is not None:
-        same = [artifact for artifact in opened if artifact.path.samefile(reference.path)]
-        opened = [reference, *(artifact for artifact in opened if artifact not in same)]
+    references = [] if against is None or against in BASELINES else [_the_one_at(against)]
+    opened = find_artifacts([*references, *artifacts])
     of_artifacts = {artifact.path: candidates_of(artifact) for artifact in opened}
     measured = [candidate for candidates in of_artifacts.values() for candidate in candidates]
     if against not in BASELINES:
@@ -71,12 +68,13 @@ def thread_counts(asked: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(int(each) for each in asked))
 
 
-def _the_one_at(path: str) -> Artifact:
+def _the_one_at(path: str) -> Path:
+    """The folder of the artefact that a user names as the reference."""
     if not Path(path).exists():
         raise RequestError(f"{path!r} is neither an artefact nor a known reference; {nearest(path, BASELINES)}")
-    found = find_artifacts([Path(path)])
+    found = [artifact.path.parent for artifact in find_artifacts([Path(path)])]
     if len(found) > 1:
-        raise RequestError(f"{path} holds {len(found)} artefacts; give one of them, such as {found[0].path.parent}")
+        raise RequestError(f"{path} holds {len(found)} artefacts; give one of them, such as {found[0]}")
     return found[0]
 
 

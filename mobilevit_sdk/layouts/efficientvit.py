@@ -164,6 +164,7 @@ LAYOUTS = (
         derived=_indices,
         stores_derived=True,
         container="model",
+        backbone_lacks=("norm", "norm_dist", "head_dist"),
         options=partial(_options, first_blocks=("blocks1.0", "blocks2.3", "blocks3.3")),
     ),
     Layout(
@@ -171,6 +172,7 @@ LAYOUTS = (
         "efficientvit",
         partial(_modules, release=_TIMM),
         partial(_preprocessing, squash_others=False),
+        backbone_lacks=("norm", "norm_dist", "head_dist"),
         options=partial(_options, first_blocks=tuple(f"stages.{i}.blocks.0" for i in range(3))),
     ),
 )
