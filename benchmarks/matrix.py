@@ -44,12 +44,14 @@ def main() -> int:
     """Run the matrix; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", help="only these, separated by commas")
+    parser.add_argument("--defaults", action="store_true", help="only each format's default precision")
     parser.add_argument("--out", type=Path, default=Path("out/matrix"), help="folder of the artefacts")
     parser.add_argument("--table", type=Path, default=Path("docs/matrix.md"), help="the table to write")
     parser.add_argument("--force", action="store_true", help="convert again what is there")
     options = parser.parse_args()
     names = options.models.split(",") if options.models else [entry.name for entry in list_models()]
-    precisions = list(dict.fromkeys(p for converter in converters().values() for p in converter.precisions))
+    every = dict.fromkeys(p for converter in converters().values() for p in converter.precisions)
+    precisions = [] if options.defaults else list(every)
     rows: list[str] = []
     good = True
     for number, name in enumerate(names, 1):

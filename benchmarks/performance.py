@@ -91,7 +91,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="of ten inferences each")
     parser.add_argument("--force", action="store_true", help="measure again what was measured")
     options = parser.parse_args()
-    for name in options.models.split(","):
+    names = options.models.split(",")
+    if unknown := set(names) - set(MODELS):
+        parser.error(f"there are no bars for {', '.join(sorted(unknown))}; known: {', '.join(MODELS)}")
+    for name in names:
         file = options.out / f"{name}.json"
         if file.exists() and not options.force:
             continue
@@ -218,8 +221,8 @@ what the same checkpoint does without it, each tool used as its own documentatio
 These take normalised pixels, ours normalise inside the graph. All candidates are alive at once, each in a process of
 its own with as many threads as stated, warmed up alike, and take turns in {rounds} rounds of {inferences} inferences,
 in an order that is drawn anew for each round. Timed is the way from the runtime's own input to the scores; each
-candidate first had to answer as PyTorch does. The *roof* is the rate of a product of two 512x512 float32 matrices in
-the same rounds; *of roof* is the share of it that the network's multiply-accumulates reach.
+candidate first had to answer as PyTorch does. The *roof* is the rate of the fastest product of two 512x512 float32
+matrices in the same rounds; *of roof* is the share of it that the network's multiply-accumulates reach.
 
 Machine: {machines}. Roof: {roofs} (1e9 multiply-accumulates a second).
 

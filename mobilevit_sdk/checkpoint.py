@@ -6,7 +6,7 @@ import dataclasses
 import gc
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +23,12 @@ from mobilevit_sdk import hub
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.matching import STEP_COUNT, Match, match_header, match_release
+from mobilevit_sdk.reading import FileVersion
 from mobilevit_sdk.registry import build_model, model_entry
 from mobilevit_sdk.resize import resize_network
 from mobilevit_sdk.skeleton import skeleton
 from mobilevit_sdk.spec import ModelSpec, Origin
-from mobilevit_sdk.tensor_file import READERS, FileVersion, TensorFile, is_finite, open_tensor_file
+from mobilevit_sdk.tensor_file import TensorFile, is_finite, open_tensor_file
 from mobilevit_sdk.text import one_line, shorten
 
 HEADER_KEY = "mobilevit_sdk"
@@ -91,9 +92,8 @@ def load_checkpoint(
     what the network is brought to, with windows and position biases that follow. Raises CheckpointError when the file
     is missing, broken or unsafe, or does not hold every tensor of one network and no other.
     """
-    with _no_garbage_collection(), ThreadPoolExecutor(READERS) as reader:
-        file = open_source(source, model)
-        tensors = file.start_reading(reader)  # while it is found out what they are
+    with _no_garbage_collection(), ThreadPoolExecutor(1) as reader:
+        file = open_source(source, model, reader)
         match = identify(file, model)
         if match.is_backbone and num_classes is None:
             raise CheckpointError(
@@ -106,7 +106,7 @@ def load_checkpoint(
                 f"{source} has a head for {match.spec.num_classes} classes ({match.classifier}), but {num_classes} "
                 f"were asked for"
             )
-        network, spec, untrained = _fill(match, tensors(), num_classes, str(source))
+        network, spec, untrained = _fill(match, file.values(), num_classes, str(source))
     notes = [*file.notes, *match_notes(match), *untrained]
     if image_size is not None:
         before = spec
@@ -128,13 +128,16 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def open_source(source: str | Path, model: str | None = None) -> TensorFile:
-    """Names and shapes of a local file or of `hf-hub:org/name`. Raises CheckpointError as `load_checkpoint` does."""
+def open_source(source: str | Path, model: str | None = None, reader: Executor | None = None) -> TensorFile:
+    """Names and shapes of a local file or of `hf-hub:org/name`; `reader` begins to read the values.
+
+    Raises CheckpointError as `load_checkpoint` does.
+    """
     name = str(source)
     if model is not None:
         model_entry(model)
     path = hub.download(name) if name.startswith(hub.PREFIX) else Path(source)
-    return open_tensor_file(path, name)
+    return open_tensor_file(path, name, reader)
 
 
 def identify(file: TensorFile, model: str | None = None) -> Match:

@@ -31,7 +31,7 @@ from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, To
 from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.parity import Verdict, builtin_cases, reference_of, verify
 from mobilevit_sdk.registry import is_ours
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import ModelSpec, Origin
 
 Stage = Literal["waiting", "deploy", "convert", "inspect", "verify", "done", "up to date", "failed"]
 
@@ -108,6 +108,7 @@ def convert(
     ToolchainError for a toolchain not installed.
     """
     pairs = _plan(formats, precisions, backend)
+    origin = checkpoint.origin  # hashes the file now, while it is the one that was loaded
     started = time.monotonic()
 
     def report(converter: Converter, precision: str, stage: Stage) -> None:
@@ -125,10 +126,12 @@ def convert(
         def work(pair: tuple[Converter, str]) -> tuple[Artifact, list[Verdict]] | Failure:
             converter, precision = pair
             try:
-                artifact = None if force else _up_to_date(converter, precision, checkpoint, reference, out)
+                artifact = None if force else _up_to_date(converter, precision, checkpoint.spec, origin, reference, out)
                 kept = artifact is not None
                 if artifact is None:
-                    artifact = _convert_one(converter, precision, checkpoint, reference, weights, out, report)
+                    artifact = _convert_one(
+                        converter, precision, checkpoint.spec, origin, reference, weights, out, report
+                    )
                 report(converter, precision, "verify")
                 verdicts = verify([artifact]) if check else []
             except MobileViTError as error:
@@ -178,13 +181,13 @@ def artifact_folder(out: Path, spec: ModelSpec, converter: Converter, precision:
 def _convert_one(
     converter: Converter,
     precision: str,
-    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    origin: Origin,
     reference: Reference,
     weights: Path,
     out: Path,
     report: Callable[[Converter, str, Stage], None],
 ) -> Artifact:
-    spec = checkpoint.spec
     folder = artifact_folder(out, spec, converter, precision)
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise RequestError(f"{folder} exists and is no artefact of this SDK; move it away or give another --out")
@@ -206,7 +209,7 @@ def _convert_one(
             sha256=sha256,
             spec=spec,
             config_sha256=spec.config_sha256,
-            origin=checkpoint.origin,
+            origin=origin,
             tools=converted.tools,
             seconds=round(time.monotonic() - started, 2),
             peak_memory_bytes=converted.peak_memory_bytes,
@@ -253,10 +256,10 @@ def _tools(converter: Converter) -> dict[str, str]:
 
 
 def _up_to_date(
-    converter: Converter, precision: str, checkpoint: Checkpoint, reference: Reference, out: Path
+    converter: Converter, precision: str, spec: ModelSpec, origin: Origin, reference: Reference, out: Path
 ) -> Artifact | None:
     """The artefact that is already there, when converting again would make the same one."""
-    folder = artifact_folder(out, checkpoint.spec, converter, precision)
+    folder = artifact_folder(out, spec, converter, precision)
     if not folder.exists():
         return None
     try:
@@ -266,8 +269,8 @@ def _up_to_date(
         return None
     manifest = artifact.manifest
     same = (
-        manifest.spec == checkpoint.spec
-        and manifest.origin == checkpoint.origin
+        manifest.spec == spec
+        and manifest.origin == origin
         and manifest.tools == _tools(converter)
         and stored.logits.shape == reference.logits.shape
         and bool((stored.logits == reference.logits).all())

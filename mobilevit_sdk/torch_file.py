@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.reading import FileVersion, Reading
 from mobilevit_sdk.text import one_line, shorten
 
 _ZIP = b"PK\x03\x04"
@@ -28,6 +30,7 @@ _AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 _CONTAINERS = (*_AVERAGED, "state_dict", "model_state_dict", "model", "module")
 _MAX_NESTING = 3
 
+_READ_AHEAD = 1 << 29  # bytes: files that are larger may well be no checkpoint of a mobile network at all
 _PLACE = "_checkpoint_offset"  # torch's name for where in the file a storage is, when it is asked for shapes alone
 
 # Put before every name by DistributedDataParallel, torch.compile and Lightning.
@@ -79,7 +82,7 @@ _STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 _stand_ins_lock = threading.Lock()  # torch keeps one list for the whole process
 
-Contents = tuple[dict[str, Tensor], dict[str, int] | None, tuple[str, ...]]
+Contents = tuple[dict[str, Tensor], dict[str, int] | None, Reading | None, tuple[str, ...]]
 
 
 def looks_like_torch(start: bytes) -> bool:
@@ -87,16 +90,19 @@ def looks_like_torch(start: bytes) -> bool:
     return start.startswith(_ZIP) or _PICKLE.match(start) is not None
 
 
-def read_torch(path: Path, source: str) -> Contents:
-    """The tensors of a file, where each begins in it, and in words what was taken and what left.
+def read_torch(version: FileVersion, reader: Executor | None) -> Contents:
+    """The tensors of a file, the places of their storages, what `reader` reads of these, and notes.
 
     Tensors are without values, on the meta device; files of torch before 1.6 are read whole: these have no places.
     Raises CheckpointError when the file is truncated, unsafe, or holds no tensors.
     """
+    path, source, reading = version.path, version.source, None
     try:
         with path.open("rb") as file:
             zipped = file.read(len(_ZIP)) == _ZIP
-        records = _records(path) if zipped else None
+        storages = _storages(path) if zipped else {}
+        if reader is not None and zipped and version.state.size <= _READ_AHEAD:
+            reading = Reading(version, storages, reader)  # it takes as long as to learn what they are
         with warnings.catch_warnings(), _stand_ins_lock, torch.serialization.safe_globals(_STAND_INS):
             warnings.simplefilter("ignore")  # the error below says it in one line
             content = torch.load(path, map_location="meta" if zipped else "cpu", weights_only=True)
@@ -108,24 +114,27 @@ def read_torch(path: Path, source: str) -> Contents:
     others = [str(name) for name, value in found.items() if not (isinstance(name, str) and _is_whole(value))]
     if others:
         raise CheckpointError(f"{source} holds no plain tensors in {shorten(others)}; save the state_dict() alone")
-    if records is not None:
-        misplaced = [name for name, tensor in found.items() if not _is_in_place(tensor, records)]
-        if misplaced:
-            raise CheckpointError(
-                f"{source} has no place of its own for {shorten(misplaced)}: it is damaged, or was packed by something "
-                f"else than torch.save; load it with torch and save it again"
-            )
     tensors, more_notes = _without_wrappers(found)
-    offsets = {name: _place(tensor) for name, tensor in tensors.items()} if records is not None else None
-    return tensors, offsets, (*notes, *more_notes)
+    if not zipped:
+        return tensors, None, None, (*notes, *more_notes)
+    misplaced = [name for name, tensor in tensors.items() if not _is_in_place(tensor, storages)]
+    if misplaced:
+        raise CheckpointError(
+            f"{source} has no place of its own for {shorten(misplaced)}: it is damaged, or was packed by something "
+            f"else than torch.save; load it with torch and save it again"
+        )
+    places = {name: _place(tensor) for name, tensor in tensors.items() if tensor.numel()}
+    if reader is not None and reading is None:
+        reading = Reading(version, {place: storages[place] for place in places.values()}, reader)
+    return tensors, places, reading, (*notes, *more_notes)
 
 
-def _records(path: Path) -> dict[int, int]:
-    """Where the parts of a zip archive begin, and their sizes. Raises ValueError for one that torch.save did not make.
+def _storages(path: Path) -> dict[int, int]:
+    """Where the storages of a zip archive begin, and their bytes. Raises ValueError for one not made by torch.save.
 
-    A packed part could unpack to any size; and the weights are read by place and size, which must be a part's.
+    A packed part could unpack to any size; and the weights are read by place and size, which must be a storage's.
     """
-    records = {}
+    storages = {}
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         parts = archive.infolist()
         if any(part.filename.endswith("/constants.pkl") for part in parts):
@@ -133,10 +142,11 @@ def _records(path: Path) -> dict[int, int]:
         for part in parts:
             if part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size:
                 raise ValueError("its parts are compressed, which torch.save never does")
-            file.seek(part.header_offset + 26)
-            name_bytes, extra_bytes = struct.unpack("<HH", file.read(4))
-            records[part.header_offset + 30 + name_bytes + extra_bytes] = part.file_size
-    return records
+            if part.filename.split("/")[-2:-1] == ["data"]:
+                file.seek(part.header_offset + 26)
+                name_bytes, extra_bytes = struct.unpack("<HH", file.read(4))
+                storages[part.header_offset + 30 + name_bytes + extra_bytes] = part.file_size
+    return storages
 
 
 def _defect(error: Exception) -> str:
@@ -189,16 +199,16 @@ def _is_whole(value: object) -> bool:
     return end * value.element_size() <= storage.nbytes() and (value.device.type == "cpu" or hasattr(storage, _PLACE))
 
 
-def _is_in_place(tensor: Tensor, records: dict[int, int]) -> bool:
-    """Whether one part of the archive is exactly the tensor's storage."""
-    storage = tensor.untyped_storage()
-    return not storage.nbytes() or records.get(getattr(storage, _PLACE)) == storage.nbytes()
+def _is_in_place(tensor: Tensor, storages: dict[int, int]) -> bool:
+    """Whether a storage of the archive is exactly the tensor's."""
+    size = tensor.untyped_storage().nbytes()
+    return not size or storages.get(_place(tensor)) == size
 
 
 def _place(tensor: Tensor) -> int:
-    """Where in the file a tensor begins."""
-    start: int = getattr(tensor.untyped_storage(), _PLACE)
-    return start + int(tensor.storage_offset()) * tensor.element_size()
+    """Where in the file the storage of a tensor begins."""
+    place: int = getattr(tensor.untyped_storage(), _PLACE)
+    return place
 
 
 def _describe(content: Any) -> str:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import tiny_spec
+from helpers import tiny_spec, write_artifact
 
 from mobilevit_sdk.artifact import find_artifacts, open_artifact, write_manifest
 from mobilevit_sdk.bench import BASELINES, bench, candidates_of, describe_machine, prepare, usable_cores
 from mobilevit_sdk.bench.candidates import Question
 from mobilevit_sdk.bench.roof import count_macs
+from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
 from mobilevit_sdk.child import run_in_child
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.conversion import convert
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.parity import builtin_cases, reference_of
+from mobilevit_sdk.parity.images import checkpoint_of
+from mobilevit_sdk.random_weights import randomize
+from mobilevit_sdk.registry import build_model, model_spec
 from mobilevit_sdk.source import random_checkpoint
 
 
@@ -126,6 +132,21 @@ def test_every_baseline_answers_as_pytorch(baselines):
     missing = set(BASELINES) - set(baselines)
     if missing:
         pytest.skip(f"not installed here: {', '.join(sorted(missing))}")
+
+
+def test_the_checkpoint_of_an_artefact_comes_at_the_artefacts_image_size(tmp_path):
+    """TinyViT's windows follow the image: at another size it is another network with the same weights."""
+    file = tmp_path / "trained.safetensors"
+    spec = model_spec("tiny_vit_5m_224", num_classes=5)
+    save_checkpoint(randomize(build_model(spec), 0), spec, file)
+    resized = load_checkpoint(file, image_size=256)
+    reference = reference_of(resized.model, resized.spec.preprocessing, builtin_cases(resized.spec.preprocessing)[:1])
+    artifact = write_artifact(tmp_path / "one", resized.spec, reference)
+    manifest = msgspec.structs.replace(artifact.manifest, origin=resized.origin)
+    found = checkpoint_of(dataclasses.replace(artifact, manifest=manifest), None)
+    assert found.spec == resized.spec
+    again = reference_of(found.model, found.spec.preprocessing, reference.cases)
+    np.testing.assert_array_equal(again.logits, reference.logits)
 
 
 def count_threads(open_session, arguments, threads, image):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mobilevit_sdk import tensor_file
+from mobilevit_sdk import reading, torch_file
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.tensor_file import open_tensor_file
 
@@ -24,7 +26,7 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int
 
 def read(path: Path) -> dict[str, Tensor]:
     with ThreadPoolExecutor(1) as reader:
-        return open_tensor_file(path, path.name).start_reading(reader)()
+        return open_tensor_file(path, path.name, reader).values()
 
 
 @st.composite
@@ -41,17 +43,20 @@ def views(draw: st.DrawFn) -> Tensor:
 
 
 @FEW
-@given(tensors=st.lists(views(), min_size=1, max_size=5), legacy=st.booleans())
-def test_any_view_comes_back_from_torch_save(tmp_path: Path, tensors: list[Tensor], legacy: bool) -> None:
+@given(tensors=st.lists(views(), min_size=1, max_size=5), legacy=st.booleans(), twice=st.booleans())
+def test_any_view_comes_back_from_torch_save(tmp_path: Path, tensors: list[Tensor], legacy: bool, twice: bool) -> None:
     path = tmp_path / "views.pth"
-    named = {f"t{i}": tensor for i, tensor in enumerate(tensors)}
+    named = {f"t{i}": tensor for i, tensor in enumerate([*tensors, *(tensors if twice else [])])}
     torch.save(named, path, _use_new_zipfile_serialization=not legacy)
     found = read(path)
     assert found.keys() == named.keys()
+    owned = [tensor.data_ptr() for tensor in found.values() if tensor.numel()]
+    assert len(set(owned)) == len(owned)
     for name, tensor in named.items():
         assert torch.equal(found[name], tensor)
         assert found[name].dtype == tensor.dtype
         assert found[name].is_contiguous()
+        assert found[name].untyped_storage().nbytes() == found[name].nbytes  # and no more: none has two owners
 
 
 @FEW
@@ -69,7 +74,7 @@ def test_many_tensors_are_read_in_pieces_of_any_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_buffers: int, scatter: bool
 ) -> None:
     """With the call that fills many buffers at once, and as on systems that lack it."""
-    monkeypatch.setattr(tensor_file, "_MOST_BUFFERS", most_buffers)
+    monkeypatch.setattr(reading, "_MOST_BUFFERS", most_buffers)
     if not scatter:
         monkeypatch.delattr(os, "preadv")
     whole = torch.rand(300)
@@ -98,24 +103,46 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("read_ahead", [0, 1 << 29])
+def test_files_are_read_while_or_after_they_are_understood(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, read_ahead: int
+) -> None:
+    """Of a large file, which may be of anything, only what is wanted is read."""
+    torch.save({"model": torch.load(weights), "optimizer": {"moments": torch.rand(10**5)}}, weights)
+    monkeypatch.setattr(torch_file, "_READ_AHEAD", read_ahead)
+    with ThreadPoolExecutor(1) as reader:
+        file = open_tensor_file(weights, "weights.pth", reader)
+        assert {name: tuple(value.shape) for name, value in file.values().items()} == {"a": (5000,), "b": (3,)}
+        assert file.reading is not None
+        assert len(file.reading.memory) == (3 if read_ahead else 2)
+
+
 def test_a_file_that_changes_after_it_was_opened_is_not_taken(weights: Path) -> None:
-    file = open_tensor_file(weights, "weights.pth")
+    with ThreadPoolExecutor(1) as reader:
+        file = open_tensor_file(weights, "weights.pth", reader)
     torch.save({"a": torch.zeros(5000), "b": torch.zeros(3)}, weights)
-    with ThreadPoolExecutor(1) as reader, pytest.raises(CheckpointError, match=r"weights\.pth changed after"):
-        file.start_reading(reader)()
+    with pytest.raises(CheckpointError, match=r"weights\.pth changed after"):
+        file.values()
 
 
-def test_a_file_that_shrinks_after_it_was_opened_is_not_taken(weights: Path) -> None:
-    file = open_tensor_file(weights, "weights.pth")
-    os.truncate(weights, 3000)
-    with ThreadPoolExecutor(1) as reader, pytest.raises(CheckpointError, match=r"weights\.pth ended while it was read"):
-        file.start_reading(reader)()
-    weights.unlink()
-    with (
-        ThreadPoolExecutor(1) as reader,
-        pytest.raises(CheckpointError, match=r"cannot read weights\.pth: No such"),
-    ):
-        file.start_reading(reader)()
+@pytest.mark.parametrize(
+    ("harm", "complaint"),
+    [
+        (lambda path: os.truncate(path, 3000), r"weights\.pth ended while it was read"),
+        (lambda path: path.unlink(), r"cannot read weights\.pth: No such file"),
+    ],
+)
+def test_a_file_that_goes_away_while_it_is_read_is_not_taken(
+    weights: Path, harm: Callable[[Path], None], complaint: str
+) -> None:
+    harmed = threading.Event()
+    with ThreadPoolExecutor(1) as reader:
+        reader.submit(harmed.wait)  # which keeps the thread busy until then
+        file = open_tensor_file(weights, "weights.pth", reader)
+        harm(weights)
+        harmed.set()
+        with pytest.raises(CheckpointError, match=complaint):
+            file.values()
 
 
 def rezip(path: Path, change: str) -> None:

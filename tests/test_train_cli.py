@@ -21,9 +21,12 @@ from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
 from mobilevit_sdk.cli import display, main
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.export import export_checkpoint
+from mobilevit_sdk.registry import model_spec, spec_at_size
+from mobilevit_sdk.source import random_checkpoint
 from mobilevit_sdk.spec import Preprocessing
 from mobilevit_sdk.training import Recipe, Trainer
-from mobilevit_sdk.training.start import network_for_training, spec_for_training
+from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +190,22 @@ def test_fine_tuning_for_other_classes_starts_with_a_new_head(checkpoint: Path, 
     for name, value in initial.model.state_dict().items():
         assert torch.equal(network.state_dict()[name], value) != name.startswith("head."), name
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
+def test_fine_tuning_starts_from_a_backbone_with_a_head_for_the_data(data: Path, tmp_path: Path) -> None:
+    classifier = tmp_path / "classifier.pth"
+    trained = random_checkpoint(spec_at_size(model_spec("mobilevitv2_050"), 32, 32), seed=0)
+    export_checkpoint(trained, "transformers", classifier)
+    backbone = tmp_path / "backbone.pth"
+    weights = torch.load(classifier, weights_only=True)
+    torch.save({name: value for name, value in weights.items() if not name.startswith("classifier")}, backbone)
+    dataset = open_dataset(data, labelled=True)
+    initial = initial_checkpoint(str(backbone), dataset)
+    assert initial.spec.num_classes == len(NAMES)
+    assert any("untrained" in note for note in initial.notes)
+    network = network_for_training(spec_for_training("", initial, dataset, 32), Recipe(), initial)
+    for name, value in trained.model.state_dict().items():
+        assert name.startswith("head.") or torch.equal(network.state_dict()[name], value), name
 
 
 def test_fine_tuning_on_the_same_classes_in_another_order_keeps_the_head(checkpoint: Path, tmp_path: Path) -> None:

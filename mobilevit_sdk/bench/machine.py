@@ -24,7 +24,9 @@ class Machine(Strict, frozen=True):
     def describe(self) -> str:
         """One line for people."""
         tools = ", ".join(f"{name} {number}" for name, number in self.tools.items())
-        return f"{self.processor}, {self.cores} cores, load {self.load:.1f}, {self.system}; {tools}"
+        return (
+            f"{self.processor}, {self.cores} cores, load {self.load:.1f} in the minute before, {self.system}; {tools}"
+        )
 
 
 def describe_machine() -> Machine:

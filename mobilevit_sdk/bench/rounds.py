@@ -33,8 +33,8 @@ class Row(Strict, frozen=True):
     """What was measured of one candidate with one number of threads.
 
     `ratio` is `median_ms` over that of the candidate it is held against, from the same rounds; `roof_share` is the
-    share of the machine's sgemm rate, with the same threads, that the network's multiply-accumulates reach; `sqnr_db`
-    is that of its answer to PyTorch's. Without numbers, `reason` says why there are none.
+    share of the machine's best sgemm rate, with the same threads, that the network's multiply-accumulates reach;
+    `sqnr_db` is that of its answer to PyTorch's. Without numbers, `reason` says why there are none.
     """
 
     artifact: str
@@ -141,7 +141,7 @@ def _measure(
     roof_outcome = outcomes[roof]
     if isinstance(roof_outcome, MobileViTError):
         raise roof_outcome
-    rate = SGEMM_MACS / 1e9 / summarise(roof_outcome)[0]
+    rate = SGEMM_MACS / 1e9 / min(roof_outcome)  # a roof is not lowered by what disturbed it
     rows = {}
     for candidate in candidates:
         row = Row(candidate.artifact, candidate.runtime, threads, sqnr_db=sqnr.get(candidate))

@@ -17,9 +17,7 @@ _STYLE = {"error": "bold red", "unavailable": "yellow"}
 
 @verb("bench")
 @click.argument("artifacts", metavar="ARTEFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--threads", callback=split_list, metavar="N,...", help="How many threads.  [default: 1, then one for each core]"
-)
+@click.option("--threads", callback=split_list, metavar="N,...", help="How many threads.  [default: 1 and all cores]")
 @click.option(
     "--against",
     metavar="REFERENCE",
@@ -44,8 +42,8 @@ def command(
     once, each in a process of its own, and take turns: what slows the machine down slows them all, and the ratios hold.
     Decoding and preprocessing are not timed. An answer that is not PyTorch's is an error.
 
-    `of roof` is the share of the machine's sgemm rate, with as many threads, that the network's multiply-accumulates
-    reach. Exit 0: measured. 3: something failed, or nothing could be measured here.
+    `of roof` is the share of the machine's best sgemm rate, with as many threads, that the network's
+    multiply-accumulates reach. Exit 0: measured. 3: something failed, or nothing could be measured here.
     """
     import tempfile
 

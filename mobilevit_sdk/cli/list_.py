@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mobilevit_sdk.cli.common import out, print_json, verb
+from mobilevit_sdk.cli.common import log, out, print_json, verb
 
 
 @verb("list")
@@ -20,7 +20,8 @@ def command(family: str | None, as_json: bool) -> None:
 
     from mobilevit_sdk.registry import list_models
 
-    rows = [_row(entry) for entry in list_models(family)]
+    with log.status("counting multiply-accumulates"):
+        rows = [_row(entry) for entry in list_models(family)]
     if as_json:
         print_json({"models": rows})
         return
@@ -50,11 +51,12 @@ def _row(entry: Any) -> dict[str, Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mobilevit_sdk.registry import create_model
+    from mobilevit_sdk.registry import model_spec
+    from mobilevit_sdk.skeleton import skeleton
 
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = create_model(entry.name).eval()
-        model(torch.empty(1, 3, *entry.info.preprocessing.image_size))
+    model = skeleton(model_spec(entry.name)).eval().to("meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.empty(1, 3, *entry.info.preprocessing.image_size, device="meta"))
     return {
         "model": entry.name,
         "family": entry.family,

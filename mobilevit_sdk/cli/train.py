@@ -75,16 +75,17 @@ def command(
     import torch
 
     from mobilevit_sdk.data import open_dataset
-    from mobilevit_sdk.source import open_source
     from mobilevit_sdk.training import Trainer
-    from mobilevit_sdk.training.start import network_for_training, spec_for_training
+    from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
 
     if threads:
         torch.set_num_threads(threads)
     recipe = _recipe(recipe_file, overrides)
     chosen = _device(device)
     train, test = open_dataset(data, labelled=True), open_dataset(test_data, labelled=True)
-    initial = open_source(checkpoint) if checkpoint else None
+    initial = initial_checkpoint(checkpoint, train) if checkpoint else None
+    if initial is not None:
+        print_notes(initial.notes)
     print_notes(initial.notes if initial else ())
     spec = spec_for_training(model or "mobilevit_xxs", initial, train, image_size)
     network = network_for_training(spec, recipe, initial)

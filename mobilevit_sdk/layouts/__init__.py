@@ -82,11 +82,8 @@ def own_layout(family: str) -> Layout:
 @cache
 def all_layouts() -> tuple[Layout, ...]:
     """Our own layout of every family, then the releases that the modules of this package declare as `LAYOUTS`."""
-    releases: list[Layout] = []
-    for module in pkgutil.iter_modules(__path__):
-        releases += importlib.import_module(f"{__name__}.{module.name}").LAYOUTS
     families = dict.fromkeys(entry.family for entry in list_models())
-    return (*(_own(family, [each for each in releases if each.family == family]) for family in families), *releases)
+    return (*(_own(family, [each for each in _RELEASES if each.family == family]) for family in families), *_RELEASES)
 
 
 def _own(family: str, releases: list[Layout]) -> Layout:
@@ -100,3 +97,10 @@ def _own(family: str, releases: list[Layout]) -> Layout:
         return release.options({theirs[0]: tensors[ours] for ours, theirs in sources.items()})
 
     return Layout(OWN, family, modules=lambda config: {}, classifier=release.classifier, options=options)
+
+
+_RELEASES: tuple[Layout, ...] = tuple(  # at the end, because these modules take Layout from this one
+    layout
+    for module in pkgutil.iter_modules(__path__)
+    for layout in importlib.import_module(f"{__name__}.{module.name}").LAYOUTS
+)

@@ -8,13 +8,24 @@ import msgspec
 import torch
 from torch import nn
 
-from mobilevit_sdk.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoint import Checkpoint, identify, load_checkpoint
+from mobilevit_sdk.checkpoint import open_source as open_file
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.registry import build_model, model_spec, spec_at_size
 from mobilevit_sdk.resize import resize_network
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.recipe import Recipe
+
+
+def initial_checkpoint(source: str, data: ImageDataset) -> Checkpoint:
+    """The checkpoint that a training starts from; a backbone gets a fresh head for the classes of `data`."""
+    backbone = identify(open_file(source)).is_backbone
+    return load_checkpoint(source, num_classes=_class_count(data) if backbone else None)
+
+
+def _class_count(data: ImageDataset) -> int:
+    return len(data.class_names) if data.class_names else max(data.labels or [0]) + 1
 
 
 def spec_for_training(
@@ -30,8 +41,7 @@ def spec_for_training(
     else:
         origin = {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256, **checkpoint.spec.provenance}
         spec = msgspec.structs.replace(checkpoint.spec, provenance={"initial_checkpoint": origin})
-    names = data.class_names
-    count = len(names) if names else max(data.labels or [0]) + 1
+    names, count = data.class_names, _class_count(data)
     known = spec.labels
     if known and (sorted(names) == sorted(known) if names else count <= len(known)):
         names, count = known, len(known)  # the same classes: the head keeps its order
