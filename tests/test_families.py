@@ -67,7 +67,8 @@ def test_a_network_brought_to_another_size_takes_images_of_it(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SMALLEST.values()))
 def test_the_smallest_model_of_each_family_converts_to_every_format_and_is_verified(name, tmp_path):
-    result = convert(open_source(name, random_weights_seed=0, image_size=64), out=tmp_path)
+    # Not fp16: how much of it random weights lose is a matter of luck. Trained ones: test_default_checkpoint.
+    result = convert(open_source(name, random_weights_seed=0, image_size=64), out=tmp_path, precisions=["fp32"])
     assert result.failures == []
     assert [artifact.manifest.format for artifact in result.artifacts] == ["coreml", "executorch", "tflite"]
     assert passed(result.verdicts), result.verdicts
