@@ -30,12 +30,15 @@ from mobilevit_sdk.source import random_checkpoint
 _HEAD = """# Every model, format and precision
 
 Written by `make matrix`: models at their published size, with random weights that hide nothing, converted and compared
-with PyTorch on 27 images. SQNR is that of the worst image; *same best* is the share of images with the
-same best class; seconds are those of the conversion alone, three side by side on {cores} cores ({machine}, Python
-{python}; {tools}). *Delegate* counts calls into the accelerated backend and operators outside it; CoreML decides on the
-device. A cell in bold missed its threshold: random networks lose more in float16 than trained ones do.
+with PyTorch on 27 images.
 
-| | parameters | input | format | precision | size | worst SQNR | same best | highest rank | delegate | seconds |
+- *SQNR* is that of the worst image, *same best* the share of images with the same best class. A cell in **bold** missed
+  its threshold.
+- *Delegate* counts calls into the accelerated backend and operators outside it; CoreML decides on the device.
+- *Seconds* are those of one conversion, while two others ran beside it on {cores} cores ({machine}).
+- Made with Python {python}, {tools}.
+
+| | parameters | input | format | precision | size | SQNR | same best | rank | delegate | seconds |
 | --- | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | --- | ---: |
 """
 

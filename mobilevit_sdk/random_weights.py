@@ -16,7 +16,8 @@ from mobilevit_sdk.layers import StochasticDepth
 
 M = TypeVar("M", bound=nn.Module)
 
-_BRANCH_STRENGTH = 1 / 6
+_BRANCH_STRENGTH = 1 / 16
+_PROTOTYPE_STRENGTH = 2
 
 
 @torch.no_grad()
@@ -45,13 +46,21 @@ def randomize(model: M, seed: int) -> M:
 def settle(model: M, images: Tensor) -> M:
     """Bring random weights, in place, into the state of a trained network, by one pass in eval mode over `images`.
 
-    Every BatchNorm gets about the statistics of what reaches it, and every residual branch ends at a sixth of its
-    strength. Without the first, activations grow through each sum: EfficientViT-M0 reaches 1e13, where a softmax is an
-    argmax and float16 infinite. Without the second the network is chaotic: float32 and float64 already part. Variances
-    are rounded to powers of sqrt(2), means to quarters of a standard deviation, so that every machine finds the same.
-    Images: [B, 3, H, W], as the model takes them.
+    What a random network lacks, and what its lack would show as, is:
+
+    - BatchNorm statistics that fit what reaches them. Activations grow through each sum: EfficientViT-M0 reaches 1e13,
+      where a softmax is an argmax and float16 infinite. Here every channel leaves with about a mean square of 1. Its
+      mean mostly stays: what is left when a large mean goes would grow with every layer, and rounding with it.
+    - Residual branches that are small beside their stream. With branches as strong as the stream the network is
+      chaotic: float32 and float64 already part. Each ends at a sixteenth of its strength.
+    - Classes that are apart. Random logits nearly tie in one image of thirty. The classifier gets, on top of its random
+      rows, one prototype for each image: the direction of its features from the mean, as one step of training would.
+
+    All of it is rounded coarsely, so that every machine finds the same. Images: [B, 3, H, W], as the model takes them,
+    no two alike.
     """
     last_layer: list[nn.Module] = []
+    classifier: list[tuple[nn.Linear, Tensor]] = []
 
     def settle_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))
@@ -59,13 +68,17 @@ def settle(model: M, images: Tensor) -> M:
         assert norm.running_var is not None
         axes = [axis for axis in range(inputs[0].dim()) if axis != 1]
         var, mean = torch.var_mean(inputs[0].double(), axes, correction=0)
-        var = var.clamp(min=float(var.mean()))  # what hardly varies here may vary in other images
-        var = 2 ** ((2 * var.log2()).round() / 2)
-        norm.running_var.copy_(var)
-        norm.running_mean.copy_((4 * mean / var.sqrt()).round() / 4 * var.sqrt())
+        shift = norm.running_mean * var.sqrt()
+        power = var + (mean - shift) ** 2
+        power = power.clamp(min=float(power.mean()))  # what hardly varies here may vary in other images
+        std = 2 ** (power.log2().round() / 2)
+        norm.running_var.copy_(std**2)
+        norm.running_mean.copy_(_rounded(shift, std))
 
     def remember(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         last_layer[:] = [layer]
+        if isinstance(layer, nn.Linear):
+            classifier[:] = [(layer, inputs[0])]
 
     def weaken(end: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         for parameter in last_layer[0].parameters():
@@ -85,4 +98,24 @@ def settle(model: M, images: Tensor) -> M:
     finally:
         for hook in hooks:
             hook.remove()
+    for linear, features in classifier:
+        _add_prototypes(linear, features)
     return model
+
+
+def _add_prototypes(classifier: nn.Linear, features: Tensor) -> None:
+    """Add a prototype to one row of the classifier for each image: nearest-mean classification. Features: [B, C]."""
+    mean = features.mean(0)
+    away = features - mean
+    rms = away.square().mean(1, keepdim=True).sqrt()
+    prototypes = _rounded(away / rms, torch.ones(())) / features.shape[1] ** 0.5  # of length 1
+    prototypes *= _PROTOTYPE_STRENGTH * classifier.weight.norm(dim=1).mean()
+    rows = torch.arange(len(features)) * classifier.out_features // len(features)
+    classifier.weight.index_add_(0, rows, prototypes)
+    if classifier.bias is not None:
+        classifier.bias.index_add_(0, rows, _rounded(-prototypes @ mean, torch.ones(())))
+
+
+def _rounded(values: Tensor, unit: Tensor) -> Tensor:
+    """To quarters of the unit."""
+    return (4 * values / unit).round() / 4 * unit
