@@ -18,6 +18,7 @@ M = TypeVar("M", bound=nn.Module)
 
 _BRANCH_STRENGTH = 1 / 16
 _PROTOTYPE_STRENGTH = 2
+_ALIKE = 0.8  # cosine
 
 
 @torch.no_grad()
@@ -104,13 +105,19 @@ def settle(model: M, images: Tensor) -> M:
 
 
 def _add_prototypes(classifier: nn.Linear, features: Tensor) -> None:
-    """Add a prototype to one row of the classifier for each image: nearest-mean classification. Features: [B, C]."""
+    """Add to rows of the classifier the directions of the images: nearest-mean classification. Features: [B, C].
+
+    Of images that look alike only the first gets one, or they would nearly tie.
+    """
     mean = features.mean(0)
-    away = features - mean
-    rms = away.square().mean(1, keepdim=True).sqrt()
-    prototypes = _rounded(away / rms, torch.ones(())) / features.shape[1] ** 0.5  # of length 1
+    directions = nn.functional.normalize(features - mean)
+    chosen: list[int] = []
+    for image, likeness in enumerate(directions @ directions.T):
+        if not chosen or likeness[chosen].max() < _ALIKE:
+            chosen.append(image)
+    prototypes = _rounded(directions[chosen] * features.shape[1] ** 0.5, torch.ones(())) / features.shape[1] ** 0.5
     prototypes *= _PROTOTYPE_STRENGTH * classifier.weight.norm(dim=1).mean()
-    rows = torch.arange(len(features)) * classifier.out_features // len(features)
+    rows = torch.arange(len(chosen)) * classifier.out_features // len(chosen)
     classifier.weight.index_add_(0, rows, prototypes)
     if classifier.bias is not None:
         classifier.bias.index_add_(0, rows, _rounded(-prototypes @ mean, torch.ones(())))

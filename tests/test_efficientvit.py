@@ -235,11 +235,11 @@ def test_a_downsampling_squeezes_to_a_quarter_in_multiples_of_eight(channels, sq
 
 def test_a_distilled_network_answers_with_the_mean_of_its_classifiers():
     model, scores = tiny_model(distilled=True)[0], {}
-    for name in ("head", "head_dist"):
-        model.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: scores.update({name: out}))
+    for name in ("linear", "linear_dist"):
+        model.get_submodule(f"head.{name}").register_forward_hook(lambda _, __, out, name=name: scores.update({name: out}))
     mean = model(noise(2, 3, WHOLE, WHOLE))
-    assert (scores["head"] - scores["head_dist"]).abs().max() > 0.1
-    torch.testing.assert_close(mean, (scores["head"] + scores["head_dist"]) / 2)
+    assert (scores["linear"] - scores["linear_dist"]).abs().max() > 0.1
+    torch.testing.assert_close(mean, (scores["linear"] + scores["linear_dist"]) / 2)
 
 
 def test_a_resized_network_has_interpolated_tables_and_all_other_weights():

@@ -1,4 +1,4 @@
-"""The classifier of an EfficientViT, or the mean of its two, as one linear layer.
+"""A classifier that starts with a BatchNorm, or the mean of two such, as one linear layer.
 
 A BatchNorm goes into the linear layer after it: with gain = gamma / sqrt(var + eps), W norm(x) + b  ==
 W diag(gain) x + W (beta - mean * gain) + b. The mean of two linear layers is one: (W1 x + b1 + W2 x + b2) / 2  ==
@@ -10,19 +10,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mobilevit_sdk.models.efficientvit import EfficientViT
+from mobilevit_sdk.deployment.replace import replace_layers
+from mobilevit_sdk.layers import BatchNormClassifier
 
 
 def fold_classifiers(network: nn.Module) -> None:
-    """Leave one linear layer behind the pool of an EfficientViT, in place; the network must be in eval mode."""
-    if not isinstance(network, EfficientViT):
-        return
-    folded = fold_batch_norm_into_next(network.norm, network.head)
-    if network.norm_dist is not None and network.head_dist is not None:
-        folded = mean_of_linears(folded, fold_batch_norm_into_next(network.norm_dist, network.head_dist))
-        network.norm_dist = network.head_dist = None
-    network.head = folded.to(network.head.weight.dtype)
-    network.norm = nn.Identity()  # type: ignore[assignment]
+    """Put one linear layer in the place of every BatchNormClassifier; the network must be in eval mode."""
+    replace_layers(network, BatchNormClassifier, fold_classifier)
+
+
+def fold_classifier(classifier: BatchNormClassifier) -> nn.Linear:
+    """One linear layer that answers as the classifier does in eval mode."""
+    folded = fold_batch_norm_into_next(classifier.norm, classifier.linear)
+    if classifier.norm_dist is not None and classifier.linear_dist is not None:
+        folded = mean_of_linears(folded, fold_batch_norm_into_next(classifier.norm_dist, classifier.linear_dist))
+    return folded.to(classifier.linear.weight.dtype)
 
 
 @torch.no_grad()

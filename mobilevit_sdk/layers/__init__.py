@@ -2,6 +2,7 @@
 
 from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
+from mobilevit_sdk.layers.classifier import BatchNormClassifier
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
 from mobilevit_sdk.layers.mlp import MLP
@@ -16,6 +17,7 @@ from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 __all__ = [
     "MLP",
     "Attention",
+    "BatchNormClassifier",
     "CascadedGroupAttention",
     "ConvNormAct",
     "Fold",

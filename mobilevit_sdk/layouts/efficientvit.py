@@ -66,10 +66,10 @@ _INDEX = (  # a tensor, in Cream alone
     ("mixer.branch.position_bias.index", "mixer.m.attn.attention_bias_idxs", ""),
 )
 _CLASSIFIERS = (
-    ("norm",                          "head.bn",                  "head.bn"),
-    ("head",                          "head.l",                   "head.linear"),
-    ("norm_dist",                     "head_dist.bn",             "head_dist.bn"),
-    ("head_dist",                     "head_dist.l",              "head_dist.linear"),
+    ("head.norm",                     "head.bn",                  "head.bn"),
+    ("head.linear",                   "head.l",                   "head.linear"),
+    ("head.norm_dist",                "head_dist.bn",             "head_dist.bn"),
+    ("head.linear_dist",              "head_dist.l",              "head_dist.linear"),
 )
 # fmt: on
 
@@ -164,7 +164,7 @@ LAYOUTS = (
         derived=_indices,
         stores_derived=True,
         container="model",
-        backbone_lacks=("norm", "norm_dist", "head_dist"),
+        classifier="head.linear",
         options=partial(_options, first_blocks=("blocks1.0", "blocks2.3", "blocks3.3")),
     ),
     Layout(
@@ -172,7 +172,7 @@ LAYOUTS = (
         "efficientvit",
         partial(_modules, release=_TIMM),
         partial(_preprocessing, squash_others=False),
-        backbone_lacks=("norm", "norm_dist", "head_dist"),
+        classifier="head.linear",
         options=partial(_options, first_blocks=tuple(f"stages.{i}.blocks.0" for i in range(3))),
     ),
 )

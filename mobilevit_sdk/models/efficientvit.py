@@ -12,7 +12,13 @@ import msgspec
 from msgspec import Meta
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import CascadedGroupAttention, ConvNormAct, SqueezeExcite, StochasticDepth
+from mobilevit_sdk.layers import (
+    BatchNormClassifier,
+    CascadedGroupAttention,
+    ConvNormAct,
+    SqueezeExcite,
+    StochasticDepth,
+)
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
@@ -179,19 +185,13 @@ class EfficientViT(nn.Module):
             blocks = (_block(channels, stage.num_heads, window_size, config) for _ in range(stage.blocks))
             layers.add_module("blocks", nn.Sequential(*blocks))
             self.stages.append(layers)
-        self.norm = nn.BatchNorm1d(channels)
-        self.head = nn.Linear(channels, config.num_classes)
-        self.norm_dist = nn.BatchNorm1d(channels) if config.distilled else None
-        self.head_dist = nn.Linear(channels, config.num_classes) if config.distilled else None
+        self.head = BatchNormClassifier(channels, config.num_classes, distilled=config.distilled)
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.patch_embed(x))
         x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
-        scores = self.head(self.norm(x))
-        if self.norm_dist is None or self.head_dist is None:
-            return scores
-        return (scores + self.head_dist(self.norm_dist(x))) / 2
+        return self.head(x)
 
 
 def _initialise(module: nn.Module) -> None:
