@@ -236,7 +236,9 @@ def test_a_downsampling_squeezes_to_a_quarter_in_multiples_of_eight(channels, sq
 def test_a_distilled_network_answers_with_the_mean_of_its_classifiers():
     model, scores = tiny_model(distilled=True)[0], {}
     for name in ("linear", "linear_dist"):
-        model.get_submodule(f"head.{name}").register_forward_hook(lambda _, __, out, name=name: scores.update({name: out}))
+        model.get_submodule(f"head.{name}").register_forward_hook(
+            lambda _, __, out, name=name: scores.update({name: out})
+        )
     mean = model(noise(2, 3, WHOLE, WHOLE))
     assert (scores["linear"] - scores["linear_dist"]).abs().max() > 0.1
     torch.testing.assert_close(mean, (scores["linear"] + scores["linear_dist"]) / 2)
