@@ -11,14 +11,28 @@ from torch import nn
 
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, deploy
+from mobilevit_sdk.deployment.centred_stream import centre
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norm, fold_batch_norms
 from mobilevit_sdk.deployment.input_normalization import input_normalization
-from mobilevit_sdk.deployment.matmul_layer_norm import MatmulLayerNorm
+from mobilevit_sdk.deployment.matmul_layer_norm import MatmulLayerNorm, RootMeanSquareNorm
+from mobilevit_sdk.deployment.norm_affine import move_affine
 from mobilevit_sdk.deployment.rank4_patches import Rank4Fold, Rank4Unfold
 from mobilevit_sdk.deployment.rank4_windows import Rank4WindowPartition, Rank4WindowReverse
+from mobilevit_sdk.deployment.residual_depthwise import fold_residual_depthwise
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.layers import Attention, ConvNormAct, Fold, Unfold, WindowPartition, WindowReverse
+from mobilevit_sdk.layers import (
+    Attention,
+    ConvNormAct,
+    DeclaresNormReaders,
+    DeclaresResidualStream,
+    Fold,
+    Residual,
+    Unfold,
+    WindowPartition,
+    WindowReverse,
+)
+from mobilevit_sdk.registry import create_model, list_models
 from mobilevit_sdk.spec import Preprocessing
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -108,6 +122,96 @@ def test_layer_norm_as_matmuls_is_exact(channels, scale, offset):
     norm = randomize(nn.LayerNorm(channels, eps=1e-5), 2).double()
     x = tensor(3, 5, channels) * scale + offset
     torch.testing.assert_close(MatmulLayerNorm(norm)(x), norm(x), rtol=1e-9, atol=1e-9)
+
+
+@few
+@given(
+    channels=st.integers(1, 5),
+    kernel=st.sampled_from([(1, 1), (3, 3), (5, 5), (7, 7)]),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+)
+def test_a_residual_around_a_depthwise_convolution_is_one_convolution(channels, kernel, height, width):
+    branch = ConvNormAct(channels, channels, kernel[0], groups=channels, activation=None)
+    network = randomize(nn.Sequential(Residual(branch, 0.0)), 0).double().eval()
+    x = tensor(2, channels, height, width)
+    expected = network(x)
+    fold_batch_norms(network)
+    fold_residual_depthwise(network)
+    assert [type(layer) for layer in network.modules()] == [nn.Sequential, nn.Conv2d]
+    torch.testing.assert_close(network(x), expected, **EXACT)
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        ConvNormAct(4, 4, 3, activation=None),
+        ConvNormAct(4, 4, 3, groups=4, activation=nn.ReLU),
+        nn.Sequential(ConvNormAct(4, 4, 3, groups=4, activation=None)),
+    ],
+    ids=["mixes channels", "activation", "not a convolution"],
+)
+def test_a_residual_around_anything_else_stays(branch):
+    network = randomize(nn.Sequential(Residual(branch, 0.0)), 0).double().eval()
+    expected = network(tensor(1, 4, 5, 5))
+    fold_batch_norms(network)
+    fold_residual_depthwise(network)
+    assert isinstance(network[0], Residual)
+    torch.testing.assert_close(network(tensor(1, 4, 5, 5)), expected, **EXACT)
+
+
+@few
+@given(channels=st.integers(2, 9), out=st.integers(1, 5), convolution=st.booleans(), seed=st.integers(0, 5))
+def test_a_projection_takes_over_the_gain_and_bias_of_a_norm_exactly(channels, out, convolution, seed):
+    if convolution:
+        norm, reader, x = nn.GroupNorm(1, channels), nn.Conv2d(channels, out, 1), tensor(2, channels, 3, 4, seed=seed)
+    else:
+        norm, reader, x = nn.LayerNorm(channels), nn.Linear(channels, out), tensor(2, 5, channels, seed=seed)
+    network = randomize(nn.Sequential(norm, reader), seed).double()
+    expected = network(x)
+    move_affine(norm, reader)
+    assert norm.weight is None
+    assert norm.bias is None
+    torch.testing.assert_close(network(x), expected, **EXACT)
+
+
+def test_a_projection_without_bias_cannot_take_over_that_of_a_norm():
+    with pytest.raises(ValueError, match="without bias"):
+        move_affine(nn.LayerNorm(3), nn.Linear(3, 2, bias=False))
+
+
+@few
+@given(channels=st.integers(2, 33), scale=st.sampled_from([1e-3, 1.0, 1e3]), offset=st.sampled_from([0.0, 5.0]))
+def test_a_layer_norm_of_centred_tokens_is_a_root_mean_square_norm(channels, scale, offset):
+    norm = nn.LayerNorm(channels, elementwise_affine=False)
+    stem, branch = randomize(nn.Conv1d(7, channels, 1), 0).double(), randomize(nn.Linear(7, channels), 1).double()
+    writers = nn.Linear(7, channels, bias=False), branch
+    writers[0].weight.data = stem.weight[:, :, 0].detach()
+    x, y = tensor(3, 5, 7) * scale + offset, tensor(3, 5, 7, seed=1)
+    expected = norm(writers[0](x) + writers[1](y))
+    for writer in writers:
+        centre(writer)
+    stream = writers[0](x) + writers[1](y)
+    torch.testing.assert_close(RootMeanSquareNorm(norm).double()(stream), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["mobilevit", "mobilevitv2", "tiny_vit", "efficientvit"])
+def test_every_norm_of_our_families_is_declared_by_its_block(family):
+    entry = list_models(family)[0]
+    with torch.device("meta"):
+        network = create_model(entry.name)
+    norms = {layer for layer in network.modules() if isinstance(layer, (nn.LayerNorm, nn.GroupNorm))}
+    read = [
+        use.norm
+        for block in network.modules()
+        if isinstance(block, DeclaresNormReaders)
+        for use in block.norm_readers()
+    ]
+    assert len(read) == len(norms)
+    assert set(read) == norms
+    streams = [b.residual_stream() for b in network.modules() if isinstance(b, DeclaresResidualStream)]
+    centred = {norm for stream in streams for norm in stream.norms}
+    assert centred == (norms if family == "mobilevit" else set())
 
 
 @few

@@ -19,6 +19,7 @@ from torch import nn
 
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
+from mobilevit_sdk.deployment.norm_affine import move_affine, move_norm_affines
 from mobilevit_sdk.deployment.separable_tokens import TokenAttention, TokenTransformer
 from mobilevit_sdk.deployment.whole_norm import MatmulWholeNorm, WholeNorm
 from mobilevit_sdk.layers import SeparableAttention, SeparableTransformer
@@ -183,19 +184,18 @@ def test_sizes_between_patches_are_resized_up_with_aligned_corners_and_stay():
 def test_whole_norm_in_both_forms_is_group_norm_with_one_group(channels, places, patches, scale, offset):
     x = tensor(places, patches, channels) * scale + offset
     expected = F.group_norm(x.permute(2, 0, 1)[None], 1, eps=1e-5)[0].permute(1, 2, 0)
-    norm = WholeNorm(channels, 1e-5)
+    norm = WholeNorm(nn.GroupNorm(1, channels, affine=False))
     torch.testing.assert_close(norm(x), expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(MatmulWholeNorm(norm)(x), expected, rtol=1e-9, atol=1e-9)
 
 
 @few
 @given(dim=st.integers(1, 12), places=st.sampled_from([1, 4]), patches=st.integers(1, 9), seed=st.integers(0, 5))
-def test_attention_of_tokens_with_one_key_and_a_folded_norm_is_exact(dim, places, patches, seed):
-    attention, norm = randomize(SeparableAttention(dim), seed).double(), randomize(nn.GroupNorm(1, dim), seed).double()
+def test_attention_of_tokens_with_one_key_is_exact(dim, places, patches, seed):
+    attention = randomize(SeparableAttention(dim), seed).double()
     x = tensor(places, patches, dim, seed=seed)
-    with_affine = x * norm.weight + norm.bias
-    expected = attention(with_affine.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
-    torch.testing.assert_close(TokenAttention(attention, norm)(x), expected, rtol=1e-12, atol=1e-12)
+    expected = attention(x.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    torch.testing.assert_close(TokenAttention(attention)(x), expected, rtol=1e-12, atol=1e-12)
 
 
 @few
@@ -207,13 +207,24 @@ def test_attention_of_tokens_with_one_key_and_a_folded_norm_is_exact(dim, places
     patch_size=st.integers(1, 3),
 )
 def test_transformer_on_tokens_is_exact(dim, depth, rows, columns, patch_size):
-    transformer = randomize(SeparableTransformer(dim, 2 * dim, depth, patch_size), 1).double().eval()
+    transformer = SeparableTransformer(dim, 2 * dim, depth, patch_size)
+    network = randomize(nn.Sequential(transformer, nn.Conv2d(dim, 3, 1)), 1).double().eval()
     x = tensor(1, dim, rows * patch_size, columns * patch_size) + 1
-    torch.testing.assert_close(TokenTransformer(transformer)(x), transformer(x), rtol=1e-10, atol=1e-10)
+    expected = network(x)
+    move_norm_affines(network)
+    move_affine(transformer.norm, network[1])
+    network[0] = TokenTransformer(transformer)
+    torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 4), nn.GroupNorm(2, 4, affine=False)], ids=["gain", "two groups"])
+def test_a_norm_over_everything_refuses_what_it_would_drop(norm):
+    with pytest.raises(ValueError, match="one group, and neither gain nor bias"):
+        WholeNorm(norm)
 
 
 def test_key_takes_one_token_for_each_place():
-    attention = TokenAttention(SeparableAttention(6), nn.GroupNorm(1, 6))
+    attention = TokenAttention(SeparableAttention(6))
     taken: list[torch.Size] = []
     attention.k.register_forward_hook(lambda layer, given, out: taken.append(given[0].shape))
     attention(torch.randn(4, 25, 6))

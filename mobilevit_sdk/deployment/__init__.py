@@ -10,14 +10,17 @@ import copy
 from torch import Tensor, nn
 
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
+from mobilevit_sdk.deployment.centred_stream import centre_residual_streams
 from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
 from mobilevit_sdk.deployment.inference_only import drop_training_layers
 from mobilevit_sdk.deployment.input_normalization import input_normalization
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
+from mobilevit_sdk.deployment.norm_affine import move_norm_affines
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
 from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
+from mobilevit_sdk.deployment.residual_depthwise import fold_residual_depthwise
 from mobilevit_sdk.deployment.separable_tokens import separable_transformers_on_tokens
 from mobilevit_sdk.deployment.static_audit import Finding, audit
 from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
@@ -53,6 +56,10 @@ def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessi
     drop_training_layers(network)
     fold_batch_norms(network)
     fold_classifiers(network)
+    fold_residual_depthwise(network)
+    move_norm_affines(network)
+    if target.layer_norm == "matmul":
+        centre_residual_streams(network)
     split_attention(network)
     explicit_cascaded_attention(network)
     patches_in_rank4(network)

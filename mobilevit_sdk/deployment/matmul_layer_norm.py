@@ -1,7 +1,7 @@
 """LayerNorm for backends without the operator: its two means as products with a row of 1 / C.
 
 With r = (1/C, ..., 1/C): mean(x) == x r^T, and the variance is mean(d * d) of the deviations d = x - mean(x), so
-layer_norm(x) == d / sqrt((d * d) r^T + eps) * gamma + beta.
+layer_norm(x) == d / sqrt((d * d) r^T + eps) * gamma + beta. Gain and bias may have gone to the next layer.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from mobilevit_sdk.deployment.replace import replace_layers
 
 
-class MatmulLayerNorm(nn.Module):
-    """The inference form of LayerNorm over the last axis. Shapes: [..., C] -> [..., C]."""
+class RootMeanSquareNorm(nn.Module):
+    """LayerNorm of tokens whose mean is 0, without gain and bias. Shapes: [..., C] -> [..., C]."""
 
     row: Tensor
     eps: Tensor
@@ -22,15 +22,24 @@ class MatmulLayerNorm(nn.Module):
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
         (channels,) = norm.normalized_shape
-        self.weight, self.bias = norm.weight, norm.bias
-        dtype = norm.weight.dtype
-        self.register_buffer("row", torch.full((1, channels), 1 / channels, dtype=dtype))
+        self.register_buffer("row", torch.full((1, channels), 1 / channels, dtype=torch.float64))
         # The bias of the product that takes the variance: an addition of a scalar would stay outside the delegate.
-        self.register_buffer("eps", torch.full((1,), norm.eps, dtype=dtype))
+        self.register_buffer("eps", torch.full((1,), norm.eps, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x - F.linear(x, self.row)
-        return x * torch.rsqrt(F.linear(x * x, self.row, self.eps)) * self.weight + self.bias
+        return x * torch.rsqrt(F.linear(x * x, self.row, self.eps))
+
+
+class MatmulLayerNorm(RootMeanSquareNorm):
+    """The inference form of LayerNorm over the last axis. Shapes: [..., C] -> [..., C]."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__(norm)
+        self.weight, self.bias = norm.weight, norm.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        normalised = super().forward(x - F.linear(x, self.row))
+        return normalised if self.weight is None else normalised * self.weight + self.bias
 
 
 def layer_norms_as_matmuls(network: nn.Module) -> None:

@@ -6,7 +6,6 @@ refuse (a split, a sum over the last axis, an expand) is gone, and so is a third
 - q, k and v are linears of their own. A constant added to all scores changes no softmax, so q needs no bias.
 - The scores s of a place add up to 1, so the context, sum_n s_n (W_k x_n + b_k), is W_k (sum_n s_n x_n) + b_k: k is
   taken of one weighted token for each place instead of all N.
-- The gain g and bias b of a norm go into the linears behind it: W (g * x + b) + c == (W diag(g)) x + (W b + c).
 
 Patches are taken once for the whole transformer: each layer works on tokens one by one or on all alike.
 """
@@ -27,17 +26,17 @@ from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
 
 
 class TokenAttention(nn.Module):
-    """`SeparableAttention` of one image behind a norm whose gain and bias it takes over. Shapes: [P, N, C] -> same."""
+    """`SeparableAttention` of one image. Shapes: [P, N, C] -> [P, N, C]."""
 
-    def __init__(self, attention: SeparableAttention, norm: nn.GroupNorm) -> None:
+    def __init__(self, attention: SeparableAttention) -> None:
         super().__init__()
         assert attention.qkv.bias is not None
         sizes = [1, attention.dim, attention.dim]
         weights = torch.split(attention.qkv.weight.flatten(1), sizes)
         biases = torch.split(attention.qkv.bias, sizes)
-        self.q = _linear(weights[0], None, norm)
-        self.k = _linear(weights[1], biases[1], norm)
-        self.v = _linear(weights[2], biases[2], norm)
+        self.q = _linear(weights[0], None)
+        self.k = _linear(weights[1], biases[1])
+        self.v = _linear(weights[2], biases[2])
         self.proj = _linear(attention.proj.weight.flatten(1), attention.proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,10 +55,10 @@ class TokenBlock(nn.Module):
 
     def __init__(self, block: SeparableTransformerBlock) -> None:
         super().__init__()
-        self.norm1 = WholeNorm(block.norm1.num_channels, block.norm1.eps)
-        self.attention = TokenAttention(block.attention, block.norm1)
-        self.norm2 = WholeNorm(block.norm2.num_channels, block.norm2.eps)
-        self.fc1 = _linear(block.mlp.fc1.weight.flatten(1), block.mlp.fc1.bias, block.norm2)
+        self.norm1 = WholeNorm(block.norm1)
+        self.attention = TokenAttention(block.attention)
+        self.norm2 = WholeNorm(block.norm2)
+        self.fc1 = _linear(block.mlp.fc1.weight.flatten(1), block.mlp.fc1.bias)
         self.activation = block.mlp.activation
         self.fc2 = _linear(block.mlp.fc2.weight.flatten(1), block.mlp.fc2.bias)
 
@@ -73,31 +72,26 @@ class TokenTransformer(nn.Module):
 
     def __init__(self, transformer: SeparableTransformer) -> None:
         super().__init__()
-        norm = transformer.norm
         self.unfold = Rank4Unfold(Unfold(transformer.patch_size))
         self.blocks = nn.Sequential(*(TokenBlock(cast("SeparableTransformerBlock", b)) for b in transformer.blocks))
-        self.norm = WholeNorm(norm.num_channels, norm.eps)
-        self.weight, self.bias = norm.weight, norm.bias
+        self.norm = WholeNorm(transformer.norm)
         self.fold = Rank4Fold(Fold(transformer.patch_size))
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(self.blocks(self.unfold(x))) * self.weight + self.bias
-        return self.fold(tokens, x.shape)
+        return self.fold(self.norm(self.blocks(self.unfold(x))), x.shape)
 
 
 def separable_transformers_on_tokens(network: nn.Module) -> None:
-    """Replace every SeparableTransformer by its form on the tokens of one image, in place."""
+    """Replace every SeparableTransformer by its form on the tokens of one image, in place.
+
+    Its norms must have neither gain nor bias left.
+    """
     replace_layers(network, SeparableTransformer, TokenTransformer)
 
 
 @torch.no_grad()
-def _linear(weight: Tensor, bias: Tensor | None, norm: nn.GroupNorm | None = None) -> nn.Linear:
-    """A linear that takes over gain and bias of `norm`, in float64 and rounded once; without bias if none is given."""
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
-    if norm is not None:
-        if bias is not None:
-            bias = bias.double() + weight.double() @ norm.bias.double()
-        weight = weight.double() * norm.weight.double()
     linear.weight.copy_(weight)
     if bias is not None:
         linear.bias.copy_(bias)

@@ -15,19 +15,21 @@ from mobilevit_sdk.deployment.replace import replace_layers
 
 
 class WholeNorm(nn.Module):
-    """To mean 0 and variance 1 over everything. Shapes: [P, N, channels] -> the same."""
+    """To mean 0 and variance 1 over everything: a GroupNorm without gain and bias. Shapes: [P, N, C] -> [P, N, C]."""
 
-    def __init__(self, channels: int, eps: float) -> None:
+    def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
-        self.channels = channels
-        self.eps = eps
+        if norm.num_groups != 1 or [*norm.parameters()]:
+            raise ValueError("a norm over everything has one group, and neither gain nor bias")
+        self.channels: int = norm.num_channels
+        self.eps: float = norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, x.shape, eps=self.eps)
 
 
 class MatmulWholeNorm(nn.Module):
-    """`WholeNorm` as matrix products and global pools. Shapes: [P, N, channels] -> the same."""
+    """`WholeNorm` as matrix products and global pools. Shapes: [P, N, C] -> [P, N, C]."""
 
     row: Tensor
     eps: Tensor

@@ -4,10 +4,12 @@ from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.classifier import BatchNormClassifier
 from mobilevit_sdk.layers.conv import ConvNormAct
+from mobilevit_sdk.layers.declarations import DeclaresNormReaders, DeclaresResidualStream, NormReader, ResidualStream
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
 from mobilevit_sdk.layers.position_bias import PositionBias
+from mobilevit_sdk.layers.residual import Residual
 from mobilevit_sdk.layers.separable_attention import SeparableAttention, SeparableTransformer
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
@@ -20,9 +22,14 @@ __all__ = [
     "BatchNormClassifier",
     "CascadedGroupAttention",
     "ConvNormAct",
+    "DeclaresNormReaders",
+    "DeclaresResidualStream",
     "Fold",
     "InvertedResidual",
+    "NormReader",
     "PositionBias",
+    "Residual",
+    "ResidualStream",
     "SeparableAttention",
     "SeparableTransformer",
     "SqueezeExcite",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers.attention import Attention
+from mobilevit_sdk.layers.declarations import NormReader
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 
@@ -36,3 +37,6 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.stochastic_depth(self.dropout(self.attention(self.norm1(x))))
         return x + self.stochastic_depth(self.dropout(self.mlp(self.norm2(x))))
+
+    def norm_readers(self) -> tuple[NormReader, ...]:
+        return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)

@@ -16,8 +16,8 @@ from mobilevit_sdk.layers import (
     BatchNormClassifier,
     CascadedGroupAttention,
     ConvNormAct,
+    Residual,
     SqueezeExcite,
-    StochasticDepth,
 )
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
@@ -79,18 +79,6 @@ class EfficientViTConfig(ModelConfig, frozen=True):
             window_sizes.append(min(shorter, self.max_window_size))
             shorter = -(-shorter // 2)
         return msgspec.structs.replace(self, window_sizes=tuple(window_sizes))
-
-
-class Residual(nn.Module):
-    """x + branch(x). Shapes: [B, C, H, W] -> [B, C, H, W]."""
-
-    def __init__(self, branch: nn.Module, stochastic_depth: float) -> None:
-        super().__init__()
-        self.branch = branch
-        self.stochastic_depth = StochasticDepth(stochastic_depth)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.stochastic_depth(self.branch(x))
 
 
 class FFN(nn.Module):

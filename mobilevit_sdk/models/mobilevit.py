@@ -14,7 +14,15 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import ConvNormAct, Fold, InvertedResidual, TransformerBlock, Unfold
+from mobilevit_sdk.layers import (
+    ConvNormAct,
+    Fold,
+    InvertedResidual,
+    NormReader,
+    ResidualStream,
+    TransformerBlock,
+    Unfold,
+)
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
@@ -101,6 +109,16 @@ class MobileViTBlock(nn.Module):
         if padded != (height, width):
             y = F.interpolate(y, (height, width), mode="bilinear", align_corners=False)
         return self.fuse(torch.cat((x, self.project(y)), dim=1))
+
+    def norm_readers(self) -> tuple[NormReader, ...]:
+        return (NormReader(self.norm, self.project.conv),)
+
+    def residual_stream(self) -> ResidualStream:
+        blocks = [block for block in self.transformer if isinstance(block, TransformerBlock)]
+        return ResidualStream(
+            writers=(self.local_project, *(w for block in blocks for w in (block.attention.proj, block.mlp.fc2))),
+            norms=(self.norm, *(norm for block in blocks for norm in (block.norm1, block.norm2))),
+        )
 
 
 @register_family("mobilevit", MobileViTConfig)

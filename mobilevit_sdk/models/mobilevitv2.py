@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import ConvNormAct, InvertedResidual, SeparableTransformer
+from mobilevit_sdk.layers import ConvNormAct, InvertedResidual, NormReader, SeparableTransformer
 from mobilevit_sdk.models.mobilevit import Count, StageConfig, Width, initialise
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
@@ -69,6 +69,9 @@ class MobileViTv2Block(nn.Module):
         if padded != (height, width):
             x = F.interpolate(x, padded, mode="bilinear", align_corners=True)
         return self.project(self.transformer(self.local_project(self.local_conv(x))))
+
+    def norm_readers(self) -> tuple[NormReader, ...]:
+        return (NormReader(self.transformer.norm, self.project.conv),)
 
 
 @register_family("mobilevitv2", MobileViTv2Config)

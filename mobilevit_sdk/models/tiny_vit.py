@@ -14,7 +14,15 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import MLP, Attention, ConvNormAct, StochasticDepth, WindowPartition, WindowReverse
+from mobilevit_sdk.layers import (
+    MLP,
+    Attention,
+    ConvNormAct,
+    NormReader,
+    StochasticDepth,
+    WindowPartition,
+    WindowReverse,
+)
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
 
@@ -126,6 +134,9 @@ class TinyViTBlock(nn.Module):
         x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # [B, H, W, C] -> [B, C, H, W] and back
         return x + self.stochastic_depth(self.mlp(self.norm2(x)))
 
+    def norm_readers(self) -> tuple[NormReader, ...]:
+        return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)
+
 
 class AttentionStage(nn.Module):
     """One resolution with attention. Shapes: [B, in_dim, H, W] -> [B, dim, ceil(H / 2), ceil(W / 2)]."""
@@ -180,6 +191,9 @@ class TinyViT(nn.Module):
         x = self.stages(self.stem(x))
         x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
         return self.head(self.norm(x))
+
+    def norm_readers(self) -> tuple[NormReader, ...]:
+        return (NormReader(self.norm, self.head),)
 
 
 def _initialise(module: nn.Module) -> None:
