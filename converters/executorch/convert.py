@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from converters.executorch.layout_moves import fewer_layout_moves
 from converters.executorch.program import LABELS, SPEC
 from converters.executorch.toolchain import import_module
 from mobilevit_sdk.errors import ToolchainError
@@ -42,9 +43,10 @@ def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: s
 def _lower_to_xnnpack(exported: ExportedProgram, strings: dict[str, str]) -> bytes:
     exir = import_module("executorch.exir")
     xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    edge = exir.to_edge_transform_and_lower(
-        exported, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=strings
-    )
+    with fewer_layout_moves():
+        edge = exir.to_edge_transform_and_lower(
+            exported, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=strings
+        )
     return bytes(edge.to_executorch().buffer)
 
 
