@@ -34,7 +34,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     file: str
     format: str
     precision: str
-    backend: str | None = None  # whose the delegates are; None where the format leaves no choice
+    backend: str | None = None  # that it was made for; None where none is named
     target: str
     bytes: int
     sha256: str

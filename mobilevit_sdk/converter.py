@@ -34,15 +34,15 @@ class Inspection(Strict, frozen=True):
     delegates: int | None  # calls into the accelerated backend; None where the format decides on the device
     undelegated_ops: dict[str, int] | None
     spec: ModelSpec | None  # model, labels and preprocessing that travel inside the file, where they do
-    backend: str | None = None  # whose the delegates are, by the name in `--backend`; None where nobody is named
+    backend: str | None = None  # that it was made for, by the name in `--backend`; None where none is named
 
 
 class Converter(Protocol):
     """One phone format, lowered to one backend: emits its files, reads them back, and brings what runs them."""
 
     format: str  # the name in `--to` and in manifests
-    backend: str | None  # the name in `--backend`; None where the format leaves no choice
-    backends: Mapping[str, Converter]  # the format's converters by backend, the default first; empty without a choice
+    backend: str | None  # the name in `--backend`; None where the format's default has none
+    backends: Mapping[str, Converter]  # the format's converters by backend; a default with a name is the first
     suffix: str  # of the file, dot included
     precisions: tuple[str, ...]  # the first is the default
     target: str  # of `mobilevit_sdk.deployment`
@@ -87,19 +87,19 @@ def find_converter(format_name: str, backend: str | None = None) -> Converter:
     converter = converters()[format_name]
     if backend is None:
         return converter
-    if not converter.backends:
-        choosable = ", ".join(name for name, other in converters().items() if other.backends)
-        raise RequestError(
-            f"{format_name} has no backends to choose from; give --backend {backend} with --to {choosable}"
-        )
     if backend not in converter.backends:
-        raise RequestError(f"{format_name} has no backend {backend!r}; {nearest(backend, converter.backends)}")
+        owners = {name: other.backends for name, other in converters().items() if other.backends}
+        wrong = f"has no backend {backend!r}" if converter.backends else "has no backends to choose from"
+        having = ", ".join(name for name, backends in owners.items() if backend in backends)
+        known = converter.backends or {name for backends in owners.values() for name in backends}
+        hint = f"give --backend {backend} with --to {having}" if having else nearest(backend, known)
+        raise RequestError(f"{format_name} {wrong}; {hint}")
     return converter.backends[backend]
 
 
 def label(converter: Converter) -> str:
     """A name for each converter: its format, and behind it another backend than the default, as `executorch-coreml`."""
-    is_default = converter.backend == next(iter(converter.backends), None)
+    is_default = converter.backend == find_converter(converter.format).backend
     return converter.format if is_default else f"{converter.format}-{converter.backend}"
 
 

@@ -87,6 +87,7 @@ GAMMA, BETA, MEAN = random(4, seed=6), random(4, seed=7), random(4, seed=8)
 VARIANCE = np.abs(random(4, seed=9)) + 0.5
 COLUMN = GAMMA[:, None, None], BETA[:, None, None], MEAN[:, None, None], VARIANCE[:, None, None]
 STACKED = random(2, 3, 4, 6, seed=10)
+SHUFFLED = random(2, 12, 2, 5, seed=11)
 INDEX = np.array([2, 0, -1], np.int32)
 CORNERS = random(2, 4, 3, 3)
 
@@ -203,6 +204,24 @@ CASES = [
         lambda x: np.einsum("bhnd,bhen->bhde", x, random(2, 3, 5, 4)),
     ),
     (
+        "einsum",
+        STACKED,
+        lambda x: mb.einsum(values=(x, random(2, 6, 4, 5)), equation="nchw,nwhu->nchu"),
+        lambda x: np.einsum("nchw,nwhu->nchu", x, random(2, 6, 4, 5)),
+    ),
+    (
+        "einsum",
+        STACKED,
+        lambda x: mb.einsum(values=(x, random(1, 6, 1, 5)), equation="bkhc,bchq->bkhq"),
+        lambda x: np.einsum("bkhc,cq->bkhq", x, random(6, 5)),
+    ),
+    (
+        "einsum",
+        STACKED[0],
+        lambda x: mb.einsum(values=(x, random(6, 4, 5)), equation="chw,whr->chr"),
+        lambda x: np.einsum("chw,whr->chr", x, random(6, 4, 5)),
+    ),
+    (
         "batch_norm",
         MAP,
         lambda x: mb.batch_norm(x=x, mean=MEAN, variance=VARIANCE, gamma=GAMMA, beta=BETA, epsilon=0.1),
@@ -303,6 +322,18 @@ CASES = [
             squeeze_mask=[True, False, False, False],
         ),
         lambda x: x[1, -2:, :-1, 1:-1:2],
+    ),
+    (
+        "pixel_shuffle",
+        SHUFFLED,
+        lambda x: mb.pixel_shuffle(x=x, upscale_factor=2),
+        lambda x: x.reshape(2, 3, 2, 2, 2, 5).transpose(0, 1, 4, 2, 5, 3).reshape(2, 3, 4, 10),
+    ),
+    (
+        "pixel_unshuffle",
+        STACKED,
+        lambda x: mb.pixel_unshuffle(x=x, downscale_factor=np.uint32(2)),
+        lambda x: x.reshape(2, 3, 2, 2, 3, 2).transpose(0, 1, 3, 5, 2, 4).reshape(2, 12, 2, 3),
     ),
     ("gather", STACKED, lambda x: mb.gather(x=x, indices=INDEX, axis=-2), lambda x: x[:, :, INDEX]),
     ("gather", STACKED, lambda x: mb.gather(x=x, indices=np.int32(1)), lambda x: x[1]),

@@ -20,8 +20,9 @@ from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import PositionBias, StochasticDepth
+from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.layouts.tiny_vit import LAYOUTS
-from mobilevit_sdk.models.tiny_vit import MBConv, TinyViTBlock, TinyViTConfig
+from mobilevit_sdk.models.tiny_vit import MBConv, TinyViTConfig
 from mobilevit_sdk.parity.metrics import compare
 from mobilevit_sdk.registry import build_model, create_model, list_models, model_entry, model_spec, spec_at_size
 from mobilevit_sdk.resize import resize_network
@@ -156,7 +157,7 @@ def test_mbconv_starts_as_its_activation():
 
 def test_what_pads_a_map_to_whole_windows_is_normalised_and_attended_to():
     """On 4x5 positions with windows of 3, cut and put together by hand."""
-    block = _visible_tables(randomize(TinyViTBlock(16, 3, TinyViTConfig(dims=(8, 16), head_dim=8), 0.0), 0)).eval()
+    block = _visible_tables(randomize(WindowTransformerBlock(16, 2, 64, 3), 0)).eval()
     x = noise(1, 4, 5, 16)
     padded = torch.zeros(1, 6, 6, 16)
     padded[:, :4, :5] = x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
@@ -11,19 +12,24 @@ from converters.coreml.reference import ReferenceRuntime
 from converters.coreml.runtime import CoreMLRuntime
 from converters.coreml.toolchain import availability
 from mobilevit_sdk.converter import Converter, Inspection
+from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
 
 
+@dataclass(eq=False)
 class CoreMLConverter:
-    """Emits and reads .mlpackage files. See `mobilevit_sdk.converter.Converter`."""
+    """Emits and reads .mlpackage files, in the form that suits every processor or that of the Neural Engine.
 
-    format = "coreml"
-    backend = None
-    backends: Mapping[str, Converter] = {}
-    suffix = ".mlpackage"
-    precisions = ("fp16", "fp32")
-    target = "coreml"
+    See `mobilevit_sdk.converter.Converter`.
+    """
+
+    backend: str | None
+    target: str
+    backends: Mapping[str, Converter] = field(repr=False)
+    format: str = "coreml"
+    suffix: str = ".mlpackage"
+    precisions: tuple[str, ...] = ("fp16", "fp32")
     runtimes: tuple[Runtime, ...] = (CoreMLRuntime(), ReferenceRuntime())
 
     def availability(self) -> Availability:
@@ -32,12 +38,17 @@ class CoreMLConverter:
     def convert(self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
         from converters.coreml.convert import convert
 
-        convert(graph, spec, precision, path)
+        convert(graph, spec, self.backend, precision, path)
 
     def inspect(self, path: Path) -> Inspection:
         from converters.coreml.inspect import inspect
 
-        return inspect(path)
+        found = inspect(path)
+        if found.backend is not None and found.backend not in self.backends:
+            raise ArtifactError(f"{path} was made for the unknown backend {found.backend!r}")
+        return found
 
 
-converter = CoreMLConverter()
+_BACKENDS: dict[str, Converter] = {}
+_BACKENDS["ane"] = CoreMLConverter("ane", "coreml-ane", _BACKENDS)
+converter = CoreMLConverter(None, "coreml", _BACKENDS)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from converters.coreml.package import SPEC_KEY, make_identifiers_stable, model_file, parse_model
+from converters.coreml.package import BACKEND_KEY, SPEC_KEY, make_identifiers_stable, model_file, parse_model
 from converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.spec import ModelSpec
@@ -31,7 +31,7 @@ class _WithProbabilities(nn.Module):
         return logits, logits.softmax(dim=-1)
 
 
-def convert(graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
+def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: str, path: Path) -> None:
     """Write `graph` to `path`; see `mobilevit_sdk.converter.Converter.convert`.
 
     The package takes an RGB image of the spec's size. It answers `logits`, float32 [1, num_classes], and, where the
@@ -46,7 +46,7 @@ def convert(graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> No
         raise  # a full disk is no fault of the toolchain
     except Exception as error:
         raise ToolchainError(f"coremltools cannot convert {spec.model}: {type(error).__name__}: {error}") from error
-    _describe(path, spec)
+    _describe(path, spec, backend)
     make_identifiers_stable(path)
 
 
@@ -108,8 +108,8 @@ def distinct(labels: tuple[str, ...]) -> list[str]:
     return list(names)
 
 
-def _describe(path: Path, spec: ModelSpec) -> None:
-    """Write into the package who it is: what Xcode shows, and the spec for our own tools."""
+def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
+    """Write into the package who it is: what Xcode shows, and spec and backend for our own tools."""
     file = model_file(path)
     model = parse_model(file)
     description, height_width = model.description, spec.preprocessing.image_size
@@ -126,6 +126,8 @@ def _describe(path: Path, spec: ModelSpec) -> None:
     metadata.versionString = importlib.metadata.version("mobilevit-sdk")
     metadata.license = spec.licence or ""
     metadata.userDefined[SPEC_KEY] = msgspec.json.encode(spec).decode()
+    if backend is not None:
+        metadata.userDefined[BACKEND_KEY] = backend
     if spec.labels is not None:
         metadata.userDefined["com.apple.coreml.model.preview.type"] = "imageClassifier"
     file.write_bytes(model.SerializeToString(deterministic=True))

@@ -38,6 +38,7 @@ def describe(package: Package) -> Inspection:
         delegates=None,
         undelegated_ops=None,
         spec=package.spec,
+        backend=package.backend,
     )
 
 

@@ -21,6 +21,7 @@ from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.spec import ModelSpec
 
 SPEC_KEY = "mobilevit_sdk"  # of the user-defined metadata that holds the ModelSpec
+BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
 
 
 class _Item(msgspec.Struct):
@@ -51,6 +52,11 @@ class Package:
     def block(self) -> Any:
         """The body of the main function (MIL_pb2.Block)."""
         return self.main.block_specializations[self.main.opset]
+
+    @property
+    def backend(self) -> str | None:
+        """The backend in the metadata, as it stands there."""
+        return self.model.description.metadata.userDefined.get(BACKEND_KEY)
 
     @property
     def spec(self) -> ModelSpec | None:

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     metavar="PRECISIONS",
     help="fp32,fp16; each format's own by default.",
 )
-@click.option("--backend", metavar="NAME", help="With --to executorch: xnnpack, the default, or coreml, for iOS.")
+@click.option(
+    "--backend",
+    metavar="NAME",
+    help="With --to executorch: xnnpack, the default, or coreml, for iOS. With --to coreml: ane, the Neural Engine.",
+)
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
 @click.option("--model", help="The model of the checkpoint, instead of what its keys and shapes say.")
 @click.option("--image-size", type=click.IntRange(min=32), metavar="N", help="Square input, in pixels.")

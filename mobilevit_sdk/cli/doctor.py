@@ -23,12 +23,13 @@ def command(as_json: bool) -> None:
     rows = [
         {"kind": kind, "name": name, "format": converter.format, "version": found.version, "reason": found.reason}
         for default in converters().values()
-        for converter in default.backends.values() or (default,)
+        for converter in dict.fromkeys((default, *default.backends.values()))
         for kind, name, found in (
             ("toolchain", label(converter), converter.availability()),
             *(("runtime", runtime.name, runtime.availability()) for runtime in converter.runtimes),
         )
     ]
+    rows = [row for i, row in enumerate(rows) if row not in rows[:i]]  # backends may share a runtime
     if as_json:
         print_json({"system": system, "tools": rows})
         return

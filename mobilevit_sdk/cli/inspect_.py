@@ -85,9 +85,8 @@ def _tensors(rows: list[dict[str, Any]]) -> str:
 
 
 def _delegates(count: int | None, backend: str | None) -> str:
-    if count is None:
-        return "decided on the device"
-    return f"{count} ({backend})" if backend else str(count)
+    calls = "decided on the device" if count is None else str(count)
+    return f"{calls} ({backend})" if backend else calls
 
 
 def _outside(operators: dict[str, int] | None) -> str:

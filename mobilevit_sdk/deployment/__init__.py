@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
 from mobilevit_sdk.deployment.centred_stream import centre_residual_streams
+from mobilevit_sdk.deployment.channels_first import tokens_channels_first
 from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
@@ -60,6 +61,8 @@ def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessi
     move_norm_affines(network)
     if target.layer_norm == "matmul":
         centre_residual_streams(network)
+    if target.tokens == "channels-first":
+        tokens_channels_first(network)
     split_attention(network)
     explicit_cascaded_attention(network)
     patches_in_rank4(network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -35,9 +36,15 @@ def audit(graph: nn.Module, target: str | Target, image_size: tuple[int, int]) -
     return [
         Finding(_name(node), tuple(value.shape), _module(node), reason)
         for node in program.graph.nodes
-        if node.op == "call_function" and isinstance(value := node.meta.get("val"), Tensor)
+        if node.op == "call_function" and node.target is not operator.getitem
+        if isinstance(value := _first(node.meta.get("val")), Tensor)
         if (reason := _reason(node, value, target)) is not None
     ]
+
+
+def _first(value: object) -> object:
+    """What a node computes; the first part of it where it answers with several, which `getitem` picks from."""
+    return value[0] if isinstance(value, (list, tuple)) and value else value
 
 
 def _reason(node: Node, value: Tensor, target: Target) -> str | None:

@@ -19,13 +19,15 @@ class Target:
     """A backend: the operators of an exported graph that it runs in one piece, and the forms that it likes.
 
     `operators` are those of ATen, as torch.export names them, each with what must hold of its use. `layer_norm` is the
-    form of LayerNorm that the backend runs without leaving its delegate.
+    form of LayerNorm that the backend runs without leaving its delegate. `tokens` is the layout that it likes: rows
+    [B, N, C] of matrix products, or maps [1, C, P, N] with channels first.
     """
 
     name: str
     max_rank: int
     layer_norm: Literal["native", "matmul"]
     operators: Mapping[str, Condition]
+    tokens: Literal["rows", "channels-first"] = "rows"
 
 
 def _always(node: Node) -> str | None:
@@ -48,10 +50,36 @@ def _over_space(node: Node) -> str | None:
     return None if spatial and kept else f"over axes {axes} of rank {rank}, expected a global pool that keeps H and W"
 
 
+def _over_space_or_channels(node: Node) -> str | None:
+    """A global pool, or a mean over the channels of [B, C, H, W], which are kept."""
+    source, axes, *keep = node.args
+    over_channels = rank_of(source) == 4 and axes == [1] and bool(keep and keep[0])
+    return None if over_channels else _over_space(node)
+
+
 def _last_axis(node: Node) -> str | None:
     axis = node.args[1]
     rank = rank_of(node.args[0])
     return None if axis in (-1, rank - 1) else f"over axis {axis} of rank {rank}, expected the last"
+
+
+def _channels_or_last_axis(node: Node) -> str | None:
+    return None if rank_of(node.args[0]) == 4 and node.args[1] == 1 else _last_axis(node)
+
+
+def _sum_over_width(node: Node) -> str | None:
+    """The sum of a product with scores: over the last axis of [B, C, H, W], which is kept."""
+    source, axes, *keep = node.args
+    fits = rank_of(source) == 4 and axes in ([-1], [3]) and bool(keep and keep[0])
+    return None if fits else f"over axes {axes} of rank {rank_of(source)}, expected the last of 4, kept"
+
+
+def _channels_first_product(node: Node) -> str | None:
+    """MIL's own `einsum`: [B, C, H, W] times [B, W, H, U]. Any other equation becomes transposes and matmuls."""
+    equation = str(node.args[0])
+    letters = dict(zip(dict.fromkeys(c for c in equation if c.isalpha()), "nchwu", strict=False))
+    plain = "".join(letters.get(c, c) for c in equation)
+    return None if plain == "nchw,nwhu->nchu" else f"with the equation {equation}, expected one like nchw,nwhu->nchu"
 
 
 def _with_zeros(node: Node) -> str | None:
@@ -87,12 +115,30 @@ _EVERYWHERE: dict[str, Condition] = {
     "upsample_bilinear2d.vec": _always,
 }
 _ARITHMETIC = ("add.Tensor", "sub.Tensor", "mul.Tensor", "rsqrt.default")
+_CHANNELS_FIRST: dict[str, Condition] = {
+    name: condition for name, condition in _EVERYWHERE.items() if name not in ("linear.default", "bmm.default")
+}
 _LITERT = _EVERYWHERE | dict.fromkeys((*_ARITHMETIC, "layer_norm.default"), _always)
 
 TARGETS = {
     target.name: target
     for target in (
         Target("coreml", max_rank=4, layer_norm="native", operators=_LITERT),
+        # What Apple recommends for its Neural Engine; what becomes of each operator is decided on the device.
+        Target(
+            "coreml-ane",
+            max_rank=4,
+            layer_norm="native",
+            operators=_CHANNELS_FIRST
+            | dict.fromkeys((*_ARITHMETIC, "pixel_shuffle.default", "pixel_unshuffle.default", "split.Tensor"), _always)
+            | {
+                "einsum.default": _channels_first_product,
+                "mean.dim": _over_space_or_channels,
+                "softmax.int": _channels_or_last_axis,
+                "sum.dim_IntList": _sum_over_width,
+            },
+            tokens="channels-first",
+        ),
         Target("litert-cpu", max_rank=5, layer_norm="native", operators=_LITERT),
         Target("litert-gpu", max_rank=4, layer_norm="native", operators=_LITERT),
         # ExecuTorch's XNNPACK partitioner leaves native_layer_norm, and any mean but a global pool, to slow kernels.

@@ -14,6 +14,7 @@ from mobilevit_sdk.layers.separable_attention import SeparableAttention, Separab
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 from mobilevit_sdk.layers.transformer import TransformerBlock
+from mobilevit_sdk.layers.window_transformer import WindowTransformer
 from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "Unfold",
     "WindowPartition",
     "WindowReverse",
+    "WindowTransformer",
 ]

@@ -14,15 +14,8 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import (
-    MLP,
-    Attention,
-    ConvNormAct,
-    NormReader,
-    StochasticDepth,
-    WindowPartition,
-    WindowReverse,
-)
+from mobilevit_sdk.layers import ConvNormAct, NormReader, StochasticDepth, WindowTransformer
+from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
 
@@ -110,34 +103,6 @@ class PatchMerging(nn.Module):
         return self.project(self.depthwise(self.expand(x)))
 
 
-class TinyViTBlock(nn.Module):
-    """Attention within windows, a depthwise convolution across their borders, an MLP (section 3.2 of the paper).
-
-    Shapes: [B, H, W, C] -> [B, H, W, C], any H and W. What pads the map to whole windows is normalised and attended to
-    like any position, as in the official code.
-    """
-
-    def __init__(self, dim: int, window_size: int, config: TinyViTConfig, stochastic_depth: float) -> None:
-        super().__init__()
-        self.partition = WindowPartition(window_size)
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = Attention(dim, dim // config.head_dim, window_size=window_size)
-        self.reverse = WindowReverse(window_size)
-        self.local_conv = ConvNormAct(dim, dim, 3, groups=dim, activation=None)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = MLP(dim, dim * config.mlp_ratio, activation=nn.GELU, dropout=config.mlp_dropout)
-        self.stochastic_depth = StochasticDepth(stochastic_depth)
-
-    def forward(self, x: Tensor) -> Tensor:
-        windows = self.attention(self.norm1(self.partition(x)))  # [B * windows, N, C]
-        x = x + self.stochastic_depth(self.reverse(windows, x.shape))
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # [B, H, W, C] -> [B, C, H, W] and back
-        return x + self.stochastic_depth(self.mlp(self.norm2(x)))
-
-    def norm_readers(self) -> tuple[NormReader, ...]:
-        return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)
-
-
 class AttentionStage(nn.Module):
     """One resolution with attention. Shapes: [B, in_dim, H, W] -> [B, dim, ceil(H / 2), ceil(W / 2)]."""
 
@@ -148,11 +113,22 @@ class AttentionStage(nn.Module):
         if dim % config.head_dim:
             raise ValueError(f"dim {dim} is not divisible by head_dim {config.head_dim}")
         self.downsample = PatchMerging(in_dim, dim)
-        self.blocks = nn.Sequential(*(TinyViTBlock(dim, window_size, config, p) for p in stochastic_depths))
+        self.blocks = WindowTransformer(
+            *(
+                WindowTransformerBlock(
+                    dim,
+                    dim // config.head_dim,
+                    dim * config.mlp_ratio,
+                    window_size,
+                    mlp_dropout=config.mlp_dropout,
+                    stochastic_depth=p,
+                )
+                for p in stochastic_depths
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.downsample(x).permute(0, 2, 3, 1)  # [B, C, H, W] -> [B, H, W, C]
-        return self.blocks(x).permute(0, 3, 1, 2)
+        return self.blocks(self.downsample(x))
 
 
 @register_family("tiny_vit", TinyViTConfig)

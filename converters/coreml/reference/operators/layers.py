@@ -34,6 +34,11 @@ def _matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool =
     return (x.mT if transpose_x else x) @ (y.mT if transpose_y else y)
 
 
+def _einsum(values: tuple[Tensor, Tensor], equation: str) -> Tensor:
+    """[B, C, H, W] times [B, W, H, U] is [B, C, H, U], with B and H of 1 broadcast; without B in rank 3."""
+    return torch.einsum(equation, *values)
+
+
 def _batch_norm(
     x: Tensor,
     mean: Tensor,
@@ -157,6 +162,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "conv": _conv,
     "linear": _linear,
     "matmul": _matmul,
+    "einsum": _einsum,
     "batch_norm": _batch_norm,
     "instance_norm": _instance_norm,
     "layer_norm": _layer_norm,

@@ -93,6 +93,16 @@ def _reverse(x: Tensor, axes: Tensor | None = None) -> Tensor:
     return x.flip(list(range(x.ndim)) if axes is None else axes.tolist())
 
 
+def _pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
+    """[B, C r r, H, W] -> [B, C, H r, W r]; of the channels' three indices the last is along W."""
+    return F.pixel_shuffle(x, upscale_factor)
+
+
+def _pixel_unshuffle(x: Tensor, downscale_factor: int) -> Tensor:
+    """The inverse: [B, C, H r, W r] -> [B, C r r, H, W]."""
+    return F.pixel_unshuffle(x, downscale_factor)
+
+
 def _pad(x: Tensor, pad: Tensor, mode: str = "constant", constant_val: float = 0.0) -> Tensor:
     """MIL's pairs (before, after) are for the last axes in order; `F.pad` takes the last axis first."""
     pairs = pad.reshape(-1, 2).flip(0).flatten().tolist()
@@ -112,4 +122,6 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "tile": _tile,
     "reverse": _reverse,
     "pad": _pad,
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
 }

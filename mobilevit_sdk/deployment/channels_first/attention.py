@@ -1,0 +1,73 @@
+"""Attention on channels-first tokens, head by head.
+
+With a head's q and v as [1, d, P, N] and its k as [1, N, P, d], the scores of keys k with queries q are the sums
+sum_d k[k, d] q[d, q] for each of P, [1, N_k, P, N_q]; softmax over k, and sum_k v[d, k] scores[k, q] is [1, d, P, N]
+again: softmax(q k^T / sqrt(d) + bias) v, transposed throughout. A head is a slice of the channels; only k changes axes.
+The scale is in the convolution that makes q. A token alone attends to itself: its answer is v.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mobilevit_sdk.deployment.channels_first.pointwise import convolution
+from mobilevit_sdk.layers import Attention
+
+
+class ChannelsFirstAttention(nn.Module):
+    """The inference form of `Attention`. Shapes: [1, dim, P, N] -> [1, dim, P, N], across N."""
+
+    bias: Tensor | None
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        dim = attention.num_heads * attention.head_dim
+        self.num_heads = attention.num_heads
+        self.head_dim = attention.head_dim
+        self.q = convolution(attention.qkv, slice(0, dim), scale=attention.head_dim**-0.5)
+        self.k = convolution(attention.qkv, slice(dim, 2 * dim))
+        self.v = convolution(attention.qkv, slice(2 * dim, None))
+        self.proj = convolution(attention.proj)
+        position_bias = attention.position_bias
+        self.register_buffer("bias", None if position_bias is None else transposed_bias(position_bias()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        v: Tensor = self.v(x)
+        if x.shape[3] > 1:
+            k = self.k(x).permute(0, 3, 2, 1)  # [1, dim, P, N] -> [1, N, P, dim]
+            heads = zip(
+                torch.split(self.q(x), self.head_dim, 1),
+                torch.split(k, self.head_dim, 3),
+                torch.split(v, self.head_dim, 1),
+                self._biases(),
+                strict=True,
+            )
+            v = torch.cat([attend(*head) for head in heads], 1)
+        out: Tensor = self.proj(v)
+        return out
+
+    def _biases(self) -> Sequence[Tensor | None]:
+        """Those of each head, [1, N, 1, N], keys first."""
+        return [None] * self.num_heads if self.bias is None else torch.split(self.bias, self.bias.shape[3], 1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """One head: q [1, d, P, N], k [1, N, P, d], v [1, e, P, N], bias [1, N, 1, N], keys first -> [1, e, P, N]."""
+    scores = product(k, q)
+    if bias is not None:
+        scores = scores + bias
+    return product(v, scores.softmax(1))
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """[1, C, P, W] times [1, W, P, U] is [1, C, P, U]: the one form of MIL's `einsum`."""
+    return torch.einsum("bcpw,bwpu->bcpu", x, y)
+
+
+def transposed_bias(bias: Tensor) -> Tensor:
+    """[heads, N of queries, N of keys] -> [1, heads * N of keys, 1, N of queries]."""
+    heads, tokens, _ = bias.shape
+    return bias.detach().transpose(1, 2).reshape(1, heads * tokens, 1, tokens)
