@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from converters.tflite.associated_files import DESCRIPTION, append_associated_files
+from converters.tflite.equal_ranks import equalize_ranks
 from converters.tflite.toolchain import import_from
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.spec import ModelSpec
@@ -54,9 +57,10 @@ def convert(graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> No
     sample = {IMAGE: torch.zeros(1, height, width, 3)}
     try:
         content = litert_torch.convert(ChannelsLast(graph).eval(), sample_kwargs=sample).model_content()
+        content = _edited(content, equalize_ranks)
         if precision == "fp16":
             content = _with_float16_weights(content)
-        content = _tidied(content)
+        content = _edited(content, _tidy)
     except Exception as error:
         raise ToolchainError(f"litert-torch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
     path.write_bytes(content)
@@ -69,14 +73,19 @@ def _with_float16_weights(content: bytes) -> bytes:
     return bytes(quantizer.quantize(enable_progress_report=False).quantized_model)
 
 
-def _tidied(content: bytes) -> bytes:
+def _edited(content: bytes, edit: Callable[[Any], None]) -> bytes:
+    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    edit(model)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _tidy(model: Any) -> None:
     """Name tensors by the modules they come from, and put every constant into the flatbuffer.
 
     litert-torch names each tensor by the classes along its path too, which makes a tenth of a small model's file; and
     ai-edge-quantizer moves constants behind the flatbuffer, where older runtimes do not look.
     """
-    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
-    model = flatbuffer_utils.read_model_from_bytearray(content)
     model.description = DESCRIPTION
     (subgraph,) = model.subgraphs
     for tensor in subgraph.tensors:
@@ -87,7 +96,6 @@ def _tidied(content: bytes) -> bytes:
     for buffer in model.buffers:
         if buffer.data is not None:
             buffer.data = np.frombuffer(buffer.data, np.uint8)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def module_name(tensor_name: str) -> str:
