@@ -13,6 +13,18 @@ from pathlib import Path
 from mobilevit_sdk.errors import RequestError
 
 
+def cache_folder() -> Path:
+    """Where this SDK keeps what it has fetched for the user, by the XDG base directory specification.
+
+    Raises RequestError for a user who has no home.
+    """
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (caches if caches.is_absolute() else Path.home() / ".cache") / "mobilevit-sdk"
+    except RuntimeError as error:
+        raise RequestError("there is no home folder for a cache; set XDG_CACHE_HOME") from error
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a fresh path beside `target` to write a file or a folder to; rename it to `target` when the block succeeds.

@@ -64,3 +64,14 @@ class TimedRuntime(Runtime, Protocol):
     def session(self, path: Path, threads: int) -> Session:
         """Load the file for `threads` threads, in a process of its own. Raises ArtifactError like `load`."""
         ...
+
+
+@runtime_checkable
+class InstallableRuntime(Runtime, Protocol):
+    """A runtime that can fetch what it needs into the user's cache folder, without root."""
+
+    requirement: str  # the name in `mobilevit doctor --install`
+
+    def install(self, on_progress: Callable[[str], None]) -> Path:
+        """Fetch and check it, and return its folder; at once, where it is there and works. Raises ToolchainError."""
+        ...

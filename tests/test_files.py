@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import cache_folder, replacing
 
 
 def test_a_file_and_a_folder_appear_whole_and_replace_what_was_there(tmp_path):
@@ -43,7 +44,7 @@ def test_a_kill_keeps_what_was_there_and_the_next_run_sweeps_up(tmp_path):
     target.mkdir()
     (target / "old").write_text("old")
     program = (
-        "import os, pathlib, signal; from mobilevit_sdk.files import replacing\n"
+        "import os, pathlib, signal; from mobilevit_sdk.files import cache_folder, replacing\n"
         f"with replacing(pathlib.Path({str(target)!r})) as fresh:\n"
         "    fresh.mkdir(); (fresh / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -76,8 +77,6 @@ def test_what_another_running_process_writes_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("blocked", ["/proc/nothing/file", "/dev/null/folder/file"])
 def test_an_unwritable_folder_is_one_line(blocked):
-    from pathlib import Path
-
     with pytest.raises(RequestError, match="cannot write into"), replacing(Path(blocked)):
         pass
 
@@ -85,7 +84,7 @@ def test_an_unwritable_folder_is_one_line(blocked):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     """A limit on the size of files stands for the full disk: the same kind of error, without root."""
     program = (
-        "import pathlib, resource; from mobilevit_sdk.files import replacing\n"
+        "import pathlib, resource; from mobilevit_sdk.files import cache_folder, replacing\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         f"with replacing(pathlib.Path({str(tmp_path / 'file')!r})) as fresh:\n"
         "    fresh.write_bytes(bytes(5000))"
@@ -93,3 +92,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "RequestError: cannot write" in done.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cache_folder_is_where_xdg_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given, expected in (
+        ("/somewhere", "/somewhere"),
+        ("relative", f"{tmp_path}/.cache"),
+        ("", f"{tmp_path}/.cache"),
+    ):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert str(cache_folder()) == f"{expected}/mobilevit-sdk"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import tiny_model, tiny_spec, write_artifact
 
-from mobilevit_sdk.errors import RequestError, ToolchainError
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.parity import builtin_cases, gate, passed, reference_of, verify
 from mobilevit_sdk.parity.report import write_report
 from mobilevit_sdk.runtime import Availability
@@ -125,6 +125,17 @@ def test_a_runtime_that_dies_is_an_error_with_its_reason(artifact, runtimes, mon
     monkeypatch.setattr(gate, "run_in_child", die)
     (verdict,) = verify([artifact])
     assert (verdict.status, verdict.reason) == ("error", "the process died of SIGSEGV")
+    assert not passed([verdict])
+
+
+def test_a_file_that_the_runtime_refuses_has_failed(artifact, runtimes, monkeypatch):
+    def refuse(*args, **options):
+        raise ArtifactError("3 of 4 operators stay on the CPU")
+
+    runtimes()
+    monkeypatch.setattr(gate, "run_in_child", refuse)
+    (verdict,) = verify([artifact])
+    assert (verdict.status, verdict.reason) == ("failed", "3 of 4 operators stay on the CPU")
     assert not passed([verdict])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.tflite.gpu_runtime import LiteRTGPURuntime
 from converters.tflite.runtime import LiteRTRuntime
 from converters.tflite.toolchain import availability
 from mobilevit_sdk.runtime import Availability, Runtime
@@ -26,7 +27,7 @@ class TFLiteConverter:
     suffix = ".tflite"
     precisions = ("fp32", "fp16")
     target = "litert-cpu"
-    runtimes: tuple[Runtime, ...] = (LiteRTRuntime(),)
+    runtimes: tuple[Runtime, ...] = (LiteRTRuntime(), LiteRTGPURuntime())
 
     def availability(self) -> Availability:
         return availability("litert-torch")

@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
-from mobilevit_sdk.cli.common import out, print_json, verb
+import click
+
+from mobilevit_sdk.cli.common import log, out, print_json, verb
 
 
 @verb("doctor")
-def command(as_json: bool) -> None:
+@click.option("--install", "requirement", metavar="NAME", help="Fetch what a runtime needs into your cache folder.")
+def command(requirement: str | None, as_json: bool) -> None:
     """Show which toolchains and runtimes work here, and what to do about those that do not."""
+    if requirement is not None:
+        _install(requirement, as_json)
+        return
+    _show(as_json)
+
+
+def _install(requirement: str, as_json: bool) -> None:
+    from mobilevit_sdk.converter import converters
+    from mobilevit_sdk.errors import RequestError, nearest
+    from mobilevit_sdk.runtime import InstallableRuntime
+
+    runtimes = {
+        runtime.requirement: runtime
+        for default in converters().values()
+        for converter in default.backends.values() or (default,)
+        for runtime in converter.runtimes
+        if isinstance(runtime, InstallableRuntime)
+    }
+    if requirement not in runtimes:
+        raise RequestError(f"nothing to install is called {requirement!r}; {nearest(requirement, runtimes)}")
+    runtime = runtimes[requirement]
+    folder = runtime.install(lambda line: log.print(line, markup=False))
+    found = runtime.availability()
+    if as_json:
+        row = {"name": runtime.name, "version": found.version, "reason": found.reason}
+        print_json({"installed": requirement, "path": str(folder), "runtime": row})
+    else:
+        out.print(f"{runtime.name}: {found.version or found.reason}", markup=False)
+
+
+def _show(as_json: bool) -> None:
     import platform
     from importlib.metadata import version
 

@@ -13,7 +13,7 @@ import numpy as np
 from mobilevit_sdk.artifact import Artifact, Case, Reference, find_artifacts
 from mobilevit_sdk.child import emit, run_in_child
 from mobilevit_sdk.converter import find_converter
-from mobilevit_sdk.errors import MobileViTError, RequestError, nearest
+from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.runtime import Runtime
 from mobilevit_sdk.spec import Strict
@@ -148,6 +148,8 @@ def _judge(
             reference.cases,
             on_event=lambda done: on_progress(VerifyProgress(artifact.path, runtime.name, done, total)),
         )
+    except ArtifactError as error:  # the runtime works, and the file is not for it
+        return verdict("failed", str(error))
     except MobileViTError as error:
         return verdict("error", str(error))
     if outputs.shape != reference.logits.shape:

@@ -1,0 +1,143 @@
+"""LiteRT on the GPU alone, as on a phone whose app asks for the GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.tflite.flatbuffer import read_model
+from converters.tflite.toolchain import availability, import_from
+from converters.tflite.vulkan import CHOICES, MANIFEST, find_driver, find_swiftshader, install_swiftshader
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
+from mobilevit_sdk.runtime import Availability, LoadedArtifact
+
+ACCELERATOR = "libLiteRtWebGpuAccelerator.so"
+INSTALL = "mobilevit doctor --install swiftshader"
+
+# What the accelerator writes: a line for each kind of operator with the reason, then how many stay where.
+_LEFT_TO_CPU = r"not supported by GPU delegate:\n(.+?)\n(\d+) operations will run on the GPU.+? (\d+) operations"
+
+
+class LiteRTGPURuntime:
+    """LiteRT's WebGPU accelerator on a Vulkan driver, with nothing left to the CPU.
+
+    A file with float32 weights is computed in float32. One with float16 weights is computed in float16 where the GPU
+    has it, as on a phone; SwiftShader has not.
+    """
+
+    name = "litert-gpu"
+    format = "tflite"
+    requirement = "swiftshader"
+
+    def availability(self) -> Availability:
+        found = availability("ai-edge-litert")
+        if not found:
+            return found
+        package = importlib.metadata.distribution("ai-edge-litert")
+        if not Path(str(package.locate_file(f"ai_edge_litert/{ACCELERATOR}"))).is_file():
+            return Availability(None, f"this build of ai-edge-litert {found.version} has no GPU accelerator for Vulkan")
+        driver = find_driver()
+        if driver:
+            return Availability(f"{found.version} on {driver.name}")
+        if chosen := next((name for name in CHOICES if os.environ.get(name)), None):
+            return Availability(None, f"{chosen} names no Vulkan driver that works; unset it, or: {INSTALL}")
+        return Availability(None, f"no Vulkan driver for a GPU is here; one that needs no GPU: {INSTALL}")
+
+    def install(self, on_progress: Callable[[str], None]) -> Path:
+        return install_swiftshader(on_progress)
+
+    def load(self, path: Path) -> LoadedArtifact:
+        """See `mobilevit_sdk.runtime.Runtime.load`. Raises ArtifactError too when the accelerator does not take the
+        whole graph, with the operators that it leaves, and ToolchainError when there is no driver that it takes.
+        """
+        model = read_model(path)
+        shape, classes, is_half = _interface(path, model)
+        litert = import_from("ai-edge-litert", "ai_edge_litert.compiled_model")
+        options = litert.Options(
+            hardware_accelerators=litert.HardwareAccelerator.GPU,
+            gpu_options=litert.GpuOptions(enforce_f32=not is_half),
+        )
+        driver = find_driver()
+        if driver is None:
+            raise ToolchainError(self.availability().reason)
+        with driver.selected(), _standard_error() as words:
+            try:
+                compiled = litert.CompiledModel.from_file(str(path), options=options)
+                failure = None if compiled.is_fully_accelerated() else "some operators stay on the CPU"
+            except (RuntimeError, ValueError) as error:
+                failure = str(error)
+        if failure is not None:
+            raise _refusal(path, driver.name, words(), failure)
+        images, scores = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+
+        def predict(pixels: np.ndarray) -> np.ndarray:
+            if pixels.shape != (3, *shape[1:3]) or pixels.dtype != np.uint8:
+                wanted = f"uint8 of shape {(3, *shape[1:3])}"
+                raise RequestError(f"{path.name} takes {wanted}, not {pixels.dtype} of shape {pixels.shape}")
+            channels_last = np.ascontiguousarray(pixels.transpose(1, 2, 0), dtype=np.float32)  # [3, H, W] -> [H, W, 3]
+            images[0].write(channels_last[None] / np.float32(255))
+            compiled.run_by_index(0, images, scores)
+            answer: np.ndarray = scores[0].read(classes, np.float32)
+            return answer
+
+        return predict
+
+
+def _interface(path: Path, model: Any) -> tuple[tuple[int, ...], int, bool]:
+    """The shape of the image, the number of scores, and whether the file holds float16 weights.
+
+    Raises ArtifactError for a graph that does not go from one float32 [1, H, W, 3] to one float32 [1, num_classes]:
+    the accelerator's buffers would take other data without a word.
+    """
+    types = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType
+    graph = model.Subgraphs(0)
+    tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
+    try:
+        ends = [[tensors[i] for i in end] for end in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())]
+        shapes = [tuple(int(n) for n in tensor.ShapeAsNumpy()) for end in ends for tensor in end]
+    except (IndexError, TypeError) as error:  # a tensor that is not there, or none at all
+        raise ArtifactError(f"{path} is damaged: its interface cannot be read") from error
+    is_float = all(tensor.Type() == types.FLOAT32 for end in ends for tensor in end)
+    match shapes:
+        case [(1, _, _, 3) as image, (1, classes)] if is_float and len(ends[0]) == 1:
+            return image, classes, any(tensor.Type() == types.FLOAT16 for tensor in tensors)
+    raise ArtifactError(f"{path} does not go from one float32 [1, H, W, 3] to one [1, num_classes]: {shapes}")
+
+
+@contextmanager
+def _standard_error() -> Iterator[Callable[[], str]]:
+    """Give what native code writes to standard error within the block, and write it there after it."""
+    content = ""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: content
+        finally:
+            os.dup2(kept, 2)
+            file.seek(0)
+            written = file.read()
+            content = written.decode(errors="replace")
+            with os.fdopen(kept, "wb") as stream:
+                stream.write(written)
+
+
+def _refusal(path: Path, driver: str, words: str, failure: str) -> ArtifactError | ToolchainError:
+    """Whose fault it is that LiteRT did not compile the file, by what it wrote meanwhile."""
+    if "Failed to initialize WebGPU environment" in words:
+        return ToolchainError(
+            f"LiteRT's GPU accelerator takes no device of {driver}; for SwiftShader, `{INSTALL}` and set "
+            f"{CHOICES[0]}={find_swiftshader() or '<its folder>'}/{MANIFEST}"
+        )
+    if left := re.search(_LEFT_TO_CPU, words, re.DOTALL):
+        named, on_gpu, on_cpu = left.groups()
+        failure = f"{on_cpu} of {int(on_gpu) + int(on_cpu)} operators stay on the CPU: {'; '.join(named.splitlines())}"
+    return ArtifactError(f"{path} does not run wholly on the GPU: {' '.join(failure.split())}")
