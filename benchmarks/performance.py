@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import msgspec
 import numpy as np
 import torch
@@ -129,7 +130,7 @@ def measure(name: str, out: Path, rounds: int) -> Record:
         try:
             prepared = prepare(baseline, checkpoint, out / f"{name}-plain")
         except MobileViTError as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(click.unstyle(str(error)).split())[:200]
             conversions.append(Conversion(plain, error=reason))
             candidates.append(Candidate(name, plain, question, baseline.open_session, (), unavailable=reason))
             continue
@@ -192,7 +193,8 @@ def write_page(records: list[Record], page: Path) -> None:
     picture = page.with_suffix(".png")
     write_chart(panels, picture)
     baselines = "\n".join(f"- `{name}`: {BASELINES[name].description}." for name in PLAIN)
-    machines = dict.fromkeys(record.latency.machine.describe() for record in records)
+    load = max(record.latency.machine.load for record in records)
+    machines = dict.fromkeys(msgspec.structs.replace(r.latency.machine, load=load).describe() for r in records)
     roofs = ", ".join(f"{_roof(records, count):.0f} with {_threads(count)}" for count in _counts(records[0]))
     latency = records[0].latency
     text = _PAGE.format(
@@ -301,10 +303,11 @@ def _latencies(record: Record) -> Iterator[str]:
 def _conversions(record: Record) -> Iterator[str]:
     for made in record.conversions:
         start = f"| {_title(record)} | {made.name} |"
-        if made.seconds is None or made.peak_memory_bytes is None or made.bytes is None:
+        if made.seconds is None or made.bytes is None:
             yield f"{start} {made.error} | | |"
         else:
-            yield f"{start} {made.seconds:.1f} | {made.peak_memory_bytes / 1e9:.2f} GB | {made.bytes / 1e6:.2f} MB |"
+            peak = "not measured" if made.peak_memory_bytes is None else f"{made.peak_memory_bytes / 1e9:.2f} GB"
+            yield f"{start} {made.seconds:.1f} | {peak} | {made.bytes / 1e6:.2f} MB |"
 
 
 def _name(row: Row) -> str:

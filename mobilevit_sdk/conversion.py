@@ -24,7 +24,7 @@ from mobilevit_sdk.artifact import (
     write_reference,
 )
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mobilevit_sdk.child import emit, run_in_child
+from mobilevit_sdk.child import emit, peak_memory_bytes, run_in_child
 from mobilevit_sdk.converter import Converter, Inspection, converters, find_converter, label
 from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError, nearest
@@ -223,9 +223,6 @@ def _convert_one(
 
 def convert_file(job: Job) -> Converted:
     """In a child process: deploy the checkpoint for the format's target, convert it, read the file back."""
-    import resource
-    import sys
-
     converter = find_converter(job.format, job.backend)
     emit("deploy")
     checkpoint = load_checkpoint(job.weights)
@@ -235,8 +232,7 @@ def convert_file(job: Job) -> Converted:
     converter.convert(graph, checkpoint.spec, job.precision, job.out)
     emit("inspect")
     inspection = converter.inspect(job.out)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Converted(inspection, _tools(converter), peak, warnings)
+    return Converted(inspection, _tools(converter), peak_memory_bytes(), warnings)
 
 
 def _audit(graph: PhoneGraph, converter: Converter, spec: ModelSpec) -> tuple[str, ...]:

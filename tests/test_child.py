@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mobilevit_sdk.child import emit, run_in_child
+from mobilevit_sdk.child import emit, peak_memory_bytes, run_in_child
 from mobilevit_sdk.errors import CheckpointError, RequestError, ToolchainError
 
 
@@ -98,3 +99,8 @@ def is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_the_peak_of_a_child_is_not_that_of_its_parent():
+    ballast = np.ones(60_000_000)  # 480 MB
+    assert run_in_child(peak_memory_bytes) < ballast.nbytes < peak_memory_bytes()

@@ -14,7 +14,7 @@ from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.deployment.centred_stream import centre
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norm, fold_batch_norms
-from mobilevit_sdk.deployment.input_normalization import input_normalization
+from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
 from mobilevit_sdk.deployment.matmul_layer_norm import MatmulLayerNorm, RootMeanSquareNorm
 from mobilevit_sdk.deployment.norm_affine import move_affine
 from mobilevit_sdk.deployment.rank4_patches import Rank4Fold, Rank4Unfold
@@ -224,6 +224,21 @@ def test_preprocessing_in_the_graph_is_the_preprocessing_in_front_of_the_model(o
     preprocessing = Preprocessing(image_size=(4, 5), resize_size=5, channel_order=order, mean=mean, std=std)
     x = tensor(1, 3, 4, 5)
     torch.testing.assert_close(input_normalization(preprocessing)(x), to_model_input(x, preprocessing), **EXACT)
+
+
+@few
+@given(order=st.sampled_from(["rgb", "bgr"]), mean=st.sampled_from([0.0, 0.4]), std=st.sampled_from([1.0, 0.2]))
+def test_the_first_convolution_takes_over_the_preprocessing_where_the_mean_is_zero(order, mean, std):
+    preprocessing = Preprocessing(
+        image_size=(4, 5), resize_size=5, channel_order=order, mean=(mean, mean, mean), std=(std, 2 * std, std)
+    )
+    model = tiny_model()[0].double()
+    x = tensor(1, 3, 32, 32)
+    before = input_normalization(preprocessing)
+    expected = model(before(x))
+    left = fold_input_normalization(before, model)
+    assert isinstance(left, nn.Identity) == (mean == 0)
+    torch.testing.assert_close(model(left(x)), expected, **EXACT)
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.bench.candidates import Candidate, Question, open_artifact_session
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mobilevit_sdk.child import run_in_child
+from mobilevit_sdk.child import peak_memory_bytes, run_in_child
 from mobilevit_sdk.converter import find_converter
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.errors import ToolchainError
@@ -80,14 +80,11 @@ def prepare(baseline: Baseline, checkpoint: Checkpoint, folder: Path) -> Prepare
 
 def export_file(name: str, weights: Path, file: Path) -> int:
     """In a child process: write the file of the baseline `name`; the peak of memory in bytes."""
-    import resource
-    import sys
-
     checkpoint = load_checkpoint(weights)
     export = BASELINES[name].export
     assert export is not None
     export(checkpoint.model, torch.zeros(1, 3, *checkpoint.spec.preprocessing.image_size), file)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_memory_bytes()
 
 
 def _export_executorch(model: nn.Module, sample: Tensor, file: Path) -> None:

@@ -16,7 +16,7 @@ from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
 from mobilevit_sdk.deployment.inference_only import drop_training_layers
-from mobilevit_sdk.deployment.input_normalization import input_normalization
+from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.norm_affine import move_norm_affines
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
@@ -34,10 +34,10 @@ __all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "fin
 class PhoneGraph(nn.Module):
     """What an app calls: an RGB image in [0, 1], [1, 3, H, W] -> class scores (logits), [1, num_classes]."""
 
-    def __init__(self, preprocessing: Preprocessing, network: nn.Module) -> None:
+    def __init__(self, image_size: tuple[int, int], normalization: nn.Module, network: nn.Module) -> None:
         super().__init__()
-        self.image_size = preprocessing.image_size
-        self.normalization = input_normalization(preprocessing)
+        self.image_size = image_size
+        self.normalization = normalization
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
@@ -72,4 +72,5 @@ def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessi
         layer_norms_as_matmuls(network)
         whole_norms_as_matmuls(network)
     dtype = next(network.parameters()).dtype
-    return PhoneGraph(preprocessing, network).to(dtype).eval().requires_grad_(False)
+    normalization = fold_input_normalization(input_normalization(preprocessing), network)
+    return PhoneGraph(preprocessing.image_size, normalization, network).to(dtype).eval().requires_grad_(False)

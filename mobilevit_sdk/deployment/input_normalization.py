@@ -1,7 +1,9 @@
-"""Channel order, mean and std as one 1x1 convolution.
+"""Channel order, mean and std as one 1x1 convolution, or as part of the network's first.
 
-(P x - mean) / std  ==  (diag(1 / std) P) x - mean / std, with P the permutation of the channels: a convolution over
-three channels that every backend takes, instead of a flip, a subtraction and a division.
+(P x - mean) / std  ==  N x - mean / std, with P the permutation of the channels and N = diag(1 / std) P: a convolution
+over three channels that every backend takes, instead of a flip, a subtraction and a division. Where the mean is 0, the
+first convolution takes it over, W * (N x)  ==  (W N) * x; with another mean it cannot, because what pads the normalised
+image with zeros would pad the image with the mean.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mobilevit_sdk.layers import DeclaresInputConvolution
 from mobilevit_sdk.spec import Preprocessing
 
 
@@ -23,3 +26,19 @@ def input_normalization(preprocessing: Preprocessing) -> nn.Module:
     conv = nn.Conv2d(3, 3, 1, dtype=torch.float64)
     conv.load_state_dict({"weight": weight[:, :, None, None], "bias": bias})
     return conv
+
+
+@torch.no_grad()
+def fold_input_normalization(normalization: nn.Module, network: nn.Module) -> nn.Module:
+    """Move what `input_normalization` gave into the first convolution of `network`, in place, where that is exact.
+
+    Returns what is left to do before the network.
+    """
+    if not (isinstance(normalization, nn.Conv2d) and isinstance(network, DeclaresInputConvolution)):
+        return normalization
+    first = network.input_convolution()
+    if normalization.bias is None or normalization.bias.any() or first.groups != 1:
+        return normalization
+    matrix = normalization.weight[:, :, 0, 0]
+    first.weight.copy_(torch.einsum("ojhw,ji->oihw", first.weight.double(), matrix))
+    return nn.Identity()

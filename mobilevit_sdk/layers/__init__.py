@@ -4,7 +4,13 @@ from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.classifier import BatchNormClassifier
 from mobilevit_sdk.layers.conv import ConvNormAct
-from mobilevit_sdk.layers.declarations import DeclaresNormReaders, DeclaresResidualStream, NormReader, ResidualStream
+from mobilevit_sdk.layers.declarations import (
+    DeclaresInputConvolution,
+    DeclaresNormReaders,
+    DeclaresResidualStream,
+    NormReader,
+    ResidualStream,
+)
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
@@ -23,6 +29,7 @@ __all__ = [
     "BatchNormClassifier",
     "CascadedGroupAttention",
     "ConvNormAct",
+    "DeclaresInputConvolution",
     "DeclaresNormReaders",
     "DeclaresResidualStream",
     "Fold",

@@ -41,6 +41,15 @@ class DeclaresNormReaders(Protocol):
 
 
 @runtime_checkable
+class DeclaresInputConvolution(Protocol):
+    """A network that begins with a convolution."""
+
+    def input_convolution(self) -> nn.Conv2d:
+        """What alone reads the image."""
+        ...
+
+
+@runtime_checkable
 class DeclaresResidualStream(Protocol):
     """A block with a residual stream of its own."""
 

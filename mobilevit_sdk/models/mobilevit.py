@@ -163,6 +163,9 @@ class MobileViT(nn.Module):
         x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
         return self.head(self.dropout(x))
 
+    def input_convolution(self) -> nn.Conv2d:
+        return self.stem.conv
+
 
 def initialise(module: nn.Module) -> None:
     """He initialisation for convolutions, truncated normal (std 0.02) for linears, as the authors train."""

@@ -115,6 +115,9 @@ class MobileViTv2(nn.Module):
         x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
         return self.head(x)
 
+    def input_convolution(self) -> nn.Conv2d:
+        return self.stem.conv
+
 
 def _config(width: float) -> MobileViTv2Config:
     """The network of width 1 with all channels times `width`; five stages with strides 1, 2, 2, 2, 2.
