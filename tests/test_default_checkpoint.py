@@ -118,7 +118,9 @@ def test_verify_on_other_images_asks_the_checkpoint(converted, tmp_path):
     for seed in range(3):
         pixels = np.random.default_rng(seed).integers(0, 256, (80, 100, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{seed}.png")
-    code, document = mobilevit("verify", converted[2] / "mobilevit_xxs-tflite-fp32", "--images", tmp_path)
+    code, document = mobilevit(
+        "verify", converted[2] / "mobilevit_xxs-tflite-fp32", "--images", tmp_path, "--runtime", "litert-cpu"
+    )
     assert code == 0
     assert [verdict["cases"] for verdict in document["verdicts"]] == [3]
 
