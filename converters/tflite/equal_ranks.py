@@ -63,10 +63,9 @@ def _with_rank(schema: Any, model: Any, graph: Any, index: int, rank: int) -> tu
 
 
 def _code(model: Any, operator: Any) -> int:
+    """Codes up to 127 are in the old field, newer ones in the new."""
     code = model.operatorCodes[operator.opcodeIndex]
-    return max(
-        code.builtinCode, code.deprecatedBuiltinCode
-    )  # codes up to 127 are in the old field, newer ones in the new
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
 def _reshape_code(schema: Any, model: Any) -> int:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import CascadedGroupAttention, ConvNormAct
 from mobilevit_sdk.layers.cascaded_attention import check_map_fills_window
@@ -28,7 +29,7 @@ class ExplicitCascadedAttention(nn.Module):
         self.window_size = attention.window_size
         self.partition = attention.partition
         self.heads = nn.ModuleList(ExplicitHead(attention, index) for index in range(attention.num_heads))
-        self.proj = _linear(attention.proj.conv)
+        self.proj = linear(attention.proj.conv)
         self.reverse = attention.reverse
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,9 +58,9 @@ class ExplicitHead(nn.Module):
         assert isinstance(token_interaction, ConvNormAct)
         key_dim = attention.key_dim
         self.window_size = attention.window_size
-        self.q = _linear(qkv.conv, slice(0, key_dim))
-        self.k = _linear(qkv.conv, slice(key_dim, 2 * key_dim))
-        self.v = _linear(qkv.conv, slice(2 * key_dim, None))
+        self.q = linear(qkv.conv, slice(0, key_dim))
+        self.k = linear(qkv.conv, slice(key_dim, 2 * key_dim))
+        self.v = linear(qkv.conv, slice(2 * key_dim, None))
         self.token_interaction = _scaled(token_interaction.conv, key_dim**-0.5)
         self.register_buffer("bias", attention.position_bias()[index : index + 1].detach())  # [1, N, N]
 
@@ -82,17 +83,6 @@ class ExplicitHead(nn.Module):
 def explicit_cascaded_attention(network: nn.Module) -> None:
     """Replace every CascadedGroupAttention by its explicit form, in place; its BatchNorms must be folded before."""
     replace_layers(network, CascadedGroupAttention, ExplicitCascadedAttention)
-
-
-@torch.no_grad()
-def _linear(conv: nn.Conv2d, rows: slice = slice(None)) -> nn.Linear:
-    """The given outputs of a 1x1 convolution, as a linear."""
-    assert conv.bias is not None
-    weight = conv.weight[rows].flatten(1)  # [rows, channels, 1, 1] -> [rows, channels]
-    linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
-    linear.weight.copy_(weight)
-    linear.bias.copy_(conv.bias[rows])
-    return linear
 
 
 @torch.no_grad()

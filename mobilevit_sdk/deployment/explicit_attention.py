@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import Attention
 
@@ -25,12 +26,10 @@ class ExplicitAttention(nn.Module):
         super().__init__()
         self.num_heads = attention.num_heads
         self.head_dim = attention.head_dim
-        weights = attention.qkv.weight.chunk(3)
-        biases = attention.qkv.bias.chunk(3)
-        scale = attention.head_dim**-0.5
-        self.q = _linear(weights[0].double() * scale, biases[0].double() * scale, weights[0].dtype)
-        self.k = _linear(weights[1], biases[1], weights[1].dtype)
-        self.v = _linear(weights[2], biases[2], weights[2].dtype)
+        dim = attention.num_heads * attention.head_dim
+        self.q = linear(attention.qkv, slice(0, dim), scale=attention.head_dim**-0.5)
+        self.k = linear(attention.qkv, slice(dim, 2 * dim))
+        self.v = linear(attention.qkv, slice(2 * dim, None))
         position_bias = attention.position_bias
         bias = None if position_bias is None else position_bias().detach()[None]  # [1, heads, N, N]
         self.register_buffer("bias", bias)
@@ -42,7 +41,7 @@ class ExplicitAttention(nn.Module):
             alone: Tensor = self.proj(self.v(x))
             return alone
         folded = batch * self.num_heads
-        q, k, v = (linear(x).view(batch, tokens, self.num_heads, self.head_dim) for linear in (self.q, self.k, self.v))
+        q, k, v = (part(x).view(batch, tokens, self.num_heads, self.head_dim) for part in (self.q, self.k, self.v))
         q = q.permute(0, 2, 1, 3).reshape(folded, tokens, self.head_dim)  # [B, N, heads, d] -> [B * heads, N, d]
         k = k.permute(0, 2, 3, 1).reshape(folded, self.head_dim, tokens)  # [B, N, heads, d] -> [B * heads, d, N]
         v = v.permute(0, 2, 1, 3).reshape(folded, tokens, self.head_dim)
@@ -59,11 +58,3 @@ class ExplicitAttention(nn.Module):
 def split_attention(network: nn.Module) -> None:
     """Replace every Attention by its explicit form, in place."""
     replace_layers(network, Attention, ExplicitAttention)
-
-
-@torch.no_grad()
-def _linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
-    linear.weight.copy_(weight)
-    linear.bias.copy_(bias)
-    return linear

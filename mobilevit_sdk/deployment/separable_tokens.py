@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.deployment.rank4_patches import Rank4Fold, Rank4Unfold
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.deployment.whole_norm import WholeNorm
@@ -30,14 +31,11 @@ class TokenAttention(nn.Module):
 
     def __init__(self, attention: SeparableAttention) -> None:
         super().__init__()
-        assert attention.qkv.bias is not None
-        sizes = [1, attention.dim, attention.dim]
-        weights = torch.split(attention.qkv.weight.flatten(1), sizes)
-        biases = torch.split(attention.qkv.bias, sizes)
-        self.q = _linear(weights[0], None)
-        self.k = _linear(weights[1], biases[1])
-        self.v = _linear(weights[2], biases[2])
-        self.proj = _linear(attention.proj.weight.flatten(1), attention.proj.bias)
+        dim = attention.dim
+        self.q = linear(attention.qkv, slice(0, 1), bias=False)
+        self.k = linear(attention.qkv, slice(1, 1 + dim))
+        self.v = linear(attention.qkv, slice(1 + dim, None))
+        self.proj = linear(attention.proj)
 
     def forward(self, x: Tensor) -> Tensor:
         places, patches, _ = x.shape
@@ -58,9 +56,9 @@ class TokenBlock(nn.Module):
         self.norm1 = WholeNorm(block.norm1)
         self.attention = TokenAttention(block.attention)
         self.norm2 = WholeNorm(block.norm2)
-        self.fc1 = _linear(block.mlp.fc1.weight.flatten(1), block.mlp.fc1.bias)
+        self.fc1 = linear(block.mlp.fc1)
         self.activation = block.mlp.activation
-        self.fc2 = _linear(block.mlp.fc2.weight.flatten(1), block.mlp.fc2.bias)
+        self.fc2 = linear(block.mlp.fc2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm1(x))
@@ -87,12 +85,3 @@ def separable_transformers_on_tokens(network: nn.Module) -> None:
     Its norms must have neither gain nor bias left.
     """
     replace_layers(network, SeparableTransformer, TokenTransformer)
-
-
-@torch.no_grad()
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
-    linear.weight.copy_(weight)
-    if bias is not None:
-        linear.bias.copy_(bias)
-    return linear

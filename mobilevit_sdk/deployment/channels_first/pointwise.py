@@ -8,20 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.layers import MLP
 
 
 @torch.no_grad()
-def convolution(layer: nn.Linear | nn.Conv2d, rows: slice = slice(None), *, scale: float = 1.0) -> nn.Conv2d:
-    """The given outputs of a linear, or of a 1x1 convolution, times `scale`, as a 1x1 convolution.
-
-    The product is taken in float64 and rounded once.
-    """
-    weight = layer.weight[rows].flatten(1)
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=layer.bias is not None, dtype=weight.dtype)
-    conv.weight.copy_((weight.double() * scale)[:, :, None, None])
-    if layer.bias is not None and conv.bias is not None:
-        conv.bias.copy_(layer.bias[rows].double() * scale)
+def convolution(
+    layer: nn.Linear | nn.Conv2d, rows: slice = slice(None), *, scale: float = 1.0, bias: bool = True
+) -> nn.Conv2d:
+    """What `linear` makes of the same arguments, as a 1x1 convolution."""
+    part = linear(layer, rows, scale=scale, bias=bias)
+    conv = nn.Conv2d(part.in_features, part.out_features, 1, bias=bias, dtype=part.weight.dtype)
+    conv.weight, conv.bias = nn.Parameter(part.weight[:, :, None, None]), part.bias
     return conv
 
 

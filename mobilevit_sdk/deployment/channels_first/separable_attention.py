@@ -26,8 +26,7 @@ class ChannelsFirstSeparableAttention(nn.Module):
     def __init__(self, attention: SeparableAttention) -> None:
         super().__init__()
         dim = attention.dim
-        self.q = convolution(attention.qkv, slice(0, 1))
-        self.q.bias = None
+        self.q = convolution(attention.qkv, slice(0, 1), bias=False)
         self.k = convolution(attention.qkv, slice(1, 1 + dim))
         self.v = convolution(attention.qkv, slice(1 + dim, None))
         self.proj = attention.proj
