@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.converter import Converter
 
 
 @verb("doctor")
@@ -17,15 +22,21 @@ def command(requirement: str | None, as_json: bool) -> None:
     _show(as_json)
 
 
-def _install(requirement: str, as_json: bool) -> None:
+def _converters() -> list[Converter]:
+    """Those of every format, its default first, and of every backend."""
     from mobilevit_sdk.converter import converters
+
+    defaults = converters().values()
+    return list(dict.fromkeys(each for default in defaults for each in (default, *default.backends.values())))
+
+
+def _install(requirement: str, as_json: bool) -> None:
     from mobilevit_sdk.errors import RequestError, nearest
     from mobilevit_sdk.runtime import InstallableRuntime
 
     runtimes = {
         runtime.requirement: runtime
-        for default in converters().values()
-        for converter in default.backends.values() or (default,)
+        for converter in _converters()
         for runtime in converter.runtimes
         if isinstance(runtime, InstallableRuntime)
     }
@@ -47,7 +58,7 @@ def _show(as_json: bool) -> None:
 
     from rich.table import Table
 
-    from mobilevit_sdk.converter import converters, label
+    from mobilevit_sdk.converter import label
 
     system = {
         "python": platform.python_version(),
@@ -56,8 +67,7 @@ def _show(as_json: bool) -> None:
     }
     rows = [
         {"kind": kind, "name": name, "format": converter.format, "version": found.version, "reason": found.reason}
-        for default in converters().values()
-        for converter in dict.fromkeys((default, *default.backends.values()))
+        for converter in _converters()
         for kind, name, found in (
             ("toolchain", label(converter), converter.availability()),
             *(("runtime", runtime.name, runtime.availability()) for runtime in converter.runtimes),
