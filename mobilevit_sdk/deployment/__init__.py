@@ -18,6 +18,7 @@ from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
 from mobilevit_sdk.deployment.inference_only import drop_training_layers
 from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
+from mobilevit_sdk.deployment.merge_projections import merge_projections
 from mobilevit_sdk.deployment.norm_affine import move_norm_affines
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
 from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
@@ -59,6 +60,7 @@ def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessi
     fold_classifiers(network)
     fold_residual_depthwise(network)
     move_norm_affines(network)
+    merge_projections(network)
     if target.layer_norm == "matmul":
         centre_residual_streams(network)
     if target.tokens == "channels-first":

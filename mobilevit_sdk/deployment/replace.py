@@ -16,3 +16,13 @@ def replace_layers(network: nn.Module, kind: type[M], replacement: Callable[[M],
         for name, child in list(parent.named_children()):
             if type(child) is kind:
                 setattr(parent, name, replacement(child))
+
+
+def replace_layer(network: nn.Module, layer: nn.Module, replacement: nn.Module) -> None:
+    """Put `replacement` in the place of this one layer, in place."""
+    for parent in network.modules():
+        for name, child in parent.named_children():
+            if child is layer:
+                setattr(parent, name, replacement)
+                return
+    raise ValueError("the network has no such layer")

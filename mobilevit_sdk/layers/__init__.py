@@ -7,8 +7,10 @@ from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.declarations import (
     DeclaresInputConvolution,
     DeclaresNormReaders,
+    DeclaresProjectionPairs,
     DeclaresResidualStream,
     NormReader,
+    ProjectionPair,
     ResidualStream,
 )
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
@@ -31,11 +33,13 @@ __all__ = [
     "ConvNormAct",
     "DeclaresInputConvolution",
     "DeclaresNormReaders",
+    "DeclaresProjectionPairs",
     "DeclaresResidualStream",
     "Fold",
     "InvertedResidual",
     "NormReader",
     "PositionBias",
+    "ProjectionPair",
     "Residual",
     "ResidualStream",
     "SeparableAttention",

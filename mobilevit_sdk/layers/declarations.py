@@ -21,6 +21,17 @@ class NormReader:
 
 
 @dataclass(frozen=True)
+class ProjectionPair:
+    """Nothing but `reader` reads what `writer` writes.
+
+    What lies between them moves pixels, or takes their mean, and keeps channels apart.
+    """
+
+    writer: Projection
+    reader: Projection
+
+
+@dataclass(frozen=True)
 class ResidualStream:
     """A sum that only `writers` add to and only the LayerNorms `norms` read, each over the channels of a token.
 
@@ -37,6 +48,15 @@ class DeclaresNormReaders(Protocol):
 
     def norm_readers(self) -> Iterable[NormReader]:
         """Of this block alone, not of those within it."""
+        ...
+
+
+@runtime_checkable
+class DeclaresProjectionPairs(Protocol):
+    """A network with projections that follow each other."""
+
+    def projection_pairs(self) -> Iterable[ProjectionPair]:
+        """Those between its blocks, in inference: a BatchNorm is part of the projection before it."""
         ...
 
 

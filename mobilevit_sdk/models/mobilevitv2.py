@@ -7,13 +7,15 @@ trained. `mobilevit_sdk.deployment` turns it into the graph that phones run.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated
 
 import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import ConvNormAct, InvertedResidual, NormReader, SeparableTransformer
+from mobilevit_sdk.layers import ConvNormAct, InvertedResidual, NormReader, ProjectionPair, SeparableTransformer
 from mobilevit_sdk.models.mobilevit import Count, StageConfig, Width, initialise
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
@@ -117,6 +119,19 @@ class MobileViTv2(nn.Module):
 
     def input_convolution(self) -> nn.Conv2d:
         return self.stem.conv
+
+    def projection_pairs(self) -> Iterator[ProjectionPair]:
+        blocks = [block for stage in self.stages for block in stage]  # type: ignore[attr-defined]
+        for block, following in pairwise(blocks):
+            reads_once = isinstance(following, InvertedResidual) and not following.has_residual
+            if _ends_in_projection(block) and reads_once:
+                yield ProjectionPair(block.project.conv, following.expand.conv)
+        if _ends_in_projection(blocks[-1]):
+            yield ProjectionPair(blocks[-1].project.conv, self.head)
+
+
+def _ends_in_projection(block: InvertedResidual | MobileViTv2Block) -> bool:
+    return isinstance(block, MobileViTv2Block) or not block.has_residual
 
 
 def _config(width: float) -> MobileViTv2Config:
