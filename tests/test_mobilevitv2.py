@@ -20,7 +20,7 @@ from torch import nn
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
 from mobilevit_sdk.deployment.norm_affine import move_affine, move_norm_affines
-from mobilevit_sdk.deployment.separable_tokens import TokenAttention, TokenTransformer
+from mobilevit_sdk.deployment.separable_maps import MapAttention, MapTransformer, separable_transformers_on_maps
 from mobilevit_sdk.deployment.whole_norm import MatmulWholeNorm, WholeNorm
 from mobilevit_sdk.layers import SeparableAttention, SeparableTransformer
 from mobilevit_sdk.models.mobilevit import StageConfig
@@ -176,26 +176,17 @@ def test_sizes_between_patches_are_resized_up_with_aligned_corners_and_stay():
 @few
 @given(
     channels=st.integers(2, 64),
-    places=st.sampled_from([1, 4, 9]),
-    patches=st.integers(1, 9),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
     scale=st.sampled_from([1e-3, 1.0, 1e3]),
     offset=st.sampled_from([0.0, 5.0]),
 )
-def test_whole_norm_in_both_forms_is_group_norm_with_one_group(channels, places, patches, scale, offset):
-    x = tensor(places, patches, channels) * scale + offset
-    expected = F.group_norm(x.permute(2, 0, 1)[None], 1, eps=1e-5)[0].permute(1, 2, 0)
+def test_whole_norm_in_both_forms_is_group_norm_with_one_group(channels, height, width, scale, offset):
+    x = tensor(1, channels, height, width) * scale + offset
+    expected = F.group_norm(x, 1, eps=1e-5)
     norm = WholeNorm(nn.GroupNorm(1, channels, affine=False))
     torch.testing.assert_close(norm(x), expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(MatmulWholeNorm(norm)(x), expected, rtol=1e-9, atol=1e-9)
-
-
-@few
-@given(dim=st.integers(1, 12), places=st.sampled_from([1, 4]), patches=st.integers(1, 9), seed=st.integers(0, 5))
-def test_attention_of_tokens_with_one_key_is_exact(dim, places, patches, seed):
-    attention = randomize(SeparableAttention(dim), seed).double()
-    x = tensor(places, patches, dim, seed=seed)
-    expected = attention(x.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
-    torch.testing.assert_close(TokenAttention(attention)(x), expected, rtol=1e-12, atol=1e-12)
 
 
 @few
@@ -206,15 +197,35 @@ def test_attention_of_tokens_with_one_key_is_exact(dim, places, patches, seed):
     columns=st.integers(1, 4),
     patch_size=st.integers(1, 3),
 )
-def test_transformer_on_tokens_is_exact(dim, depth, rows, columns, patch_size):
+def test_transformer_on_maps_is_exact(dim, depth, rows, columns, patch_size):
+    """Also where a patch is a pixel, where all pixels are one patch, and where their number is odd."""
     transformer = SeparableTransformer(dim, 2 * dim, depth, patch_size)
     network = randomize(nn.Sequential(transformer, nn.Conv2d(dim, 3, 1)), 1).double().eval()
     x = tensor(1, dim, rows * patch_size, columns * patch_size) + 1
     expected = network(x)
     move_norm_affines(network)
     move_affine(transformer.norm, network[1])
-    network[0] = TokenTransformer(transformer)
+    network[0] = MapTransformer(transformer, (rows * patch_size, columns * patch_size))
     torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
+
+
+@torch.inference_mode()
+def test_every_transformer_is_made_for_the_map_that_it_gets():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1),
+        SeparableTransformer(4, 8, 1, 2),
+        nn.Conv2d(4, 6, 3, 2, 1),
+        SeparableTransformer(6, 8, 1, 1),
+    )
+    for layer in (network[1], network[3]):
+        for norm in (layer.norm, layer.blocks[0].norm1, layer.blocks[0].norm2):
+            norm.register_parameter("weight", None)
+            norm.register_parameter("bias", None)
+    separable_transformers_on_maps(network, (24, 16))
+    assert network[1].places.shape == (2, 4, 12 * 8 // 2)
+    assert network[3].places.shape == (2, 1, 6 * 4 // 2)
+    assert network.double()(tensor(1, 3, 24, 16)).shape == (1, 6, 6, 4)
+    assert not any(layer._forward_pre_hooks for layer in network.modules())
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(1, 4), nn.GroupNorm(2, 4, affine=False)], ids=["gain", "two groups"])
@@ -223,12 +234,12 @@ def test_a_norm_over_everything_refuses_what_it_would_drop(norm):
         WholeNorm(norm)
 
 
-def test_key_takes_one_token_for_each_place():
-    attention = TokenAttention(SeparableAttention(6))
+def test_key_takes_one_pixel_for_each_place():
+    attention = MapAttention(SeparableAttention(6), patch_size=2)
     taken: list[torch.Size] = []
     attention.k.register_forward_hook(lambda layer, given, out: taken.append(given[0].shape))
-    attention(torch.randn(4, 25, 6))
-    assert taken == [(4, 1, 6)]
+    attention(torch.randn(1, 6, 10, 10), torch.ones(2, 4, 50))
+    assert taken == [(1, 4, 6)]
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from converters.executorch.idle_work import without_idle_work
 from converters.executorch.layout_moves import fewer_layout_moves
 from converters.executorch.program import LABELS, SPEC
 from converters.executorch.toolchain import import_module
+from mobilevit_sdk.deployment import exported
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.spec import ModelSpec
 
@@ -25,14 +26,13 @@ def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: s
     answer strings, so that an app reads them with the runtime it has: `labels`, one a line, and `model_spec`, JSON.
     Raises ToolchainError.
     """
-    height, width = spec.preprocessing.image_size
     strings = {SPEC: msgspec.json.encode(spec).decode()}
     if spec.labels is not None:
         strings[LABELS] = "\n".join(" ".join(label.split()) for label in spec.labels)
     try:
-        exported = torch.export.export(graph.eval(), (torch.zeros(1, 3, height, width),))
+        traced = exported(graph, spec.preprocessing.image_size)
         to_coreml = backend == "coreml"
-        program = _lower_to_coreml(exported, strings, precision) if to_coreml else _lower_to_xnnpack(exported, strings)
+        program = _lower_to_coreml(traced, strings, precision) if to_coreml else _lower_to_xnnpack(traced, strings)
     except (OSError, ToolchainError):
         raise  # a full disk is no fault of the toolchain
     except Exception as error:
@@ -40,22 +40,22 @@ def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: s
     path.write_bytes(program)
 
 
-def _lower_to_xnnpack(exported: ExportedProgram, strings: dict[str, str]) -> bytes:
+def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str]) -> bytes:
     exir = import_module("executorch.exir")
     xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    with fewer_layout_moves():
+    with without_idle_work(), fewer_layout_moves():
         edge = exir.to_edge_transform_and_lower(
-            exported, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=strings
+            traced, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=strings
         )
     return bytes(edge.to_executorch().buffer)
 
 
-def _lower_to_coreml(exported: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
+def _lower_to_coreml(traced: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
     """For iOS 16 and newer, as our .mlpackage; whole in one delegate, or not at all."""
     from converters.coreml.toolchain import import_coremltools, quiet
 
     ct = import_coremltools()
-    for node in exported.graph.nodes:
+    for node in traced.graph.nodes:
         if node.kwargs:  # coremltools 9.0 drops them without a word: tanh-GELU becomes exact, alpha of add becomes 1
             raise ToolchainError(f"coremltools does not read the keywords of {node.target}: {dict(node.kwargs)}")
     with quiet():
@@ -66,7 +66,7 @@ def _lower_to_coreml(exported: ExportedProgram, strings: dict[str, str], precisi
             compute_precision={"fp16": ct.precision.FLOAT16, "fp32": ct.precision.FLOAT32}[precision],
         )
         partitioner = coreml.CoreMLPartitioner(compile_specs=specs, lower_full_graph=True)
-        edge = exir.to_edge_transform_and_lower(exported, partitioner=[partitioner], constant_methods=strings)
+        edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner], constant_methods=strings)
         for _, delegate in edge.exported_program().graph_module.named_children():
             delegate._processed_bytes = _without_debug_information(delegate.processed_bytes)
         return bytes(edge.to_executorch().buffer)

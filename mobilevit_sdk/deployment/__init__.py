@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 
-from torch import Tensor, nn
+from torch import nn
 
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
 from mobilevit_sdk.deployment.centred_stream import centre_residual_streams
@@ -20,30 +20,17 @@ from mobilevit_sdk.deployment.input_normalization import fold_input_normalizatio
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.merge_projections import merge_projections
 from mobilevit_sdk.deployment.norm_affine import move_norm_affines
+from mobilevit_sdk.deployment.phone_graph import PhoneGraph, exported
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
 from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
 from mobilevit_sdk.deployment.residual_depthwise import fold_residual_depthwise
-from mobilevit_sdk.deployment.separable_tokens import separable_transformers_on_tokens
+from mobilevit_sdk.deployment.separable_maps import separable_transformers_on_maps
 from mobilevit_sdk.deployment.static_audit import Finding, audit
 from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
 from mobilevit_sdk.deployment.whole_norm import whole_norms_as_matmuls
 from mobilevit_sdk.spec import Preprocessing
 
-__all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "find_target"]
-
-
-class PhoneGraph(nn.Module):
-    """What an app calls: an RGB image in [0, 1], [1, 3, H, W] -> class scores (logits), [1, num_classes]."""
-
-    def __init__(self, image_size: tuple[int, int], normalization: nn.Module, network: nn.Module) -> None:
-        super().__init__()
-        self.image_size = image_size
-        self.normalization = normalization
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.network(self.normalization(image))
-        return scores
+__all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "exported", "find_target"]
 
 
 def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessing) -> PhoneGraph:
@@ -69,9 +56,10 @@ def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessi
     explicit_cascaded_attention(network)
     patches_in_rank4(network)
     windows_in_rank4(network)
-    separable_transformers_on_tokens(network)
+    separable_transformers_on_maps(network, preprocessing.image_size)
     if target.layer_norm == "matmul":
         layer_norms_as_matmuls(network)
+    if target.whole_norm == "matmul":
         whole_norms_as_matmuls(network)
     dtype = next(network.parameters()).dtype
     normalization = fold_input_normalization(input_normalization(preprocessing), network)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from mobilevit_sdk.deployment.phone_graph import exported
 from mobilevit_sdk.deployment.targets import Target, find_target
 
 
@@ -32,10 +32,9 @@ def audit(graph: nn.Module, target: str | Target, image_size: tuple[int, int]) -
     torch.export raises for a module that it cannot export.
     """
     target = find_target(target) if isinstance(target, str) else target
-    program = torch.export.export(graph.eval(), (torch.zeros(1, 3, *image_size),))
     return [
         Finding(_name(node), tuple(value.shape), _module(node), reason)
-        for node in program.graph.nodes
+        for node in exported(graph, image_size).graph.nodes
         if node.op == "call_function" and node.target is not operator.getitem
         if isinstance(value := _first(node.meta.get("val")), Tensor)
         if (reason := _reason(node, value, target)) is not None

@@ -19,14 +19,16 @@ class Target:
     """A backend: the operators of an exported graph that it runs in one piece, and the forms that it likes.
 
     `operators` are those of ATen, as torch.export names them, each with what must hold of its use. `layer_norm` is the
-    form of LayerNorm that the backend runs without leaving its delegate. `tokens` is the layout that it likes: rows
-    [B, N, C] of matrix products, or maps [1, C, P, N] with channels first.
+    form of LayerNorm that the backend runs without leaving its delegate, and `whole_norm` that of a norm over a whole
+    map: where it has no operator for it, pools and 1x1 convolutions leave the map in its layout. `tokens` is the layout
+    that it likes: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first.
     """
 
     name: str
     max_rank: int
     layer_norm: Literal["native", "matmul"]
     operators: Mapping[str, Condition]
+    whole_norm: Literal["native", "matmul"] = "matmul"
     tokens: Literal["rows", "channels-first"] = "rows"
 
 
@@ -123,7 +125,7 @@ _LITERT = _EVERYWHERE | dict.fromkeys((*_ARITHMETIC, "layer_norm.default"), _alw
 TARGETS = {
     target.name: target
     for target in (
-        Target("coreml", max_rank=4, layer_norm="native", operators=_LITERT),
+        Target("coreml", max_rank=4, layer_norm="native", whole_norm="native", operators=_LITERT),
         # What Apple recommends for its Neural Engine; what becomes of each operator is decided on the device.
         Target(
             "coreml-ane",

@@ -1,6 +1,6 @@
-"""Normalisation over all elements of one image's tokens (GroupNorm with one group), for backends without the operator.
+"""Normalisation over a whole feature map (GroupNorm with one group), also for backends without the operator.
 
-The mean of all is the mean over the tokens of each token's mean: a product with r = (1/C, ..., 1/C), and a global pool.
+The mean of all is the mean over the channels of each channel's mean: a global pool, and a product with (1/C, ..., 1/C).
 The variance is the mean of d * d of the deviations d = x - mean(x), so norm(x) == d / sqrt(mean(d * d) + eps). Two
 passes, because the difference mean(x * x) - mean(x)^2 loses the digits that both have in common.
 """
@@ -15,7 +15,7 @@ from mobilevit_sdk.deployment.replace import replace_layers
 
 
 class WholeNorm(nn.Module):
-    """To mean 0 and variance 1 over everything: a GroupNorm without gain and bias. Shapes: [P, N, C] -> [P, N, C]."""
+    """To mean 0 and variance 1 over everything: a GroupNorm without gain and bias. Shapes: [1, C, H, W] -> the same."""
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
@@ -29,20 +29,20 @@ class WholeNorm(nn.Module):
 
 
 class MatmulWholeNorm(nn.Module):
-    """`WholeNorm` as matrix products and global pools. Shapes: [P, N, C] -> [P, N, C]."""
+    """`WholeNorm` as global pools and matrix products. Shapes: [1, C, H, W] -> the same."""
 
     row: Tensor
     eps: Tensor
 
     def __init__(self, norm: WholeNorm) -> None:
         super().__init__()
-        self.register_buffer("row", torch.full((1, norm.channels), 1 / norm.channels, dtype=torch.float64))
+        self.register_buffer("row", torch.full((1, norm.channels, 1, 1), 1 / norm.channels, dtype=torch.float64))
         # The bias of the product that takes the variance: an addition of a scalar would stay outside the delegate.
         self.register_buffer("eps", torch.full((1,), norm.eps, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x - _pool(F.linear(x, self.row))
-        return x * torch.rsqrt(_pool(F.linear(x * x, self.row, self.eps)))
+        x = x - F.conv2d(_pool(x), self.row)
+        return x * torch.rsqrt(F.conv2d(_pool(x * x), self.row, self.eps))
 
 
 def whole_norms_as_matmuls(network: nn.Module) -> None:
@@ -51,5 +51,5 @@ def whole_norms_as_matmuls(network: nn.Module) -> None:
 
 
 def _pool(x: Tensor) -> Tensor:
-    """[P, N, 1] -> the mean of all, [1, 1, 1]."""
-    return x.view(1, 1, *x.shape[:2]).mean((2, 3), keepdim=True).view(1, 1, 1)
+    """[1, C, H, W] -> the mean of each channel, [1, C, 1, 1]."""
+    return x.mean((2, 3), keepdim=True)

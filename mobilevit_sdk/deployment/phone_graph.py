@@ -1,0 +1,38 @@
+"""The graph that an app calls, and what torch.export makes of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+
+class PhoneGraph(nn.Module):
+    """What an app calls: an RGB image in [0, 1], [1, 3, H, W] -> class scores (logits), [1, num_classes]."""
+
+    def __init__(self, image_size: tuple[int, int], normalization: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.normalization = normalization
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.network(self.normalization(image))
+        return scores
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """Traced once, when first asked for: seconds at published sizes."""
+        return torch.export.export(self.eval(), (torch.zeros(1, 3, *self.image_size),))
+
+
+def exported(graph: nn.Module, image_size: tuple[int, int]) -> ExportedProgram:
+    """`graph` as torch.export traces it, for an image float32 [1, 3, H, W] with (H, W) = `image_size`.
+
+    Raises what torch.export raises for a module that it cannot export.
+    """
+    if isinstance(graph, PhoneGraph) and graph.image_size == image_size:
+        return graph.program
+    return torch.export.export(graph.eval(), (torch.zeros(1, 3, *image_size),))
