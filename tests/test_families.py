@@ -44,6 +44,16 @@ def test_random_weights_hide_nothing(name):
     assert idle == []
 
 
+@pytest.mark.parametrize("name", sorted(SMALLEST.values()))
+def test_attention_of_the_reference_form_is_of_rank_4_as_onnx_wants_it(name):
+    spec = spec_at_size(model_spec(name), 64, 64)
+    with torch.device("meta"):
+        program = torch.export.export(build_model(spec).eval(), (torch.zeros(1, 3, 64, 64),))
+    nodes = [node for node in program.graph.nodes if "scaled_dot_product" in str(node.target)]
+    assert {part.meta["val"].dim() for node in nodes for part in node.args[:3]} <= {4}
+    assert bool(nodes) == (spec.family != "mobilevitv2")  # whose attention is none of two products
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_smaller_than_the_total_stride_is_refused(name):
     with pytest.raises(RequestError, match=rf"{name}: images of 31x400 are smaller than .* stride of (32|64)"):

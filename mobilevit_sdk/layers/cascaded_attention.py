@@ -51,9 +51,9 @@ class CascadedGroupAttention(nn.Module):
             x = group + answers[-1] if answers else group
             q, k, v = self.qkv[i](x).split((self.key_dim, self.key_dim, self.value_dim), 1)
             q = self.token_interaction[i](q)
-            q, k, v = (each.flatten(2).transpose(1, 2) for each in (q, k, v))  # [.., d, w, w] -> [.., N, d]
-            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-            answers.append(attended.transpose(1, 2).reshape(group.shape))  # [.., N, d] -> [.., d, w, w]
+            q, k, v = (each.flatten(2).transpose(1, 2)[:, None] for each in (q, k, v))  # [.., d, w, w] -> [.., 1, N, d]
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # of rank 4: torch.onnx takes no other
+            answers.append(attended.transpose(2, 3).reshape(group.shape))  # [.., 1, N, d] -> [.., d, w, w]
         windows = self.proj(F.relu(torch.cat(answers, 1)))
         return self.reverse(windows.flatten(2).transpose(1, 2), maps.shape).permute(0, 3, 1, 2)
 
