@@ -74,8 +74,15 @@ def test_two_that_pass_alone_by_other_references_fail_as_a_pair(run, reference):
     assert [verdict.status for verdict in outcome.verdicts] == ["passed", "passed"]
     assert outcome.pairs[0].status == "failed"
     assert "SQNR 40.0 dB between them is below 83.9 dB" in outcome.pairs[0].reason
+    assert outcome.contradictions == outcome.pairs
     assert outcome.missed
     assert not outcome.passed
+
+
+def test_a_pair_with_one_that_failed_alone_is_explained_by_it(run):
+    outcome = judge_runs([run("a", 120, 0), run("b", 60, 1)])
+    assert [verdict.status for verdict in outcome.verdicts] == ["passed", "failed"]
+    assert (outcome.pairs[0].status, outcome.contradictions) == ("failed", ())
 
 
 def test_other_checkpoints_and_other_images_make_no_pair(run, reference):

@@ -16,6 +16,7 @@ from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.parity.runs import ReferenceOf, Run, VerifyProgress, run_artifacts
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.text import one_line
 
 
 class Verdict(Strict, frozen=True, kw_only=True):
@@ -84,7 +85,7 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
     )
     if run.refusal:
         status, reason = run.refusal
-        return msgspec.structs.replace(verdict, status=status, reason=reason)
+        return msgspec.structs.replace(verdict, status=status, reason=one_line(reason, 2000))
     assert run.reference is not None
     assert run.outputs is not None
     agreement = compare(run.reference.logits, run.outputs)
@@ -104,6 +105,12 @@ def passed(verdicts: Sequence[Verdict]) -> bool:
     ran = {verdict.artifact for verdict in verdicts if verdict.status == "passed"}
     bad = any(verdict.status in ("failed", "error") for verdict in verdicts)
     return bool(verdicts) and not bad and ran == {verdict.artifact for verdict in verdicts}
+
+
+def loosened(verdicts: Sequence[Verdict]) -> dict[str, Threshold]:
+    """The thresholds that these were held to and for which the project states a reason, by precision."""
+    used = {verdict.precision: verdict.thresholds for verdict in verdicts}
+    return {precision: threshold for precision, threshold in used.items() if threshold.reason}
 
 
 def _misses(agreement: Agreement, threshold: Threshold, reference: Reference) -> list[str]:

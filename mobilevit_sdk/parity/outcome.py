@@ -35,10 +35,14 @@ class Outcome:
         return "failed" in statuses or bool(self.drift and self.drift.worse)
 
     @property
-    def loosened(self) -> dict[str, Threshold]:
-        """The thresholds in use, by precision, for which the project states a reason."""
-        used = {verdict.precision: verdict.thresholds for verdict in self.verdicts}
-        return {precision: threshold for precision, threshold in used.items() if threshold.reason}
+    def contradictions(self) -> tuple[Pair, ...]:
+        """Pairs that failed although both passed alone: what no verdict explains."""
+        good = {(verdict.artifact, verdict.runtime) for verdict in self.verdicts if verdict.status == "passed"}
+        return tuple(
+            pair
+            for pair in self.pairs
+            if pair.reason and {(pair.first, pair.first_runtime), (pair.second, pair.second_runtime)} <= good
+        )
 
     def to_json(self) -> dict[str, object]:
         """The document of `verify --json` and of verdicts.json."""

@@ -13,12 +13,13 @@ import numpy as np
 from markupsafe import Markup
 
 from mobilevit_sdk.artifact import Manifest
-from mobilevit_sdk.parity.gate import Verdict
+from mobilevit_sdk.parity.gate import Verdict, loosened
 from mobilevit_sdk.parity.outcome import Outcome
 from mobilevit_sdk.parity.pairs import Pair
 from mobilevit_sdk.parity.report import plots
 from mobilevit_sdk.parity.report.pictures import SIDE, Pictures
 from mobilevit_sdk.parity.runs import Run
+from mobilevit_sdk.text import count
 
 WORST_CASES = 12  # listed of each run
 TOP5_CASES = 4
@@ -44,6 +45,7 @@ def page(outcome: Outcome, depth: Mapping[str, Sequence[tuple[str, float]]]) -> 
     statuses = [verdict.status for verdict in outcome.verdicts]
     return environment.get_template("page.html.j2").render(
         outcome=outcome,
+        loosened=loosened(outcome.verdicts),
         cards=cards,
         counts={status: statuses.count(status) for status in ("passed", "failed", "error", "unavailable")},
         sizes=_sizes(outcome),
@@ -127,7 +129,7 @@ def _coverage(manifest: Manifest) -> dict[str, Any]:
     if left is None:
         return {"share": None, "text": "the device decides what runs where", "left": {}}
     outside, total = sum(left.values()), sum(manifest.operators.values())
-    calls = f"{manifest.delegates} delegate call{'' if manifest.delegates == 1 else 's'}"
+    calls = count(manifest.delegates or 0, "delegate call")
     return {
         "share": max(0.0, 1 - outside / max(1, total)),
         "text": f"{calls}, {outside} of {max(total, outside)} operators outside",

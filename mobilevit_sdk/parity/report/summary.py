@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mobilevit_sdk.parity.gate import Verdict
+from mobilevit_sdk.parity.gate import Verdict, loosened
 from mobilevit_sdk.parity.outcome import Outcome
-from mobilevit_sdk.text import one_line
+from mobilevit_sdk.parity.pairs import Pair
+from mobilevit_sdk.text import count, one_line
 
 _MARKS = {"passed": "✅ passed", "failed": "❌ failed", "error": "❌ error", "unavailable": "⚪ unavailable"}
 
@@ -25,26 +26,23 @@ def summary(outcome: Outcome) -> str:
         if verdict.reason
     ]
     notes += [
-        f"**{name} is held to less**: {_safe(row.reason)}" for name, row in outcome.loosened.items() if row.reason
+        f"**{name} is held to less**: {_safe(row.reason)}"
+        for name, row in loosened(outcome.verdicts).items()
+        if row.reason
     ]
     if outcome.pairs:
         worst = outcome.pairs[0]
-        both = f"{_name(worst.first)} on {_safe(worst.first_runtime)} and {_name(worst.second)} on "
-        notes.append(
-            f"{len(outcome.pairs)} pairs among each other, the farthest at {worst.sqnr_db.worst:.1f} dB: "
-            f"{both}{_safe(worst.second_runtime)}"
-        )
+        among = f"{count(outcome.pairs, 'pair')} among each other, the farthest at {worst.sqnr_db.worst:.1f} dB"
+        notes.append(f"{among}: {_both(worst)}")
         notes += [
-            f"**failed**: {_name(pair.first)} and {_name(pair.second)}: {_safe(pair.reason)}"
-            for pair in outcome.pairs
-            if pair.reason
+            f"**failed**: {_both(pair)}, which pass alone: {_safe(pair.reason)}" for pair in outcome.contradictions
         ]
     if drift := outcome.drift:
         notes += [
             f"**worse**: {_name(item.artifact)} on {_safe(item.runtime)}: {_safe(item.message)}" for item in drift.worse
         ]
         if not drift.worse:
-            notes.append(f"no worse than the baseline in {drift.compared} verdicts")
+            notes.append(f"no worse than the baseline in {count(drift.compared, 'verdict')}")
         notes += [_safe(note) for note in drift.notes]
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]
@@ -64,6 +62,11 @@ def _row(verdict: Verdict) -> str:
         ]
     cells = [_MARKS[verdict.status], _name(verdict.artifact), _safe(verdict.runtime), *numbers]
     return f"| {' | '.join(cells)} | {verdict.bytes / 1e6:.2f} MB |"
+
+
+def _both(pair: Pair) -> str:
+    first = f"{_name(pair.first)} on {_safe(pair.first_runtime)}"
+    return f"{first} and {_name(pair.second)} on {_safe(pair.second_runtime)}"
 
 
 def _name(artifact: str) -> str:
