@@ -12,6 +12,7 @@ import pytest
 yaml = pytest.importorskip("yaml")  # comes with huggingface-hub
 
 from mobilevit_sdk.cli import convert, verify  # noqa: E402
+from mobilevit_sdk.parity import read_thresholds  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 ACTION = yaml.safe_load((REPOSITORY / "action.yml").read_text())
@@ -127,3 +128,22 @@ def test_hooks_run_on_the_files_of_an_artefact_and_with_options_that_exist():
 def test_the_action_is_valid_by_its_public_schema():
     command = ["check-jsonschema", "--builtin-schema", "vendor.github-actions", str(REPOSITORY / "action.yml")]
     subprocess.run(command, check=True)
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_thresholds_of_the_readme_are_read(tmp_path):
+    (block,) = [block for block in blocks("toml") if "tool.mobilevit.parity" in block]
+    (config := tmp_path / "pyproject.toml").write_text(block)
+    found = read_thresholds(config)
+    assert (found["fp32"].sqnr_db, found["fp16"].sqnr_db) == (100, 35)
+
+
+def test_the_workflow_and_the_hooks_of_the_readme_name_what_there_is():
+    documents = [entry for block in blocks("yaml") for entry in yaml.safe_load(block)]
+    (step,) = [entry for entry in documents if "checkpoint" in entry.get("with", {})]
+    assert set(step["with"]) <= set(ACTION["inputs"])
+    (repository,) = [entry for entry in documents if "hooks" in entry]
+    assert [hook["id"] for hook in repository["hooks"]] == [hook["id"] for hook in HOOKS]

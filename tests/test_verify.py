@@ -125,6 +125,22 @@ def verify_answers(artifact, image):
     return run.outputs
 
 
+def test_the_stored_cases_are_photographs_and_what_breaks_things(artifact):
+    cases = {case.name: case for case in artifact.reference().cases}
+    photographs = [case.image for name, case in cases.items() if name.startswith(("china", "flower"))]
+    assert len(photographs) == 20
+    assert len({image.tobytes() for image in photographs}) == 20
+    assert min(image.std() for image in photographs) > 10
+    assert not cases["zeros"].image.any()
+    assert (cases["ones"].image == 255).all()
+    for name in ("extremes, checkerboard", "extremes, primaries"):
+        assert set(np.unique(cases[name].image)) == {0, 255}
+    assert cases["one bright pixel"].image.sum() == 3 * 255
+    passed_on = cases["photograph in non-contiguous memory"].as_passed()
+    assert not passed_on.flags.c_contiguous
+    assert np.array_equal(passed_on, photographs[0])
+
+
 def test_images_of_any_kind_are_brought_to_the_form_that_the_model_takes(artifact, tmp_path):
     from mobilevit_sdk.parity import image_cases
 
