@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from mobilevit_sdk.converter import Inspection, TensorInfo, converter_of_file
-from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
 
@@ -73,6 +73,21 @@ class Reference:
     cases: tuple[Case, ...]
     logits: np.ndarray
 
+    def check(self, spec: ModelSpec) -> None:
+        """Raise RequestError unless there are cases, each uint8 [3, H, W] of the model's size, and finite answers."""
+        if not self.cases:
+            raise RequestError("there are no cases to verify with")
+        shape = (3, *spec.preprocessing.image_size)
+        for case in self.cases:
+            if case.image.shape != shape or case.image.dtype != np.uint8:
+                found = f"{case.image.dtype} {case.image.shape}"
+                raise RequestError(f"{case.name!r} is {found}, expected uint8 {shape}: RGB with channels first")
+        if self.logits.shape != (len(self.cases), spec.num_classes) or self.logits.dtype != np.float32:
+            found = f"{self.logits.dtype} {self.logits.shape}"
+            raise RequestError(f"logits are {found}, expected {spec.num_classes} classes in float32 for each case")
+        if not np.isfinite(self.logits).all():
+            raise RequestError("logits are not finite, so nothing can be compared with them")
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -87,7 +102,7 @@ class Artifact:
 
     def is_unchanged(self) -> bool:
         """Whether the file is still the one that the manifest describes."""
-        return hash_and_size(self.path)[0] == self.manifest.sha256
+        return hash_and_size(self.path) == (self.manifest.sha256, self.manifest.bytes)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -118,12 +133,12 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
         )
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} holds no reference vectors ({error})") from error
-    shape = (len(cases), 3, *spec.preprocessing.image_size)
-    if images.shape != shape or images.dtype != np.uint8 or not cases:
-        raise ArtifactError(f"{path}: images are {images.dtype} {images.shape}, expected uint8 {shape}")
-    if logits.shape != (len(cases), spec.num_classes) or logits.dtype != np.float32:
-        raise ArtifactError(f"{path}: logits are {logits.dtype} {logits.shape}, expected {spec.num_classes} classes")
-    return Reference(cases, logits)
+    reference = Reference(cases, logits)
+    try:
+        reference.check(spec)
+    except RequestError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    return reference
 
 
 def find_artifacts(paths: Sequence[Path]) -> list[Artifact]:

@@ -6,7 +6,7 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,7 +30,7 @@ from mobilevit_sdk.converter import Converter, Inspection, converters, find_conv
 from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError, nearest
 from mobilevit_sdk.files import hash_and_size, replacing
-from mobilevit_sdk.parity import Verdict, builtin_cases, reference_of, verify
+from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, builtin_cases, reference_of, verify
 from mobilevit_sdk.registry import is_ours
 from mobilevit_sdk.spec import ModelSpec, Origin
 
@@ -97,6 +97,7 @@ def convert(
     backend: str | None = None,
     check: bool = True,
     force: bool = False,
+    thresholds: Mapping[str, Threshold] = THRESHOLDS,
     on_progress: Callable[[ConvertProgress], None] = lambda progress: None,
 ) -> ConvertResult:
     """Convert a checkpoint to `formats` (all that are installed as converters, by default) and verify every file.
@@ -104,9 +105,9 @@ def convert(
     Each artefact becomes a folder `<model>-<format>-<precision>` in `out`, replaced as a whole or not at all; one that
     was made from the same weights, spec and tools is kept as it is unless `force`. `precisions` default to each
     format's own, `backend` to that of each format; a format that leaves no choice refuses one, and another than the
-    default stands in the folder's name, behind the format. A format whose toolchain fails does not stop the others: see
-    `failures`. Raises RequestError for unknown formats, backends and precisions and a folder that cannot be written,
-    ToolchainError for a toolchain not installed.
+    default stands in the folder's name, behind the format. `thresholds` holds what each precision must reach. A format
+    whose toolchain fails does not stop the others: see `failures`. Raises RequestError for unknown formats, backends
+    and precisions and a folder that cannot be written, ToolchainError for a toolchain not installed.
     """
     pairs = _plan(formats, precisions, backend)
     origin = checkpoint.origin  # hashes the file now, while it is the one that was loaded
@@ -134,7 +135,7 @@ def convert(
                         converter, precision, checkpoint.spec, origin, reference, weights, out, report
                     )
                 report(converter, precision, "verify")
-                verdicts = verify([artifact]) if check else []
+                verdicts = verify([artifact], thresholds=thresholds) if check else []
             except MobileViTError as error:
                 report(converter, precision, "failed")
                 return Failure(converter.format, precision, str(error), error.exit_code)

@@ -1,8 +1,8 @@
-"""Text out of files of strangers, made fit for a terminal."""
+"""Text made fit for a terminal: what stands in files of strangers, lists, numbers of things."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 
 def one_line(text: str, limit: int = 200) -> str:
@@ -14,3 +14,9 @@ def shorten(names: Sequence[str], shown: int = 3) -> str:
     """A few names and how many more there are."""
     more = len(names) - shown
     return ", ".join(one_line(name) for name in names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def count(things: Sized | int, noun: str) -> str:
+    """How many, with the noun in its number: `1 pair`, `2 pairs`."""
+    number = things if isinstance(things, int) else len(things)
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from xml.etree import ElementTree
-
 import numpy as np
 import pytest
+from fake_format import FakeRuntime, fake_format
 from helpers import tiny_model, tiny_spec, write_artifact
 
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
-from mobilevit_sdk.parity import builtin_cases, gate, passed, reference_of, verify
-from mobilevit_sdk.parity.report import write_report
+from mobilevit_sdk.parity import builtin_cases, passed, reference_of, runs, verify
 from mobilevit_sdk.runtime import Availability
-
-
-@dataclass
-class FakeRuntime:
-    """Answers with the reference, spoilt by `spoil`."""
-
-    name: str
-    answers: dict[bytes, np.ndarray]
-    spoil: object = staticmethod(lambda scores: scores)
-    available: Availability = field(default_factory=lambda: Availability("1.0"))
-    format: str = "fake"
-
-    def availability(self):
-        return self.available
-
-    def load(self, path):
-        return lambda image: self.spoil(self.answers[np.ascontiguousarray(image).tobytes()])
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +20,7 @@ def reference():
 
 @pytest.fixture
 def runtimes(monkeypatch, reference):
-    """A list of the fake format's runtimes, to be filled by the test."""
-    found = []
-
-    class Converter:
-        runtimes = found
-
-    monkeypatch.setattr(gate, "find_converter", lambda *name: Converter)
-    monkeypatch.setattr(gate, "run_in_child", lambda function, *args, on_event: function(*args))
-    answers = {case.image.tobytes(): row for case, row in zip(reference.cases, reference.logits, strict=True)}
-    return lambda name="fake", **options: found.append(FakeRuntime(name, answers, **options))
+    return fake_format(monkeypatch, reference)
 
 
 @pytest.fixture
@@ -122,7 +93,7 @@ def test_a_runtime_that_dies_is_an_error_with_its_reason(artifact, runtimes, mon
         raise ToolchainError("the process died of SIGSEGV")
 
     runtimes()
-    monkeypatch.setattr(gate, "run_in_child", die)
+    monkeypatch.setattr(runs, "run_in_child", die)
     (verdict,) = verify([artifact])
     assert (verdict.status, verdict.reason) == ("error", "the process died of SIGSEGV")
     assert not passed([verdict])
@@ -133,7 +104,7 @@ def test_a_file_that_the_runtime_refuses_has_failed(artifact, runtimes, monkeypa
         raise ArtifactError("3 of 4 operators stay on the CPU")
 
     runtimes()
-    monkeypatch.setattr(gate, "run_in_child", refuse)
+    monkeypatch.setattr(runs, "run_in_child", refuse)
     (verdict,) = verify([artifact])
     assert (verdict.status, verdict.reason) == ("failed", "3 of 4 operators stay on the CPU")
     assert not passed([verdict])
@@ -158,7 +129,7 @@ def test_the_case_in_non_contiguous_memory_reaches_the_runtime_as_such(artifact,
             return lambda image: seen.append(image.flags.c_contiguous) or answer(image)
 
     runtimes()
-    gate.find_converter("fake").runtimes[0].__class__ = Watching
+    runs.find_converter("fake").runtimes[0].__class__ = Watching
     verify([artifact])
     assert seen.count(False) == 1
 
@@ -167,23 +138,8 @@ def test_the_json_of_a_verdict_has_the_keys_of_the_contract(artifact, runtimes):
     runtimes("absent", available=Availability(None, "needs macOS"))
     runtimes("present")
     keys = ["artifact", "format", "precision", "runtime", "status", "reason", "cases", "sqnr_db", "max_abs_diff"]
-    keys += ["cosine", "top1_agreement", "top5_agreement"]
+    keys += ["cosine", "top1_agreement", "top5_agreement", "max_abs_diff_median", "cosine_median", "top5_worst"]
+    keys += ["thresholds", "runtime_version", "bytes", "delegates", "undelegated_ops", "cases_sha256"]
     absent, present = (verdict.to_json() for verdict in verify([artifact]))
     assert set(absent) == set(present) == set(keys)
     assert set(present["sqnr_db"]) == {"worst", "median"}
-
-
-def test_the_report_shows_every_verdict_and_junit_counts_them(artifact, runtimes, tmp_path):
-    runtimes("good")
-    runtimes("<bad>", spoil=lambda scores: -scores)
-    runtimes("absent", available=Availability(None, "needs macOS"))
-    verdicts = verify([artifact])
-    write_report(verdicts, [artifact], tmp_path / "report")
-    html = (tmp_path / "report" / "report.html").read_text()
-    assert "&lt;bad&gt;" in html
-    assert "<bad>" not in html
-    assert html.count("data:image/png") == 2 * 27
-    suite = ElementTree.parse(tmp_path / "report" / "junit.xml").getroot()
-    counts = {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")}
-    assert counts == {"tests": "3", "failures": "1", "errors": "0", "skipped": "1"}
-    assert (tmp_path / "report" / "verdicts.json").stat().st_size

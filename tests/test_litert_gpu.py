@@ -22,7 +22,7 @@ from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
 from mobilevit_sdk.child import run_in_child
 from mobilevit_sdk.conversion import ConvertResult, convert
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
-from mobilevit_sdk.parity.gate import run_cases
+from mobilevit_sdk.parity.runs import run_cases
 
 runtime = LiteRTGPURuntime()
 AVAILABLE, SWIFTSHADER = runtime.availability(), vulkan.find_swiftshader()

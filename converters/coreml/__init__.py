@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from converters.coreml.reference import ReferenceRuntime
 from converters.coreml.runtime import CoreMLRuntime
@@ -15,6 +14,9 @@ from mobilevit_sdk.converter import Converter, Inspection
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(eq=False)

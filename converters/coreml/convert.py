@@ -11,12 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from converters.coreml.package import BACKEND_KEY, SPEC_KEY, make_identifiers_stable, model_file, parse_model
+from converters.coreml.package import (
+    BACKEND_KEY,
+    IMAGE,
+    LOGITS,
+    SPEC_KEY,
+    make_identifiers_stable,
+    model_file,
+    parse_model,
+)
 from converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.spec import ModelSpec
 
-IMAGE, LOGITS, PROBABILITIES, LABEL = "image", "logits", "probabilities", "classLabel"
+PROBABILITIES, LABEL = "probabilities", "classLabel"
 
 
 class _WithProbabilities(nn.Module):

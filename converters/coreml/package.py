@@ -20,6 +20,7 @@ from converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.spec import ModelSpec
 
+IMAGE, LOGITS = "image", "logits"  # what a program of ours takes and yields, beside a classifier's own outputs
 SPEC_KEY = "mobilevit_sdk"  # of the user-defined metadata that holds the ModelSpec
 BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.coreml.convert import IMAGE, LOGITS
-from converters.coreml.package import read_package
+from converters.coreml.package import IMAGE, LOGITS, read_package
 from converters.coreml.toolchain import availability, import_coremltools, quiet
 from mobilevit_sdk.runtime import Availability, LoadedArtifact
 

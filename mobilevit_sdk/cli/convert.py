@@ -66,8 +66,10 @@ def command(
     from mobilevit_sdk.cli.progress import ConversionDisplay
     from mobilevit_sdk.cli.verify import exit_code
     from mobilevit_sdk.conversion import convert
+    from mobilevit_sdk.parity import find_config, read_thresholds
     from mobilevit_sdk.source import open_source
 
+    thresholds = read_thresholds(find_config(Path.cwd()))
     checkpoint = open_source(
         source,
         model=model,
@@ -87,6 +89,7 @@ def command(
             backend=backend,
             check=not no_verify,
             force=force,
+            thresholds=thresholds,
             on_progress=display.update,
         )
     if as_json:

@@ -9,13 +9,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mobilevit_sdk.parity import Verdict
+from mobilevit_sdk.parity import Outcome, Verdict
+from mobilevit_sdk.parity.gate import loosened
+from mobilevit_sdk.text import count
 
 _STYLE = {"passed": "green", "failed": "bold red", "error": "bold red", "unavailable": "yellow"}
 
 
 def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
-    """A row for each verdict, numbers of the worst case, then the reasons of those that did not pass."""
+    """A row for each verdict, numbers of the worst case, then the reasons of those that did not pass, and
+    of thresholds that the project has lowered.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("verdict", "artefact", "runtime"):
         table.add_column(column, no_wrap=True)
@@ -37,6 +41,39 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
         if verdict.reason:
             line = Text.assemble((verdict.status, _STYLE[verdict.status]), f": {_name(verdict)} on {verdict.runtime}: ")
             console.print(line.append(verdict.reason), soft_wrap=True)
+    for precision, threshold in loosened(verdicts).items():
+        held = f"{threshold.sqnr_db:g} dB and {threshold.top1_agreement:.4g} of the best classes"
+        _line(console, "note", "yellow", f"{precision} is held to {held}: {threshold.reason}")
+
+
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """Verdicts, how far the artefacts are from each other, and drift."""
+    print_verdicts(outcome.verdicts, console)
+    if outcome.pairs:
+        worst = outcome.pairs[0]
+        among = f"{count(outcome.pairs, 'pair')} among each other, the farthest at {worst.sqnr_db.worst:.1f} dB"
+        both = f"{_run(worst.first, worst.first_runtime)} and {_run(worst.second, worst.second_runtime)}"
+        status = "failed" if any(pair.status == "failed" for pair in outcome.pairs) else "passed"
+        _line(console, status, _STYLE[status], f"{among}: {both}")
+        for pair in outcome.contradictions:
+            both = f"{_run(pair.first, pair.first_runtime)} and {_run(pair.second, pair.second_runtime)}"
+            _line(console, "failed", _STYLE["failed"], f"{both}, which pass alone: {pair.reason}")
+    if outcome.drift:
+        for note in outcome.drift.notes:
+            _line(console, "note", "yellow", note)
+        for worse in outcome.drift.worse:
+            _line(console, "worse", _STYLE["failed"], f"{_run(worse.artifact, worse.runtime)}: {worse.message}")
+        if not outcome.drift.worse:
+            compared = f"{count(outcome.drift.compared, 'verdict')} compared with {outcome.drift.baseline}"
+            _line(console, "no worse", _STYLE["passed"], compared)
+
+
+def _line(console: Console, word: str, style: str, text: str) -> None:
+    console.print(Text.assemble((word, style), f": {text}"), soft_wrap=True)
+
+
+def _run(artifact: str, runtime: str) -> str:
+    return f"{Path(artifact).parent.name} on {runtime}"
 
 
 def _name(verdict: Verdict) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.parity import Verdict
+    from mobilevit_sdk.parity.runs import ReferenceOf
 
 
 @verb("verify")
@@ -14,47 +20,73 @@ from mobilevit_sdk.cli.common import log, out, print_json, verb
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be given again.")
 @click.option("--images", type=click.Path(path_type=Path), help="Check on these images: a folder or a Parquet file.")
 @click.option("--checkpoint", help="Where --images finds PyTorch's answers, if not where the artefact came from.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write report.html, junit.xml and verdicts.json here.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Say what is worse than in this verdicts.json.")
+@click.option("--config", type=click.Path(path_type=Path), help="Thresholds; the project's pyproject.toml by default.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write HTML, JUnit XML, JSON and Markdown here.")
+@click.option("--summary", type=click.Path(path_type=Path), help="Append Markdown here, as to $GITHUB_STEP_SUMMARY.")
 def command(
     artifacts: tuple[Path, ...],
     runtimes: tuple[str, ...],
     images: Path | None,
     checkpoint: str | None,
+    baseline: Path | None,
+    config: Path | None,
     report: Path | None,
+    summary: Path | None,
     as_json: bool,
 ) -> int:
-    """Run artefacts on the runtimes of this machine and hold their answers to PyTorch's.
+    """Run artefacts on the runtimes of this machine and hold their answers to PyTorch's, and to each other's.
 
-    Exit 0: every artefact ran somewhere, and everything that ran met its thresholds. 1: a threshold was missed.
-    3: a runtime failed, or an artefact could not run anywhere.
+    Thresholds may be tightened in [tool.mobilevit.parity] of the pyproject.toml here or above, and lowered with a
+    stated reason. Exit 0: every artefact ran somewhere, and everything that ran met its thresholds. 1: a threshold was
+    missed, or something is worse than in --baseline. 3: a runtime failed, or an artefact could not run anywhere.
     """
     from mobilevit_sdk.artifact import Artifact, find_artifacts
-    from mobilevit_sdk.cli.verdicts import print_verdicts
-    from mobilevit_sdk.parity import VerifyProgress, verify
-    from mobilevit_sdk.parity.images import reference_for_images
-    from mobilevit_sdk.parity.report import write_report
+    from mobilevit_sdk.cli.verdicts import print_outcome
+    from mobilevit_sdk.parity import (
+        VerifyProgress,
+        find_config,
+        judge_runs,
+        read_baseline,
+        read_thresholds,
+        run_artifacts,
+    )
 
+    config = config or find_config(Path.cwd())
+    thresholds = read_thresholds(config)
+    earlier = read_baseline(baseline) if baseline else None
     found = find_artifacts(artifacts)
-    reference = reference_for_images(images, checkpoint) if images else Artifact.reference
+    reference: ReferenceOf = Artifact.reference
+    if images:
+        from mobilevit_sdk.parity.images import reference_for_images
+
+        reference = reference_for_images(images, checkpoint)
     with log.status("verifying") as status:
 
         def show(progress: VerifyProgress) -> None:
             status.update(f"{progress.artifact.name} on {progress.runtime}: {progress.done} of {progress.total} cases")
 
-        verdicts = verify(found, runtimes=runtimes, reference=reference, on_progress=show)
-    code = exit_code(verdicts)
-    if report:
-        write_report(verdicts, found, report, reference=reference)
-    if as_json:
-        print_json({"passed": code == 0, "verdicts": [verdict.to_json() for verdict in verdicts]})
-    else:
-        print_verdicts(verdicts, out)
+        runs = run_artifacts(found, runtimes=runtimes, reference=reference, on_progress=show)
+    outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
+    if report or summary:
+        from mobilevit_sdk.parity.report import append_summary, write_report
+
         if report:
-            out.print(f"report: {report / 'report.html'}")
-    return code
+            write_report(outcome, report)
+        if summary:
+            append_summary(outcome, summary)
+    if as_json:
+        print_json(outcome.to_json())
+    else:
+        if config:
+            log.print(f"thresholds: {config}", markup=False)
+        print_outcome(outcome, out)
+        if report:
+            out.print(f"report: {report / 'report.html'}", markup=False)
+    return 1 if outcome.missed else exit_code(outcome.verdicts)
 
 
-def exit_code(verdicts: list) -> int:
+def exit_code(verdicts: Sequence[Verdict]) -> int:
     """0: all passed; 1: a threshold was missed; 3: a runtime failed, or an artefact ran nowhere."""
     from mobilevit_sdk.parity import passed
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from mobilevit_sdk.spec import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -38,6 +41,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 def to_model_input(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """RGB uint8 [B, 3, H, W], or floats in [0, 1], -> what the reference model takes: floats, ordered, normalised."""
+    import torch
+
     x = images.float() / 255 if images.dtype == torch.uint8 else images
     if preprocessing.channel_order == "bgr":
         x = x.flip(1)

@@ -1,18 +1,38 @@
-"""The gate: an artefact's answers against PyTorch's, on every runtime that this machine has."""
+"""The gate: an artefact's answers against PyTorch's, on every runtime that this machine has.
+
+Importing it does not import torch: a runtime that needs none is verified where there is none.
+"""
 
 from mobilevit_sdk.parity.cases import builtin_cases, image_cases, reference_of
-from mobilevit_sdk.parity.gate import THRESHOLDS, Verdict, VerifyProgress, passed, verify
+from mobilevit_sdk.parity.drift import Drift, read_baseline
+from mobilevit_sdk.parity.gate import Verdict, judge, passed, verify
 from mobilevit_sdk.parity.metrics import Agreement, compare
+from mobilevit_sdk.parity.outcome import Outcome, judge_runs
+from mobilevit_sdk.parity.pairs import Pair, compare_runs
+from mobilevit_sdk.parity.runs import Run, VerifyProgress, run_artifacts
+from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold, find_config, read_thresholds
 
 __all__ = [
     "THRESHOLDS",
     "Agreement",
+    "Drift",
+    "Outcome",
+    "Pair",
+    "Run",
+    "Threshold",
     "Verdict",
     "VerifyProgress",
     "builtin_cases",
     "compare",
+    "compare_runs",
+    "find_config",
     "image_cases",
+    "judge",
+    "judge_runs",
     "passed",
+    "read_baseline",
+    "read_thresholds",
     "reference_of",
+    "run_artifacts",
     "verify",
 ]

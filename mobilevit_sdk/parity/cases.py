@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageEnhance, ImageOps
-from torch import nn
 
 from mobilevit_sdk.artifact import Case, Reference
 from mobilevit_sdk.data import crop_image, open_dataset, to_model_input
 from mobilevit_sdk.spec import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Share of the photograph (left, top, right, bottom) and what is done to it.
 _VIEWS: dict[str, tuple[tuple[float, float, float, float], Callable[[Image.Image], Image.Image]]] = {
@@ -74,9 +76,11 @@ def image_cases(source: Path, preprocessing: Preprocessing, *, limit: int = 500)
     )
 
 
-@torch.no_grad()
 def reference_of(model: nn.Module, preprocessing: Preprocessing, cases: tuple[Case, ...]) -> Reference:
     """PyTorch's answers: the reference model in eval mode and float32, one image at a time."""
+    import torch
+
     model = model.eval()
-    logits = [model(to_model_input(torch.from_numpy(case.image)[None], preprocessing))[0].numpy() for case in cases]
+    with torch.no_grad():
+        logits = [model(to_model_input(torch.from_numpy(case.image)[None], preprocessing))[0].numpy() for case in cases]
     return Reference(cases, np.stack(logits).astype(np.float32))

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from mobilevit_sdk.artifact import Artifact, Case, Reference, find_artifacts
-from mobilevit_sdk.child import emit, run_in_child
-from mobilevit_sdk.converter import find_converter
-from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
+from mobilevit_sdk.artifact import Artifact, Reference
+from mobilevit_sdk.errors import RequestError, nearest
 from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.runtime import Runtime
+from mobilevit_sdk.parity.runs import ReferenceOf, Run, VerifyProgress, run_artifacts
+from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.text import one_line
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """The least that the worst case, or the share of the cases, may have."""
-
-    sqnr_db: float
-    top1_agreement: float
-
-
-THRESHOLDS = {
-    "fp32": Threshold(sqnr_db=90.0, top1_agreement=1.0),
-    "fp16": Threshold(sqnr_db=40.0, top1_agreement=0.99),
-}
-
-
-class Verdict(Strict, frozen=True):
+class Verdict(Strict, frozen=True, kw_only=True):
     """What one runtime said of one artefact. Without an agreement, `reason` says why there is none."""
 
     artifact: str
@@ -43,6 +29,12 @@ class Verdict(Strict, frozen=True):
     status: Literal["passed", "failed", "unavailable", "error"]
     agreement: Agreement | None = None
     reason: str | None = None
+    thresholds: Threshold  # that the agreement was held to
+    runtime_version: str | None
+    bytes: int  # of the file
+    delegates: int | None
+    undelegated_ops: dict[str, int] | None
+    cases_sha256: str | None = None  # of the images that it was asked about, in order
 
     def to_json(self) -> dict[str, object]:
         """The flat form of the command line's contract."""
@@ -53,42 +45,59 @@ class Verdict(Strict, frozen=True):
         return {**row, **agreement, "reason": row["reason"]}
 
 
-@dataclass(frozen=True)
-class VerifyProgress:
-    """`done` of `total` cases have run."""
-
-    artifact: Path
-    runtime: str
-    done: int
-    total: int
-
-
 def verify(
     artifacts: Sequence[Path | str | Artifact],
     *,
     runtimes: Sequence[str] = (),
-    reference: Callable[[Artifact], Reference] = Artifact.reference,
+    reference: ReferenceOf = Artifact.reference,
+    thresholds: Mapping[str, Threshold] = THRESHOLDS,
     on_progress: Callable[[VerifyProgress], None] = lambda progress: None,
 ) -> list[Verdict]:
     """Run artefacts and compare their answers with PyTorch's: a verdict for each artefact on each of its runtimes.
 
     `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run. `reference` gives cases and
-    answers, by default the vectors stored beside the file. Raises ArtifactError for what is no artefact and
-    RequestError for an unknown runtime.
+    answers, by default the vectors stored beside the file; `thresholds` holds what each precision must reach. Raises
+    ArtifactError for what is no artefact, and RequestError for an unknown runtime or precision.
     """
-    opened: list[Artifact] = []
-    for item in artifacts:
-        opened += [item] if isinstance(item, Artifact) else find_artifacts([Path(item)])
-    known = {runtime.name for artifact in opened for runtime in _runtimes_of(artifact)}
-    for name in runtimes:
-        if name not in known:
-            raise RequestError(f"no artefact here runs on a runtime {name!r}; {nearest(name, known)}")
-    return [
-        _judge(artifact, runtime, reference, on_progress)
-        for artifact in opened
-        for runtime in _runtimes_of(artifact)
-        if not runtimes or runtime.name in runtimes
-    ]
+    runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, on_progress=on_progress)
+    return [judge(run, thresholds) for run in runs]
+
+
+def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict:
+    """Hold the answers of a run to the threshold of its precision. Raises RequestError where there is none."""
+    manifest = run.artifact.manifest
+    threshold = thresholds.get(manifest.precision)
+    if threshold is None:
+        raise RequestError(
+            f"no thresholds for precision {manifest.precision!r}; {nearest(manifest.precision, thresholds)}"
+        )
+    verdict = Verdict(
+        artifact=str(run.artifact.path),
+        format=manifest.format,
+        precision=manifest.precision,
+        runtime=run.runtime,
+        status="passed",
+        thresholds=threshold,
+        runtime_version=run.version,
+        bytes=manifest.bytes,
+        delegates=manifest.delegates,
+        undelegated_ops=manifest.undelegated_ops,
+    )
+    if run.refusal:
+        status, reason = run.refusal
+        return msgspec.structs.replace(verdict, status=status, reason=one_line(reason, 2000))
+    assert run.reference is not None
+    assert run.outputs is not None
+    agreement = compare(run.reference.logits, run.outputs)
+    misses = [] if np.isfinite(run.outputs).all() else ["scores are not finite"]
+    misses += _misses(agreement, threshold, run.reference)
+    return msgspec.structs.replace(
+        verdict,
+        status="failed" if misses else "passed",
+        reason="; ".join(misses) or None,
+        agreement=agreement,
+        cases_sha256=_hash_of_cases(run.reference),
+    )
 
 
 def passed(verdicts: Sequence[Verdict]) -> bool:
@@ -98,82 +107,25 @@ def passed(verdicts: Sequence[Verdict]) -> bool:
     return bool(verdicts) and not bad and ran == {verdict.artifact for verdict in verdicts}
 
 
-def _runtimes_of(artifact: Artifact) -> tuple[Runtime, ...]:
-    return find_converter(artifact.manifest.format, artifact.manifest.backend).runtimes
+def loosened(verdicts: Sequence[Verdict]) -> dict[str, Threshold]:
+    """The thresholds that these were held to and for which the project states a reason, by precision."""
+    used = {verdict.precision: verdict.thresholds for verdict in verdicts}
+    return {precision: threshold for precision, threshold in used.items() if threshold.reason}
 
 
-def _judge(
-    artifact: Artifact,
-    runtime: Runtime,
-    reference_for: Callable[[Artifact], Reference],
-    on_progress: Callable[[VerifyProgress], None],
-) -> Verdict:
-    manifest = artifact.manifest
-    threshold = THRESHOLDS.get(manifest.precision)
-    if threshold is None:
-        raise RequestError(
-            f"no thresholds for precision {manifest.precision!r}; {nearest(manifest.precision, THRESHOLDS)}"
-        )
-
-    def verdict(
-        status: Literal["passed", "failed", "unavailable", "error"],
-        reason: str | None = None,
-        agreement: Agreement | None = None,
-    ) -> Verdict:
-        return Verdict(
-            artifact=str(artifact.path),
-            format=manifest.format,
-            precision=manifest.precision,
-            runtime=runtime.name,
-            status=status,
-            agreement=agreement,
-            reason=reason,
-        )
-
-    availability = runtime.availability()
-    if not availability:
-        return verdict("unavailable", availability.reason)
-    if not artifact.is_unchanged():
-        return verdict("failed", "the file is not the one that its manifest describes: its SHA-256 differs")
-    reference = reference_for(artifact)
-    total = len(reference.cases)
-    on_progress(VerifyProgress(artifact.path, runtime.name, 0, total))
-    try:
-        outputs = run_in_child(
-            run_cases,
-            manifest.format,
-            manifest.backend,
-            runtime.name,
-            artifact.path,
-            reference.cases,
-            on_event=lambda done: on_progress(VerifyProgress(artifact.path, runtime.name, done, total)),
-        )
-    except ArtifactError as error:  # the runtime works, and the file is not for it
-        return verdict("failed", str(error))
-    except MobileViTError as error:
-        return verdict("error", str(error))
-    if outputs.shape != reference.logits.shape:
-        return verdict("failed", f"it answers {outputs.shape[1:]} scores, the reference {reference.logits.shape[1:]}")
-    agreement = compare(reference.logits, outputs)
+def _misses(agreement: Agreement, threshold: Threshold, reference: Reference) -> list[str]:
     misses = []
-    if not np.isfinite(outputs).all():
-        misses.append("scores are not finite")
     if agreement.sqnr_db.worst < threshold.sqnr_db:
         worst = reference.cases[agreement.case_sqnr_db.index(agreement.sqnr_db.worst)].name
         misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB on {worst!r} is below {threshold.sqnr_db:g} dB")
     if agreement.top1_agreement < threshold.top1_agreement:
         misses.append(f"top-1 agreement {agreement.top1_agreement:.1%} is below {threshold.top1_agreement:.0%}")
-    return verdict("failed" if misses else "passed", "; ".join(misses) or None, agreement)
+    return misses
 
 
-def run_cases(
-    format_name: str, backend: str | None, runtime_name: str, path: Path, cases: Sequence[Case]
-) -> np.ndarray:
-    """In a child process: the scores of every case on a runtime, float32 [cases, num_classes]."""
-    runtime = next(r for r in find_converter(format_name, backend).runtimes if r.name == runtime_name)
-    loaded = runtime.load(path)
-    outputs = []
-    for done, case in enumerate(cases, start=1):
-        outputs.append(np.array(loaded(case.as_passed()), dtype=np.float32))
-        emit(done)
-    return np.stack(outputs)
+def _hash_of_cases(reference: Reference) -> str:
+    digest = hashlib.sha256()
+    for case in reference.cases:
+        digest.update(f"{case.image.shape} {case.contiguous}".encode())
+        digest.update(case.image.tobytes())
+    return digest.hexdigest()

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import threading
 from pathlib import Path
+
+import msgspec
 
 from mobilevit_sdk.artifact import Artifact, Reference
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.parity.cases import image_cases, reference_of
+from mobilevit_sdk.parity.runs import ReferenceOf
 from mobilevit_sdk.resize import resize_network
 from mobilevit_sdk.source import random_checkpoint
 
 
-def reference_for_images(images: Path, checkpoint: str | None) -> Callable[[Artifact], Reference]:
+def reference_for_images(images: Path, checkpoint: str | None) -> ReferenceOf:
     """For each artefact, `images` preprocessed as it says, answered by its checkpoint or by `checkpoint`.
 
-    The callable raises CheckpointError when the checkpoint is gone or holds other weights than the artefact's.
+    The callable raises CheckpointError when the checkpoint is gone or holds other weights than the artefact's. It
+    answers once for all artefacts of one checkpoint, whichever thread asks first.
     """
-
-    made: dict[Path, Reference] = {}
+    made: dict[bytes, Reference] = {}
+    lock = threading.Lock()
 
     def reference(artifact: Artifact) -> Reference:
-        if artifact.path not in made:
-            made[artifact.path] = answer(artifact)
-        return made[artifact.path]
-
-    def answer(artifact: Artifact) -> Reference:
-        preprocessing = artifact.manifest.spec.preprocessing
-        return reference_of(
-            checkpoint_of(artifact, checkpoint).model, preprocessing, image_cases(images, preprocessing)
-        )
+        key = msgspec.json.encode((artifact.manifest.origin, artifact.manifest.spec))
+        with lock:
+            if key not in made:
+                preprocessing = artifact.manifest.spec.preprocessing
+                model = checkpoint_of(artifact, checkpoint).model
+                made[key] = reference_of(model, preprocessing, image_cases(images, preprocessing))
+            return made[key]
 
     return reference
 

@@ -22,9 +22,12 @@ class Agreement(Strict, frozen=True):
     cases: int
     sqnr_db: WorstMedian
     max_abs_diff: float  # over all cases and classes
+    max_abs_diff_median: float  # over the cases, of the largest difference in each
     cosine: float  # of the worst case
+    cosine_median: float
     top1_agreement: float  # share of the cases with the same best class
     top5_agreement: float  # mean share of the reference's five best classes among the artefact's five best
+    top5_worst: float  # that share in the worst case
     case_sqnr_db: tuple[float, ...]  # of each case, in order
 
 
@@ -32,25 +35,40 @@ def compare(reference: np.ndarray, outputs: np.ndarray) -> Agreement:
     """Compare class scores [cases, classes] with those of the reference; the arithmetic is float64.
 
     SQNR in dB: 10 log10(sum(reference**2) / sum((outputs - reference)**2)), of each case by itself. Raises ValueError
-    for different shapes and for no cases; scores that are not finite give -SQNR_CEILING_DB.
+    for different shapes, for no cases and for a reference that is not finite; outputs that are not finite give
+    -SQNR_CEILING_DB.
     """
     if reference.shape != outputs.shape or not reference.size:
         raise ValueError(f"cannot compare scores of shape {outputs.shape} with {reference.shape}")
+    if not np.isfinite(reference).all():
+        raise ValueError("cannot compare with a reference that is not finite")
     expected, actual = reference.astype(np.float64), outputs.astype(np.float64)
     sqnr = np.array([_sqnr_db(e, a) for e, a in zip(expected, actual, strict=True)])
-    finite = bool(np.isfinite(actual).all())
+    finite = np.isfinite(actual).all(axis=1)  # [cases]
+    largest = np.full(len(expected), np.finfo(np.float64).max)
+    largest[finite] = np.abs(actual[finite] - expected[finite]).max(axis=1)
+    cosine = np.array([_cosine(e, a) for e, a in zip(expected, actual, strict=True)])
     top = min(5, expected.shape[1])
     best, found = (np.argsort(-scores, axis=1, kind="stable")[:, :top] for scores in (expected, actual))
-    overlap = [len(set(b) & set(f)) / top for b, f in zip(best.tolist(), found.tolist(), strict=True)]
+    overlap = np.array([len(set(b) & set(f)) / top for b, f in zip(best.tolist(), found.tolist(), strict=True)])
     return Agreement(
         cases=len(expected),
         sqnr_db=WorstMedian(worst=float(sqnr.min()), median=float(np.median(sqnr))),
-        max_abs_diff=float(np.abs(actual - expected).max()) if finite else float(np.finfo(np.float64).max),
-        cosine=min(_cosine(e, a) for e, a in zip(expected, actual, strict=True)) if finite else -1.0,
+        max_abs_diff=float(largest.max()),
+        max_abs_diff_median=_median(largest),
+        cosine=float(cosine.min()),
+        cosine_median=_median(cosine),
         top1_agreement=float((best[:, 0] == found[:, 0]).mean()),
-        top5_agreement=float(np.mean(overlap)),
+        top5_agreement=float(overlap.mean()),
+        top5_worst=float(overlap.min()),
         case_sqnr_db=tuple(sqnr.tolist()),
     )
+
+
+def _median(values: np.ndarray) -> float:
+    """Without the overflow of a mean of two of the largest floats."""
+    low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
+    return float(low / 2 + high / 2)
 
 
 def _sqnr_db(expected: np.ndarray, actual: np.ndarray) -> float:
@@ -65,6 +83,8 @@ def _sqnr_db(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def _cosine(expected: np.ndarray, actual: np.ndarray) -> float:
+    if not np.isfinite(actual).all():
+        return -1.0
     if np.array_equal(expected, actual):
         return 1.0
     norms = float(np.linalg.norm(expected) * np.linalg.norm(actual))

@@ -9,11 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from converters.coreml.convert import LOGITS
-from converters.coreml.package import read_package
-from converters.coreml.reference.program import ReferenceProgram
+from converters.coreml.package import LOGITS, read_package
 from converters.coreml.toolchain import availability
 from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact
@@ -30,6 +27,10 @@ class ReferenceRuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `mobilevit_sdk.runtime.Runtime.load`. Raises ToolchainError that names an operator it does not know."""
+        import torch
+
+        from converters.coreml.reference.program import ReferenceProgram
+
         package = read_package(path)
         inputs = package.model.description.input
         image_type = inputs[0].type.imageType if len(inputs) == 1 else None

@@ -1,0 +1,66 @@
+"""All that one run of the gate says: verdicts, agreement of artefacts with each other, drift."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from mobilevit_sdk.parity.drift import Baseline, Drift, compare_with_baseline
+from mobilevit_sdk.parity.gate import Verdict, judge, passed
+from mobilevit_sdk.parity.pairs import Pair, compare_runs
+from mobilevit_sdk.parity.runs import Run
+from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Runs with a verdict for each, in the same order; pairs of them; `drift` where there is a baseline."""
+
+    runs: tuple[Run, ...]
+    verdicts: tuple[Verdict, ...]
+    pairs: tuple[Pair, ...]
+    drift: Drift | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that ran met its thresholds, agrees with each other and became no worse."""
+        return passed(self.verdicts) and not self.missed
+
+    @property
+    def missed(self) -> bool:
+        """Whether a threshold was missed, or a baseline."""
+        statuses = [*(verdict.status for verdict in self.verdicts), *(pair.status for pair in self.pairs)]
+        return "failed" in statuses or bool(self.drift and self.drift.worse)
+
+    @property
+    def contradictions(self) -> tuple[Pair, ...]:
+        """Pairs that failed although both passed alone: what no verdict explains."""
+        good = {(verdict.artifact, verdict.runtime) for verdict in self.verdicts if verdict.status == "passed"}
+        return tuple(
+            pair
+            for pair in self.pairs
+            if pair.reason and {(pair.first, pair.first_runtime), (pair.second, pair.second_runtime)} <= good
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The document of `verify --json` and of verdicts.json."""
+        document: dict[str, object] = {
+            "passed": self.passed,
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "pairs": [pair.to_json() for pair in self.pairs],
+        }
+        return document | ({"drift": msgspec.to_builtins(self.drift)} if self.drift else {})
+
+
+def judge_runs(
+    runs: Sequence[Run], *, thresholds: Mapping[str, Threshold] = THRESHOLDS, baseline: Baseline | None = None
+) -> Outcome:
+    """Judge runs one by one, with each other, and against an earlier run.
+
+    Raises RequestError for a precision without thresholds.
+    """
+    verdicts = tuple(judge(run, thresholds) for run in runs)
+    drift = compare_with_baseline(verdicts, baseline) if baseline else None
+    return Outcome(tuple(runs), verdicts, tuple(compare_runs(runs, thresholds)), drift)

@@ -1,0 +1,115 @@
+"""Agreement of artefacts with each other: every two of one checkpoint that answered the same images."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from mobilevit_sdk.artifact import Case, Reference
+from mobilevit_sdk.parity.metrics import WorstMedian, compare
+from mobilevit_sdk.parity.runs import Run
+from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
+from mobilevit_sdk.spec import Strict
+
+
+class Pair(Strict, frozen=True):
+    """How near the answers of two runs are to each other, as signal to the noise between them."""
+
+    first: str
+    first_runtime: str
+    second: str
+    second_runtime: str
+    status: Literal["passed", "failed"]
+    cases: int
+    sqnr_db: WorstMedian
+    top1_agreement: float
+    threshold: Threshold  # that follows from those of the two
+    reason: str | None
+
+    def to_json(self) -> dict[str, object]:
+        row: dict[str, object] = msgspec.to_builtins(self)
+        return row
+
+
+def compare_runs(runs: Sequence[Run], thresholds: Mapping[str, Threshold] = THRESHOLDS) -> list[Pair]:
+    """A Pair for every two runs of one checkpoint with images in common, the farthest apart first.
+
+    The noise is the difference of their answers, the signal PyTorch's answers. Two that both keep their thresholds
+    against one reference keep the pair's, which is the triangle inequality: two that pass alone and are still farther
+    apart were not held to the same reference.
+    """
+    answered = [run for run in runs if run.outputs is not None and run.artifact.manifest.precision in thresholds]
+    pairs = []
+    for first, second in itertools.combinations(answered, 2):
+        if _checkpoint(first) == _checkpoint(second) and (common := _common_cases(first, second)):
+            pairs.append(_pair(first, second, common, thresholds))
+    return sorted(pairs, key=lambda pair: pair.sqnr_db.worst)
+
+
+def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Mapping[str, Threshold]) -> Pair:
+    expected, one = _rows(first.reference, [i for i, _ in common]), _rows(first, [i for i, _ in common])
+    other = _rows(second, [j for _, j in common])
+    agreement = compare(expected, expected + (other - one))
+    top1 = float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
+    threshold = _between(*(thresholds[run.artifact.manifest.precision] for run in (first, second)))
+    misses = []
+    if agreement.sqnr_db.worst < threshold.sqnr_db:
+        misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB between them is below {threshold.sqnr_db:.1f} dB")
+    if top1 < threshold.top1_agreement - 1e-9:
+        misses.append(f"the same best class on {top1:.1%} of the images is below {threshold.top1_agreement:.0%}")
+    return Pair(
+        first=str(first.artifact.path),
+        first_runtime=first.runtime,
+        second=str(second.artifact.path),
+        second_runtime=second.runtime,
+        status="failed" if misses else "passed",
+        cases=len(common),
+        sqnr_db=agreement.sqnr_db,
+        top1_agreement=top1,
+        threshold=threshold,
+        reason="; ".join(misses) or None,
+    )
+
+
+def _between(first: Threshold, second: Threshold) -> Threshold:
+    """What two have in common when each keeps its threshold: noises add in amplitude at most, and so do disagreements.
+
+    Rounded down to 0.1 dB.
+    """
+    noise = sum(10 ** (-threshold.sqnr_db / 20) for threshold in (first, second))
+    return Threshold(
+        sqnr_db=math.floor(-200 * math.log10(noise)) / 10,
+        top1_agreement=max(0.0, first.top1_agreement + second.top1_agreement - 1),
+    )
+
+
+def _checkpoint(run: Run) -> tuple[object, ...]:
+    origin, spec = run.artifact.manifest.origin, run.artifact.manifest.spec
+    return origin.sha256, origin.random_weights_seed, spec.model, spec.config_sha256, spec.preprocessing
+
+
+def _common_cases(first: Run, second: Run) -> list[tuple[int, int]]:
+    """Positions of the images that both were asked about."""
+    positions = {_content(case): j for j, case in enumerate(_cases(second))}
+    return [(i, positions[key]) for i, case in enumerate(_cases(first)) if (key := _content(case)) in positions]
+
+
+def _cases(run: Run) -> tuple[Case, ...]:
+    assert run.reference is not None
+    return run.reference.cases
+
+
+def _content(case: Case) -> tuple[bytes, bool]:
+    return case.image.tobytes(), case.contiguous
+
+
+def _rows(scores: Run | Reference | None, rows: list[int]) -> np.ndarray:
+    """Those rows of the answers of a run or of the reference, in float64."""
+    found = scores.outputs if isinstance(scores, Run) else scores.logits if scores else None
+    assert found is not None
+    return found[rows].astype(np.float64)

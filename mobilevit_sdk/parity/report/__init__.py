@@ -1,0 +1,45 @@
+"""An outcome to look at and for CI to read: report.html, junit.xml, verdicts.json, summary.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import replacing
+from mobilevit_sdk.parity.outcome import Outcome
+from mobilevit_sdk.parity.report.junit import junit
+from mobilevit_sdk.parity.report.page import page
+from mobilevit_sdk.parity.report.summary import summary
+
+# Of an artefact's path: (module path, SQNR in dB of what that module yields), in the order of computation.
+Depth = Mapping[str, Sequence[tuple[str, float]]]
+
+
+def write_report(outcome: Outcome, folder: Path, *, depth: Depth | None = None) -> None:
+    """Write the four files into `folder`; `depth` adds the error along the depth of artefacts, as a bisection finds it.
+
+    Raises RequestError when they cannot be written.
+    """
+    contents = {
+        "verdicts.json": json.dumps(outcome.to_json(), indent=2) + "\n",
+        "junit.xml": junit(outcome),
+        "summary.md": summary(outcome),
+        "report.html": page(outcome, depth or {}),
+    }
+    for name, text in contents.items():
+        with replacing(folder / name) as fresh:
+            fresh.write_text(text, encoding="utf-8")
+
+
+def append_summary(outcome: Outcome, file: Path) -> None:
+    """Append the Markdown summary to `file`. Raises RequestError when it cannot be written."""
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(summary(outcome))
+    except OSError as error:
+        raise RequestError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+__all__ = ["Depth", "append_summary", "write_report"]

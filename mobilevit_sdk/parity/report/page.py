@@ -1,0 +1,158 @@
+"""The report as one HTML page without scripts, links or anything that a browser would have to fetch."""
+
+from __future__ import annotations
+
+import platform
+import string
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from mobilevit_sdk.artifact import Manifest
+from mobilevit_sdk.parity.gate import Verdict, loosened
+from mobilevit_sdk.parity.outcome import Outcome
+from mobilevit_sdk.parity.pairs import Pair
+from mobilevit_sdk.parity.report import plots
+from mobilevit_sdk.parity.report.pictures import SIDE, Pictures
+from mobilevit_sdk.parity.runs import Run
+from mobilevit_sdk.text import count
+
+WORST_CASES = 12  # listed of each run
+TOP5_CASES = 4
+
+
+def page(outcome: Outcome, depth: Mapping[str, Sequence[tuple[str, float]]]) -> str:
+    """The page. `depth` has the error along the depth of artefacts, by their paths."""
+    import jinja2
+
+    pictures = Pictures()
+    cards = [
+        _card(key, verdict, run, depth.get(verdict.artifact, ()), pictures)
+        for key, verdict, run in zip(_keys(), outcome.verdicts, outcome.runs, strict=False)
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["size"] = _size
+    statuses = [verdict.status for verdict in outcome.verdicts]
+    return environment.get_template("page.html.j2").render(
+        outcome=outcome,
+        loosened=loosened(outcome.verdicts),
+        cards=cards,
+        counts={status: statuses.count(status) for status in ("passed", "failed", "error", "unavailable")},
+        sizes=_sizes(outcome),
+        pairs=_pair_table(outcome, cards),
+        pictures=pictures.url(),
+        side=SIDE,
+        when=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=f"{platform.system()} on {platform.machine()}",
+    )
+
+
+def _keys() -> list[str]:
+    """A short name for each run: A, B, ..., Z, A2, B2, ..."""
+    return [f"{letter}{round_ or ''}" for round_ in (0, *range(2, 100)) for letter in string.ascii_uppercase]
+
+
+def _card(
+    key: str, verdict: Verdict, run: Run, modules: Sequence[tuple[str, float]], pictures: Pictures
+) -> dict[str, Any]:
+    """What the template shows of a run."""
+    manifest = run.artifact.manifest
+    card: dict[str, Any] = {
+        "key": key,
+        "verdict": verdict,
+        "manifest": manifest,
+        "name": run.artifact.path.parent.name,
+        "coverage": _coverage(manifest),
+        "plots": [],
+        "worst": [],
+        "answers": [],
+        "depth": plots.depth(modules) if modules else "",
+    }
+    if run.outputs is None or run.reference is None or verdict.agreement is None:
+        return card
+    sqnr = np.array(verdict.agreement.case_sqnr_db)
+    order = np.argsort(sqnr, kind="stable").tolist()
+    expected, actual = run.reference.logits, run.outputs
+    drawn = {
+        "Every score": plots.scatter(expected, actual),
+        "Differences": plots.histogram(actual.astype(np.float64) - expected),
+        "Every case": plots.ranked(sqnr.tolist(), verdict.thresholds.sqnr_db),
+    }
+    card["plots"] = [(title, plot) for title, plot in drawn.items() if plot]
+    card["worst"] = [
+        {"name": run.reference.cases[i].name, "picture": pictures.style(run.reference.cases[i]), "sqnr_db": sqnr[i]}
+        for i in order[:WORST_CASES]
+    ]
+    labels = manifest.spec.labels
+    for i in _examples(order, expected.argmax(axis=1) != actual.argmax(axis=1)):
+        case = run.reference.cases[i]
+        card["answers"].append(
+            {
+                "name": case.name,
+                "picture": pictures.style(case),
+                "sqnr_db": sqnr[i],
+                "same": bool(expected[i].argmax() == actual[i].argmax()),
+                "lists": [("PyTorch", _top5(expected[i], labels)), (verdict.runtime, _top5(actual[i], labels))],
+            }
+        )
+    return card
+
+
+def _examples(order: list[int], changed: np.ndarray) -> list[int]:
+    """Cases whose answers are shown: those with another best class first, then the worst, the best and between."""
+    spread = [order[round(share * (len(order) - 1))] for share in (0, 1, 0.5, 0.25)]
+    return list(dict.fromkeys([i for i in order if changed[i]][: TOP5_CASES - 1] + spread))[:TOP5_CASES]
+
+
+def _top5(scores: np.ndarray, labels: Sequence[str] | None) -> list[tuple[str, float]]:
+    """Names and probabilities of the five best classes."""
+    if not np.isfinite(scores).all():
+        return []
+    powers = np.exp(scores.astype(np.float64) - scores.max())
+    best = np.argsort(-scores, kind="stable")[:5].tolist()
+    return [(labels[i] if labels else f"class {i}", float(powers[i] / powers.sum())) for i in best]
+
+
+def _coverage(manifest: Manifest) -> dict[str, Any]:
+    """How much of the graph the accelerated backend takes; `share` is None where the device decides."""
+    left = manifest.undelegated_ops
+    if left is None:
+        return {"share": None, "text": "the device decides what runs where", "left": {}}
+    outside, total = sum(left.values()), sum(manifest.operators.values())
+    calls = count(manifest.delegates or 0, "delegate call")
+    return {
+        "share": max(0.0, 1 - outside / max(1, total)),
+        "text": f"{calls}, {outside} of {max(total, outside)} operators outside",
+        "left": left,
+    }
+
+
+def _sizes(outcome: Outcome) -> list[tuple[str, int, float]]:
+    """Name, bytes and share of the largest, of each artefact once."""
+    sizes = {verdict.artifact: verdict.bytes for verdict in outcome.verdicts}
+    largest = max(sizes.values(), default=1) or 1
+    return [(Path(path).parent.name, size, size / largest) for path, size in sizes.items()]
+
+
+def _pair_table(outcome: Outcome, cards: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pairs as a triangle: keys of the runs that are in one, and the pair of a row and a column."""
+    key_of = {(card["verdict"].artifact, card["verdict"].runtime): card["key"] for card in cards}
+    cells: dict[tuple[str, str], Pair] = {}
+    for pair in outcome.pairs:
+        cells[key_of[pair.first, pair.first_runtime], key_of[pair.second, pair.second_runtime]] = pair
+    keys = [key for key in key_of.values() if any(key in both for both in cells)]
+    return {"keys": keys, "cells": cells}
+
+
+def _size(count: int) -> Markup:
+    return Markup(f"{count / 1e6:.2f}&nbsp;MB" if count >= 1e5 else f"{count / 1e3:.1f}&nbsp;kB")

@@ -1,0 +1,78 @@
+"""Markdown for a pull request: GitHub's step summary takes it as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobilevit_sdk.parity.gate import Verdict, loosened
+from mobilevit_sdk.parity.outcome import Outcome
+from mobilevit_sdk.parity.pairs import Pair
+from mobilevit_sdk.text import count, one_line
+
+_MARKS = {"passed": "✅ passed", "failed": "❌ failed", "error": "❌ error", "unavailable": "⚪ unavailable"}
+
+_ESCAPES = str.maketrans({c: f"\\{c}" for c in "\\`*_[]#~"} | {c: f"&#{ord(c)};" for c in "<>&|@"})
+
+
+def summary(outcome: Outcome) -> str:
+    """Verdicts as a table, then reasons, lowered thresholds, pairs and drift."""
+    lines = [f"## Parity: {'passed' if outcome.passed else 'not passed'}", ""]
+    lines += ["| | artefact | runtime | worst SQNR | at least | median | top-1 | top-5 | size |"]
+    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines += [_row(verdict) for verdict in outcome.verdicts]
+    notes = [
+        f"**{verdict.status}**: {_name(verdict.artifact)} on {_safe(verdict.runtime)}: {_safe(verdict.reason)}"
+        for verdict in outcome.verdicts
+        if verdict.reason
+    ]
+    notes += [
+        f"**{name} is held to less**: {_safe(row.reason)}"
+        for name, row in loosened(outcome.verdicts).items()
+        if row.reason
+    ]
+    if outcome.pairs:
+        worst = outcome.pairs[0]
+        among = f"{count(outcome.pairs, 'pair')} among each other, the farthest at {worst.sqnr_db.worst:.1f} dB"
+        notes.append(f"{among}: {_both(worst)}")
+        notes += [
+            f"**failed**: {_both(pair)}, which pass alone: {_safe(pair.reason)}" for pair in outcome.contradictions
+        ]
+    if drift := outcome.drift:
+        notes += [
+            f"**worse**: {_name(item.artifact)} on {_safe(item.runtime)}: {_safe(item.message)}" for item in drift.worse
+        ]
+        if not drift.worse:
+            notes.append(f"no worse than the baseline in {count(drift.compared, 'verdict')}")
+        notes += [_safe(note) for note in drift.notes]
+    if notes:
+        lines += ["", *(f"- {note}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(verdict: Verdict) -> str:
+    agreement = verdict.agreement
+    numbers = ["", "", "", "", ""]
+    if agreement:
+        numbers = [
+            f"{agreement.sqnr_db.worst:.1f} dB",
+            f"{verdict.thresholds.sqnr_db:g} dB",
+            f"{agreement.sqnr_db.median:.1f} dB",
+            f"{agreement.top1_agreement:.1%}",
+            f"{agreement.top5_agreement:.1%}",
+        ]
+    cells = [_MARKS[verdict.status], _name(verdict.artifact), _safe(verdict.runtime), *numbers]
+    return f"| {' | '.join(cells)} | {verdict.bytes / 1e6:.2f} MB |"
+
+
+def _both(pair: Pair) -> str:
+    first = f"{_name(pair.first)} on {_safe(pair.first_runtime)}"
+    return f"{first} and {_name(pair.second)} on {_safe(pair.second_runtime)}"
+
+
+def _name(artifact: str) -> str:
+    return _safe(Path(artifact).parent.name)
+
+
+def _safe(text: str | None) -> str:
+    """Text that Markdown and HTML leave as it is."""
+    return one_line(text or "", 2000).translate(_ESCAPES)

@@ -1,0 +1,134 @@
+"""Artefacts run on runtimes: each pair in a process of its own, some side by side, their answers as they came."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mobilevit_sdk.artifact import Artifact, Case, Reference, find_artifacts
+from mobilevit_sdk.child import emit, run_in_child
+from mobilevit_sdk.converter import find_converter
+from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
+from mobilevit_sdk.runtime import Runtime
+
+ReferenceOf = Callable[[Artifact], Reference]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a runtime made of an artefact: scores float32 [cases, num_classes], or why there are none."""
+
+    artifact: Artifact
+    runtime: str
+    version: str | None  # of the runtime, where it is here
+    outputs: np.ndarray | None = None
+    reference: Reference | None = None  # what was asked, with PyTorch's answers
+    refusal: tuple[Literal["failed", "unavailable", "error"], str] | None = None
+
+
+@dataclass(frozen=True)
+class VerifyProgress:
+    """`done` of `total` cases have run."""
+
+    artifact: Path
+    runtime: str
+    done: int
+    total: int
+
+
+def run_artifacts(
+    artifacts: Sequence[Path | str | Artifact],
+    *,
+    runtimes: Sequence[str] = (),
+    reference: ReferenceOf = Artifact.reference,
+    on_progress: Callable[[VerifyProgress], None] = lambda progress: None,
+) -> list[Run]:
+    """Ask each artefact the cases of its `reference` on each of its runtimes, as many at a time as there are cores.
+
+    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run; `on_progress` is called by
+    one thread at a time. Raises ArtifactError for what is no artefact and RequestError for an unknown runtime.
+    """
+    opened: list[Artifact] = []
+    for item in artifacts:
+        opened += [item] if isinstance(item, Artifact) else find_artifacts([Path(item)])
+    pairs = [(artifact, runtime) for artifact in opened for runtime in _runtimes_of(artifact)]
+    known = {runtime.name for _, runtime in pairs}
+    for name in runtimes:
+        if name not in known:
+            raise RequestError(f"no artefact here runs on a runtime {name!r}; {nearest(name, known)}")
+    one_at_a_time = threading.Lock()
+
+    def tell(progress: VerifyProgress) -> None:
+        with one_at_a_time:
+            on_progress(progress)
+
+    def run(pair: tuple[Artifact, Runtime]) -> Run:
+        artifact, runtime = pair
+        availability = runtime.availability()
+        if not availability:
+            return Run(artifact, runtime.name, None, refusal=("unavailable", availability.reason or "not available"))
+        if not artifact.is_unchanged():
+            changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
+            return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))
+        return _ask(artifact, runtime, availability.version, reference, tell)
+
+    wanted = [pair for pair in pairs if not runtimes or pair[1].name in runtimes]
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        return list(pool.map(run, wanted))
+
+
+def _runtimes_of(artifact: Artifact) -> tuple[Runtime, ...]:
+    return find_converter(artifact.manifest.format, artifact.manifest.backend).runtimes
+
+
+def _ask(
+    artifact: Artifact,
+    runtime: Runtime,
+    version: str | None,
+    reference_of: ReferenceOf,
+    tell: Callable[[VerifyProgress], None],
+) -> Run:
+    manifest = artifact.manifest
+    reference = reference_of(artifact)
+    reference.check(manifest.spec)
+    total = len(reference.cases)
+    tell(VerifyProgress(artifact.path, runtime.name, 0, total))
+    try:
+        outputs = run_in_child(
+            run_cases,
+            manifest.format,
+            manifest.backend,
+            runtime.name,
+            artifact.path,
+            reference.cases,
+            on_event=lambda done: tell(VerifyProgress(artifact.path, runtime.name, done, total)),
+            threads=1,  # what runs beside neither slows it down nor changes the last bit of an answer
+        )
+    except ArtifactError as error:  # the runtime works, and the file is not for it
+        return Run(artifact, runtime.name, version, refusal=("failed", str(error)))
+    except MobileViTError as error:
+        return Run(artifact, runtime.name, version, refusal=("error", str(error)))
+    if outputs.shape != reference.logits.shape:
+        other = f"it answers {outputs.shape[1:]} scores, the reference {reference.logits.shape[1:]}"
+        return Run(artifact, runtime.name, version, refusal=("failed", other))
+    return Run(artifact, runtime.name, version, outputs, reference)
+
+
+def run_cases(
+    format_name: str, backend: str | None, runtime_name: str, path: Path, cases: Sequence[Case]
+) -> np.ndarray:
+    """In a child process: the scores of every case on a runtime, float32 [cases, num_classes]."""
+    runtime = next(r for r in find_converter(format_name, backend).runtimes if r.name == runtime_name)
+    loaded = runtime.load(path)
+    outputs = []
+    for done, case in enumerate(cases, start=1):
+        outputs.append(np.array(loaded(case.as_passed()), dtype=np.float32))
+        emit(done)
+    return np.stack(outputs)

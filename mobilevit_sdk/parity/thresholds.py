@@ -1,0 +1,122 @@
+"""What the worst case must reach, by precision, and how a project moves that in its own pyproject.toml.
+
+[tool.mobilevit.parity.fp16]
+sqnr_db = 45
+top1_agreement = 1.0
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.text import one_line
+
+CONFIG = "pyproject.toml"
+TABLE = "tool.mobilevit.parity"
+
+
+class Threshold(Strict, frozen=True):
+    """The least that the worst case, or the share of the cases, may have."""
+
+    sqnr_db: float
+    top1_agreement: float
+    reason: str | None = None  # the project's own, for going below the default
+
+    def below(self, default: Threshold) -> list[str]:
+        """What is lower here than in `default`, in words."""
+        lower = []
+        if self.sqnr_db < default.sqnr_db:
+            lower.append(f"{self.sqnr_db:g} dB instead of {default.sqnr_db:g} dB")
+        if self.top1_agreement < default.top1_agreement:
+            lower.append(f"{self.top1_agreement:.4g} of the best classes instead of {default.top1_agreement:.4g}")
+        return lower
+
+
+THRESHOLDS = {
+    "fp32": Threshold(sqnr_db=90.0, top1_agreement=1.0),
+    "fp16": Threshold(sqnr_db=40.0, top1_agreement=0.99),
+}
+_HIGHEST = {"sqnr_db": 200.0, "top1_agreement": 1.0}
+
+
+def find_config(start: Path) -> Path | None:
+    """The nearest pyproject.toml with a table `tool.mobilevit`, in the folder `start` or above it.
+
+    Raises RequestError for one on the way that cannot be read: it might be the one.
+    """
+    for folder in (start := start.resolve(), *start.parents):
+        path = folder / CONFIG
+        if path.is_file() and "mobilevit" in _table(_read(path), "tool", path):
+            return path
+    return None
+
+
+def read_thresholds(config: Path | None) -> dict[str, Threshold]:
+    """The thresholds by precision, with what the file `config` says in [tool.mobilevit.parity].
+
+    Raises RequestError where it says nothing, for a key, a type or a value that is wrong there, and for a value below
+    the default without a `reason`.
+    """
+    thresholds = dict(THRESHOLDS)
+    if config is None:
+        return thresholds
+    tools = _table(_read(config), "tool", config)
+    if "mobilevit" not in tools:
+        raise RequestError(f"{config} has no table [{TABLE}.<precision>]")
+    own = _table(tools, "mobilevit", config)
+    _check_keys(own, ("parity",), f"{config}: [tool.mobilevit]")
+    for precision, values in _table(own, "parity", config).items():
+        place = f"{config}: [{TABLE}.{one_line(precision, 40)}]"
+        _check_keys({precision: None}, THRESHOLDS, f"{config}: [{TABLE}]")
+        if not isinstance(values, dict):
+            raise RequestError(f"{place} is to be a table with sqnr_db, top1_agreement or both")
+        _check_keys(values, Threshold.__struct_fields__, place)
+        thresholds[precision] = _merged(THRESHOLDS[precision], values, place)
+    return thresholds
+
+
+def _merged(default: Threshold, values: dict[str, Any], place: str) -> Threshold:
+    numbers = {key: _number(values[key], _HIGHEST[key], f"{place} {key}") for key in _HIGHEST if key in values}
+    reason = values.get("reason")
+    if reason is not None and not (isinstance(reason, str) and one_line(reason)):
+        raise RequestError(f"{place} reason is to be a sentence in quotes")
+    merged = msgspec.structs.replace(default, **numbers, reason=one_line(reason) if reason else None)
+    lower = merged.below(default)
+    if lower and merged.reason is None:
+        raise RequestError(f'{place} asks for less than the default, {", ".join(lower)}; say why: reason = "..."')
+    return merged
+
+
+def _number(value: object, highest: float, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RequestError(f"{place} is to be a number, not {one_line(repr(value), 40)}")
+    if not 0 <= value <= highest:
+        raise RequestError(f"{place} is to be between 0 and {highest:g}, not {one_line(repr(value), 40)}")
+    return float(value)
+
+
+def _check_keys(table: dict[str, Any], known: Any, place: str) -> None:
+    for key in table:
+        if key not in known:
+            raise RequestError(f"{place} has an unknown key {one_line(key, 40)!r}; {nearest(key, known)}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path} cannot be read as TOML: {one_line(str(error))}") from error
+    return document
+
+
+def _table(document: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """The table `key`, empty where there is none."""
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise RequestError(f"{path}: {key} is to be a table, not {one_line(repr(table), 40)}")
+    return table

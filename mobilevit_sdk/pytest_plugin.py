@@ -1,0 +1,90 @@
+"""A pytest fixture that holds artefacts to the gate from a project's own tests. pytest finds it by itself.
+
+def test_the_phone_model_is_what_was_trained(assert_parity):
+    assert_parity("artefacts/mobilevit_xxs-tflite-fp32")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.parity import Outcome, Verdict
+
+
+class AssertParity(Protocol):
+    """Fail the test unless the artefacts meet their thresholds; otherwise return their verdicts."""
+
+    def __call__(
+        self,
+        artifact: Path | str,
+        *more: Path | str,
+        runtime: str | Sequence[str] = (),
+        images: Path | str | None = None,
+        checkpoint: str | None = None,
+        baseline: Path | str | None = None,
+    ) -> list[Verdict]:
+        """As `mobilevit verify`: `runtime` names the only ones to run, `images` are asked instead of the stored
+        vectors, answered by the artefact's checkpoint or by `checkpoint`; `baseline` is an earlier verdicts.json. A
+        runtime that is not here fails where no other ran the artefact.
+        """
+        ...
+
+
+@pytest.fixture(scope="session")
+def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
+    """Holds artefacts to the gate, with the thresholds of the pyproject.toml at pytest's root folder or above it."""
+
+    def check(
+        artifact: Path | str,
+        *more: Path | str,
+        runtime: str | Sequence[str] = (),
+        images: Path | str | None = None,
+        checkpoint: str | None = None,
+        baseline: Path | str | None = None,
+    ) -> list[Verdict]:
+        from mobilevit_sdk.artifact import Artifact
+        from mobilevit_sdk.errors import MobileViTError
+        from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds, run_artifacts
+        from mobilevit_sdk.parity.runs import ReferenceOf
+
+        try:
+            thresholds = read_thresholds(find_config(pytestconfig.rootpath))
+            earlier = read_baseline(Path(baseline)) if baseline else None
+            reference: ReferenceOf = Artifact.reference
+            if images:
+                from mobilevit_sdk.parity.images import reference_for_images
+
+                reference = reference_for_images(Path(images), checkpoint)
+            runtimes = [runtime] if isinstance(runtime, str) else list(runtime)
+            runs = run_artifacts([artifact, *more], runtimes=runtimes, reference=reference)
+            outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
+        except MobileViTError as error:
+            pytest.fail(f"no parity: {error}", pytrace=False)
+        if not outcome.passed:
+            pytest.fail(_describe(outcome), pytrace=False)
+        return list(outcome.verdicts)
+
+    return check
+
+
+def _describe(outcome: Outcome) -> str:
+    lines = ["no parity:"]
+    for verdict in outcome.verdicts:
+        numbers = ""
+        if verdict.agreement:
+            worst, median = verdict.agreement.sqnr_db.worst, verdict.agreement.sqnr_db.median
+            numbers = f" ({verdict.agreement.cases} cases, SQNR {worst:.1f} dB at worst, {median:.1f} dB in the median)"
+        lines.append(f"  {verdict.status}: {verdict.artifact} on {verdict.runtime}{numbers}")
+        if verdict.reason:
+            lines.append(f"    {verdict.reason}")
+    for pair in outcome.pairs:
+        if pair.reason:
+            lines.append(f"  failed: {pair.first_runtime} and {pair.second_runtime}: {pair.reason}")
+    if outcome.drift:
+        lines += [f"  worse: {item.artifact} on {item.runtime}: {item.message}" for item in outcome.drift.worse]
+    return "\n".join(lines)
