@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.tflite.gpu_runtime import LiteRTGPURuntime
-from converters.tflite.runtime import LiteRTRuntime
+from converters.tflite.legacy_runtime import TFLiteRuntime
+from converters.tflite.runtime import LiteRTBuiltinRuntime, LiteRTRuntime
 from converters.tflite.toolchain import availability
 from mobilevit_sdk.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
@@ -27,7 +28,7 @@ class TFLiteConverter:
     suffix = ".tflite"
     precisions = ("fp32", "fp16")
     target = "litert-cpu"
-    runtimes: tuple[Runtime, ...] = (LiteRTRuntime(), LiteRTGPURuntime())
+    runtimes: tuple[Runtime, ...] = (LiteRTRuntime(), LiteRTBuiltinRuntime(), LiteRTGPURuntime(), TFLiteRuntime())
 
     def availability(self) -> Availability:
         return availability("litert-torch")
