@@ -20,17 +20,9 @@ def install_wheels(
     `platforms` are tags such as "manylinux2014_aarch64"; without any, this machine's. pip takes them from wherever the
     user has told it to, and holds each file to its index's hash. Raises ToolchainError.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--no-compile",
-    ]
-    command += ["--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={python_version}"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--no-compile", "--no-deps", "--only-binary=:all:", "--implementation=cp"]
+    command += [f"--python-version={python_version}"]
     command += [f"--platform={platform}" for platform in platforms]
     with tempfile.TemporaryFile() as log:
         done = subprocess.run(

@@ -183,4 +183,4 @@ def test_what_is_there_and_works_is_not_fetched_again(monkeypatch):
     monkeypatch.setattr(legacy_runtime, "install_wheels", None)
     result = CliRunner().invoke(main, ["doctor", "--install", "tflite-runtime", "--json"])
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["runtime"]["version"] == "2.14.0"
+    assert json.loads(result.stdout)["runtimes"][0]["version"] == "2.14.0"

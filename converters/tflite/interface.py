@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.toolchain import import_from
-from mobilevit_sdk.errors import ArtifactError, RequestError
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.runtime import require_image
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,7 @@ class Interface:
 
     def to_input(self, pixels: np.ndarray) -> np.ndarray:
         """RGB uint8 [3, H, W] in any memory layout -> what the file takes. Raises RequestError for anything else."""
-        shape = (3, self.height, self.width)
-        if pixels.shape != shape or pixels.dtype != np.uint8:
-            raise RequestError(f"{self.file} takes uint8 of shape {shape}, not {pixels.dtype} of shape {pixels.shape}")
+        require_image(pixels, self.height, self.width, self.file)
         channels_last = np.ascontiguousarray(pixels.transpose(1, 2, 0), dtype=np.float32)  # [3, H, W] -> [H, W, 3]
         return channels_last[None] / np.float32(255)
 

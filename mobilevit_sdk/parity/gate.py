@@ -15,7 +15,7 @@ from mobilevit_sdk.child import emit, run_in_child
 from mobilevit_sdk.converter import find_converter
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
 from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.runtime import Runtime
+from mobilevit_sdk.runtime import EmulatedRuntime, Runtime
 from mobilevit_sdk.spec import Strict
 
 
@@ -72,7 +72,8 @@ def verify(
 ) -> list[Verdict]:
     """Run artefacts and compare their answers with PyTorch's: a verdict for each artefact on each of its runtimes.
 
-    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run. `reference` gives cases and
+    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run, and emulated ones run only
+    where they are among them. `reference` gives cases and
     answers, by default the vectors stored beside the file. Raises ArtifactError for what is no artefact and
     RequestError for an unknown runtime.
     """
@@ -84,7 +85,7 @@ def verify(
         if name not in known:
             raise RequestError(f"no artefact here runs on a runtime {name!r}; {nearest(name, known)}")
     return [
-        _judge(artifact, runtime, reference, on_progress)
+        _judge(artifact, runtime, reference, on_progress, is_named=bool(runtimes))
         for artifact in opened
         for runtime in _runtimes_of(artifact)
         if not runtimes or runtime.name in runtimes
@@ -107,6 +108,7 @@ def _judge(
     runtime: Runtime,
     reference_for: Callable[[Artifact], Reference],
     on_progress: Callable[[VerifyProgress], None],
+    is_named: bool,
 ) -> Verdict:
     manifest = artifact.manifest
     threshold = THRESHOLDS.get(manifest.precision)
@@ -133,6 +135,8 @@ def _judge(
     availability = runtime.availability()
     if not availability:
         return verdict("unavailable", availability.reason)
+    if isinstance(runtime, EmulatedRuntime) and not is_named:
+        return verdict("unavailable", f"slow, as it is emulated: it runs only with --runtime {runtime.name}")
     if not artifact.is_unchanged():
         return verdict("failed", "the file is not the one that its manifest describes: its SHA-256 differs")
     reference = reference_for(artifact)
