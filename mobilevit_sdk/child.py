@@ -73,7 +73,7 @@ def run_in_child(
                     raise ToolchainError(str(value))
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             process.wait()
-            raise ToolchainError(f"{_describe_exit(process.returncode)}{_last_words(log)}") from None
+            raise ToolchainError(f"{describe_exit(process.returncode)}{last_words(log)}") from None
         finally:
             process.kill()
             process.wait()
@@ -97,13 +97,13 @@ def ask(question: Any) -> Any:
     return _answers.get()
 
 
-def _describe_exit(code: int) -> str:
+def describe_exit(code: int) -> str:
     if code < 0:
         return f"the process died of {signal.Signals(-code).name}"
     return f"the process ended early with exit code {code}"
 
 
-def _last_words(log: BinaryIO) -> str:
+def last_words(log: BinaryIO) -> str:
     """The last line that a child has written, for an error of one line."""
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - 4096))

@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from shutil import which
+from urllib.parse import urlsplit
 
 from mobilevit_sdk.errors import ToolchainError
+
+MIRROR = "http://deb.debian.org/debian"  # Debian's own, for systems that know none
+KEYRING_PACKAGE, KEYRING = "debian-archive-keyring", "usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 def fetch_files(
@@ -19,12 +23,8 @@ def fetch_files(
 
     apt checks the package's signature and hash. Raises ToolchainError that says what is missing.
     """
-    for tool in ("apt-get", "dpkg-deb"):
-        if which(tool) is None:
-            raise ToolchainError(
-                f"there is no {tool} here to fetch the Debian package {package}; take "
-                f"{', '.join(members)} from a Debian machine and put the files into {folder.name}"
-            )
+    advice = f"take {', '.join(members)} from a Debian machine and put the files into {folder.name}"
+    _need_tools(f"the Debian package {package}; {advice}")
     with tempfile.TemporaryDirectory() as scratch:
         archive = download(package, Path(scratch), on_progress)
         on_progress(f"unpacking {archive.name}")
@@ -37,14 +37,61 @@ def download(package: str, scratch: Path, on_progress: Callable[[str], None]) ->
     failure = _apt(["download", package], scratch)
     if failure:  # no lists of packages, as in containers, or old ones: fetch lists that belong to us
         on_progress("fetching the lists of packages")
-        own_lists = ["-o", f"Dir::State::lists={scratch / 'lists'}/", "-o", f"Dir::Cache={scratch / 'cache'}/"]
-        (scratch / "lists" / "partial").mkdir(parents=True)
-        (scratch / "cache" / "archives" / "partial").mkdir(parents=True)
+        own_lists = _own_lists(scratch)
         failure = _apt([*own_lists, "update"], scratch) or _apt([*own_lists, "download", package], scratch)
     archives = list(scratch.glob("*.deb"))
     if failure or len(archives) != 1:
         raise ToolchainError(f"apt-get cannot fetch the Debian package {package}: {failure or 'it brought no file'}")
     return archives[0]
+
+
+def download_from(
+    release: str, packages: Sequence[str], scratch: Path, on_progress: Callable[[str], None] = lambda line: None
+) -> dict[str, Path]:
+    """The .deb of each of `packages`, such as "libc6:arm64" or "tzdata:all", in `scratch`.
+
+    This system may be of another release. They come from where its own packages do, if Debian's `release` is there too,
+    or else from Debian; apt checks signatures and hashes. Raises ToolchainError.
+    """
+    _need_tools(f"Debian's {release}")
+    keyring = Path("/", KEYRING)
+    if not keyring.is_file():  # as on Ubuntu, which has a package of it
+        fetch_files(KEYRING_PACKAGE, [KEYRING], scratch, on_progress)
+        keyring = scratch / keyring.name
+    architectures = sorted({package.split(":")[1] for package in packages} - {"all"})
+    sources = scratch / "sources.list"
+    options = [*_own_lists(scratch), "-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"]
+    for each in architectures:
+        options += ["-o", f"APT::Architectures::={each}"]
+    on_progress(f"fetching the lists of packages of Debian {release}")
+    failure: str | None = None
+    for site in _sites():
+        chosen = f"arch={','.join(architectures)} signed-by={keyring}"
+        sources.write_text(f"deb [{chosen}] {site} {release} main\n")
+        if not (failure := _apt([*options, "--error-on=any", "update"], scratch)):
+            break
+    on_progress(f"fetching {len(packages)} packages of Debian {release}")
+    failure = failure or _apt([*options, "download", *packages], scratch)
+    found = {
+        f"{name}:{architecture}": path for path in scratch.glob("*.deb") for name, _, architecture in [_parts(path)]
+    }
+    missing = set(packages) - set(found)
+    if failure or missing:
+        why = failure or f"it brought no {', '.join(sorted(missing))}"
+        raise ToolchainError(f"apt-get cannot fetch from Debian {release}: {why}")
+    return found
+
+
+def version_of(archive: Path) -> str:
+    """The package's version, without Debian's epoch, from the name that apt gives the file."""
+    return _parts(archive)[1].split("%3a")[-1]
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write all files of a .deb that apt has checked into `folder`. Raises ToolchainError."""
+    done = subprocess.run(["dpkg-deb", "--extract", str(archive), str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        raise ToolchainError(f"{archive.name} cannot be unpacked: {' '.join(done.stderr.split())}")
 
 
 def unpack_files(archive: Path, members: Sequence[str], folder: Path) -> None:
@@ -79,3 +126,34 @@ def _apt(arguments: Sequence[str], folder: Path) -> str | None:
         return None
     complaints = [line for line in done.stderr.splitlines() if line.startswith("E:")]
     return (complaints or done.stderr.splitlines() or ["it failed"])[-1].removeprefix("E:").strip()
+
+
+def _parts(archive: Path) -> tuple[str, str, str]:
+    """Name, version and architecture, which are the file's name."""
+    name, version, architecture = archive.stem.split("_")
+    return name, version, architecture
+
+
+def _sites() -> list[str]:
+    """Where this system gets packages from, as far as apt can read it anywhere, and at last Debian itself."""
+    done = subprocess.run(
+        ["apt-get", "--print-uris", "update"], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    addresses = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("'")]
+    sites = [each.split("/dists/")[0] for each in addresses if "/dists/" in each]
+    return list(
+        dict.fromkeys([*(site for site in sites if urlsplit(site).scheme in ("http", "https", "file")), MIRROR])
+    )
+
+
+def _own_lists(scratch: Path) -> list[str]:
+    """Options that let apt keep its lists of packages in `scratch`, so that the system's stay as they are."""
+    for folder in ("lists", "cache/archives"):
+        (scratch / folder / "partial").mkdir(parents=True)
+    return ["-o", f"Dir::State::lists={scratch / 'lists'}/", "-o", f"Dir::Cache={scratch / 'cache'}/"]
+
+
+def _need_tools(what: str) -> None:
+    for tool in ("apt-get", "dpkg-deb"):
+        if which(tool) is None:
+            raise ToolchainError(f"there is no {tool} here to fetch {what}")

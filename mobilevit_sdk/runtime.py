@@ -9,8 +9,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mobilevit_sdk.errors import RequestError
+
 # One image, RGB uint8 [3, H, W] in any memory layout -> class scores, float32 [num_classes].
 LoadedArtifact = Callable[[np.ndarray], np.ndarray]
+
+
+def require_image(pixels: np.ndarray, height: int, width: int, file: str) -> None:
+    """Raise RequestError for anything but uint8 [3, height, width], which a runtime might take for such an image."""
+    if pixels.shape != (3, height, width) or pixels.dtype != np.uint8:
+        wanted = f"uint8 of shape {(3, height, width)}"
+        raise RequestError(f"{file} takes {wanted}, not {pixels.dtype} of shape {pixels.shape}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,15 @@ class TimedRuntime(Runtime, Protocol):
     def session(self, path: Path, threads: int) -> Session:
         """Load the file for `threads` threads, in a process of its own. Raises ArtifactError like `load`."""
         ...
+
+
+@runtime_checkable
+class EmulatedRuntime(Runtime, Protocol):
+    """A runtime on an emulated processor, hundreds of times as slow as the real one: it runs where it is asked for by
+    its name, and not otherwise.
+    """
+
+    emulates: str  # the processor
 
 
 @runtime_checkable

@@ -197,7 +197,7 @@ def load_on(driver: Driver, path: Path) -> None:
 
 
 def test_the_cpu_stays_the_first_runtime():
-    assert [found.name for found in converter.runtimes] == ["litert-cpu", "litert-gpu"]
+    assert converter.runtimes[0].name == "litert-cpu"
 
 
 def test_availability_imports_no_runtime():

@@ -164,13 +164,14 @@ def test_doctor_fetches_swiftshader_into_the_cache_once(tmp_path, monkeypatch):
         result = install("swiftshader", "--json")
         assert result.exit_code == 0, result.stderr
         document = json.loads(result.stdout)
-        assert (document["installed"], document["runtime"]["name"]) == ("swiftshader", "litert-gpu")
-        assert {path.name: path.read_bytes() for path in Path(document["path"]).iterdir()} == files
+        assert (document["installed"], document["runtimes"][0]["name"]) == ("swiftshader", "litert-gpu")
+        assert {path.name: path.read_bytes() for path in Path(document["runtimes"][0]["path"]).iterdir()} == files
     assert fetched == ["chromium-common"]
-    (Path(document["path"]) / "libvk_swiftshader.so").write_bytes(b"broken")
+    driver = Path(document["runtimes"][0]["path"]) / "libvk_swiftshader.so"
+    driver.write_bytes(b"broken")
     assert install("swiftshader").exit_code == 0
     assert fetched == ["chromium-common"] * 2
-    assert (Path(document["path"]) / "libvk_swiftshader.so").read_bytes() == files["libvk_swiftshader.so"]
+    assert driver.read_bytes() == files["libvk_swiftshader.so"]
 
 
 @needs_swiftshader

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.executorch.arm64_runtime import ExecuTorchARM64Runtime
 from converters.executorch.coreml_runtime import CoreMLDelegateRuntime, CoreMLReferenceRuntime
 from converters.executorch.runtime import ExecuTorchRuntime
 from converters.executorch.toolchain import availability, coreml_availability
@@ -46,7 +47,9 @@ class ExecuTorchConverter:
 
 
 _BACKENDS: dict[str, Converter] = {}
-_BACKENDS["xnnpack"] = ExecuTorchConverter("xnnpack", "xnnpack", ("fp32",), (ExecuTorchRuntime(),), _BACKENDS)
+_BACKENDS["xnnpack"] = ExecuTorchConverter(
+    "xnnpack", "xnnpack", ("fp32",), (ExecuTorchRuntime(), ExecuTorchARM64Runtime()), _BACKENDS
+)
 _BACKENDS["coreml"] = ExecuTorchConverter(
     "coreml", "coreml", ("fp16", "fp32"), (CoreMLDelegateRuntime(), CoreMLReferenceRuntime()), _BACKENDS
 )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from converters.executorch.coreml_delegate import read_coreml_delegate
-from converters.executorch.program import COREML, Delegate, ProgramFile, Tensor, read_program
+from converters.executorch.program import COREML, Delegate, ProgramFile, Tensor, read_interface, read_program
 from converters.executorch.runtime import ExecuTorchRuntime
 from converters.executorch.toolchain import availability, coreml_availability, import_module
-from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
-from mobilevit_sdk.runtime import Availability, LoadedArtifact
+from mobilevit_sdk.errors import ArtifactError, ToolchainError
+from mobilevit_sdk.runtime import Availability, LoadedArtifact, require_image
 
 
 class CoreMLDelegateRuntime:
@@ -74,11 +73,10 @@ class CoreMLReferenceRuntime:
         ):
             raise ArtifactError(f"{path} is damaged: its CoreML delegate takes and gives other tensors than it says")
         (name,), (answer,) = names.inputNames, names.outputNames
+        _, _, height, width = image.sizes
 
         def predict(pixels: np.ndarray) -> np.ndarray:
-            if pixels.shape != tuple(image.sizes[1:]) or pixels.dtype != np.uint8:
-                wanted = f"uint8 of shape {tuple(image.sizes[1:])}"
-                raise RequestError(f"{path.name} takes {wanted}, not {pixels.dtype} of shape {pixels.shape}")
+            require_image(pixels, height, width, path.name)
             unit = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
             result: np.ndarray = program({name: torch.from_numpy(unit)})[answer].numpy()
             return result.reshape(-1)
@@ -100,12 +98,7 @@ def _only_step(file: ProgramFile) -> tuple[Delegate, Tensor, Tensor]:
         (given,), (answered,) = forward.inputs, forward.outputs
         if delegate.id != COREML or step.instr_args["args"] != [given, answered]:
             raise ValueError(f"its step is {delegate.id} from other values")
-        image, scores = (msgspec.convert(forward.values[index].val, Tensor) for index in (given, answered))
-    except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         reason = f"{file.path} is not one CoreML delegate from an image to scores"
         raise ArtifactError(f"{reason} ({error})") from error
-    for tensor, rank in ((image, 4), (scores, 2)):
-        if (tensor.scalar_type, tensor.dim_order, tensor.sizes[:1]) != ("FLOAT", list(range(rank)), [1]):
-            found = f"{tensor.scalar_type.lower()} {tensor.sizes} in the order {tensor.dim_order}"
-            raise ArtifactError(f"{file.path} does not go from float32 [1, 3, H, W] to [1, num_classes]: {found}")
-    return delegate, image, scores
+    return delegate, *read_interface(file)

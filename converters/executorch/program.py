@@ -193,6 +193,28 @@ def read_program(path: Path) -> ProgramFile:
     return ProgramFile(path, content, start, program)
 
 
+def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
+    """The image that `forward` takes and the scores that it gives back, float32 [1, 3, H, W] and [1, num_classes].
+
+    Raises ArtifactError for any other interface, other orders in memory among them: a runtime takes the bytes that it
+    is given without a word.
+    """
+    forward = file.method("forward")
+    try:
+        if forward is None:
+            raise ValueError("it has no method `forward`")
+        (given,), (answered,) = forward.inputs, forward.outputs
+        image, scores = (msgspec.convert(forward.values[index].val, Tensor) for index in (given, answered))
+    except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{file.path} does not go from one image to one row of scores ({error})") from error
+    for tensor, rank, start in ((image, 4, [1, 3]), (scores, 2, [1])):
+        found = (tensor.scalar_type, tensor.dim_order, len(tensor.sizes), tensor.sizes[: len(start)])
+        if found != ("FLOAT", list(range(rank)), rank, start):
+            named = f"{tensor.scalar_type.lower()} {tensor.sizes} in the order {tensor.dim_order}"
+            raise ArtifactError(f"{file.path} does not go from float32 [1, 3, H, W] to [1, num_classes]: {named}")
+    return image, scores
+
+
 def read_xnnpack_graph(path: Path, data: bytes) -> XGraph:
     """The graph inside an XNNPACK delegate's `data`. Raises ArtifactError.
 

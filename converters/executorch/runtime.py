@@ -9,7 +9,7 @@ import numpy as np
 from converters.executorch.program import read_program
 from converters.executorch.toolchain import availability, import_module
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.runtime import Availability, LoadedArtifact, Session
+from mobilevit_sdk.runtime import Availability, LoadedArtifact, Session, require_image
 
 
 class ExecuTorchRuntime:
@@ -43,6 +43,8 @@ class ExecuTorchRuntime:
             raise ArtifactError(f"ExecuTorch cannot load {path}: {error}") from error
 
         def to_input(pixels: np.ndarray) -> torch.Tensor:
+            _, _, height, width = forward.metadata.input_tensor_meta(0).sizes()
+            require_image(pixels, height, width, path.name)
             # The runtime takes a tensor in channels-last memory and reads it as if it were contiguous, without a word.
             image = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
             return torch.from_numpy(image)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.tflite.arm64_runtime import LiteRTARM64Runtime
 from converters.tflite.gpu_runtime import LiteRTGPURuntime
-from converters.tflite.runtime import LiteRTRuntime
+from converters.tflite.legacy_runtime import TFLiteRuntime
+from converters.tflite.runtime import LiteRTBuiltinRuntime, LiteRTRuntime
 from converters.tflite.toolchain import availability
 from mobilevit_sdk.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
@@ -27,7 +29,13 @@ class TFLiteConverter:
     suffix = ".tflite"
     precisions = ("fp32", "fp16")
     target = "litert-cpu"
-    runtimes: tuple[Runtime, ...] = (LiteRTRuntime(), LiteRTGPURuntime())
+    runtimes: tuple[Runtime, ...] = (
+        LiteRTRuntime(),
+        LiteRTBuiltinRuntime(),
+        LiteRTGPURuntime(),
+        TFLiteRuntime(),
+        LiteRTARM64Runtime(),
+    )
 
     def availability(self) -> Availability:
         return availability("litert-torch")

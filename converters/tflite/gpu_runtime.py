@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from converters.tflite.flatbuffer import read_model
+from converters.tflite.interface import read_interface
 from converters.tflite.toolchain import availability, import_from
 from converters.tflite.vulkan import CHOICES, MANIFEST, find_driver, find_swiftshader, install_swiftshader
-from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
+from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact
 
 ACCELERATOR = "libLiteRtWebGpuAccelerator.so"
@@ -59,11 +60,11 @@ class LiteRTGPURuntime:
         whole graph, with the operators that it leaves, and ToolchainError when there is no driver that it takes.
         """
         model = read_model(path)
-        shape, classes, is_half = _interface(path, model)
+        interface = read_interface(path, model)
         litert = import_from("ai-edge-litert", "ai_edge_litert.compiled_model")
         options = litert.Options(
             hardware_accelerators=litert.HardwareAccelerator.GPU,
-            gpu_options=litert.GpuOptions(enforce_f32=not is_half),
+            gpu_options=litert.GpuOptions(enforce_f32=not _has_half(model)),
         )
         driver = find_driver()
         if driver is None:
@@ -79,37 +80,19 @@ class LiteRTGPURuntime:
         images, scores = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
 
         def predict(pixels: np.ndarray) -> np.ndarray:
-            if pixels.shape != (3, *shape[1:3]) or pixels.dtype != np.uint8:
-                wanted = f"uint8 of shape {(3, *shape[1:3])}"
-                raise RequestError(f"{path.name} takes {wanted}, not {pixels.dtype} of shape {pixels.shape}")
-            channels_last = np.ascontiguousarray(pixels.transpose(1, 2, 0), dtype=np.float32)  # [3, H, W] -> [H, W, 3]
-            images[0].write(channels_last[None] / np.float32(255))
+            images[0].write(interface.to_input(pixels))
             compiled.run_by_index(0, images, scores)
-            answer: np.ndarray = scores[0].read(classes, np.float32)
+            answer: np.ndarray = scores[0].read(interface.classes, np.float32)
             return answer
 
         return predict
 
 
-def _interface(path: Path, model: Any) -> tuple[tuple[int, ...], int, bool]:
-    """The shape of the image, the number of scores, and whether the file holds float16 weights.
-
-    Raises ArtifactError for a graph that does not go from one float32 [1, H, W, 3] to one float32 [1, num_classes]:
-    the accelerator's buffers would take other data without a word.
-    """
-    types = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType
+def _has_half(model: Any) -> bool:
+    """Whether the file holds float16 weights."""
+    half = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType.FLOAT16
     graph = model.Subgraphs(0)
-    tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
-    try:
-        ends = [[tensors[i] for i in end] for end in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())]
-        shapes = [tuple(int(n) for n in tensor.ShapeAsNumpy()) for end in ends for tensor in end]
-    except (IndexError, TypeError) as error:  # a tensor that is not there, or none at all
-        raise ArtifactError(f"{path} is damaged: its interface cannot be read") from error
-    is_float = all(tensor.Type() == types.FLOAT32 for end in ends for tensor in end)
-    match shapes:
-        case [(1, _, _, 3) as image, (1, classes)] if is_float and len(ends[0]) == 1:
-            return image, classes, any(tensor.Type() == types.FLOAT16 for tensor in tensors)
-    raise ArtifactError(f"{path} does not go from one float32 [1, H, W, 3] to one [1, num_classes]: {shapes}")
+    return any(graph.Tensors(i).Type() == half for i in range(graph.TensorsLength()))
 
 
 @contextmanager

@@ -1,12 +1,14 @@
-"""LiteRT on the CPU."""
+"""LiteRT on the CPU, with XNNPACK and without."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from converters.tflite.flatbuffer import read_model
+from converters.tflite.interface import Interface
 from converters.tflite.toolchain import availability, import_from
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact, Session
@@ -25,23 +27,45 @@ class LiteRTRuntime:
         return self.session(path, threads=1)
 
     def session(self, path: Path, threads: int) -> Session:
-        read_model(path)  # what is no whole model is refused before native code sees it
-        litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
-        try:
-            interpreter = litert.Interpreter(str(path), num_threads=threads)
-            interpreter.allocate_tensors()
-            (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
-        except (ValueError, RuntimeError) as error:
-            raise ArtifactError(f"LiteRT cannot load {path}: {error}") from error
+        return _session(path, threads, "AUTO")
 
-        def to_input(pixels: np.ndarray) -> np.ndarray:
-            channels_last = np.ascontiguousarray(pixels.transpose(1, 2, 0), dtype=np.float32)  # [3, H, W] -> [H, W, 3]
-            return channels_last[None] / np.float32(255)
 
-        def run(given: np.ndarray) -> np.ndarray:
-            interpreter.set_tensor(image["index"], given)
-            interpreter.invoke()
-            scores: np.ndarray = interpreter.get_tensor(logits["index"])
-            return scores.reshape(-1)
+class LiteRTBuiltinRuntime:
+    """LiteRT's interpreter with its own kernels alone: what computes in an app that turns XNNPACK off.
 
-        return Session(to_input, run)
+    No TimedRuntime: nobody turns XNNPACK off for speed.
+    """
+
+    name = "litert-cpu-builtin"
+    format = "tflite"
+
+    def availability(self) -> Availability:
+        return availability("ai-edge-litert")
+
+    def load(self, path: Path) -> LoadedArtifact:
+        return _session(path, 1, "BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+
+
+def _session(path: Path, threads: int, kernels: str) -> Session:
+    """`kernels` is a name in LiteRT's OpResolverType."""
+    read_model(path)  # what is no whole model is refused before native code sees it
+    litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
+    resolver: Any = getattr(litert.OpResolverType, kernels)
+    try:
+        interpreter = litert.Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+        interpreter.allocate_tensors()
+        (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    except (ValueError, RuntimeError) as error:
+        raise ArtifactError(f"LiteRT cannot load {path}: {error}") from error
+
+    def to_input(pixels: np.ndarray) -> np.ndarray:
+        _, height, width, _ = image["shape"].tolist()
+        return Interface(path.name, height, width, logits["shape"][-1]).to_input(pixels)
+
+    def run(given: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(image["index"], given)
+        interpreter.invoke()
+        scores: np.ndarray = interpreter.get_tensor(logits["index"])
+        return scores.reshape(-1)
+
+    return Session(to_input, run)

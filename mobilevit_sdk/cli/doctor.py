@@ -34,22 +34,28 @@ def _install(requirement: str, as_json: bool) -> None:
     from mobilevit_sdk.errors import RequestError, nearest
     from mobilevit_sdk.runtime import InstallableRuntime
 
-    runtimes = {
-        runtime.requirement: runtime
+    having = [
+        (converter, runtime)
         for converter in _converters()
         for runtime in converter.runtimes
         if isinstance(runtime, InstallableRuntime)
-    }
-    if requirement not in runtimes:
-        raise RequestError(f"nothing to install is called {requirement!r}; {nearest(requirement, runtimes)}")
-    runtime = runtimes[requirement]
-    folder = runtime.install(lambda line: log.print(line, markup=False))
-    found = runtime.availability()
+    ]
+    names = {runtime.requirement for _, runtime in having}
+    if requirement not in names:
+        raise RequestError(f"nothing to install is called {requirement!r}; {nearest(requirement, names)}")
+    wanted = [(converter, runtime) for converter, runtime in having if runtime.requirement == requirement]
+    # Several formats may share it: those whose toolchain is not here have no use for it.
+    rows = []
+    for converter, runtime in [pair for pair in wanted if pair[0].availability()] or wanted:
+        folder = runtime.install(lambda line: log.print(line, markup=False))
+        found = runtime.availability()
+        row = {"name": runtime.name, "format": converter.format, "version": found.version, "reason": found.reason}
+        rows.append({**row, "path": str(folder)})
     if as_json:
-        row = {"name": runtime.name, "version": found.version, "reason": found.reason}
-        print_json({"installed": requirement, "path": str(folder), "runtime": row})
-    else:
-        out.print(f"{runtime.name}: {found.version or found.reason}", markup=False)
+        print_json({"installed": requirement, "runtimes": rows})
+        return
+    for row in rows:
+        out.print(f"{row['name']} ({row['format']}): {row['version'] or row['reason']}", markup=False)
 
 
 def _show(as_json: bool) -> None:

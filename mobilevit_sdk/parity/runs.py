@@ -16,7 +16,7 @@ from mobilevit_sdk.artifact import Artifact, Case, Reference, find_artifacts
 from mobilevit_sdk.child import emit, run_in_child
 from mobilevit_sdk.converter import find_converter
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
-from mobilevit_sdk.runtime import Runtime
+from mobilevit_sdk.runtime import EmulatedRuntime, Runtime
 
 ReferenceOf = Callable[[Artifact], Reference]
 
@@ -74,6 +74,9 @@ def run_artifacts(
         availability = runtime.availability()
         if not availability:
             return Run(artifact, runtime.name, None, refusal=("unavailable", availability.reason or "not available"))
+        if isinstance(runtime, EmulatedRuntime) and runtime.name not in runtimes:
+            slow = f"slow, as it is emulated: it runs only with --runtime {runtime.name}"
+            return Run(artifact, runtime.name, None, refusal=("unavailable", slow))
         if not artifact.is_unchanged():
             changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
             return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))

@@ -12,8 +12,8 @@ import numpy as np
 
 from converters.coreml.package import LOGITS, read_package
 from converters.coreml.toolchain import availability
-from mobilevit_sdk.errors import ArtifactError, RequestError
-from mobilevit_sdk.runtime import Availability, LoadedArtifact
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.runtime import Availability, LoadedArtifact, require_image
 
 
 class ReferenceRuntime:
@@ -37,15 +37,12 @@ class ReferenceRuntime:
         if image_type is None or image_type.colorSpace != image_type.RGB:
             raise ArtifactError(f"{path} does not take one RGB image")
         program = ReferenceProgram(package)
-        name, shape = inputs[0].name, (3, image_type.height, image_type.width)
+        name, height, width = inputs[0].name, image_type.height, image_type.width
         if list(program.inputs) != [name] or LOGITS not in program.output_names:
             raise ArtifactError(f"the program of {path} does not go from {name!r} to {LOGITS!r}")
 
         def predict(image: np.ndarray) -> np.ndarray:
-            if image.shape != shape or image.dtype != np.uint8:
-                raise RequestError(
-                    f"{path.name} takes uint8 of shape {shape}, not {image.dtype} of shape {image.shape}"
-                )
+            require_image(image, height, width, path.name)
             # Core ML hands the program raw pixel values, 0 to 255; the scale to [0, 1] is an operator of the program.
             pixels = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)[None]
             scores: np.ndarray = program({name: pixels})[LOGITS].numpy()
