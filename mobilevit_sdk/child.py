@@ -33,13 +33,15 @@ def run_in_child(
     on_event: Callable[[Any], None] = lambda event: None,
     on_question: Callable[[Any], Any] = lambda question: None,
     threads: int = 0,
+    patience: float | None = None,
 ) -> T:
     """Call a module-level `function` in a fresh Python process and return what it returns.
 
     What the child passes to `emit` reaches `on_event` in this process; what it passes to `ask` reaches `on_question`,
     whose answer goes back while the child waits. Errors of this SDK are raised here as they were there. Raises
     ToolchainError when the child raises anything else or dies, with its last words. The child ends with this process,
-    however this one ends. `threads` limits the child's computation where it is not 0.
+    however this one ends. `threads` limits the child's computation where it is not 0. A child that says nothing for
+    `patience` seconds is stopped, which is a ToolchainError too.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if threads:
@@ -54,11 +56,13 @@ def run_in_child(
         )
         assert process.stdin is not None
         assert process.stdout is not None
+        watch = _Watch(process, patience)
         try:
             pickle.dump((function, args), process.stdin)
             process.stdin.flush()  # and stays open: its end tells the child that this process is gone
             while True:
-                kind, value = pickle.load(process.stdout)
+                with watch:
+                    kind, value = pickle.load(process.stdout)
                 if kind == "event":
                     on_event(value)
                 elif kind == "question":
@@ -73,13 +77,38 @@ def run_in_child(
                     raise ToolchainError(str(value))
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             process.wait()
-            raise ToolchainError(f"{describe_exit(process.returncode)}{last_words(log)}") from None
+            end = f"no answer for {patience:g} s" if watch.barked else describe_exit(process.returncode)
+            raise ToolchainError(f"{end}{last_words(log)}") from None
         finally:
             process.kill()
             process.wait()
             with suppress(BrokenPipeError):  # an answer that the child did not live to read
                 process.stdin.close()
             process.stdout.close()
+
+
+class _Watch:
+    """Kills the process when what is within the context takes longer than `patience` seconds."""
+
+    def __init__(self, process: subprocess.Popen[bytes], patience: float | None) -> None:
+        self.barked = False
+        self._process = process
+        self._patience = patience
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> None:
+        if self._patience is not None:
+            self._timer = threading.Timer(self._patience, self._bark)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def __exit__(self, *raised: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _bark(self) -> None:
+        self.barked = True
+        self._process.kill()
 
 
 def emit(event: Any) -> None:

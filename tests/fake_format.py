@@ -38,6 +38,6 @@ def fake_format(monkeypatch, reference):
         runtimes = found
 
     monkeypatch.setattr(runs, "find_converter", lambda *name: Converter)
-    monkeypatch.setattr(runs, "run_in_child", lambda function, *args, on_event, threads: function(*args))
+    monkeypatch.setattr(runs, "run_in_child", lambda function, *args, **options: function(*args))
     answers = {case.image.tobytes(): row for case, row in zip(reference.cases, reference.logits, strict=True)}
     return lambda name="fake", **options: found.append(FakeRuntime(name, answers, **options))

@@ -30,6 +30,19 @@ def die(number):
     os.kill(os.getpid(), number)
 
 
+def hang_after(words):
+    for word in range(words):
+        emit(word)
+    time.sleep(600)
+
+
+def talk(words, pause):
+    for word in range(words):
+        time.sleep(pause)
+        emit(word)
+    return words
+
+
 def refuse(kind):
     raise kind("first line\nsecond line")
 
@@ -104,3 +117,14 @@ def is_running(pid):
 def test_the_peak_of_a_child_is_not_that_of_its_parent():
     ballast = np.ones(60_000_000)  # 480 MB
     assert run_in_child(peak_memory_bytes) < ballast.nbytes < peak_memory_bytes()
+
+
+def test_a_child_that_says_nothing_is_stopped_and_what_it_said_was_heard():
+    heard = []
+    with pytest.raises(ToolchainError, match=r"^no answer for 3 s"):
+        run_in_child(hang_after, 2, on_event=heard.append, patience=3)
+    assert heard == [0, 1]
+
+
+def test_a_child_that_goes_on_talking_may_take_longer_than_the_patience_for_one_word():
+    assert run_in_child(talk, 12, 0.5, patience=5) == 12

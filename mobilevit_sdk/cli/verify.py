@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 @click.option("--checkpoint", help="Where --images finds PyTorch's answers, if not where the artefact came from.")
 @click.option("--baseline", type=click.Path(path_type=Path), help="Say what is worse than in this verdicts.json.")
 @click.option("--config", type=click.Path(path_type=Path), help="Thresholds; the project's pyproject.toml by default.")
+@click.option(
+    "--timeout",
+    default=600.0,
+    metavar="SECONDS",
+    help="A runtime that answers no case for so long is stopped.",
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+)
 @click.option("--report", type=click.Path(path_type=Path), help="Write HTML, JUnit XML, JSON and Markdown here.")
 @click.option("--summary", type=click.Path(path_type=Path), help="Append Markdown here, as to $GITHUB_STEP_SUMMARY.")
 def command(
@@ -31,6 +39,7 @@ def command(
     checkpoint: str | None,
     baseline: Path | None,
     config: Path | None,
+    timeout: float,
     report: Path | None,
     summary: Path | None,
     as_json: bool,
@@ -66,7 +75,7 @@ def command(
         def show(progress: VerifyProgress) -> None:
             status.update(f"{progress.artifact.name} on {progress.runtime}: {progress.done} of {progress.total} cases")
 
-        runs = run_artifacts(found, runtimes=runtimes, reference=reference, on_progress=show)
+        runs = run_artifacts(found, runtimes=runtimes, reference=reference, patience=timeout, on_progress=show)
     outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
     if report or summary:
         from mobilevit_sdk.parity.report import append_summary, write_report

@@ -18,6 +18,8 @@ from mobilevit_sdk.converter import find_converter
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
 from mobilevit_sdk.runtime import EmulatedRuntime, Runtime
 
+PATIENCE_SECONDS = 600.0  # an emulated processor takes a minute for one image of a large network
+
 ReferenceOf = Callable[[Artifact], Reference]
 
 
@@ -48,12 +50,14 @@ def run_artifacts(
     *,
     runtimes: Sequence[str] = (),
     reference: ReferenceOf = Artifact.reference,
+    patience: float = PATIENCE_SECONDS,
     on_progress: Callable[[VerifyProgress], None] = lambda progress: None,
 ) -> list[Run]:
     """Ask each artefact the cases of its `reference` on each of its runtimes, as many at a time as there are cores.
 
-    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run; `on_progress` is called by
-    one thread at a time. Raises ArtifactError for what is no artefact and RequestError for an unknown runtime.
+    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run; one that answers no case for
+    `patience` seconds is stopped, which is an error; `on_progress` is called by one thread at a time. Raises
+    ArtifactError for what is no artefact and RequestError for an unknown runtime.
     """
     opened: list[Artifact] = []
     for item in artifacts:
@@ -80,7 +84,7 @@ def run_artifacts(
         if not artifact.is_unchanged():
             changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
             return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))
-        return _ask(artifact, runtime, availability.version, reference, tell)
+        return _ask(artifact, runtime, availability.version, reference, patience, tell)
 
     wanted = [pair for pair in pairs if not runtimes or pair[1].name in runtimes]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -96,6 +100,7 @@ def _ask(
     runtime: Runtime,
     version: str | None,
     reference_of: ReferenceOf,
+    patience: float,
     tell: Callable[[VerifyProgress], None],
 ) -> Run:
     manifest = artifact.manifest
@@ -112,6 +117,7 @@ def _ask(
             artifact.path,
             reference.cases,
             on_event=lambda done: tell(VerifyProgress(artifact.path, runtime.name, done, total)),
+            patience=patience,
             threads=1,  # what runs beside neither slows it down nor changes the last bit of an answer
         )
     except ArtifactError as error:  # the runtime works, and the file is not for it
