@@ -17,6 +17,7 @@ _PUBLIC = {
     "deploy": "mobilevit_sdk.deployment",
     "convert": "mobilevit_sdk.conversion",
     "verify": "mobilevit_sdk.parity",
+    "bisect": "mobilevit_sdk.bisection",
     "inspect_artifact": "mobilevit_sdk.artifact",
 }
 __all__ = sorted(_PUBLIC)

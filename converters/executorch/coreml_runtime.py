@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,12 @@ from converters.executorch.runtime import ExecuTorchRuntime
 from converters.executorch.toolchain import availability, coreml_availability, import_module
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact, require_image
+
+if TYPE_CHECKING:
+    import torch
+
+    from converters.coreml.reference.program import ReferenceProgram
+    from mobilevit_sdk.bisection.taps import TappedArtifact
 
 
 class CoreMLDelegateRuntime:
@@ -52,6 +60,23 @@ class CoreMLReferenceRuntime:
         The answer is the embedded program's, so the .pte around it has to hand the image on as it is and do nothing
         else: one that does more, or that lays its tensors out in another way, is refused with ArtifactError.
         """
+        program, to_input, answer = self._load(path)
+
+        def predict(pixels: np.ndarray) -> np.ndarray:
+            result: np.ndarray = program(to_input(pixels))[answer].numpy()
+            return result.reshape(-1)
+
+        return predict
+
+    def tap(self, path: Path) -> TappedArtifact:
+        """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
+        from converters.coreml.taps import tap_program
+
+        program, to_input, _ = self._load(path)
+        return tap_program(program, to_input)
+
+    def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]], str]:
+        """The program, what makes its input of an image, and the name of its answer."""
         import torch
 
         from converters.coreml.inspect import describe
@@ -75,13 +100,12 @@ class CoreMLReferenceRuntime:
         (name,), (answer,) = names.inputNames, names.outputNames
         _, _, height, width = image.sizes
 
-        def predict(pixels: np.ndarray) -> np.ndarray:
+        def to_input(pixels: np.ndarray) -> dict[str, torch.Tensor]:
             require_image(pixels, height, width, path.name)
             unit = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
-            result: np.ndarray = program({name: torch.from_numpy(unit)})[answer].numpy()
-            return result.reshape(-1)
+            return {name: torch.from_numpy(unit)}
 
-        return predict
+        return program, to_input, answer
 
 
 def _only_step(file: ProgramFile) -> tuple[Delegate, Tensor, Tensor]:

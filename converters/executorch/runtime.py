@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +12,11 @@ from converters.executorch.program import read_program
 from converters.executorch.toolchain import availability, import_module
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact, Session, require_image
+
+if TYPE_CHECKING:
+    import torch
+
+    from mobilevit_sdk.bisection.taps import TappedArtifact
 
 
 class ExecuTorchRuntime:
@@ -31,7 +38,25 @@ class ExecuTorchRuntime:
             bindings._unsafe_reset_threadpool(threads)
         return self._load(path)
 
+    def tap(self, path: Path) -> TappedArtifact:
+        from converters.executorch.taps import tap
+
+        return tap(path)
+
     def _load(self, path: Path) -> Session:
+        to_input, execute = self.all_outputs(path)
+
+        def run(given: torch.Tensor) -> np.ndarray:
+            (logits,) = execute(given)
+            scores: np.ndarray = logits.reshape(-1).numpy()
+            return scores
+
+        return Session(to_input, run)
+
+    def all_outputs(
+        self, path: Path
+    ) -> tuple[Callable[[np.ndarray], torch.Tensor], Callable[[torch.Tensor], Sequence[torch.Tensor]]]:
+        """What makes the program's input of an image, and what computes all its outputs from that."""
         read_program(path)  # what is no whole program is refused before native code sees it
         runtime = import_module("executorch.runtime")
         import torch
@@ -49,9 +74,4 @@ class ExecuTorchRuntime:
             image = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
             return torch.from_numpy(image)
 
-        def run(given: torch.Tensor) -> np.ndarray:
-            (logits,) = forward.execute([given])
-            scores: np.ndarray = logits.reshape(-1).numpy()
-            return scores
-
-        return Session(to_input, run)
+        return to_input, lambda given: forward.execute([given])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from converters.tflite.interface import Interface
 from converters.tflite.toolchain import availability, import_from
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact, Session
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.bisection.taps import TappedArtifact
 
 
 class LiteRTRuntime:
@@ -29,6 +32,11 @@ class LiteRTRuntime:
     def session(self, path: Path, threads: int) -> Session:
         return _session(path, threads, "AUTO")
 
+    def tap(self, path: Path) -> TappedArtifact:
+        from converters.tflite.taps import tap
+
+        return tap(path, "AUTO")
+
 
 class LiteRTBuiltinRuntime:
     """LiteRT's interpreter with its own kernels alone: what computes in an app that turns XNNPACK off.
@@ -44,6 +52,11 @@ class LiteRTBuiltinRuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         return _session(path, 1, "BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+
+    def tap(self, path: Path) -> TappedArtifact:
+        from converters.tflite.taps import tap
+
+        return tap(path, "BUILTIN_WITHOUT_DEFAULT_DELEGATES")
 
 
 def _session(path: Path, threads: int, kernels: str) -> Session:

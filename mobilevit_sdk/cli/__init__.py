@@ -11,6 +11,7 @@ VERBS = {
     "list": "list_",
     "convert": "convert",
     "verify": "verify",
+    "bisect": "bisect",
     "inspect": "inspect_",
     "export": "export",
     "bench": "bench",

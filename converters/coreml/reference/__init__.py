@@ -6,7 +6,9 @@ documented meaning. It models what the file says, not the order of summation or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +16,12 @@ from converters.coreml.package import LOGITS, read_package
 from converters.coreml.toolchain import availability
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact, require_image
+
+if TYPE_CHECKING:
+    import torch
+
+    from converters.coreml.reference.program import ReferenceProgram
+    from mobilevit_sdk.bisection.taps import TappedArtifact
 
 
 class ReferenceRuntime:
@@ -27,6 +35,22 @@ class ReferenceRuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `mobilevit_sdk.runtime.Runtime.load`. Raises ToolchainError that names an operator it does not know."""
+        program, to_input = self._load(path)
+
+        def predict(image: np.ndarray) -> np.ndarray:
+            scores: np.ndarray = program(to_input(image))[LOGITS].numpy()
+            return scores.reshape(-1)
+
+        return predict
+
+    def tap(self, path: Path) -> TappedArtifact:
+        """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
+        from converters.coreml.taps import tap_program
+
+        return tap_program(*self._load(path))
+
+    def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
+        """The program, and what makes its input of an image."""
         import torch
 
         from converters.coreml.reference.program import ReferenceProgram
@@ -41,11 +65,9 @@ class ReferenceRuntime:
         if list(program.inputs) != [name] or LOGITS not in program.output_names:
             raise ArtifactError(f"the program of {path} does not go from {name!r} to {LOGITS!r}")
 
-        def predict(image: np.ndarray) -> np.ndarray:
+        def to_input(image: np.ndarray) -> dict[str, torch.Tensor]:
             require_image(image, height, width, path.name)
             # Core ML hands the program raw pixel values, 0 to 255; the scale to [0, 1] is an operator of the program.
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)[None]
-            scores: np.ndarray = program({name: pixels})[LOGITS].numpy()
-            return scores.reshape(-1)
+            return {name: torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)[None]}
 
-        return predict
+        return program, to_input

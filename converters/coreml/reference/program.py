@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +64,24 @@ class ReferenceProgram:
                 arguments = {name: _names(value) for name, value in op.inputs.items() if value is not None}
                 self._steps.append(_Step(op.op_type, arguments, tuple(map(_output, op.outputs))))
 
+    @property
+    def results(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Kind of operator and shape of every floating-point result, by its name and in the order of execution."""
+        return {
+            output.name: (step.kind, output.shape)
+            for step in self._steps
+            for output in step.outputs
+            if output.dtype is not None and output.dtype.is_floating_point
+        }
+
     @torch.inference_mode()
-    def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
-        """Evaluate for inputs by name. Returns the outputs by name; a float16 output comes widened to float32."""
+    def __call__(
+        self, inputs: dict[str, Tensor], on_value: Callable[[str, Any], None] = lambda name, value: None
+    ) -> dict[str, Any]:
+        """Evaluate for inputs by name. Returns the outputs by name; a float16 output comes widened to float32.
+
+        `on_value` gets every result by its name, in the order of execution.
+        """
         values = dict(self._constants)
         for name, stated in self.inputs.items():
             values[name] = self._as_stated(inputs[name], stated, "input")
@@ -81,6 +97,7 @@ class ReferenceProgram:
                 raise ToolchainError(f"{self.path}: coreml-reference cannot evaluate {place}: {error}") from error
             for stated, result in zip(step.outputs, results if isinstance(results, tuple) else (results,), strict=True):
                 values[stated.name] = self._as_stated(result, stated, step.kind)
+                on_value(stated.name, values[stated.name])
         return {name: values[name] for name in self.output_names}
 
     def _as_stated(self, value: Any, stated: _Output, kind: str) -> Any:

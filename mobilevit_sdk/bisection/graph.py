@@ -1,0 +1,102 @@
+"""The phone graph as a list of operators that can be evaluated one by one: what an artefact is held to."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from mobilevit_sdk.bisection.folded import weight_holders
+from mobilevit_sdk.deployment import deploy
+from mobilevit_sdk.spec import Preprocessing
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operator of the graph: ATen's name, the path of its module in the phone graph, and what a user calls it.
+
+    `module` is the innermost module of the reference model that holds it, `block` what `block_of` says of that.
+    """
+
+    node: Node
+    operator: str
+    path: str
+    module: str
+    block: str
+
+    @property
+    def place(self) -> str:
+        return self.path or "the network itself"
+
+
+class TracedGraph:
+    """A model deployed for a target and exported in float64, so that its own rounding is nowhere near any artefact's.
+
+    `steps` are in the order of execution.
+    """
+
+    def __init__(self, model: nn.Module, target: str, preprocessing: Preprocessing) -> None:
+        graph = deploy(copy.deepcopy(model).double(), target, preprocessing=preprocessing)
+        image = torch.zeros(1, 3, *preprocessing.image_size, dtype=torch.float64)
+        program = torch.export.export(graph, (image,))
+        signature = program.graph_signature
+        held = {**program.state_dict, **program.constants}
+        names = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        nodes = list(program.graph.nodes)
+        self.constants = {
+            node: held[names[node.name]] for node in nodes if node.op == "placeholder" and node.name in names
+        }
+        (self.image,) = (node for node in nodes if node.op == "placeholder" and node not in self.constants)
+        (self.scores,) = next(node for node in nodes if node.op == "output").all_input_nodes
+        modules = dict(model.named_modules())
+        self.holders = weight_holders(model)
+        self.steps = [_step(node, modules) for node in nodes if node.op == "call_function"]
+        self.uses = Counter(given for step in self.steps for given in step.node.all_input_nodes)
+
+
+def evaluate(node: Node, values: Mapping[Node, Any]) -> Any:
+    """What an operator answers to `values`."""
+    take = torch.fx.node.map_arg
+    return node.target(*take(node.args, values.__getitem__), **take(node.kwargs, values.__getitem__))  # type: ignore[operator]
+
+
+def unit_image(image: np.ndarray) -> Tensor:
+    """A case's image as the graph takes it: uint8 [3, H, W] -> float64 [1, 3, H, W] in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float64))[None] / 255
+
+
+def is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def block_of(path: str, modules: Mapping[str, nn.Module]) -> str:
+    """The block that a module belongs to: the element of the innermost nn.Sequential around it, or, outside of any,
+    the part of the model itself. "" is the model's own arithmetic.
+    """
+    parts = path.split(".")
+    for depth in range(len(parts), 0, -1):
+        if isinstance(modules.get(".".join(parts[: depth - 1])), nn.Sequential) and parts[depth - 1].isdigit():
+            return ".".join(parts[:depth])
+    return parts[0]
+
+
+def _step(node: Node, modules: Mapping[str, nn.Module]) -> Step:
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = str(stack[-1][0]) if stack else ""
+    within = path.removeprefix("network").removeprefix(".")  # the rest is PhoneGraph's own: the normalisation
+    parts = within.split(".")
+    module = next((m for m in (".".join(parts[:n]) for n in range(len(parts), 0, -1)) if m in modules), "")
+    return Step(
+        node, str(node.target).removeprefix("aten.").partition(".")[0], within, module, block_of(module, modules)
+    )

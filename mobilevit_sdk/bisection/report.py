@@ -1,0 +1,115 @@
+"""A bisection as files: bisect.json, and bisect.png, a picture of SQNR along the depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mobilevit_sdk.bisection.verdict import Bisection, Operator
+from mobilevit_sdk.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK, _DIM, _BAND = "#1c2024", "#868e96", "#f4f5f7"
+_OURS, _FRESH, _FAULT, _THRESHOLD = "#4263eb", "#adb5bd", "#e03131", "#f08c00"
+_TOP_DB = 160.0  # beyond what float32 resolves: copies
+
+
+def write_bisection(bisection: Bisection, folder: Path) -> None:
+    """Write bisect.json and bisect.png into `folder`. Raises RequestError when it cannot be written."""
+    with replacing(folder / "bisect.json") as fresh:
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(bisection), indent=2) + b"\n")
+    _plot(bisection, folder / "bisect.png")
+
+
+def headline(bisection: Bisection) -> str:
+    """The verdict in a sentence."""
+    culprit, scores = bisection.culprit, f"scores at {bisection.sqnr_db:.1f} dB, {bisection.threshold_db:g} asked"
+    if culprit is None:
+        weakest = bisection.weakest
+        return f"agrees; {_place(weakest)} costs most, {weakest.cost_db:.1f} dB by itself ({scores})"
+    verb = "differs" if bisection.status == "differs" else "parts"
+    return f"{verb} at {_place(culprit)}: {culprit.before_db:.1f} to {culprit.sqnr_db:.1f} dB ({scores})"
+
+
+def _place(operator: Operator) -> str:
+    return f"{operator.operator} in {operator.place}"
+
+
+def without_copies(operators: Sequence[Operator]) -> list[Operator]:
+    """One for each operator of the reference: what only moves a value says nothing new, unless it moves it wrongly."""
+    return [each for each in operators if each.created_db < _TOP_DB or each.fresh_created_db < _TOP_DB]
+
+
+def _plot(bisection: Bisection, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    operators = without_copies(bisection.operators)
+    figure = Figure(figsize=(min(13.0, max(7.5, 0.09 * len(operators))), 5.6), dpi=140, layout="constrained")
+    axes = figure.subplots()
+    made_here = [min(each.created_db, _TOP_DB) for each in operators]
+    shown = [*made_here, *(each.sqnr_db for each in operators), *(each.fresh_sqnr_db for each in operators), 0.0]
+    axes.set_ylim(max(min(shown), -20.0) - 5, min(max(shown), _TOP_DB) + 28)  # room for the name of the culprit
+    axes.set_xlim(-0.7, len(operators) - 0.3)
+    _draw_blocks(axes, operators)
+    depth = range(len(operators))
+    axes.plot(depth, [each.fresh_sqnr_db for each in operators], color=_FRESH, lw=4, label="a fresh conversion")
+    axes.plot(depth, [each.sqnr_db for each in operators], color=_OURS, lw=1.5, label="this file")
+    own = "what each operator makes of its own inputs"
+    axes.scatter(depth, made_here, s=11, color=_OURS, alpha=0.4, linewidths=0, label=own)
+    axes.axhline(bisection.threshold_db, color=_THRESHOLD, lw=1.1, ls=(0, (5, 3)), label="asked of the scores")
+    _mark(axes, operators, bisection)
+    axes.set_ylabel("SQNR in dB, worst case", color=_INK, size=9)
+    axes.grid(axis="y", color="#dee2e6", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#ced4da")
+    axes.tick_params(colors=_DIM, labelcolor=_INK, length=0, labelsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, frameon=False, fontsize=8.5, borderpad=0)
+    name = f"{Path(bisection.artifact).parent.name} on {bisection.runtime}"
+    figure.suptitle(f"{name}: {headline(bisection)}", x=0.01, ha="left", size=10, color=_INK, weight="bold")
+    with replacing(path) as fresh:
+        figure.savefig(fresh, format="png")
+
+
+def _draw_blocks(axes: Axes, operators: Sequence[Operator]) -> None:
+    """Bands behind the lines, a block each, with its name below."""
+    start, middles, names = 0, [], []
+    for number, (name, run) in enumerate(groupby(operators, key=lambda each: each.block)):
+        size = len(list(run))
+        if number % 2:
+            axes.axvspan(start - 0.5, start + size - 0.5, color=_BAND, lw=0, zorder=0)
+        if size >= 2 or number == 0:
+            middles.append(start + (size - 1) / 2)
+            names.append(name or "(model)")
+        start += size
+    axes.set_xticks(middles, names, rotation=90)
+
+
+def _mark(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> None:
+    """Point at the operator that the verdict names."""
+    named = bisection.culprit or bisection.weakest
+    if named not in operators:
+        return
+    at = operators.index(named)
+    colour = _FAULT if bisection.status == "parted" else _THRESHOLD if bisection.culprit else _DIM
+    axes.axvline(at, color=colour, lw=1.2, alpha=0.7, zorder=1)
+    axes.scatter([at], [named.sqnr_db], s=46, color=colour, zorder=5)
+    left = at > len(operators) / 2
+    top = axes.get_ylim()[1]
+    axes.annotate(
+        f"{named.place}\n{named.operator}: {named.before_db:.1f} dB before it, {named.sqnr_db:.1f} dB behind it",
+        (at, top),
+        (-7 if left else 7, -4),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="top",
+        size=9,
+        color=colour,
+        weight="bold",
+    )

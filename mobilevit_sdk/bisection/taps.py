@@ -1,0 +1,88 @@
+"""What lies between an artefact's input and its answer: a runtime that hands out every value on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from mobilevit_sdk.artifact import Case
+from mobilevit_sdk.child import emit, run_in_child
+from mobilevit_sdk.converter import find_converter
+from mobilevit_sdk.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A value within an artefact: the operator that computes it, under the file's own names, and its shape."""
+
+    operator: str
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TappedArtifact:
+    """A loaded file that tells all it computes.
+
+    `taps` are in the order of execution. `values` takes what a LoadedArtifact takes and gives the value of each tap,
+    float32, with quantised values as the real numbers that they stand for.
+    """
+
+    taps: tuple[Tap, ...]
+    values: Callable[[np.ndarray], list[np.ndarray]]
+
+
+@runtime_checkable
+class TappedRuntime(Runtime, Protocol):
+    """A runtime whose intermediate values can be seen."""
+
+    def tap(self, path: Path) -> TappedArtifact:
+        """Load the file with all its values as outputs. Raises what `load` raises."""
+        ...
+
+
+def read_taps(
+    format_name: str,
+    backend: str | None,
+    runtime: str,
+    path: Path,
+    cases: Sequence[Case],
+    on_case: Callable[[int], None] = lambda done: None,
+) -> tuple[tuple[Tap, ...], list[list[np.ndarray]]]:
+    """The taps of a file and their values in each case, computed in a child process.
+
+    Raises ArtifactError for a file that is none or does not load, and ToolchainError when the runtime fails.
+    """
+    values: list[list[np.ndarray]] = []
+
+    def keep(found: list[np.ndarray]) -> None:
+        values.append(found)
+        on_case(len(values))
+
+    taps = run_in_child(emit_taps, format_name, backend, runtime, path, tuple(cases), on_event=keep)
+    return taps, values
+
+
+def emit_taps(
+    format_name: str, backend: str | None, runtime_name: str, path: Path, cases: Sequence[Case]
+) -> tuple[Tap, ...]:
+    """In a child process: emit the values of each case, and return the taps."""
+    taps, values = tapped_values(format_name, backend, runtime_name, path, cases)
+    for found in values:
+        emit(found)
+    return taps
+
+
+def tapped_values(
+    format_name: str, backend: str | None, runtime_name: str, path: Path, cases: Sequence[Case]
+) -> tuple[tuple[Tap, ...], Iterator[list[np.ndarray]]]:
+    """In this process: the taps of a file, and their values in one case after the other."""
+    runtimes = find_converter(format_name, backend).runtimes
+    runtime = next(each for each in runtimes if each.name == runtime_name)
+    assert isinstance(runtime, TappedRuntime)
+    tapped = runtime.tap(path)
+    return tapped.taps, (tapped.values(case.as_passed()) for case in cases)
