@@ -18,6 +18,7 @@ from coremltools.converters.mil.mil import types  # noqa: E402
 
 from converters.coreml.package import operations, read_package  # noqa: E402
 from converters.coreml.reference.operators import OPERATORS  # noqa: E402
+from converters.coreml.reference.operators.compressed import COMPRESSED  # noqa: E402
 from converters.coreml.reference.program import ReferenceProgram  # noqa: E402
 from converters.coreml.toolchain import quiet  # noqa: E402
 
@@ -71,7 +72,8 @@ def test_operator_means_what_its_documentation_says(kind, x, build, meaning, tmp
 
 
 def test_no_operator_is_without_a_case():
-    assert set(OPERATORS) == {kind for kind, *_ in CASES} | {"classify"}  # its test is that of the whole classifier
+    elsewhere = {"classify", *COMPRESSED}  # the test of the one is that of the whole classifier
+    assert set(OPERATORS) == {kind for kind, *_ in CASES} | elsewhere
 
 
 @pytest.mark.parametrize(

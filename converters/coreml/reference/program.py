@@ -19,6 +19,9 @@ _DTYPES = {
     "fp32": torch.float32,
     "int32": torch.int32,
     "bool": torch.bool,
+    # Of weights that are kept small; a byte holds one value.
+    **dict.fromkeys(("int4", "int8"), torch.int8),
+    **dict.fromkeys(("uint1", "uint2", "uint3", "uint4", "uint6", "uint8"), torch.uint8),
 }
 
 
@@ -62,7 +65,11 @@ class ReferenceProgram:
                 self._constants[op.outputs[0].name] = _constant(op.outputs[0].val)
             else:
                 arguments = {name: _names(value) for name, value in op.inputs.items() if value is not None}
-                self._steps.append(_Step(op.op_type, arguments, tuple(map(_output, op.outputs))))
+                step = _Step(op.op_type, arguments, tuple(map(_output, op.outputs)))
+                if step.kind.startswith("constexpr_"):
+                    self._evaluate(step, self._constants)
+                else:
+                    self._steps.append(step)
 
     @property
     def results(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -86,19 +93,24 @@ class ReferenceProgram:
         for name, stated in self.inputs.items():
             values[name] = self._as_stated(inputs[name], stated, "input")
         for step in self._steps:
-            arguments = {
-                name: tuple(values[n] for n in names) if isinstance(names, tuple) else values[names]
-                for name, names in step.arguments.items()
-            }
-            try:
-                results = OPERATORS[step.kind](**arguments)
-            except Exception as error:
-                place = f"{step.kind} ({step.outputs[0].name})"
-                raise ToolchainError(f"{self.path}: coreml-reference cannot evaluate {place}: {error}") from error
-            for stated, result in zip(step.outputs, results if isinstance(results, tuple) else (results,), strict=True):
-                values[stated.name] = self._as_stated(result, stated, step.kind)
+            self._evaluate(step, values)
+            for stated in step.outputs:
                 on_value(stated.name, values[stated.name])
         return {name: values[name] for name in self.output_names}
+
+    def _evaluate(self, step: _Step, values: dict[str, Any]) -> None:
+        """Add the results of a step to `values`, which has its arguments."""
+        arguments = {
+            name: tuple(values[n] for n in names) if isinstance(names, tuple) else values[names]
+            for name, names in step.arguments.items()
+        }
+        try:
+            results = OPERATORS[step.kind](**arguments)
+        except Exception as error:
+            place = f"{step.kind} ({step.outputs[0].name})"
+            raise ToolchainError(f"{self.path}: coreml-reference cannot evaluate {place}: {error}") from error
+        for stated, result in zip(step.outputs, results if isinstance(results, tuple) else (results,), strict=True):
+            values[stated.name] = self._as_stated(result, stated, step.kind)
 
     def _as_stated(self, value: Any, stated: _Output, kind: str) -> Any:
         """`value` rounded to the type that the program states. Raises ToolchainError where the shape is another."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from converters.coreml.reference.operators.compressed import COMPRESSED
 from converters.coreml.reference.operators.elementwise import ELEMENTWISE
 from converters.coreml.reference.operators.layers import LAYERS
 from converters.coreml.reference.operators.shapes import SHAPES
 
-OPERATORS: dict[str, Callable[..., Any]] = {**ELEMENTWISE, **LAYERS, **SHAPES}
+OPERATORS: dict[str, Callable[..., Any]] = {**COMPRESSED, **ELEMENTWISE, **LAYERS, **SHAPES}
