@@ -13,7 +13,7 @@ import numpy as np
 from mobilevit_sdk.artifact import Artifact, Reference
 from mobilevit_sdk.errors import RequestError, nearest
 from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.parity.runs import ReferenceOf, Run, VerifyProgress, run_artifacts
+from mobilevit_sdk.parity.runs import PATIENCE_SECONDS, ReferenceOf, Run, VerifyProgress, run_artifacts
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line
@@ -51,15 +51,17 @@ def verify(
     runtimes: Sequence[str] = (),
     reference: ReferenceOf = Artifact.reference,
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
+    patience: float = PATIENCE_SECONDS,
     on_progress: Callable[[VerifyProgress], None] = lambda progress: None,
 ) -> list[Verdict]:
     """Run artefacts and compare their answers with PyTorch's: a verdict for each artefact on each of its runtimes.
 
     `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run. `reference` gives cases and
-    answers, by default the vectors stored beside the file; `thresholds` holds what each precision must reach. Raises
-    ArtifactError for what is no artefact, and RequestError for an unknown runtime or precision.
+    answers, by default the vectors stored beside the file; `thresholds` holds what each precision must reach; a runtime
+    that answers no case for `patience` seconds is stopped, which is an error. Raises ArtifactError for what is no
+    artefact, and RequestError for an unknown runtime or precision.
     """
-    runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, on_progress=on_progress)
+    runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, patience=patience, on_progress=on_progress)
     return [judge(run, thresholds) for run in runs]
 
 
