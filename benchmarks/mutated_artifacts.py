@@ -106,7 +106,7 @@ def _originals(folder: Path) -> list[Artifact]:
     return artifacts
 
 
-# A mutation damages the artefact in a folder, and says whether it touched the phone file.
+# Damages the artefact in a folder; the originals are there to borrow from.
 Mutation = Callable[[Path, random.Random, Sequence[Artifact]], None]
 
 
@@ -143,7 +143,7 @@ def _blank(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> N
 def _swap(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
     """The file of another artefact under this one's name: of another network, format or precision."""
     path = open_artifact(folder).path
-    other = chance.choice([other for other in others if other.path.parent.name != folder.name]).path
+    other = chance.choice([other for other in others if _name(other) != folder.name]).path
     _remove(path)
     (shutil.copytree if other.is_dir() else shutil.copyfile)(other, path)
 
@@ -190,7 +190,8 @@ def _spoil_vectors(folder: Path, chance: random.Random, others: Sequence[Artifac
 
 
 def _other_vectors(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    other = chance.choice([other for other in others if other.path.parent.parent.name != folder.name.split("@")[0]])
+    family = folder.name.partition("@")[0]
+    other = chance.choice([other for other in others if _name(other).partition("@")[0] != family])
     shutil.copyfile(other.path.parent / REFERENCE, folder / REFERENCE)
 
 
@@ -206,6 +207,10 @@ OF_PROOF: dict[str, Mutation] = {
     "bits of the vectors": _spoil_vectors,
     "other vectors": _other_vectors,
 }
+
+
+def _name(artifact: Artifact) -> str:
+    return f"{artifact.path.parent.parent.name}@{artifact.path.parent.name}"
 
 
 def _part(folder: Path, chance: random.Random) -> Path:
@@ -232,7 +237,7 @@ def _try(number: int, seed: int, originals: Sequence[Artifact]) -> Outcome:
     original = chance.choice(originals)
     kind = chance.choice([*OF_FILE, *OF_FILE, *OF_PROOF])
     sealed = kind in OF_FILE and chance.random() < 0.5
-    name = f"{original.path.parent.parent.name}@{original.path.parent.name}"
+    name = _name(original)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / name
         shutil.copytree(original.path.parent, folder)
