@@ -40,6 +40,7 @@ PACKAGES = tuple(
 
 # What a program inside sees: nothing of this machine's own libraries and settings.
 ENVIRONMENT = {"LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
+ON_REQUEST = f"an emulated {PROCESSOR}, and slow"
 PATIENCE = 1800.0  # seconds for an image; emulation takes hundreds of times as long as the processor itself
 CHECK_TIMEOUT = 300.0  # seconds, for a program that only shows that it starts
 

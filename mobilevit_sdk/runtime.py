@@ -76,12 +76,10 @@ class TimedRuntime(Runtime, Protocol):
 
 
 @runtime_checkable
-class EmulatedRuntime(Runtime, Protocol):
-    """A runtime on an emulated processor, hundreds of times as slow as the real one: it runs where it is asked for by
-    its name, and not otherwise.
-    """
+class OnRequestRuntime(Runtime, Protocol):
+    """A runtime that is worth its verdict to those who ask for it by its name, and has none otherwise."""
 
-    emulates: str  # the processor
+    on_request: str  # why, in a few words
 
 
 @runtime_checkable

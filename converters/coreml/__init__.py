@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.coreml.reference import ReferenceRuntime
+from converters.coreml.reference import HalfSumsRuntime, ReferenceRuntime
 from converters.coreml.runtime import CoreMLRuntime
 from converters.coreml.toolchain import availability
 from mobilevit_sdk.converter import Converter, Inspection
@@ -32,7 +32,7 @@ class CoreMLConverter:
     format: str = "coreml"
     suffix: str = ".mlpackage"
     precisions: tuple[str, ...] = ("fp16", "fp32")
-    runtimes: tuple[Runtime, ...] = (CoreMLRuntime(), ReferenceRuntime())
+    runtimes: tuple[Runtime, ...] = (CoreMLRuntime(), ReferenceRuntime(), HalfSumsRuntime())
 
     def availability(self) -> Availability:
         return availability()

@@ -25,7 +25,7 @@ class LiteRTARM64Runtime:
     name = "arm64"
     format = "tflite"
     requirement = arm64.REQUIREMENT
-    emulates = arm64.PROCESSOR
+    on_request = arm64.ON_REQUEST
 
     def availability(self) -> Availability:
         if not (here := availability("ai-edge-litert")):  # which reads the file before native code does

@@ -16,7 +16,7 @@ from mobilevit_sdk.artifact import Artifact, Case, Reference, find_artifacts
 from mobilevit_sdk.child import emit, run_in_child
 from mobilevit_sdk.converter import find_converter
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
-from mobilevit_sdk.runtime import EmulatedRuntime, Runtime
+from mobilevit_sdk.runtime import OnRequestRuntime, Runtime
 
 PATIENCE_SECONDS = 600.0  # an emulated processor takes a minute for one image of a large network
 
@@ -55,9 +55,10 @@ def run_artifacts(
 ) -> list[Run]:
     """Ask each artefact the cases of its `reference` on each of its runtimes, as many at a time as there are cores.
 
-    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run; one that answers no case for
-    `patience` seconds is stopped, which is an error; `on_progress` is called by one thread at a time. Raises
-    ArtifactError for what is no artefact and RequestError for an unknown runtime.
+    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run, and names those that run on
+    request alone; one that answers no case for `patience` seconds is stopped, which is an error; `on_progress` is
+    called by one thread at a time. Raises ArtifactError for what is no artefact and RequestError for an unknown
+    runtime.
     """
     opened: list[Artifact] = []
     for item in artifacts:
@@ -78,15 +79,15 @@ def run_artifacts(
         availability = runtime.availability()
         if not availability:
             return Run(artifact, runtime.name, None, refusal=("unavailable", availability.reason or "not available"))
-        if isinstance(runtime, EmulatedRuntime) and runtime.name not in runtimes:
-            slow = f"slow, as it is emulated: it runs only with --runtime {runtime.name}"
-            return Run(artifact, runtime.name, None, refusal=("unavailable", slow))
         if not artifact.is_unchanged():
             changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
             return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))
         return _ask(artifact, runtime, availability.version, reference, patience, tell)
 
-    wanted = [pair for pair in pairs if not runtimes or pair[1].name in runtimes]
+    def is_wanted(runtime: Runtime) -> bool:
+        return runtime.name in runtimes if runtimes else not isinstance(runtime, OnRequestRuntime)
+
+    wanted = [pair for pair in pairs if is_wanted(pair[1])]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return list(pool.map(run, wanted))
 

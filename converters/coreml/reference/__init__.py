@@ -29,6 +29,7 @@ class ReferenceRuntime:
 
     name = "coreml-reference"
     format = "coreml"
+    half_sums = False
 
     def availability(self) -> Availability:
         return availability()
@@ -60,7 +61,7 @@ class ReferenceRuntime:
         image_type = inputs[0].type.imageType if len(inputs) == 1 else None
         if image_type is None or image_type.colorSpace != image_type.RGB:
             raise ArtifactError(f"{path} does not take one RGB image")
-        program = ReferenceProgram(package)
+        program = ReferenceProgram(package, half_sums=self.half_sums)
         name, height, width = inputs[0].name, image_type.height, image_type.width
         if list(program.inputs) != [name] or LOGITS not in program.output_names:
             raise ArtifactError(f"the program of {path} does not go from {name!r} to {LOGITS!r}")
@@ -71,3 +72,11 @@ class ReferenceRuntime:
             return {name: torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)[None]}
 
         return program, to_input
+
+
+class HalfSumsRuntime(ReferenceRuntime):
+    """The same with every partial sum rounded to float16 too: a bound for hardware that sums so, whatever its order."""
+
+    name = "coreml-half-sums"
+    half_sums = True
+    on_request = "a worst case, which no device need be"

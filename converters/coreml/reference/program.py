@@ -12,6 +12,7 @@ from torch import Tensor
 
 from converters.coreml.package import Package, load_program, operations
 from converters.coreml.reference.operators import OPERATORS
+from converters.coreml.reference.operators.half_sums import HALF_SUMS
 from mobilevit_sdk.errors import ToolchainError
 
 _DTYPES = {
@@ -45,12 +46,14 @@ class ReferenceProgram:
     """The main function of a package.
 
     Values travel as float32; those that the program states as float16 are rounded to float16 when an operator yields
-    them, so each operator takes exact float16 inputs, computes in float32 and rounds once.
+    them, so each operator takes exact float16 inputs, computes in float32 and rounds once. With `half_sums`, those that
+    yield float16 also round each partial sum of theirs.
     """
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, *, half_sums: bool = False) -> None:
         """Read program and weights. Raises ToolchainError for unknown operators, ArtifactError for a damaged file."""
         self.path = package.path
+        self._of_half = OPERATORS | HALF_SUMS if half_sums else OPERATORS
         for operation in operations(package.block):
             if operation.type != "const" and operation.type not in OPERATORS:
                 place = ", ".join(output.name for output in operation.outputs)
@@ -105,7 +108,8 @@ class ReferenceProgram:
             for name, names in step.arguments.items()
         }
         try:
-            results = OPERATORS[step.kind](**arguments)
+            operators = self._of_half if step.outputs[0].dtype == torch.float16 else OPERATORS
+            results = operators[step.kind](**arguments)
         except Exception as error:
             place = f"{step.kind} ({step.outputs[0].name})"
             raise ToolchainError(f"{self.path}: coreml-reference cannot evaluate {place}: {error}") from error

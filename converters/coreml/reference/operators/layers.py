@@ -22,8 +22,8 @@ def _conv(
     groups: int = 1,
 ) -> Tensor:
     """Two-dimensional convolution. Shapes: x [B, C, H, W], weight [D, C / groups, kh, kw]."""
-    x = F.pad(x, _window_padding(pad_type, pad))
-    return F.conv2d(x, weight, bias, _pair(strides), 0, _pair(dilations), groups)
+    x = F.pad(x, window_padding(pad_type, pad))
+    return F.conv2d(x, weight, bias, pair(strides), 0, pair(dilations), groups)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -79,9 +79,9 @@ def _max_pool(
     pad: Tensor | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    _refuse_ceil_mode(ceil_mode)
-    x = F.pad(x, _window_padding(pad_type, pad), value=-math.inf)
-    return F.max_pool2d(x, _pair(kernel_sizes), _pair(strides))
+    refuse_ceil_mode(ceil_mode)
+    x = F.pad(x, window_padding(pad_type, pad), value=-math.inf)
+    return F.max_pool2d(x, pair(kernel_sizes), pair(strides))
 
 
 def _avg_pool(
@@ -93,8 +93,8 @@ def _avg_pool(
     exclude_padding_from_average: bool = False,
     ceil_mode: bool = False,
 ) -> Tensor:
-    _refuse_ceil_mode(ceil_mode)
-    padding, window = _window_padding(pad_type, pad), (_pair(kernel_sizes), _pair(strides))
+    refuse_ceil_mode(ceil_mode)
+    padding, window = window_padding(pad_type, pad), (pair(kernel_sizes), pair(strides))
     total = F.avg_pool2d(F.pad(x, padding), *window, divisor_override=1)
     counted = F.pad(torch.ones_like(x), padding, value=0.0 if exclude_padding_from_average else 1.0)
     return total / F.avg_pool2d(counted, *window, divisor_override=1)
@@ -135,7 +135,7 @@ def _classify(probabilities: Tensor, classes: list[str]) -> tuple[str, dict[str,
     return classes[int(probabilities.argmax())], by_label
 
 
-def _window_padding(pad_type: str, pad: Tensor | None) -> tuple[int, ...]:
+def window_padding(pad_type: str, pad: Tensor | None) -> tuple[int, ...]:
     """MIL's [top, bottom, left, right] in the order of `F.pad`: the last axis first."""
     if pad_type == "valid" or (pad_type == "custom" and pad is None):
         return (0, 0, 0, 0)
@@ -145,7 +145,7 @@ def _window_padding(pad_type: str, pad: Tensor | None) -> tuple[int, ...]:
     return (left, right, top, bottom)
 
 
-def _pair(values: Tensor | None) -> tuple[int, int]:
+def pair(values: Tensor | None) -> tuple[int, int]:
     """Strides or sizes along H and W; MIL's default is 1."""
     if values is None:
         return (1, 1)
@@ -153,7 +153,7 @@ def _pair(values: Tensor | None) -> tuple[int, int]:
     return (height, width)
 
 
-def _refuse_ceil_mode(ceil_mode: bool) -> None:
+def refuse_ceil_mode(ceil_mode: bool) -> None:
     if ceil_mode:
         raise ValueError("ceil_mode is not covered")
 
