@@ -28,7 +28,12 @@ def test_the_wheel_holds_code_weights_and_templates_and_no_tests(built):
     names = zipfile.ZipFile(built[0]).namelist()
     expected = ["mobilevit_sdk/weights/mobilevit_xxs_cifar10.safetensors", "mobilevit_sdk/parity/report/page.html.j2"]
     expected += ["mobilevit_sdk/parity/report/style.css"]
-    expected += ["mobilevit_sdk/py.typed", "converters/coreml/__init__.py", "converters/tflite/__init__.py"]
+    expected += [
+        "mobilevit_sdk/py.typed",
+        "converters/executorch/arm64_runner.cpp",
+        "converters/coreml/__init__.py",
+        "converters/tflite/__init__.py",
+    ]
     assert [name for name in expected if name not in names] == []
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"mobilevit_sdk", "converters"}
     sources = [*REPOSITORY.glob("mobilevit_sdk/**/*.py"), *REPOSITORY.glob("converters/**/*.py")]
