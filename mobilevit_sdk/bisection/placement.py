@@ -93,7 +93,7 @@ def find_places(
         elif is_tensor(result) and not (known and step.operator in MOVES):
             here = result.numpy()
             norm, mean = _norm_and_mean(here)
-            slack = norm * 10 ** (-least_db / 20)  # at least the norm of the difference; as layouts do not change
+            slack = norm * 10 ** (-least_db / 20)  # no tap within `least_db` differs by more, in any layout
             best_db = least_db
             for number, (tap_norm, tap_mean) in by_size.get(result.numel(), []):
                 placed = nearest.get(number)

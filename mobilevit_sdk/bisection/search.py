@@ -69,7 +69,7 @@ def bisect(
     reference = artifact.reference()
     where = (manifest.format, manifest.backend, chosen.name)
     on_progress(f"running {artifact.path.name} on {chosen.name}")
-    scores = run_in_child(run_cases, *where, artifact.path, reference.cases)
+    scores = run_in_child(run_cases, *where, artifact.path, reference.cases, threads=1)
     if scores.shape != reference.logits.shape:
         raise ArtifactError(
             f"{artifact.path} answers {scores.shape[1:]} scores, the reference {reference.logits.shape[1:]}"

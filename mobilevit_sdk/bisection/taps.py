@@ -51,19 +51,13 @@ def read_taps(
     runtime: str,
     path: Path,
     cases: Sequence[Case],
-    on_case: Callable[[int], None] = lambda done: None,
 ) -> tuple[tuple[Tap, ...], list[list[np.ndarray]]]:
     """The taps of a file and their values in each case, computed in a child process.
 
     Raises ArtifactError for a file that is none or does not load, and ToolchainError when the runtime fails.
     """
     values: list[list[np.ndarray]] = []
-
-    def keep(found: list[np.ndarray]) -> None:
-        values.append(found)
-        on_case(len(values))
-
-    taps = run_in_child(emit_taps, format_name, backend, runtime, path, tuple(cases), on_event=keep)
+    taps = run_in_child(emit_taps, format_name, backend, runtime, path, tuple(cases), on_event=values.append, threads=1)
     return taps, values
 
 
