@@ -121,6 +121,16 @@ def test_a_planted_fault_is_found_where_it_is_and_nowhere_else(tmp_path, model, 
     assert [each.block for each in found.blocks if each.parted] == [block]
 
 
+def test_the_operator_that_overflows_first_is_found(tmp_path, model, graph, cases):
+    def spoil(step, value):
+        return value * float("inf") if step.path == "stages.1.1.transformer.1.mlp.fc1" else value
+
+    found = verdict(tmp_path, model, graph, cases[:2], run(graph, cases[:2], spoil))
+    assert (found.status, found.cause) == ("parted", "file")
+    assert found.culprit.layer == "stages.1.1.transformer.1.mlp.fc1"
+    assert found.culprit.sqnr_db == found.culprit.created_db == -200
+
+
 def test_a_healthy_file_agrees_and_its_weakest_operator_is_named(tmp_path, model, graph, cases):
     def spoil(step, value):
         return value.half() if step.path == "stages.1.1.transformer.0.mlp.fc1" else value

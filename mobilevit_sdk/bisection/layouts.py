@@ -86,8 +86,9 @@ def sqnr_db(reference: np.ndarray, found: np.ndarray) -> float:
 def energies(reference: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """The sums of squares of `reference` and of its difference from `found`."""
     reference = reference.astype(np.float64, copy=False)
-    difference = found.astype(np.float64, copy=False) - reference
-    return float(np.vdot(reference, reference)), float(np.vdot(difference, difference))
+    with np.errstate(invalid="ignore", over="ignore"):  # an artefact may have overflown
+        difference = found.astype(np.float64, copy=False) - reference
+        return float(np.vdot(reference, reference)), float(np.vdot(difference, difference))
 
 
 def to_db(signal: float, noise: float) -> float:
