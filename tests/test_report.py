@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 import re
 import shutil
@@ -14,10 +16,12 @@ import numpy as np
 import pytest
 from fake_format import fake_format
 from helpers import tiny_model, tiny_spec, write_artifact
+from PIL import Image
 
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.parity import builtin_cases, judge_runs, reference_of, run_artifacts
 from mobilevit_sdk.parity.report import append_summary, plots, write_report
+from mobilevit_sdk.parity.report.pictures import SIDE
 from mobilevit_sdk.runtime import Availability
 
 HOSTILE = "<script>alert(1)</script>"
@@ -108,8 +112,11 @@ def test_the_page_asks_for_nothing_from_anywhere(folder):
 
 def test_a_thumbnail_is_stored_once_for_all_runs(folder):
     text = (folder / "report.html").read_text()
-    assert text.count("data:image") == 1
-    assert text.count('class="thumb"') > 27
+    (sheet,) = re.findall(r"data:image/webp;base64,([^)]*)", text)
+    shown = set(re.findall(r"background-position:([^\"]*)", text))
+    assert text.count('class="thumb"') > 2 * len(shown) > 20
+    image = Image.open(io.BytesIO(base64.b64decode(sheet)))
+    assert image.size == (8 * SIDE, -(-len(shown) // 8) * SIDE)
 
 
 def test_the_error_by_depth_is_drawn_where_it_is_known_and_names_the_fall(outcome, tmp_path):
