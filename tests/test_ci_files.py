@@ -58,7 +58,7 @@ def step(tmp_path):
 
 def test_without_inputs_the_default_checkpoint_is_converted_and_verified(step):
     assert step("Convert") == (0, ["convert", "--out", "artefacts", "--no-verify"], "")
-    arguments = ["verify", "--report", "parity-report", "--summary", "summary", "--", "artefacts"]
+    arguments = ["verify", "--bisect", "--report", "parity-report", "--summary", "summary", "--", "artefacts"]
     assert step("Verify") == (0, arguments, "passed=true\n")
 
 
@@ -70,7 +70,7 @@ def test_every_input_reaches_the_command_and_none_is_read_as_code(step):
     given = [value for pair in (("--" + k.replace("_", "-"), v) for k, v in inputs.items()) for value in pair]
     assert arguments == ["convert", "--out", "artefacts", "--no-verify", *given, "--", hostile]
     _, arguments, _ = step("Verify", images=hostile, checkpoint="-c.pth", baseline="old.json", config="p.toml")
-    assert arguments[5:] == [
+    assert arguments[6:] == [
         "--images",
         hostile,
         "--checkpoint",

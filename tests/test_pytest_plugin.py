@@ -34,7 +34,7 @@ class Converter:
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    def answer(function, format, backend, runtime, path, cases, on_event, threads):
+    def answer(function, format, backend, runtime, path, cases, **options):
         from mobilevit_sdk.artifact import open_artifact
         return open_artifact(path.parent).reference().logits * FACTOR
     monkeypatch.setattr(runs, "find_converter", lambda *name: Converter)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import html
+import io
 import json
 import re
 import shutil
@@ -14,10 +17,13 @@ import numpy as np
 import pytest
 from fake_format import fake_format
 from helpers import tiny_model, tiny_spec, write_artifact
+from PIL import Image
 
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.parity import builtin_cases, judge_runs, reference_of, run_artifacts
+from mobilevit_sdk.parity.outcome import Parting
 from mobilevit_sdk.parity.report import append_summary, plots, write_report
+from mobilevit_sdk.parity.report.pictures import SIDE
 from mobilevit_sdk.runtime import Availability
 
 HOSTILE = "<script>alert(1)</script>"
@@ -108,17 +114,26 @@ def test_the_page_asks_for_nothing_from_anywhere(folder):
 
 def test_a_thumbnail_is_stored_once_for_all_runs(folder):
     text = (folder / "report.html").read_text()
-    assert text.count("data:image") == 1
-    assert text.count('class="thumb"') > 27
+    (sheet,) = re.findall(r"data:image/webp;base64,([^)]*)", text)
+    shown = set(re.findall(r"background-position:([^\"]*)", text))
+    assert text.count('class="thumb"') > 2 * len(shown) > 20
+    image = Image.open(io.BytesIO(base64.b64decode(sheet)))
+    assert image.size == (8 * SIDE, -(-len(shown) // 8) * SIDE)
 
 
 def test_the_error_by_depth_is_drawn_where_it_is_known_and_names_the_fall(outcome, tmp_path):
-    modules = [("stem", 118.0), ("stages.0.0", 117.0), ("stages.2.1.attention", 61.0), ("classifier", 60.5)]
-    path = outcome.verdicts[0].artifact
-    write_report(outcome, tmp_path / "report", depth={path: modules})
+    operators = (("stem", 118.0), ("stages.0.0", 117.0), ("stages.2.1.attention", 61.0), ("classifier", 60.5))
+    message = "parts at softmax in stages.2.1.attention"
+    parting = Parting(
+        artifact=outcome.verdicts[0].artifact, runtime="good", message=message, operators=operators, culprit=2
+    )
+    write_report(dataclasses.replace(outcome, partings=(parting,)), tmp_path / "report")
     text = (tmp_path / "report" / "report.html").read_text()
-    assert text.count(">Error by depth<") == 3  # of the runs of that artefact
+    assert text.count(">Error by depth on good<") == 2  # of the two runs of that artefact that failed
     assert ">stages.2.1.attention</text>" in text
+    for name in ("report.html", "junit.xml", "summary.md"):
+        assert message.replace("_", "\\_") in (tmp_path / "report" / name).read_text(), name
+    assert json.loads((tmp_path / "report" / "verdicts.json").read_text())["partings"][0]["culprit"] == 2
 
 
 def test_a_scatter_of_many_scores_stays_small_and_keeps_the_worst(reference):
@@ -140,7 +155,7 @@ def test_plots_of_extreme_values_are_plots(values):
         assert plot.startswith("<svg")
         assert "nan" not in plot
         ElementTree.fromstring(plot)
-    ElementTree.fromstring(plots.depth([("a<b", value) for value in values]))
+    ElementTree.fromstring(plots.depth([("a<b", value) for value in values], 0))
 
 
 def browse(page, tmp_path, width):

@@ -11,13 +11,16 @@ import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from helpers import tiny_model
 from PIL import Image
 
 from mobilevit_sdk import convert
-from mobilevit_sdk.artifact import Case, Reference, find_artifacts
+from mobilevit_sdk.artifact import MANIFEST, Case, Reference, find_artifacts
 from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
+from mobilevit_sdk.cli import main
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.parity import verify
 
 # Read by every Python that starts with it on its path, children too.
@@ -104,6 +107,40 @@ def test_a_reference_that_nothing_can_be_compared_with_is_an_error(artifact, cha
     spoilt = dataclasses.replace(whole, logits=change(whole.logits))
     with pytest.raises(RequestError, match=match):
         verify([artifact], runtimes=["litert-cpu"], reference=lambda artifact: spoilt)
+
+
+@pytest.fixture
+def broken(artifact, tmp_path):
+    """A copy whose file and manifest agree and whose head has other weights."""
+    folder = tmp_path / "broken"
+    shutil.copytree(artifact.path.parent, folder)
+    weights = load_checkpoint(artifact.manifest.origin.source).model.state_dict()["head.weight"].numpy()
+    file, content = folder / artifact.path.name, artifact.path.read_bytes()
+    assert content.count(weights.tobytes()) == 1
+    file.write_bytes(content.replace(weights.tobytes(), weights[::-1].tobytes()))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["sha256"], manifest["bytes"] = hash_and_size(file)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_run_that_fails_names_the_layer_in_all_reports(broken, tmp_path):
+    arguments = ["verify", str(broken), "--runtime", "litert-cpu", "--bisect", "--report", str(tmp_path / "report")]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1, done.output
+    assert "where: broken on litert-cpu: parts at linear in head" in done.stdout
+    for name in ("verdicts.json", "junit.xml", "report.html", "summary.md"):
+        assert "parts at linear in head" in (tmp_path / "report" / name).read_text(), name
+
+
+def test_a_run_that_cannot_be_bisected_says_why_and_has_still_failed(broken, tmp_path):
+    missing = str(tmp_path / "none.safetensors")
+    arguments = ["verify", str(broken), "--runtime", "litert-cpu", "--bisect", "--checkpoint", missing, "--json"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1, done.output
+    (parting,) = json.loads(done.stdout)["partings"]
+    assert parting["message"].startswith("cannot be bisected: ")
+    assert "none.safetensors" in parting["message"]
 
 
 def test_no_cases_are_an_error_and_no_verdict(artifact):

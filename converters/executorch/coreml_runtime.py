@@ -12,7 +12,7 @@ import numpy as np
 from converters.executorch.coreml_delegate import read_coreml_delegate
 from converters.executorch.program import COREML, Delegate, ProgramFile, Tensor, read_interface, read_program
 from converters.executorch.runtime import ExecuTorchRuntime
-from converters.executorch.toolchain import availability, coreml_availability, import_module
+from converters.executorch.toolchain import availability, coreml_availability, import_runtime
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact, require_image
 
@@ -39,7 +39,7 @@ class CoreMLDelegateRuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         read_program(path)  # what is no whole program is refused before native code sees it
-        backends = import_module("executorch.runtime").Runtime.get().backend_registry
+        backends = import_runtime("executorch.runtime").Runtime.get().backend_registry
         if not backends.is_available(COREML):
             raise ToolchainError(f"executorch {availability().version} was built without {COREML}")
         return ExecuTorchRuntime().load(path)

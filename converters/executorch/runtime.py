@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from converters.executorch.program import read_program
-from converters.executorch.toolchain import availability, import_module
+from converters.executorch.toolchain import availability, import_runtime
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.runtime import Availability, LoadedArtifact, Session, require_image
 
@@ -33,7 +33,7 @@ class ExecuTorchRuntime:
 
     def session(self, path: Path, threads: int) -> Session:
         """See TimedRuntime. The thread pool is the process's: what was loaded before would lose it."""
-        bindings = import_module("executorch.extension.pybindings.portable_lib")
+        bindings = import_runtime("executorch.extension.pybindings.portable_lib")
         if bindings._threadpool_get_thread_count() != threads:
             bindings._unsafe_reset_threadpool(threads)
         return self._load(path)
@@ -58,7 +58,7 @@ class ExecuTorchRuntime:
     ) -> tuple[Callable[[np.ndarray], torch.Tensor], Callable[[torch.Tensor], Sequence[torch.Tensor]]]:
         """What makes the program's input of an image, and what computes all its outputs from that."""
         read_program(path)  # what is no whole program is refused before native code sees it
-        runtime = import_module("executorch.runtime")
+        runtime = import_runtime("executorch.runtime")
         import torch
 
         try:

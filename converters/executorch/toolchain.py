@@ -6,6 +6,8 @@ import importlib.metadata
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.runtime import Availability
@@ -13,6 +15,25 @@ from mobilevit_sdk.toolchain import import_optional, installed
 
 availability = partial(installed, "executorch", extra="executorch")
 import_module = partial(import_optional, "executorch", extra="executorch")
+EXPORTER = "executorch.exir"
+
+
+def import_runtime(module: str) -> Any:
+    """A module of ExecuTorch's runtime, without the exporter. Raises ToolchainError when it is not there.
+
+    All that the runtime takes from `executorch.exir` is a class of warnings; the import of that package is 3 of 4
+    seconds. Where it is not imported yet, the runtime meets a bare package in its place, which is gone afterwards.
+    """
+    if EXPORTER in sys.modules or not availability():
+        return import_module(module)
+    bare = ModuleType(EXPORTER)
+    bare.__path__ = [str(wheel_file("exir/_warnings.py").parent)]
+    sys.modules[EXPORTER] = bare
+    try:
+        return import_module(module)
+    finally:
+        for name in [name for name in sys.modules if f"{name}.".startswith(f"{EXPORTER}.")]:
+            del sys.modules[name]
 
 
 def wheel_file(name: str) -> Path:

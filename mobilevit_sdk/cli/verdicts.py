@@ -49,6 +49,8 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
 def print_outcome(outcome: Outcome, console: Console) -> None:
     """Verdicts, how far the artefacts are from each other, and drift."""
     print_verdicts(outcome.verdicts, console)
+    for parting in outcome.partings:
+        _line(console, "where", "bold", f"{_run(parting.artifact, parting.runtime)}: {parting.message}")
     if outcome.pairs:
         worst = outcome.pairs[0]
         among = f"{count(outcome.pairs, 'pair')} among each other, the farthest at {worst.sqnr_db.worst:.1f} dB"

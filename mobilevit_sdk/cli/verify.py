@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("artifacts", metavar="ARTEFACT_OR_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be given again.")
 @click.option("--images", type=click.Path(path_type=Path), help="Check on these images: a folder or a Parquet file.")
-@click.option("--checkpoint", help="Where --images finds PyTorch's answers, if not where the artefact came from.")
+@click.option("--checkpoint", help="The checkpoint for --images and --bisect, if it is not where it was.")
 @click.option("--baseline", type=click.Path(path_type=Path), help="Say what is worse than in this verdicts.json.")
 @click.option("--config", type=click.Path(path_type=Path), help="Thresholds; the project's pyproject.toml by default.")
 @click.option(
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
 )
+@click.option("--bisect", "is_bisected", is_flag=True, help="Name the layer that breaks an artefact that fails.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write HTML, JUnit XML, JSON and Markdown here.")
 @click.option("--summary", type=click.Path(path_type=Path), help="Append Markdown here, as to $GITHUB_STEP_SUMMARY.")
 def command(
@@ -40,6 +42,7 @@ def command(
     baseline: Path | None,
     config: Path | None,
     timeout: float,
+    is_bisected: bool,
     report: Path | None,
     summary: Path | None,
     as_json: bool,
@@ -76,7 +79,12 @@ def command(
             status.update(f"{progress.artifact.name} on {progress.runtime}: {progress.done} of {progress.total} cases")
 
         runs = run_artifacts(found, runtimes=runtimes, reference=reference, patience=timeout, on_progress=show)
-    outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
+        outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
+        if is_bisected and any(verdict.status == "failed" for verdict in outcome.verdicts):
+            from mobilevit_sdk.bisection.partings import find_partings
+
+            partings = find_partings(outcome, checkpoint=checkpoint, thresholds=thresholds, on_progress=status.update)
+            outcome = dataclasses.replace(outcome, partings=partings)
     if report or summary:
         from mobilevit_sdk.parity.report import append_summary, write_report
 

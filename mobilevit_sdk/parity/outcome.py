@@ -12,16 +12,32 @@ from mobilevit_sdk.parity.gate import Verdict, judge, passed
 from mobilevit_sdk.parity.pairs import Pair, compare_runs
 from mobilevit_sdk.parity.runs import Run
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
+from mobilevit_sdk.spec import Strict
+
+
+class Parting(Strict, frozen=True):
+    """Where an artefact that failed parts from PyTorch, as a bisection on `runtime` finds it."""
+
+    artifact: str
+    runtime: str
+    message: str
+    operators: tuple[
+        tuple[str, float], ...
+    ]  # module path and SQNR in dB of what it yields, in the order of computation
+    culprit: int | None  # the position among them
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Runs with a verdict for each, in the same order; pairs of them; `drift` where there is a baseline."""
+    """Runs with a verdict for each, in the same order; pairs of them; `drift` where there is a baseline; `partings` of
+    artefacts that were bisected.
+    """
 
     runs: tuple[Run, ...]
     verdicts: tuple[Verdict, ...]
     pairs: tuple[Pair, ...]
     drift: Drift | None = None
+    partings: tuple[Parting, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -51,7 +67,11 @@ class Outcome:
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "pairs": [pair.to_json() for pair in self.pairs],
         }
-        return document | ({"drift": msgspec.to_builtins(self.drift)} if self.drift else {})
+        if self.drift:
+            document["drift"] = msgspec.to_builtins(self.drift)
+        if self.partings:
+            document["partings"] = msgspec.to_builtins(self.partings)
+        return document
 
 
 def judge_runs(

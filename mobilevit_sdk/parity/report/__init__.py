@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobilevit_sdk.errors import RequestError
@@ -13,20 +12,14 @@ from mobilevit_sdk.parity.report.junit import junit
 from mobilevit_sdk.parity.report.page import page
 from mobilevit_sdk.parity.report.summary import summary
 
-# Of an artefact's path: (module path, SQNR in dB of what that module yields), in the order of computation.
-Depth = Mapping[str, Sequence[tuple[str, float]]]
 
-
-def write_report(outcome: Outcome, folder: Path, *, depth: Depth | None = None) -> None:
-    """Write the four files into `folder`; `depth` adds the error along the depth of artefacts, as a bisection finds it.
-
-    Raises RequestError when they cannot be written.
-    """
+def write_report(outcome: Outcome, folder: Path) -> None:
+    """Write the four files into `folder`. Raises RequestError when they cannot be written."""
     contents = {
         "verdicts.json": json.dumps(outcome.to_json(), indent=2) + "\n",
         "junit.xml": junit(outcome),
         "summary.md": summary(outcome),
-        "report.html": page(outcome, depth or {}),
+        "report.html": page(outcome),
     }
     for name, text in contents.items():
         with replacing(folder / name) as fresh:
@@ -42,4 +35,4 @@ def append_summary(outcome: Outcome, file: Path) -> None:
         raise RequestError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-__all__ = ["Depth", "append_summary", "write_report"]
+__all__ = ["append_summary", "write_report"]

@@ -25,12 +25,13 @@ def junit(outcome: Outcome) -> str:
     A missed threshold fails, and so does what became worse; what cannot run here is skipped.
     """
     root = ElementTree.Element("testsuites", name="mobilevit verify")
+    where = {parting.artifact: parting.message for parting in outcome.partings}
     verdicts: list[_Case] = [
         (
             f"{verdict.format}.{verdict.runtime}",
             f"{Path(verdict.artifact).parent.name} {verdict.precision}",
             verdict.status,
-            verdict.reason or "",
+            "; ".join(filter(None, [verdict.reason, where.get(verdict.artifact)])),
             verdict.to_json(),
         )
         for verdict in outcome.verdicts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from mobilevit_sdk.artifact import Manifest
 from mobilevit_sdk.parity.gate import Verdict, loosened
-from mobilevit_sdk.parity.outcome import Outcome
+from mobilevit_sdk.parity.outcome import Outcome, Parting
 from mobilevit_sdk.parity.pairs import Pair
 from mobilevit_sdk.parity.report import plots
 from mobilevit_sdk.parity.report.pictures import SIDE, Pictures
@@ -25,13 +25,14 @@ WORST_CASES = 12  # listed of each run
 TOP5_CASES = 4
 
 
-def page(outcome: Outcome, depth: Mapping[str, Sequence[tuple[str, float]]]) -> str:
-    """The page. `depth` has the error along the depth of artefacts, by their paths."""
+def page(outcome: Outcome) -> str:
+    """The report of an outcome."""
     import jinja2
 
     pictures = Pictures()
+    partings = {parting.artifact: parting for parting in outcome.partings}
     cards = [
-        _card(key, verdict, run, depth.get(verdict.artifact, ()), pictures)
+        _card(key, verdict, run, partings.get(verdict.artifact), pictures)
         for key, verdict, run in zip(_keys(), outcome.verdicts, outcome.runs, strict=False)
     ]
     environment = jinja2.Environment(
@@ -62,9 +63,7 @@ def _keys() -> list[str]:
     return [f"{letter}{round_ or ''}" for round_ in (0, *range(2, 100)) for letter in string.ascii_uppercase]
 
 
-def _card(
-    key: str, verdict: Verdict, run: Run, modules: Sequence[tuple[str, float]], pictures: Pictures
-) -> dict[str, Any]:
+def _card(key: str, verdict: Verdict, run: Run, parting: Parting | None, pictures: Pictures) -> dict[str, Any]:
     """What the template shows of a run."""
     manifest = run.artifact.manifest
     card: dict[str, Any] = {
@@ -76,7 +75,8 @@ def _card(
         "plots": [],
         "worst": [],
         "answers": [],
-        "depth": plots.depth(modules) if modules else "",
+        "parting": parting if verdict.status == "failed" else None,
+        "depth": plots.depth(parting.operators, parting.culprit) if parting and parting.operators else "",
     }
     if run.outputs is None or run.reference is None or verdict.agreement is None:
         return card

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -18,14 +17,17 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 12, 40
 class _Axes:
     """A frame with two linear axes; x and y map data to the picture."""
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], labels: tuple[str, str]) -> None:
+    def __init__(
+        self, x: tuple[float, float], y: tuple[float, float], labels: tuple[str, str], width: int = _WIDTH
+    ) -> None:
+        self.width = width
         self.low, self.high = (x[0], y[0]), (x[1], y[1])
         self.labels = labels
         self.parts: list[str] = []
 
     def x(self, value: float) -> float:
         share = (value - self.low[0]) / (self.high[0] - self.low[0])
-        return round(_LEFT + share * (_WIDTH - _LEFT - _RIGHT), 1)
+        return round(_LEFT + share * (self.width - _LEFT - _RIGHT), 1)
 
     def y(self, value: float) -> float:
         share = (value - self.low[1]) / (self.high[1] - self.low[1])
@@ -48,19 +50,19 @@ class _Axes:
         self.parts.append(Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, x, y, content))
 
     def svg(self, title: str, *, x_ticks: Sequence[float] = (), y_ticks: Sequence[float] = ()) -> Markup:
-        grid = [f'<path class="grid" d="M{_LEFT} {self.y(tick)}H{_WIDTH - _RIGHT}"/>' for tick in y_ticks]
+        grid = [f'<path class="grid" d="M{_LEFT} {self.y(tick)}H{self.width - _RIGHT}"/>' for tick in y_ticks]
         names = _tick_labels(x_ticks), _tick_labels(y_ticks)
         for tick, name in zip(x_ticks, names[0], strict=True):
             self.text("tick middle", self.x(tick), _HEIGHT - _BOTTOM + 15, name)
         for tick, name in zip(y_ticks, names[1], strict=True):
             self.text("tick end", _LEFT - 6, self.y(tick) + 4, name)
-        self.text("label middle", (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, self.labels[0])
+        self.text("label middle", (_LEFT + self.width - _RIGHT) / 2, _HEIGHT - 6, self.labels[0])
         middle = (_TOP + _HEIGHT - _BOTTOM) / 2
         turned = '<text class="label middle" transform="translate(11 {}) rotate(-90)">{}</text>'
         self.parts.append(Markup(turned).format(middle, self.labels[1]))
-        frame = f'<path class="axis" d="M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}"/>'
+        frame = f'<path class="axis" d="M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{self.width - _RIGHT}"/>'
         head = Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-            _WIDTH, _HEIGHT, title
+            self.width, _HEIGHT, title
         )
         return head + Markup("".join([*grid, *self.parts, frame])) + Markup("</svg>")
 
@@ -117,22 +119,24 @@ def ranked(sqnr_db: Sequence[float], threshold: float) -> Markup:
     return axes.svg("SQNR of every case", x_ticks=_ticks(1, len(values), 4, whole=True), y_ticks=_ticks(low, high))
 
 
-def depth(modules: Sequence[tuple[str, float]]) -> Markup:
-    """SQNR after each module, in the order of computation; the module with the largest fall is named."""
+def depth(modules: Sequence[tuple[str, float]], culprit: int | None) -> Markup:
+    """SQNR after each module, in the order of computation; the module at the position `culprit` is named."""
     values = [sqnr for _, sqnr in modules]
     low, high = _padded(min(values), max(values))
-    axes = _Axes((0, len(values) + 1), (low, high), ("modules, first to last", "SQNR in dB"))
+    labels = ("operators, first to last", "SQNR in dB")
+    axes = _Axes((0, len(values) + 1), (low, high + 0.12 * (high - low)), labels, 2 * _WIDTH)  # room for a name
     path = "L".join(f"{axes.x(i):g} {axes.y(value):g}" for i, value in enumerate(values, 1))
     axes.parts.append(f'<path class="curve" d="M{path}"/>')
-    falls = [before - now for before, now in itertools.pairwise(values)]
-    culprit = falls.index(max(falls)) + 1 if falls and max(falls) > 0 else 0
     for i, (module, sqnr) in enumerate(modules):
         kind = "missed" if i == culprit else "points"
-        disc = '<circle class="{}" cx="{}" cy="{}" r="2.5"><title>{}: {:.1f} dB</title></circle>'
-        axes.parts.append(Markup(disc).format(kind, axes.x(i + 1), axes.y(sqnr), module, sqnr))
-    right = culprit + 1 > len(values) / 2
-    x = axes.x(culprit + 1) + (-7 if right else 7)
-    axes.text("note end" if right else "note", x, axes.y(values[culprit]) - 7, modules[culprit][0])
+        disc = '<circle class="{}" cx="{}" cy="{}" r="{}"><title>{}: {:.1f} dB</title></circle>'
+        radius = 4 if i == culprit else 2
+        axes.parts.append(Markup(disc).format(kind, axes.x(i + 1), axes.y(sqnr), radius, module, sqnr))
+    if culprit is not None:
+        axes.line("threshold", culprit + 1, low, culprit + 1, axes.high[1])
+        right = culprit + 1 > len(values) / 2
+        x = axes.x(culprit + 1) + (-6 if right else 6)
+        axes.text("note end" if right else "note", x, _TOP + 9, modules[culprit][0])
     return axes.svg("SQNR along the depth", x_ticks=_ticks(1, len(values), 4, whole=True), y_ticks=_ticks(low, high))
 
 

@@ -30,6 +30,10 @@ def summary(outcome: Outcome) -> str:
         for name, row in loosened(outcome.verdicts).items()
         if row.reason
     ]
+    notes += [
+        f"**where**: {_name(parting.artifact)} on {_safe(parting.runtime)}: {_safe(parting.message)}"
+        for parting in outcome.partings
+    ]
     if outcome.pairs:
         worst = outcome.pairs[0]
         among = f"{count(outcome.pairs, 'pair')} among each other, the farthest at {worst.sqnr_db.worst:.1f} dB"
