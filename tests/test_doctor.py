@@ -13,6 +13,9 @@ from mobilevit_sdk.runtime import Availability, InstallableRuntime
 
 RUNTIMES = {
     ("coreml", "coreml"),
+    ("coreml", "coreml-ane"),
+    ("coreml", "coreml-cpu"),
+    ("coreml", "coreml-gpu"),
     ("coreml", "coreml-half-sums"),
     ("coreml", "coreml-reference"),
     ("executorch", "arm64"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.coreml.reference import HalfSumsRuntime, ReferenceRuntime
-from converters.coreml.runtime import CoreMLRuntime
+from converters.coreml.runtime import RUNTIMES
 from converters.coreml.toolchain import availability
 from mobilevit_sdk.converter import Converter, Inspection
 from mobilevit_sdk.errors import ArtifactError
@@ -32,7 +32,7 @@ class CoreMLConverter:
     format: str = "coreml"
     suffix: str = ".mlpackage"
     precisions: tuple[str, ...] = ("fp16", "fp32")
-    runtimes: tuple[Runtime, ...] = (CoreMLRuntime(), ReferenceRuntime(), HalfSumsRuntime())
+    runtimes: tuple[Runtime, ...] = (*RUNTIMES, ReferenceRuntime(), HalfSumsRuntime())
 
     def availability(self) -> Availability:
         return availability()

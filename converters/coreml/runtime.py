@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.coreml.package import IMAGE, LOGITS, read_package
 from converters.coreml.toolchain import availability, import_coremltools, quiet
-from mobilevit_sdk.runtime import Availability, LoadedArtifact
+from mobilevit_sdk.runtime import Availability, LoadedArtifact, require_image
 
 
 class CoreMLRuntime:
@@ -17,6 +17,7 @@ class CoreMLRuntime:
 
     name = "coreml"
     format = "coreml"
+    compute_units = "ALL"  # of coremltools.ComputeUnit
 
     def availability(self) -> Availability:
         if platform.system() != "Darwin":
@@ -27,13 +28,33 @@ class CoreMLRuntime:
         from PIL import Image
 
         ct = import_coremltools()
-        read_package(path)  # what is no package is refused before native code sees it
+        package = read_package(path)  # what is no package is refused before native code sees it
+        image_type = package.model.description.input[0].type.imageType
         with quiet():
-            model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit.ALL)
+            model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[self.compute_units])
 
         def predict(image: np.ndarray) -> np.ndarray:
+            require_image(image, image_type.height, image_type.width, path.name)
             pixels = np.ascontiguousarray(image.transpose(1, 2, 0))  # [3, H, W] -> [H, W, 3]
             scores: np.ndarray = model.predict({IMAGE: Image.fromarray(pixels)})[LOGITS]
             return scores.reshape(-1).astype(np.float32)
 
         return predict
+
+
+class CoreMLUnitsRuntime(CoreMLRuntime):
+    """The same, kept to some of the processors: an operator that the Neural Engine does not take runs on the CPU."""
+
+    on_request = "one choice of processors"
+
+    def __init__(self, name: str, compute_units: str) -> None:
+        self.name = name
+        self.compute_units = compute_units
+
+
+RUNTIMES = (
+    CoreMLRuntime(),
+    CoreMLUnitsRuntime("coreml-cpu", "CPU_ONLY"),
+    CoreMLUnitsRuntime("coreml-gpu", "CPU_AND_GPU"),
+    CoreMLUnitsRuntime("coreml-ane", "CPU_AND_NE"),
+)
