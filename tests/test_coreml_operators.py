@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import platform
 
 import numpy as np
 import pytest
@@ -69,6 +70,20 @@ def test_operator_means_what_its_documentation_says(kind, x, build, meaning, tmp
         expected = np.asarray(meaning(x))
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=3e-5, atol=3e-6)
+
+
+@pytest.mark.skipif(platform.system() != "Darwin", reason="Core ML itself runs on macOS only")
+def test_core_ml_itself_gives_every_operator_that_meaning(tmp_path):
+    apart = []
+    for i, (kind, x, build, _) in enumerate(CASES):
+        package = write(tmp_path / f"{i}.mlpackage", build, x)
+        (name,) = ReferenceProgram(package).inputs
+        model = ct.models.MLModel(str(package.path), compute_units=ct.ComputeUnit.CPU_ONLY)
+        (expected,) = model.predict({name: np.asarray(x)}).values()
+        (found,) = evaluate(package, x)
+        if not np.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+            apart.append(f"{kind}-{i}: {np.abs(found - expected).max()}")
+    assert apart == []
 
 
 def test_no_operator_is_without_a_case():
