@@ -169,7 +169,7 @@ def test_what_is_wrong_with_the_request_is_said_in_one_line(converted, copy_of, 
     for arguments, code, message in (
         ((copy_of, "--checkpoint", tmp_path / "other.safetensors"), 2, "is not the checkpoint that"),
         ((copy_of, "--checkpoint", tmp_path / "none.safetensors"), 2, "does not exist"),
-        ((copy_of, "--runtime", "coreml-referenz"), 2, "did you mean coreml-reference?"),
+        ((copy_of, "--runtime", "coreml-referenz"), 2, "did you mean coreml-reference"),
         ((copy_of, "--runtime", "coreml"), 2, "coreml does not show what it computes on the way"),
         ((tmp_path / "none",), 2, "does not exist"),
     ):

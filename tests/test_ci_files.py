@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -124,9 +125,16 @@ def test_hooks_run_on_the_files_of_an_artefact_and_with_options_that_exist():
         assert {argument for argument in hook["args"] if argument.startswith("-")} <= known
 
 
-@pytest.mark.skipif(shutil.which("check-jsonschema") is None, reason="check-jsonschema is not installed")
+@pytest.mark.skipif(find_spec("check_jsonschema") is None, reason="check-jsonschema is not installed")
 def test_the_action_is_valid_by_its_public_schema():
-    command = ["check-jsonschema", "--builtin-schema", "vendor.github-actions", str(REPOSITORY / "action.yml")]
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-actions",
+        str(REPOSITORY / "action.yml"),
+    ]
     subprocess.run(command, check=True)
 
 

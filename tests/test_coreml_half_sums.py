@@ -206,5 +206,5 @@ def test_ones_stay_at_2048_and_squares_overflow(tmp_path):
 
 def test_it_is_a_runtime_that_waits_to_be_asked_for():
     waiting = [runtime.name for runtime in converter.runtimes if isinstance(runtime, OnRequestRuntime)]
-    assert waiting == ["coreml-half-sums"]
+    assert waiting == ["coreml-cpu", "coreml-gpu", "coreml-ane", "coreml-half-sums"]
     assert all("coreml-half-sums" in [r.name for r in other.runtimes] for other in converter.backends.values())

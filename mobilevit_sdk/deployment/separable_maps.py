@@ -47,14 +47,21 @@ class MapAttention(nn.Module):
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
         p = self.patch_size
         _, dim, height, width = x.shape
-        parts = places.shape[0]
-        pixels = x.permute(0, 2, 3, 1).reshape(parts, -1, dim)
-        weighted = torch.bmm(self._weights(x).view(parts, 1, -1) * places, pixels)  # [parts, P, C]
-        context = self.k(weighted[:1] + weighted[1:] if parts == 2 else weighted)
+        context = self.k(self._weighted(x, places))  # [1, P, C]
         value = F.relu(self.v(x)).permute(0, 2, 3, 1).reshape(height // p, p, width // p, p * dim)
         value = value * context.view(1, p, 1, p * dim)
         out: Tensor = self.proj(value.view(1, height, width, dim).permute(0, 3, 1, 2))
         return out
+
+    def _weighted(self, x: Tensor, places: Tensor) -> Tensor:
+        """The weighted pixel of each place, [1, P, C]."""
+        parts, number, share = places.shape
+        pixels = x.permute(0, 2, 3, 1)
+        if parts * share == number:  # a single pixel at each place, whose weight is 1
+            return pixels.reshape(1, number, -1)
+        weights = self._weights(x).view(parts, 1, -1) * places
+        sums = torch.bmm(weights, pixels.reshape(parts, share, -1))  # [parts, P, C]
+        return sums[:1] + sums[1:] if parts == 2 else sums
 
     def _weights(self, x: Tensor) -> Tensor:
         """The weight of each pixel among those at its place, [1, 1, HW]."""
