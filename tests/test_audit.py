@@ -58,6 +58,7 @@ class Outer(nn.Module):
         (lambda x: x.softmax(1), "softmax.int", "expected the last", ROWS),
         (lambda x: x.softmax(2), "softmax.int", "expected the last", set(TARGETS)),
         (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), "pad.default", "expected 'constant'", set(TARGETS)),
+        (lambda x: x.flatten(2).unsqueeze(0), "unsqueeze", "not take", {"xnnpack"}),
         (lambda x: x.reshape(1, 2, 2, 8, 8), "reshape", "rank 5", {"coreml", "coreml-ane", "litert-gpu", "xnnpack"}),
     ],
 )

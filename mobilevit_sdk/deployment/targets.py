@@ -117,6 +117,7 @@ _EVERYWHERE: dict[str, Condition] = {
     "upsample_bilinear2d.vec": _always,
 }
 _ARITHMETIC = ("add.Tensor", "sub.Tensor", "mul.Tensor", "rsqrt.default")
+_XNNPACK = {name: condition for name, condition in _EVERYWHERE.items() if name != "unsqueeze.default"}
 _CHANNELS_FIRST: dict[str, Condition] = {
     name: condition for name, condition in _EVERYWHERE.items() if name not in ("linear.default", "bmm.default")
 }
@@ -148,7 +149,7 @@ TARGETS = {
             "xnnpack",
             max_rank=4,
             layer_norm="matmul",
-            operators=_EVERYWHERE | dict.fromkeys(_ARITHMETIC, _of_tensors) | {"rsqrt.default": _always},
+            operators=_XNNPACK | dict.fromkeys(_ARITHMETIC, _of_tensors) | {"rsqrt.default": _always},
         ),
     )
 }
