@@ -56,7 +56,7 @@ def run_in_child(
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        watch = _Watch(process, patience)
+        watch = Watch(process, patience)
         try:
             pickle.dump((function, args), process.stdin)
             process.stdin.flush()  # and stays open: its end tells the child that this process is gone
@@ -87,8 +87,8 @@ def run_in_child(
             process.stdout.close()
 
 
-class _Watch:
-    """Kills the process when what is within the context takes longer than `patience` seconds."""
+class Watch:
+    """Kills the process when what is within the context takes longer than `patience` seconds; `barked` says so."""
 
     def __init__(self, process: subprocess.Popen[bytes], patience: float | None) -> None:
         self.barked = False

@@ -16,14 +16,13 @@ from __future__ import annotations
 import struct
 import subprocess
 import tempfile
-import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
 
-from mobilevit_sdk.child import describe_exit, last_words
+from mobilevit_sdk.child import Watch, describe_exit, last_words
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 
 _HEADER = struct.Struct("<4sI")
@@ -61,16 +60,10 @@ class Worker:
         """Send `request` and return the payload of the frame that answers it: `size` bytes of `kind`."""
         if not self._end.alive:
             raise ToolchainError(f"{self._name} has ended")
-        late, process = threading.Event(), self._process
-
-        def give_up() -> None:
-            late.set()
-            process.kill()  # which ends the pipes, and with them the waiting
-
-        watch = threading.Timer(self._patience, give_up)
-        watch.start()
+        watch = Watch(self._process, self._patience)
         try:
-            found, payload = self._converse(request, kind, size)
+            with watch:  # killing ends the pipes, and with them the waiting
+                found, payload = self._converse(request, kind, size)
         except _Garbage as garbage:
             reason = str(garbage)
         except (EOFError, BrokenPipeError):
@@ -78,14 +71,12 @@ class Worker:
                 self._process.wait(timeout=1)  # its pipes have ended, and so will it
             self._end()
             ended = describe_exit(self._process.returncode)
-            reason = f"no answer within {self._patience:g} seconds" if late.is_set() else ended
+            reason = f"no answer within {self._patience:g} seconds" if watch.barked else ended
         else:
             if found == kind:
                 return payload
             self._end()
             raise ArtifactError(f"{self._name}: {' '.join(payload.decode(errors='replace').split())}")
-        finally:
-            watch.cancel()
         self._end()
         raise ToolchainError(f"{self._name}: {reason}{last_words(self._log)}")
 
