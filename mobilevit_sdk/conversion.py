@@ -198,7 +198,7 @@ def _convert_one(
         fresh.mkdir()
         file = fresh / f"{spec.model}{converter.suffix}"
         job = Job(converter.format, converter.backend, precision, weights, file)
-        converted = run_in_child(convert_file, job, on_event=lambda stage: report(converter, precision, stage))
+        converted = run_in_child(convert_in_child, job, on_event=lambda stage: report(converter, precision, stage))
         sha256, size = hash_and_size(file)
         inspection = msgspec.structs.asdict(converted.inspection)
         del inspection["spec"]
@@ -223,9 +223,14 @@ def _convert_one(
     return open_artifact(folder)
 
 
-def convert_file(job: Job) -> Converted:
-    """In a child process: deploy the checkpoint for the format's target, convert it, read the file back."""
+def convert_in_child(job: Job) -> Converted:
+    """`convert_file` for a process that does nothing else."""
     gc.disable()  # the collector would walk through millions of objects, nearly all alive: a sixth of the time
+    return convert_file(job)
+
+
+def convert_file(job: Job) -> Converted:
+    """Deploy the checkpoint for the format's target, convert it, read the file back."""
     converter = find_converter(job.format, job.backend)
     emit("deploy")
     checkpoint = load_checkpoint(job.weights)
