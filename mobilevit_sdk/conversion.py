@@ -31,6 +31,7 @@ from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError, nearest
 from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, builtin_cases, reference_of, verify
+from mobilevit_sdk.quantization import Quantization
 from mobilevit_sdk.registry import is_ours
 from mobilevit_sdk.spec import ModelSpec, Origin
 
@@ -76,6 +77,7 @@ class Job:
     precision: str
     weights: Path
     out: Path  # the file to write
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)
@@ -164,16 +166,23 @@ def _plan(formats: Sequence[str], precisions: Sequence[str], backend: str | None
     for converter in chosen:
         wanted = [p for p in dict.fromkeys(precisions) if p in converter.precisions] or list(converter.precisions[:1])
         if precisions and wanted[0] not in precisions:
-            has = ", ".join(converter.precisions)
-            raise RequestError(
-                f"{label(converter)} has no {' or '.join(precisions)} (it has {has}); leave it out of --to, "
-                f"or add one of its precisions"
-            )
+            raise RequestError(_refusal(converter, precisions))
         availability = converter.availability()
         if not availability:
             raise ToolchainError(f"cannot convert to {converter.format}: {availability.reason}")
         plan += [(converter, precision) for precision in wanted]
     return plan
+
+
+def _refusal(converter: Converter, precisions: Sequence[str]) -> str:
+    nearest_ones = [
+        f"{p} comes nearest in {converter.nearest_precision[p]}" for p in precisions if p in converter.nearest_precision
+    ]
+    advice = "; ".join(nearest_ones) or f"it has {', '.join(converter.precisions)}"
+    return (
+        f"{label(converter)} has no {' or '.join(precisions)} ({advice}); leave it out of --to, or add one of its "
+        f"precisions"
+    )
 
 
 def artifact_folder(out: Path, spec: ModelSpec, converter: Converter, precision: str) -> Path:
@@ -237,7 +246,7 @@ def convert_file(job: Job) -> Converted:
     graph = deploy(checkpoint.model, converter.target, preprocessing=checkpoint.spec.preprocessing)
     warnings = _audit(graph, converter, checkpoint.spec)
     emit("convert")
-    converter.convert(graph, checkpoint.spec, job.precision, job.out)
+    converter.convert(graph, checkpoint.spec, job.precision, job.out, job.quantization)
     emit("inspect")
     inspection = converter.inspect(job.out)
     return Converted(inspection, _tools(converter), peak_memory_bytes(), warnings)

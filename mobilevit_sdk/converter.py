@@ -15,6 +15,8 @@ from mobilevit_sdk.spec import ModelSpec, Strict
 if TYPE_CHECKING:
     from torch import nn
 
+    from mobilevit_sdk.quantization import Quantization
+
 
 class TensorInfo(Strict, frozen=True):
     """An input or output of an artefact, as the file itself states it."""
@@ -44,7 +46,8 @@ class Converter(Protocol):
     backend: str | None  # the name in `--backend`; None where the format's default has none
     backends: Mapping[str, Converter]  # the format's converters by backend; a default with a name is the first
     suffix: str  # of the file, dot included
-    precisions: tuple[str, ...]  # the first is the default
+    precisions: tuple[str, ...]  # of `quantization.PRECISIONS`; the first is the default
+    nearest_precision: Mapping[str, str]  # for those that it cannot express: the one to take instead, and why
     target: str  # of `mobilevit_sdk.deployment`
     runtimes: tuple[Runtime, ...]
 
@@ -52,9 +55,12 @@ class Converter(Protocol):
         """Cheap, and without importing the toolchain."""
         ...
 
-    def convert(self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
+    def convert(
+        self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+    ) -> None:
         """Write `graph`, a deployed model in eval mode that takes RGB [1, 3, H, W] in [0, 1] and returns logits
-        [1, num_classes], to `path`. The file carries `spec`. Raises ToolchainError.
+        [1, num_classes], to `path`. The file carries `spec`. `quantization` is there for every precision with integers.
+        Raises ToolchainError.
         """
         ...
 

@@ -18,6 +18,8 @@ from mobilevit_sdk.spec import ModelSpec
 if TYPE_CHECKING:
     from torch import nn
 
+    from mobilevit_sdk.quantization import Quantization
+
 
 @dataclass(eq=False)
 class CoreMLConverter:
@@ -32,12 +34,15 @@ class CoreMLConverter:
     format: str = "coreml"
     suffix: str = ".mlpackage"
     precisions: tuple[str, ...] = ("fp16", "fp32")
+    nearest_precision: Mapping[str, str] = field(default_factory=dict)
     runtimes: tuple[Runtime, ...] = (*RUNTIMES, ReferenceRuntime(), HalfSumsRuntime())
 
     def availability(self) -> Availability:
         return availability()
 
-    def convert(self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
+    def convert(
+        self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+    ) -> None:
         from converters.coreml.convert import convert
 
         convert(graph, spec, self.backend, precision, path)

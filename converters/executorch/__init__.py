@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mobilevit_sdk.converter import Converter, Inspection
+    from mobilevit_sdk.quantization import Quantization
 
 
 @dataclass(eq=False)
@@ -31,11 +32,14 @@ class ExecuTorchConverter:
     backends: Mapping[str, Converter] = field(repr=False)
     format: str = "executorch"
     suffix: str = ".pte"
+    nearest_precision: Mapping[str, str] = field(default_factory=dict)
 
     def availability(self) -> Availability:
         return coreml_availability() if self.backend == "coreml" else availability()
 
-    def convert(self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
+    def convert(
+        self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+    ) -> None:
         from converters.executorch.convert import convert
 
         convert(graph, spec, self.backend, precision, path)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mobilevit_sdk.converter import Converter, Inspection
+    from mobilevit_sdk.quantization import Quantization
 
 
 class TFLiteConverter:
@@ -28,6 +29,7 @@ class TFLiteConverter:
     backends: Mapping[str, Converter] = {}
     suffix = ".tflite"
     precisions = ("fp32", "fp16")
+    nearest_precision: Mapping[str, str] = {}
     target = "litert-cpu"
     runtimes: tuple[Runtime, ...] = (
         LiteRTRuntime(),
@@ -40,7 +42,9 @@ class TFLiteConverter:
     def availability(self) -> Availability:
         return availability("litert-torch")
 
-    def convert(self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
+    def convert(
+        self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+    ) -> None:
         from converters.tflite.convert import convert
 
         convert(graph, spec, precision, path)

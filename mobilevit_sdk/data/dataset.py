@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,10 @@ class ImageDataset:
 
     def sample(self, count: int) -> ImageDataset:
         """At most `count` of the images, spread evenly over the data, so that no class is left out for its name."""
-        rows = _spread(len(self), count)
+        return self.at(_spread(len(self), count))
+
+    def at(self, rows: Sequence[int]) -> ImageDataset:
+        """The images `rows`, in that order."""
         return dataclasses.replace(
             self,
             names=[self.names[row] for row in rows],
