@@ -21,10 +21,12 @@ import numpy as np
 from mobilevit_sdk.converter import Inspection, TensorInfo, converter_of_file
 from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.files import hash_and_size
+from mobilevit_sdk.quantization.record import QuantizationRecord
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
 
 MANIFEST = "manifest.json"
 REFERENCE = "reference.safetensors"
+REJECTED = ".rejected"  # behind the name of an artefact in integers that does its task too badly
 
 
 class Manifest(Strict, frozen=True, kw_only=True):
@@ -51,6 +53,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     delegates: int | None
     undelegated_ops: dict[str, int] | None
     warnings: tuple[str, ...] = ()  # of the static audit, about networks that are not the SDK's own
+    quantization: QuantizationRecord | None = None  # of precisions with integers
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,12 @@ class Artifact:
     def reference(self) -> Reference:
         """The vectors beside the file. Raises ArtifactError when they are missing, malformed or do not fit."""
         return read_reference(self.path.parent / REFERENCE, self.manifest.spec)
+
+    @property
+    def rejected(self) -> bool:
+        """Whether it does its task too badly to ship."""
+        record = self.manifest.quantization
+        return bool(record and record.judgement and record.judgement.rejected)
 
     def is_unchanged(self) -> bool:
         """Whether the file is still the one that the manifest describes."""
@@ -163,7 +172,10 @@ def _folders(path: Path) -> list[Path]:
         return [path]
     if (path.parent / MANIFEST).is_file():
         return [path.parent]
-    return sorted(manifest.parent for manifest in path.glob(f"[!.]*/{MANIFEST}")) if path.is_dir() else []
+    if not path.is_dir():
+        return []
+    folders = sorted(manifest.parent for manifest in path.glob(f"[!.]*/{MANIFEST}"))
+    return [folder for folder in folders if folder.suffix != REJECTED]
 
 
 def open_artifact(folder: Path) -> Artifact:

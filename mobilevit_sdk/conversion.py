@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ import msgspec
 
 from mobilevit_sdk.artifact import (
     MANIFEST,
+    REJECTED,
     Artifact,
     Manifest,
     Reference,
@@ -24,18 +24,21 @@ from mobilevit_sdk.artifact import (
     write_manifest,
     write_reference,
 )
-from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mobilevit_sdk.child import emit, peak_memory_bytes, run_in_child
-from mobilevit_sdk.converter import Converter, Inspection, converters, find_converter, label
-from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
+from mobilevit_sdk.checkpoint import Checkpoint, save_checkpoint
+from mobilevit_sdk.child import run_in_child
+from mobilevit_sdk.conversion_child import Job, convert_in_child
+from mobilevit_sdk.converter import Converter, converters, find_converter, label, toolchain_versions
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError, nearest
 from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, builtin_cases, reference_of, verify
-from mobilevit_sdk.quantization import Quantization
-from mobilevit_sdk.registry import is_ours
+from mobilevit_sdk.quantization import QUANTIZED, QuantizationRecipe
+from mobilevit_sdk.quantization.calibrated import Calibrated, calibrate
+from mobilevit_sdk.quantization.judgement import judge_by_task
 from mobilevit_sdk.spec import ModelSpec, Origin
 
-Stage = Literal["waiting", "deploy", "convert", "inspect", "verify", "done", "up to date", "failed"]
+Stage = Literal[
+    "waiting", "deploy", "convert", "inspect", "judge", "verify", "done", "up to date", "rejected", "failed"
+]
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,15 @@ class ConvertResult:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one child converts."""
+class _Run:
+    """What all conversions of one call share."""
 
-    format: str
-    backend: str | None
-    precision: str
+    spec: ModelSpec
+    origin: Origin
+    reference: Reference
     weights: Path
-    out: Path  # the file to write
-    quantization: Quantization | None = None
-
-
-@dataclass(frozen=True)
-class Converted:
-    """What a child tells of the file that it wrote."""
-
-    inspection: Inspection
-    tools: dict[str, str]
-    peak_memory_bytes: int
-    warnings: tuple[str, ...]
+    out: Path
+    calibrated: Calibrated | None
 
 
 def convert(
@@ -97,6 +90,8 @@ def convert(
     formats: Sequence[str] = (),
     precisions: Sequence[str] = (),
     backend: str | None = None,
+    recipe: QuantizationRecipe | None = None,
+    calibration: Path | None = None,
     check: bool = True,
     force: bool = False,
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
@@ -107,9 +102,16 @@ def convert(
     Each artefact becomes a folder `<model>-<format>-<precision>` in `out`, replaced as a whole or not at all; one that
     was made from the same weights, spec and tools is kept as it is unless `force`. `precisions` default to each
     format's own, `backend` to that of each format; a format that leaves no choice refuses one, and another than the
-    default stands in the folder's name, behind the format. `thresholds` holds what each precision must reach. A format
-    whose toolchain fails does not stop the others: see `failures`. Raises RequestError for unknown formats, backends
-    and precisions and a folder that cannot be written, ToolchainError for a toolchain not installed.
+    default stands in the folder's name, behind the format. `thresholds` holds what each precision must reach.
+
+    For precisions with integers, `recipe` says what is quantised, and half of the images of `calibration`, a folder or
+    a Parquet file, give the ranges; the others judge the artefact by its task. Without `calibration`, images are
+    synthesised from the network's own statistics. What keeps its class for too few images is rejected: its folder gets
+    the suffix `.rejected`.
+
+    A format whose toolchain fails does not stop the others: see `failures`. Raises RequestError for unknown formats,
+    backends and precisions, for a folder that cannot be written and for images that cannot be read, ToolchainError for
+    a toolchain not installed.
     """
     pairs = _plan(formats, precisions, backend)
     origin = checkpoint.origin  # hashes the file now, while it is the one that was loaded
@@ -126,22 +128,27 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         weights = Path(scratch) / "weights.safetensors"
         save_checkpoint(checkpoint.model, checkpoint.spec, weights)
+        quantizing = any(precision in QUANTIZED for _, precision in pairs)
+        calibrated = (
+            calibrate(checkpoint, recipe or QuantizationRecipe(), calibration, Path(scratch)) if quantizing else None
+        )
+        run = _Run(checkpoint.spec, origin, reference, weights, out, calibrated)
 
         def work(pair: tuple[Converter, str]) -> tuple[Artifact, list[Verdict]] | Failure:
             converter, precision = pair
             try:
-                artifact = None if force else _up_to_date(converter, precision, checkpoint.spec, origin, reference, out)
+                artifact = None if force else _up_to_date(converter, precision, run)
                 kept = artifact is not None
                 if artifact is None:
                     artifact = _convert_one(
-                        converter, precision, checkpoint.spec, origin, reference, weights, out, report
+                        converter, precision, run, lambda stage: report(converter, precision, stage)
                     )
                 report(converter, precision, "verify")
-                verdicts = verify([artifact], thresholds=thresholds) if check else []
+                verdicts = verify([artifact], thresholds=thresholds) if check and not artifact.rejected else []
             except MobileViTError as error:
                 report(converter, precision, "failed")
                 return Failure(converter.format, precision, str(error), error.exit_code)
-            report(converter, precision, "up to date" if kept else "done")
+            report(converter, precision, "rejected" if artifact.rejected else "up to date" if kept else "done")
             return artifact, verdicts
 
         with ThreadPoolExecutor(max_workers=max(3, os.cpu_count() or 1)) as pool:
@@ -189,25 +196,18 @@ def artifact_folder(out: Path, spec: ModelSpec, converter: Converter, precision:
     return out / f"{spec.model}-{label(converter)}-{precision}"
 
 
-def _convert_one(
-    converter: Converter,
-    precision: str,
-    spec: ModelSpec,
-    origin: Origin,
-    reference: Reference,
-    weights: Path,
-    out: Path,
-    report: Callable[[Converter, str, Stage], None],
-) -> Artifact:
-    folder = artifact_folder(out, spec, converter, precision)
+def _convert_one(converter: Converter, precision: str, run: _Run, report: Callable[[Stage], None]) -> Artifact:
+    spec, folder = run.spec, artifact_folder(run.out, run.spec, converter, precision)
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise RequestError(f"{folder} exists and is no artefact of this SDK; move it away or give another --out")
+    calibrated = run.calibrated if precision in QUANTIZED else None
     started = time.monotonic()
     with replacing(folder) as fresh:
         fresh.mkdir()
         file = fresh / f"{spec.model}{converter.suffix}"
-        job = Job(converter.format, converter.backend, precision, weights, file)
-        converted = run_in_child(convert_in_child, job, on_event=lambda stage: report(converter, precision, stage))
+        quantization = calibrated.quantization if calibrated else None
+        job = Job(converter.format, converter.backend, precision, run.weights, file, quantization)
+        converted = run_in_child(convert_in_child, job, on_event=report)
         sha256, size = hash_and_size(file)
         inspection = msgspec.structs.asdict(converted.inspection)
         del inspection["spec"]
@@ -220,59 +220,37 @@ def _convert_one(
             sha256=sha256,
             spec=spec,
             config_sha256=spec.config_sha256,
-            origin=origin,
+            origin=run.origin,
             tools=converted.tools,
             seconds=round(time.monotonic() - started, 2),
             peak_memory_bytes=converted.peak_memory_bytes,
             warnings=converted.warnings,
+            quantization=calibrated.record() if calibrated else None,
             **inspection,
         )
-        write_reference(fresh, reference)
+        if calibrated and run.origin.random_weights_seed is None:
+            report("judge")
+            judgement = judge_by_task(Artifact(file, manifest), calibrated.held_out, calibrated.reference)
+            manifest = msgspec.structs.replace(manifest, quantization=calibrated.record(judgement))
+        write_reference(fresh, run.reference)
         write_manifest(fresh, manifest)
-    return open_artifact(folder)
+    return _set_aside_if_rejected(open_artifact(folder))
 
 
-def convert_in_child(job: Job) -> Converted:
-    """`convert_file` for a process that does nothing else."""
-    gc.disable()  # the collector would walk through millions of objects, nearly all alive: a sixth of the time
-    return convert_file(job)
+def _set_aside_if_rejected(artifact: Artifact) -> Artifact:
+    """Give the folder of an artefact that does its task too badly the name `.rejected`; an earlier one goes."""
+    folder = artifact.path.parent
+    aside = folder.with_name(folder.name + REJECTED)
+    shutil.rmtree(aside, ignore_errors=True)
+    if not artifact.rejected:
+        return artifact
+    folder.rename(aside)
+    return open_artifact(aside)
 
 
-def convert_file(job: Job) -> Converted:
-    """Deploy the checkpoint for the format's target, convert it, read the file back."""
-    converter = find_converter(job.format, job.backend)
-    emit("deploy")
-    checkpoint = load_checkpoint(job.weights)
-    graph = deploy(checkpoint.model, converter.target, preprocessing=checkpoint.spec.preprocessing)
-    warnings = _audit(graph, converter, checkpoint.spec)
-    emit("convert")
-    converter.convert(graph, checkpoint.spec, job.precision, job.out, job.quantization)
-    emit("inspect")
-    inspection = converter.inspect(job.out)
-    return Converted(inspection, _tools(converter), peak_memory_bytes(), warnings)
-
-
-def _audit(graph: PhoneGraph, converter: Converter, spec: ModelSpec) -> tuple[str, ...]:
-    """What the target would not take whole, as warnings. Raises ToolchainError where the SDK itself made the graph."""
-    findings = audit(graph, converter.target, graph.image_size)
-    if not findings:
-        return ()
-    summary = f"{converter.target} will not take {len(findings)} operators of {spec.model} whole, such as {findings[0]}"
-    if is_ours(spec.family):
-        raise ToolchainError(f"{summary}; this is a defect of the SDK, please report it")
-    return (summary,)
-
-
-def _tools(converter: Converter) -> dict[str, str]:
-    names = ("mobilevit-sdk", "torch", "numpy")
-    return {name: version(name) for name in names} | {converter.format: converter.availability().version or ""}
-
-
-def _up_to_date(
-    converter: Converter, precision: str, spec: ModelSpec, origin: Origin, reference: Reference, out: Path
-) -> Artifact | None:
+def _up_to_date(converter: Converter, precision: str, run: _Run) -> Artifact | None:
     """The artefact that is already there, when converting again would make the same one."""
-    folder = artifact_folder(out, spec, converter, precision)
+    folder = artifact_folder(run.out, run.spec, converter, precision)
     if not folder.exists():
         return None
     try:
@@ -280,13 +258,14 @@ def _up_to_date(
         stored = artifact.reference()
     except ArtifactError:
         return None
-    manifest = artifact.manifest
+    manifest, calibrated = artifact.manifest, run.calibrated if precision in QUANTIZED else None
     same = (
-        manifest.spec == spec
-        and manifest.origin == origin
-        and manifest.tools == _tools(converter)
-        and stored.logits.shape == reference.logits.shape
-        and bool((stored.logits == reference.logits).all())
+        manifest.spec == run.spec
+        and manifest.origin == run.origin
+        and manifest.tools == toolchain_versions(converter)
+        and (calibrated is None or calibrated.made(manifest.quantization))
+        and stored.logits.shape == run.reference.logits.shape
+        and bool((stored.logits == run.reference.logits).all())
         and artifact.is_unchanged()
     )
     return artifact if same else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -116,3 +116,9 @@ def converter_of_file(path: Path) -> Converter:
             return converter
     suffixes = ", ".join(converter.suffix for converter in converters().values())
     raise RequestError(f"{path} is no artefact: expected a file that ends in {suffixes}")
+
+
+def toolchain_versions(converter: Converter) -> dict[str, str]:
+    """What a file depends on: package -> version, the format's toolchain under the format's name."""
+    names = ("mobilevit-sdk", "torch", "numpy")
+    return {name: version(name) for name in names} | {converter.format: converter.availability().version or ""}

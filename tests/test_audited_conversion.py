@@ -10,7 +10,7 @@ from torch import nn
 
 from mobilevit_sdk import registry
 from mobilevit_sdk.checkpoint import save_checkpoint
-from mobilevit_sdk.conversion import Job, convert_file
+from mobilevit_sdk.conversion_child import Job, convert_file
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.models.mobilevit import MobileViT, MobileViTConfig
 from mobilevit_sdk.random_weights import randomize

@@ -13,6 +13,7 @@ VERBS = {
     "verify": "verify",
     "bisect": "bisect",
     "inspect": "inspect_",
+    "quantize": "quantize",
     "export": "export",
     "bench": "bench",
     "train": "train",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "precisions",
     callback=split_list,
     metavar="PRECISIONS",
-    help="fp32,fp16; each format's own by default.",
+    help="fp32, fp16, int8, int8-dynamic, int8-weight, int4-weight; each format's own by default.",
 )
 @click.option(
     "--backend",
@@ -39,6 +39,15 @@ if TYPE_CHECKING:
 @click.option(
     "--labels", type=click.Path(path_type=Path), metavar="FILE", help="Class names: a line each, or a JSON list."
 )
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="100 to 500 images for precisions with integers: a folder or a Parquet file.  [default: synthesised ones]",
+)
+@click.option(
+    "--recipe", "recipe_file", type=click.Path(path_type=Path), metavar="FILE", help="What mobilevit quantize wrote."
+)
 @click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by its name, without a checkpoint.")
 @click.option("--no-verify", is_flag=True, help="Do not run the files.")
 @click.option("--force", is_flag=True, help="Convert again what is up to date.")
@@ -52,6 +61,8 @@ def command(
     image_size: int | None,
     num_classes: int | None,
     labels: Path | None,
+    calibration: Path | None,
+    recipe_file: Path | None,
     random_weights: int | None,
     no_verify: bool,
     force: bool,
@@ -67,9 +78,11 @@ def command(
     from mobilevit_sdk.cli.verify import exit_code
     from mobilevit_sdk.conversion import convert
     from mobilevit_sdk.parity import find_config, read_thresholds
+    from mobilevit_sdk.quantization import read_recipe
     from mobilevit_sdk.source import open_source
 
     thresholds = read_thresholds(find_config(Path.cwd()))
+    recipe = read_recipe(recipe_file) if recipe_file else None
     checkpoint = open_source(
         source,
         model=model,
@@ -87,6 +100,8 @@ def command(
             formats=formats,
             precisions=precisions,
             backend=backend,
+            recipe=recipe,
+            calibration=calibration,
             check=not no_verify,
             force=force,
             thresholds=thresholds,
@@ -98,6 +113,8 @@ def command(
         _print_result(result)
     if result.failures:
         return max(failure.exit_code for failure in result.failures)
+    if any(artifact.rejected for artifact in result.artifacts):
+        return 1
     return 0 if no_verify else exit_code(result.verdicts)
 
 
@@ -119,6 +136,7 @@ def _document(result: ConvertResult) -> dict[str, Any]:
                 "backend": artifact.manifest.backend,
                 "undelegated_ops": artifact.manifest.undelegated_ops,
                 "warnings": list(artifact.manifest.warnings),
+                "quantization": msgspec.to_builtins(artifact.manifest.quantization),
                 "verdicts": [v.to_json() for v in result.verdicts if v.artifact == str(artifact.path)],
             }
             for artifact in result.artifacts
@@ -149,6 +167,11 @@ def _print_result(result: ConvertResult) -> None:
             "-" if outside is None else str(sum(outside.values())),
         )
     out.print(table)
+    for artifact in result.artifacts:
+        record = artifact.manifest.quantization
+        if record and record.judgement:
+            mark = "[bold red]rejected[/]" if artifact.rejected else "[green]accepted[/]"
+            out.print(f"\n{mark} {artifact.path.parent.name}: {record.judgement.in_words()}", soft_wrap=True)
     if result.verdicts:
         out.print()
         print_verdicts(result.verdicts, out)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mobilevit_sdk.conversion import ConvertProgress
 
-_ENDED = {"done": "green", "up to date": "green", "failed": "bold red"}
+_ENDED = {"done": "green", "up to date": "green", "rejected": "bold red", "failed": "bold red"}
 
 
 class ConversionDisplay:
@@ -52,7 +52,9 @@ class ConversionDisplay:
         now = time.monotonic() - self._started
         for row in list(self._rows.values()):
             style = _ENDED.get(row.stage)
-            mark: RenderableType = Text("✗" if row.stage == "failed" else "✓", style=style) if style else self._spinner
+            mark: RenderableType = (
+                Text("✗" if row.stage in ("failed", "rejected") else "✓", style=style) if style else self._spinner
+            )
             seconds = row.seconds if style else now
             table.add_row(mark, row.format, row.precision, Text(row.stage, style=style or "cyan"), f"{seconds:.0f} s")
         return table

@@ -40,6 +40,11 @@ class Threshold(Strict, frozen=True):
 THRESHOLDS = {
     "fp32": Threshold(sqnr_db=90.0, top1_agreement=1.0),
     "fp16": Threshold(sqnr_db=40.0, top1_agreement=0.99),
+    # What is wrong shows at once; how much is lost is judged by the task, on images of the task.
+    "int8": Threshold(sqnr_db=3.0, top1_agreement=0.6),
+    "int8-dynamic": Threshold(sqnr_db=6.0, top1_agreement=0.75),
+    "int8-weight": Threshold(sqnr_db=6.0, top1_agreement=0.75),
+    "int4-weight": Threshold(sqnr_db=0.0, top1_agreement=0.5),
 }
 _HIGHEST = {"sqnr_db": 200.0, "top1_agreement": 1.0}
 

@@ -27,6 +27,11 @@ class RangeEstimator:
         self._counts = np.zeros(BINS, np.int64)
         self._edge, self._width = 0.0, 0.0  # of the first bin; both finite once two values differ
 
+    @property
+    def seen(self) -> bool:
+        """Whether any value was observed."""
+        return self._low <= self._high
+
     def observe(self, values: np.ndarray) -> None:
         """Take in the values of a tensor of any shape. Raises ValueError where one is not finite."""
         values = np.asarray(values, np.float32).ravel()
@@ -45,7 +50,7 @@ class RangeEstimator:
 
     def range(self) -> tuple[float, float]:
         """Low and high, low <= 0 <= high. Raises ValueError when nothing was observed."""
-        if self._low > self._high:
+        if not self.seen:
             raise ValueError("no values were observed")
         low, high = self._low, self._high
         if self._method == "percentile":

@@ -1,0 +1,126 @@
+"""`mobilevit quantize`: which blocks suffer from few bits, and a recipe that keeps the accuracy."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mobilevit_sdk.cli.common import log, out, print_json, print_notes, verb
+from mobilevit_sdk.cli.display import Display
+from mobilevit_sdk.errors import RequestError
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.quantization.search import Goal, SearchResult
+    from mobilevit_sdk.quantization.sensitivity import Point
+
+PATH = click.Path(path_type=Path)
+SHARE = click.FloatRange(0, 1)
+
+
+@verb("quantize")
+@click.argument("checkpoint", required=False)
+@click.option(
+    "--calibration",
+    type=PATH,
+    metavar="PATH",
+    help="100 to 500 images: a folder or a Parquet file; with labels, accuracy decides.  [default: synthesised ones]",
+)
+@click.option("--precision", default="int8", show_default=True, metavar="PRECISION", help="What convert will be given.")
+@click.option("--search", is_flag=True, help="Keep the worst blocks in floating point until the goal holds.")
+@click.option("--top1-drop", type=float, default=0.5, show_default=True, metavar="POINTS", help="Goal, with labels.")
+@click.option("--agreement", type=SHARE, default=0.98, show_default=True, metavar="SHARE", help="Goal without labels.")
+@click.option(
+    "--size", type=SHARE, default=0.5, show_default=True, metavar="SHARE", help="Budget: weights over float32 ones."
+)
+@click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="Begin with this recipe.")
+@click.option("--out", "folder", type=PATH, metavar="DIR", default=Path("quantized"), show_default=True)
+def command(
+    *,
+    checkpoint: str | None,
+    calibration: Path | None,
+    precision: str,
+    search: bool,
+    top1_drop: float,
+    agreement: float,
+    size: float,
+    recipe_file: Path | None,
+    folder: Path,
+    as_json: bool,
+) -> int:
+    """Measure what each block of a network loses in few bits, and find a recipe that keeps its accuracy.
+
+    CHECKPOINT is a file or hf-hub:org/name, by default the one that ships with the package. The folder --out receives
+    recipe.json, for `mobilevit convert --recipe`, sensitivity.json and sensitivity.png. Exit code 1: nothing within
+    --size reaches the goal; the recipe is then the most accurate one.
+    """
+    from mobilevit_sdk.errors import nearest
+    from mobilevit_sdk.quantization import QUANTIZED, QuantizationRecipe, read_recipe
+    from mobilevit_sdk.quantization.calibrated import calibrate
+    from mobilevit_sdk.quantization.chart import write_chart
+    from mobilevit_sdk.quantization.search import Goal, write_result
+    from mobilevit_sdk.quantization.search import search as run
+    from mobilevit_sdk.source import open_source
+
+    if precision not in QUANTIZED:
+        raise RequestError(f"{precision!r} has no integers to search with; {nearest(precision, QUANTIZED)}")
+    recipe = read_recipe(recipe_file) if recipe_file else QuantizationRecipe()
+    goal = Goal(top1_drop=top1_drop, agreement=agreement, size=size)
+    source = open_source(checkpoint)
+    print_notes(source.notes)
+    with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch, Display(log) as display:
+        calibrated = calibrate(source, recipe, calibration, Path(scratch), display.update)
+        result = run(
+            source,
+            calibrated.quantization,
+            calibrated.held_out,
+            precision,
+            goal,
+            walk=search,
+            on_point=lambda point: display.line(_line(point)),
+            report=display.update,
+        )
+    write_result(result, folder)
+    write_chart(result, goal, folder / "sensitivity.png", title=f"{source.spec.model}, {precision}")
+    if as_json:
+        import msgspec
+
+        print_json({"model": source.spec.model, "out": str(folder), **msgspec.to_builtins(result)})
+    else:
+        _print(result, goal, folder)
+    return 1 if search and result.chosen is None else 0
+
+
+def _line(point: Point) -> str:
+    kept = len(point.float_modules)
+    words = f"{kept:>3} blocks in floating point: size {point.size:.1%}, agreement {point.agreement:.1%}"
+    if point.top1_drop is not None:
+        words += f", top-1 {point.top1:.2%} ({-point.top1_drop:+.2f})"
+    return words
+
+
+def _print(result: SearchResult, goal: Goal, folder: Path) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("block, the worst first", no_wrap=True)
+    for column in ("layers", "float bytes", "SQNR", "same class", "kept in float"):
+        table.add_column(column, justify="right", no_wrap=True)
+    kept = set(result.recipe.float_modules)
+    for loss in result.losses:
+        table.add_row(
+            loss.block,
+            str(loss.layers),
+            f"{loss.bytes:,}",
+            f"{loss.sqnr_db:.1f} dB",
+            f"{loss.agreement:.1%}",
+            "yes" if loss.block in kept else "",
+        )
+    out.print(table)
+    if result.chosen:
+        out.print(f"\n[green]reached[/] {_line(result.chosen).strip()}")
+    elif result.points:
+        out.print(f"\n[bold red]not reached[/] within {goal.size:.0%} of the size; the best is in the recipe")
+    out.print(f"\nin {folder}: recipe.json, sensitivity.json, sensitivity.png", soft_wrap=True)

@@ -1,0 +1,65 @@
+"""An artefact in integers, judged by the task: on images that it was not calibrated with, beside the float network."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mobilevit_sdk.artifact import Artifact, Case, Reference
+from mobilevit_sdk.converter import find_converter
+from mobilevit_sdk.errors import RequestError, ToolchainError
+from mobilevit_sdk.evaluate import match_classes
+from mobilevit_sdk.parity import compare
+from mobilevit_sdk.parity.runs import run_artifacts
+from mobilevit_sdk.quantization.calibration import CalibrationImages
+from mobilevit_sdk.quantization.record import Judgement
+from mobilevit_sdk.spec import ModelSpec
+
+# The share of images for which the artefact names the float network's class. Fewer and it is rejected.
+LEAST_AGREEMENT = {"int8": 0.93, "int8-dynamic": 0.96, "int8-weight": 0.96, "int4-weight": 0.85}
+
+
+def cases_of(images: CalibrationImages) -> tuple[Case, ...]:
+    names = images.dataset.names
+    return tuple(Case(name, images.pixels(index)) for index, name in enumerate(names))
+
+
+def judge_by_task(artifact: Artifact, images: CalibrationImages, reference: Reference) -> Judgement:
+    """Run the artefact over `images` on the first runtime that is here; `reference` holds the float network's answers.
+
+    Raises ToolchainError when no runtime is here or it fails.
+    """
+    manifest = artifact.manifest
+    runtimes = find_converter(manifest.format, manifest.backend).runtimes
+    usable = [runtime.name for runtime in runtimes if runtime.availability()]
+    if not usable:
+        raise ToolchainError(f"nothing here runs {artifact.path.name}, so its accuracy cannot be judged; see doctor")
+    (run,) = run_artifacts([artifact], runtimes=usable[:1], reference=lambda _: reference)
+    if run.outputs is None:
+        assert run.refusal is not None
+        raise ToolchainError(f"{run.runtime} does not run {artifact.path.name}: {run.refusal[1]}")
+    agreement = compare(reference.logits, run.outputs)
+    labels = labels_of(images, manifest.spec)
+    least = LEAST_AGREEMENT[manifest.precision]
+    return Judgement(
+        runtime=run.runtime,
+        images=len(images),
+        agreement=agreement.top1_agreement,
+        least_agreement=least,
+        worst_sqnr_db=agreement.sqnr_db.worst,
+        median_sqnr_db=agreement.sqnr_db.median,
+        top1_float=None if labels is None else _top1(reference.logits, labels),
+        top1=None if labels is None else _top1(run.outputs, labels),
+        rejected=agreement.top1_agreement < least,
+    )
+
+
+def labels_of(images: CalibrationImages, spec: ModelSpec) -> np.ndarray | None:
+    """The class of each image, or None where the source has none or others than the network's head."""
+    try:
+        return np.asarray(match_classes(images.dataset, spec).labels)
+    except RequestError:
+        return None
+
+
+def _top1(scores: np.ndarray, labels: np.ndarray) -> float:
+    return float((scores.argmax(1) == labels).mean())

@@ -1,0 +1,166 @@
+"""Which blocks suffer from few bits, and how many of them must keep floating point until accuracy holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from torch import nn
+
+from mobilevit_sdk.deployment import PhoneGraph
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.parity import compare
+from mobilevit_sdk.quantization.recipe import QuantizationRecipe
+from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate
+from mobilevit_sdk.spec import Strict
+
+LAYERS_IN_A_BLOCK = 8  # at most; a block is small enough to be worth keeping in floating point by itself
+FLOAT_BYTES = 4
+
+
+class BlockLoss(Strict, frozen=True):
+    """What it costs to quantise one block alone."""
+
+    block: str
+    layers: int
+    bytes: int  # of its weights in floating point
+    sqnr_db: float  # of the scores, over all images together
+    agreement: float  # share of the images that keep their class, 0 to 1
+
+
+class Point(Strict, frozen=True):
+    """One trade of size for accuracy: everything quantised but `float_modules`."""
+
+    float_modules: tuple[str, ...]
+    size: float  # weights and biases over those of the float network
+    agreement: float  # share of the images that keep their class, 0 to 1
+    worst_sqnr_db: float
+    median_sqnr_db: float
+    top1: float | None  # None where the images have no labels
+    top1_drop: float | None  # points, in per cent, below the float network
+
+
+@dataclass(frozen=True)
+class Images:
+    """What blocks are judged by: RGB float32 [1, 3, H, W] in [0, 1], and their classes where they are known."""
+
+    pixels: Sequence[np.ndarray]
+    labels: np.ndarray | None
+
+
+def blocks(graph: PhoneGraph, recipe: QuantizationRecipe) -> dict[str, tuple[str, ...]]:
+    """The network cut into the largest modules with at most eight quantised layers: path -> paths of those layers."""
+    quantized = quantized_layers(graph, recipe)
+    found: dict[str, tuple[str, ...]] = {}
+
+    def visit(path: str, module: nn.Module) -> None:
+        below = tuple(name for name in quantized if name == path or name.startswith(f"{path}."))
+        if not below:
+            return
+        if path and len(below) <= LAYERS_IN_A_BLOCK:
+            found[path] = below
+            return
+        for name, child in module.named_children():
+            visit(f"{path}.{name}" if path else name, child)
+
+    for name, child in graph.network.named_children():
+        visit(name, child)
+    return found
+
+
+def block_losses(
+    graph: PhoneGraph,
+    recipe: QuantizationRecipe,
+    precision: str,
+    ranges: dict[str, Ranges] | None,
+    images: Images,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[BlockLoss]:
+    """Quantise each block alone and compare the scores; the worst block comes first.
+
+    `report` hears how many blocks of how many are done. Raises RequestError where nothing is quantised.
+    """
+    cut = blocks(graph, recipe)
+    if not cut:
+        raise RequestError("the recipe quantises nothing of this network")
+    expected = scores(graph, images.pixels)
+    losses = []
+    for done, (block, inside) in enumerate(cut.items()):
+        report(done, len(cut))
+        others = tuple(path for path in layers(graph) if path not in inside)
+        alone = msgspec.structs.replace(recipe, float_modules=others)
+        answers = scores(simulate(graph, alone, precision, ranges), images.pixels)
+        noise = float(((answers - expected) ** 2).sum())
+        losses.append(
+            BlockLoss(
+                block=block,
+                layers=len(inside),
+                bytes=sum(FLOAT_BYTES * layers(graph)[path].weight.numel() for path in inside),
+                sqnr_db=float(10 * np.log10(float((expected**2).sum()) / max(noise, 1e-30))),
+                agreement=float((answers.argmax(1) == expected.argmax(1)).mean()),
+            )
+        )
+    report(len(cut), len(cut))
+    return sorted(losses, key=lambda loss: loss.sqnr_db)
+
+
+def frontier(
+    graph: PhoneGraph,
+    recipe: QuantizationRecipe,
+    precision: str,
+    ranges: dict[str, Ranges] | None,
+    images: Images,
+    losses: Sequence[BlockLoss],
+) -> Iterator[Point]:
+    """Trade after trade, each with more of the worst blocks in floating point: 0, 1, 2, 3, 4, 6, 8, 12, 16, ...
+
+    Blocks are taken by the noise that they add, for each byte that they cost.
+    """
+    expected = scores(graph, images.pixels)
+    order = sorted(losses, key=lambda loss: -(10 ** (-loss.sqnr_db / 10)) / loss.bytes)
+    for count in _counts(len(order)):
+        kept = tuple(loss.block for loss in order[:count])
+        mixed = msgspec.structs.replace(recipe, float_modules=(*recipe.float_modules, *kept))
+        answers = scores(simulate(graph, mixed, precision, ranges), images.pixels)
+        agreement = compare(expected, answers)
+        labels = images.labels
+        top1 = None if labels is None else float((answers.argmax(1) == labels).mean())
+        yield Point(
+            float_modules=mixed.float_modules,
+            size=size(graph, mixed, precision),
+            agreement=agreement.top1_agreement,
+            worst_sqnr_db=agreement.sqnr_db.worst,
+            median_sqnr_db=agreement.sqnr_db.median,
+            top1=top1,
+            top1_drop=None if labels is None or top1 is None else 100 * (_top1(expected, labels) - top1),
+        )
+
+
+def size(graph: PhoneGraph, recipe: QuantizationRecipe, precision: str) -> float:
+    """Bytes of the network's weights and constants over those in float32."""
+    quantized = quantized_layers(graph, recipe)
+    every = sum(p.numel() for p in graph.parameters()) + sum(b.numel() for b in graph.buffers())
+    bits = 4 if precision == "int4-weight" else 8
+    saved = sum(layer.weight.numel() * (32 - bits) / 8 for layer in quantized.values())
+    return 1 - saved / (FLOAT_BYTES * every)
+
+
+@torch.no_grad()
+def scores(graph: PhoneGraph, images: Sequence[np.ndarray]) -> np.ndarray:
+    """The graph's answers, float32 [images, num_classes]."""
+    return np.concatenate([graph(torch.from_numpy(image)).numpy() for image in images])
+
+
+def _counts(most: int) -> list[int]:
+    counts, step = list(range(min(4, most) + 1)), 2
+    while counts[-1] < most:
+        counts += [min(counts[-1] + step, most), min(counts[-1] + 2 * step, most)]
+        step *= 2
+    return sorted(set(counts))
+
+
+def _top1(answers: np.ndarray, labels: np.ndarray) -> float:
+    return float((answers.argmax(1) == labels).mean())
