@@ -10,7 +10,7 @@ from mobilevit_sdk.quantization.recipe import QuantizationRecipe
 
 BINS = 4096
 LEVELS = 256
-_CLIPS = np.geomspace(0.02, 1.0, 80)  # shares of either end that the entropy method tries
+_CLIPS = np.geomspace(1.0, 0.02, 80)  # shares of either end that the entropy method tries, of equals the first
 
 
 class RangeEstimator:

@@ -47,7 +47,7 @@ class QuantizationRecipe(Strict, frozen=True):
     operators: tuple[OperatorKind, ...] = tuple(kind for kind in get_args(OperatorKind) if kind != "matmul")
     float_modules: tuple[str, ...] = ()
     ranges: RangeMethod = "percentile"
-    percentile: Annotated[float, Meta(gt=50, le=100)] = 99.99
+    percentile: Annotated[float, Meta(gt=50, le=100)] = 99.999
     group_size: Annotated[int, Meta(ge=8, le=1024)] = 32  # weights that share a scale in int4-weight, where they can
     bias_correction: bool = True
 
