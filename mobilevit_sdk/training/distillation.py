@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mobilevit_sdk.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.errors import RequestError, nearest
 from mobilevit_sdk.spec import ModelSpec
@@ -31,7 +30,7 @@ class Teacher:
         self.same_size = self.spec.preprocessing.image_size == student.preprocessing.image_size
         model = copy.deepcopy(checkpoint.model)  # the student may start from this very one
         self.model = model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-        self.sha256 = self._sha256()
+        self.sha256 = network_sha256(self.model, self.spec)
         self.provenance: dict[str, Any] = {
             "model": self.spec.model,
             "source": Path(checkpoint.source).name,
@@ -47,13 +46,6 @@ class Teacher:
         x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
         scores: Tensor = self.model(x)
         return scores.float() if self.classes is None else scores.float()[:, self.classes.to(scores.device)]
-
-    def _sha256(self) -> str:
-        """Of all that decides its answers."""
-        digest = hashlib.sha256(self.spec.config_sha256.encode() + repr(self.spec.preprocessing).encode())
-        for name, tensor in self.model.state_dict().items():
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
 
 
 def distillation_loss(student: Tensor, targets: Tensor, teacher: Tensor, how: Distillation, smoothing: float) -> Tensor:
