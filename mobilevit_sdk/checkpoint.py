@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -75,6 +76,14 @@ def save_checkpoint(model: nn.Module, spec: ModelSpec, path: Path, *, matrix_dty
     header = {HEADER_KEY: msgspec.json.encode(spec).decode()}  # one key: safetensors keeps no order of several
     with replacing(path) as fresh:
         fresh.write_bytes(safetensors.torch.save(weights, metadata=header))
+
+
+def network_sha256(model: nn.Module, spec: ModelSpec) -> str:
+    """Of all that decides what a network answers: config, preprocessing and weights."""
+    digest = hashlib.sha256(spec.config_sha256.encode() + msgspec.json.encode(spec.preprocessing))
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_checkpoint(

@@ -17,6 +17,7 @@ VERBS = {
     "export": "export",
     "bench": "bench",
     "train": "train",
+    "synthesize": "synthesize",
     "eval": "eval_",
     "doctor": "doctor",
 }

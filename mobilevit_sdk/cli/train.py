@@ -38,6 +38,7 @@ class _Sizes(click.ParamType):
 @verb("train")
 @click.option("--model", metavar="NAME", help="Train this model from scratch.  [default: mobilevit_xxs]")
 @click.option("--checkpoint", metavar="FILE", help="Fine-tune this checkpoint instead, or hf-hub:org/name.")
+@click.option("--teacher", metavar="FILE", help="Distil from this checkpoint, or hf-hub:org/name.")
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")
 @click.option("--test-data", type=PATH, metavar="PATH", required=True, help="What to measure on after every epoch.")
 @click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of this training.")
@@ -55,6 +56,7 @@ def command(
     *,
     model: str | None,
     checkpoint: str | None,
+    teacher: str | None,
     data: Path,
     test_data: Path,
     out: Path,
@@ -74,6 +76,7 @@ def command(
         raise RequestError("--model trains from scratch and --checkpoint fine-tunes: give one of them")
     import torch
 
+    from mobilevit_sdk.checkpoint import load_checkpoint
     from mobilevit_sdk.data import open_dataset
     from mobilevit_sdk.training import Trainer
     from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
@@ -84,14 +87,16 @@ def command(
     chosen = _device(device)
     train, test = open_dataset(data, labelled=True), open_dataset(test_data, labelled=True)
     initial = initial_checkpoint(checkpoint, train) if checkpoint else None
-    if initial is not None:
-        print_notes(initial.notes)
     print_notes(initial.notes if initial else ())
+    taught_by = load_checkpoint(teacher) if teacher else None
+    print_notes(taught_by.notes if taught_by else ())
     spec = spec_for_training(model or "mobilevit_xxs", initial, train, image_size)
     network = network_for_training(spec, recipe, initial)
     started = time.monotonic()
     with Display(log) as display:
-        trainer = Trainer(network, spec, recipe, train, test, out, device=chosen, report=display.update)
+        trainer = Trainer(
+            network, spec, recipe, train, test, out, device=chosen, teacher=taught_by, report=display.update
+        )
         _print_start(trainer, len(train), initial is not None)
         with _stop_on_interrupt(trainer):
             result = trainer.run(
@@ -162,9 +167,11 @@ def _stop_on_interrupt(trainer: Trainer) -> Iterator[None]:
 
 def _print_start(trainer: Trainer, images: int, fine_tune: bool) -> None:
     spec, recipe = trainer.spec, trainer.recipe
+    teacher, how = trainer.teacher, recipe.distillation
+    taught = f", {how.kind} labels of {teacher.spec.model}" if teacher and how else ""
     log.print(
         f"{'fine-tuning' if fine_tune else 'training'} {spec.model}: {spec.num_classes} classes, {images:,} images at "
-        f"{trainer.image_size} px, {recipe.epochs} epochs, {trainer.device.type} {recipe.precision}",
+        f"{trainer.image_size} px, {recipe.epochs} epochs, {trainer.device.type} {recipe.precision}{taught}",
         markup=False,
     )
     if trainer.resumed and trainer.epoch == recipe.epochs:

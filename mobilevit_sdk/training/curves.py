@@ -17,7 +17,7 @@ def plot_curves(history: list[EpochResult], path: Path, *, title: str) -> None:
     figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     loss.plot(epochs, [row.loss for row in history], color="#4263eb", marker=".")
-    loss.set(title="training loss (smoothed labels)", xlabel="epoch")
+    loss.set(title="training loss", xlabel="epoch")
     for key, colour in (("top1", "#2b8a3e"), ("top5", "#adb5bd")):
         accuracy.plot(
             epochs, [getattr(row, key) for row in history], color=colour, marker=".", label=key.replace("top", "top-")

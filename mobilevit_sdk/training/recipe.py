@@ -33,6 +33,19 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+class Distillation(Strict, frozen=True, kw_only=True):
+    """How much of the loss, and what of its answers, a teacher gives; see `distillation_loss`."""
+
+    kind: Literal["soft", "hard"] = "soft"  # all its scores, or the class that it takes
+    temperature: float = 3.0  # of soft labels; the default is DeiT's
+    weight: float = 0.5  # share of the loss; the labels have the rest
+
+    def __post_init__(self) -> None:
+        for name, least, greatest in (("temperature", 0.01, 1000), ("weight", 0, 1)):
+            if not least <= getattr(self, name) <= greatest:
+                raise ValueError(f"distillation {name} must lie between {least} and {greatest}")
+
+
 class Recipe(Strict, frozen=True, kw_only=True):
     """AdamW with cosine decay after a warm-up, label smoothing, augmentation, EMA and multi-scale batches.
 
@@ -59,6 +72,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     mix_probability: float = 0.3  # of a batch to be mixed, by mixup or cutmix in equal parts
     mix_alpha: float = 0.8
     ema_decay: float = 0.999
+    distillation: Distillation | None = None  # None: with a teacher, the defaults
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimiser stay in float32
     model: dict[str, Any] = msgspec.field(

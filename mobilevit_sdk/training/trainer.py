@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevit_sdk.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.data import ImageDataset, to_model_input
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.evaluate import evaluate, match_classes
@@ -26,10 +24,12 @@ from mobilevit_sdk.layers import PositionBias
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.augment import augment, mix
 from mobilevit_sdk.training.curves import plot_curves
+from mobilevit_sdk.training.distillation import Teacher, distillation_loss
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.pixels import Squares
 from mobilevit_sdk.training.progress import EpochResult, Meter, Report, TrainingProgress
-from mobilevit_sdk.training.recipe import Recipe
+from mobilevit_sdk.training.recipe import Distillation, Recipe
+from mobilevit_sdk.training.state import Identity, read_state, save_state, unreadable
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -50,8 +50,9 @@ class Trainer:
     `model.safetensors` (the averaged weights, after every epoch), `state.pt` (to go on from, every minute),
     `metrics.jsonl`, `curves.png` and `recipe.json`. A training that finds its own state in `out` goes on from it and,
     on the same machine with the same number of threads, ends bit for bit where it would have ended without the
-    interruption. Raises RequestError when `out` holds another training, when the data do not fit the head, or when the
-    loss is no longer a number.
+    interruption. With a `teacher`, it learns from that network's answers as well, to the same augmented and mixed
+    images. Raises RequestError when `out` holds another training, when the data or the teacher do not fit the head, or
+    when the loss is no longer a number.
     """
 
     def __init__(
@@ -64,17 +65,24 @@ class Trainer:
         out: Path,
         *,
         device: torch.device,
+        teacher: Checkpoint | None = None,
         report: Report = lambda what, done, total: None,
     ) -> None:
         train, self.test = match_classes(train, spec), match_classes(test, spec)
         if len(train) < 2:
             raise RequestError(f"{train.source} holds a single image; BatchNorm needs two to train")
+        if teacher is None and recipe.distillation is not None:
+            raise RequestError("the recipe distils from a teacher; give one (--teacher)")
+        if teacher is not None:
+            recipe = msgspec.structs.replace(recipe, distillation=recipe.distillation or Distillation())
         self.spec, self.recipe, self.out, self.device, self.report = spec, recipe, out, device, report
         self.image_size = max(spec.preprocessing.image_size)
         self.model = model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = ExponentialMovingAverage(self.model, recipe.ema_decay)
         self.optimizer = _optimizer(self.model, recipe)
-        self.data_sha256 = hashlib.sha256(np.asarray(train.labels, np.int64).tobytes()).hexdigest()
+        self.teacher = None if teacher is None else Teacher(teacher, spec, device)
+        data_sha256 = hashlib.sha256(np.asarray(train.labels, np.int64).tobytes()).hexdigest()
+        self.identity = Identity(spec, recipe, data_sha256, self.teacher.sha256 if self.teacher else None)
         self.epoch, self.next_step, self.steps_done = 0, 0, 0
         self.losses: list[float] = []  # of the steps of this epoch
         self.resumed = self._resume()
@@ -169,7 +177,8 @@ class Trainer:
         x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             scores = self.model(x)
-        loss = F.cross_entropy(scores.float(), targets, label_smoothing=self.recipe.label_smoothing)
+            taught = self.teacher.scores(images) if self.teacher else None
+        loss = self._loss(scores.float(), targets, taught)
         value = loss.item()
         if not np.isfinite(value):
             raise RequestError(
@@ -184,6 +193,12 @@ class Trainer:
         self.optimizer.step()
         self.average.update(self.model, self.steps_done)
         return value
+
+    def _loss(self, scores: Tensor, targets: Tensor, taught: Tensor | None) -> Tensor:
+        smoothing, how = self.recipe.label_smoothing, self.recipe.distillation
+        if taught is None or how is None:
+            return F.cross_entropy(scores, targets, label_smoothing=smoothing)
+        return distillation_loss(scores, targets, taught, how, smoothing)
 
     def _finish_epoch(self, seconds: float, images_per_second: float) -> EpochResult:
         accuracy = evaluate(
@@ -207,6 +222,7 @@ class Trainer:
             **self.spec.provenance,
             "trained_by": "mobilevit train",
             "recipe": msgspec.to_builtins(self.recipe),
+            **({"teacher": self.teacher.provenance} if self.teacher else {}),
             "data": self.squares.images.source.name,
             "test_data": self.test.source.name,
             "test_images": accuracy.images,
@@ -232,19 +248,14 @@ class Trainer:
 
     def _save_state(self) -> None:
         state = {
-            "spec": msgspec.json.encode(self.spec).decode(),
-            "recipe": msgspec.json.encode(self.recipe).decode(),
-            "data": self.data_sha256,
+            **self.identity.encode(),
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "position": [self.epoch, self.next_step, self.steps_done],
             "losses": self.losses,
         }
-        encoded = io.BytesIO()
-        torch.save(state, encoded)  # straight to a full disk it would raise no OSError
-        with replacing(self.out / "state.pt") as fresh:
-            fresh.write_bytes(encoded.getbuffer())
+        save_state(self.out / "state.pt", state)
 
     def _resume(self) -> bool:
         """Go on from the state in `out`; False where there is none."""
@@ -253,39 +264,18 @@ class Trainer:
             if (self.out / "model.safetensors").exists():
                 raise RequestError(f"{self.out} holds a checkpoint that is not this training's; give another --out")
             return False
-        try:
-            state = torch.load(path, weights_only=True, map_location=self.device)
-            differing = self._differences(state)
-            if not differing:
-                self.model.load_state_dict(state["model"])
-                self.average.model.load_state_dict(state["average"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.epoch, self.next_step, self.steps_done = state["position"]
-                self.losses = state["losses"]
-        except Exception as error:  # torch.load raises many kinds on a foreign file
-            raise CheckpointError(f"{path} is no training state of this SDK ({type(error).__name__})") from error
+        state, differing = read_state(path, self.identity, self.device)
         if differing:
             raise RequestError(f"{self.out} holds another training ({', '.join(differing)}); give another --out")
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.model.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.next_step, self.steps_done = state["position"]
+            self.losses = state["losses"]
+        except Exception as error:
+            raise unreadable(path, error) from error
         return True
-
-    def _differences(self, state: dict[str, Any]) -> list[str]:
-        """In what the training that saved `state` is another one: empty when it is the same."""
-        found = []
-        for part, mine in (("recipe", self.recipe), ("spec", self.spec)):
-            theirs = msgspec.json.decode(state[part])
-            found += [
-                f"its {name} is {_short(theirs.get(name))}, not {_short(value)}"
-                for name, value in json.loads(msgspec.json.encode(mine)).items()
-                if theirs.get(name) != value
-            ]
-        if state.get("data", self.data_sha256) != self.data_sha256:
-            found.append("its training images are others")
-        return found
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:

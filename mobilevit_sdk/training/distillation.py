@@ -1,0 +1,81 @@
+"""Knowledge distillation: a network learns from the answers of a trained one, its teacher, beside the labels."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mobilevit_sdk.checkpoint import Checkpoint, network_sha256
+from mobilevit_sdk.data import to_model_input
+from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.training.recipe import Distillation
+
+
+class Teacher:
+    """A trained network that answers for the classes of `student`, in their order.
+
+    It may be of another family, with a preprocessing and an input size of its own: images of another size are resized
+    to the one that it was trained for. Raises RequestError where it lacks a class of the student.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, student: ModelSpec, device: torch.device) -> None:
+        self.spec = checkpoint.spec
+        self.classes = _classes(checkpoint, student)
+        self.same_size = self.spec.preprocessing.image_size == student.preprocessing.image_size
+        model = copy.deepcopy(checkpoint.model)  # the student may start from this very one
+        self.model = model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+        self.sha256 = network_sha256(self.model, self.spec)
+        self.provenance: dict[str, Any] = {
+            "model": self.spec.model,
+            "source": Path(checkpoint.source).name,
+            "sha256": checkpoint.sha256,
+        }
+
+    @torch.no_grad()
+    def scores(self, images: Tensor) -> Tensor:
+        """Of floats in [0, 1], [B, 3, S, S], which the student sees as well: [B, num_classes] of the student."""
+        if not self.same_size:
+            size = self.spec.preprocessing.image_size
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
+        scores: Tensor = self.model(x)
+        return scores.float() if self.classes is None else scores.float()[:, self.classes.to(scores.device)]
+
+
+def distillation_loss(student: Tensor, targets: Tensor, teacher: Tensor, how: Distillation, smoothing: float) -> Tensor:
+    """(1 - weight) * cross-entropy with the targets + weight * what the teacher says.
+
+    Soft: temperature^2 * KL(softmax(teacher / temperature) || softmax(student / temperature)), the factor so that the
+    gradients keep their size (Hinton et al., arXiv 1503.02531, section 2; DeiT, arXiv 2012.12877, equation 2). Hard:
+    cross-entropy with the class that the teacher scores highest (DeiT, equation 3). `smoothing` is of the labels
+    alone. Shapes: scores of the student, class probabilities, scores of the teacher, each [B, num_classes] -> scalar.
+    """
+    labelled = F.cross_entropy(student, targets, label_smoothing=smoothing)
+    if how.kind == "hard":
+        taught = F.cross_entropy(student, teacher.argmax(1))
+    else:
+        mine, theirs = ((scores / how.temperature).log_softmax(1) for scores in (student, teacher))
+        taught = how.temperature**2 * F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
+    return (1 - how.weight) * labelled + how.weight * taught
+
+
+def _classes(teacher: Checkpoint, student: ModelSpec) -> Tensor | None:
+    """Where the student's classes stand among the teacher's, or None where they are the same."""
+    known, wanted = teacher.spec.labels, student.labels
+    if known and wanted:
+        for name in wanted:
+            if name not in known:
+                raise RequestError(f"the teacher {teacher.source} lacks the class {name!r}; {nearest(name, known)}")
+        return None if known == wanted else torch.tensor([known.index(name) for name in wanted])
+    if teacher.spec.num_classes != student.num_classes:
+        raise RequestError(
+            f"the teacher {teacher.source} has {teacher.spec.num_classes} classes, but {student.model} is to learn "
+            f"{student.num_classes}"
+        )
+    return None

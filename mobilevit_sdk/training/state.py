@@ -1,0 +1,86 @@
+"""The state that a training goes on from, and whether it is the same training."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.files import replacing
+from mobilevit_sdk.spec import ModelSpec, Strict
+from mobilevit_sdk.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two trainings the same one."""
+
+    spec: ModelSpec
+    recipe: Recipe
+    data_sha256: str  # of the labels
+    teacher_sha256: str | None
+
+    def encode(self) -> dict[str, Any]:
+        """As plain values for the state's file."""
+        return {
+            "spec": msgspec.json.encode(self.spec).decode(),
+            "recipe": msgspec.json.encode(self.recipe).decode(),
+            "data": self.data_sha256,
+            "teacher": self.teacher_sha256,
+        }
+
+    def differences(self, state: dict[str, Any]) -> list[str]:
+        """In what the training that saved `state` is another one: empty when it is the same."""
+        found = []
+        theirs = (
+            msgspec.json.decode(state["recipe"], type=Recipe),  # an older one lacks what has been added since
+            msgspec.json.decode(state["spec"], type=ModelSpec),
+        )
+        for mine, other in zip((self.recipe, self.spec), map(_plain, theirs), strict=True):
+            found += [
+                f"its {name} is {_short(other[name])}, not {_short(value)}"
+                for name, value in _plain(mine).items()
+                if other[name] != value
+            ]
+        if state.get("data", self.data_sha256) != self.data_sha256:
+            found.append("its training images are others")
+        if state.get("teacher") != self.teacher_sha256:
+            both = self.teacher_sha256 and state.get("teacher")
+            found.append("its teacher is another" if both else f"it has {'no' if self.teacher_sha256 else 'a'} teacher")
+        return found
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    encoded = io.BytesIO()
+    torch.save(state, encoded)  # straight to a full disk it would raise no OSError
+    with replacing(path) as fresh:
+        fresh.write_bytes(encoded.getbuffer())
+
+
+def read_state(path: Path, identity: Identity, device: torch.device) -> tuple[dict[str, Any], list[str]]:
+    """A saved state and in what it differs from `identity`. Raises CheckpointError for a foreign or damaged file."""
+    try:
+        state = torch.load(path, weights_only=True, map_location=device)
+        return state, identity.differences(state)
+    except Exception as error:  # torch.load raises many kinds on a foreign file
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is no training state of this SDK ({type(error).__name__})")
+
+
+def _plain(value: Strict) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(msgspec.json.encode(value))
+    return plain
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
