@@ -95,6 +95,7 @@ def convert(
     check: bool = True,
     force: bool = False,
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
+    on_calibration: Callable[[str, int, int], None] = lambda what, done, total: None,
     on_progress: Callable[[ConvertProgress], None] = lambda progress: None,
 ) -> ConvertResult:
     """Convert a checkpoint to `formats` (all that are installed as converters, by default) and verify every file.
@@ -106,7 +107,8 @@ def convert(
 
     For precisions with integers, `recipe` says what is quantised, and half of the images of `calibration`, a folder or
     a Parquet file, give the ranges; the others judge the artefact by its task. Without `calibration`, images are
-    synthesised from the network's own statistics. What keeps its class for too few images is rejected: its folder gets
+    synthesised from the network's own statistics, which takes minutes: `on_calibration` hears what is being done, how
+    much of it and of how much. What keeps its class for too few images is rejected: its folder gets
     the suffix `.rejected`.
 
     A format whose toolchain fails does not stop the others: see `failures`. Raises RequestError for unknown formats,
@@ -130,7 +132,9 @@ def convert(
         save_checkpoint(checkpoint.model, checkpoint.spec, weights)
         quantizing = any(precision in QUANTIZED for _, precision in pairs)
         calibrated = (
-            calibrate(checkpoint, recipe or QuantizationRecipe(), calibration, Path(scratch)) if quantizing else None
+            calibrate(checkpoint, recipe or QuantizationRecipe(), calibration, Path(scratch), on_calibration)
+            if quantizing
+            else None
         )
         run = _Run(checkpoint.spec, origin, reference, weights, out, calibrated)
 

@@ -105,6 +105,7 @@ def command(
             check=not no_verify,
             force=force,
             thresholds=thresholds,
+            on_calibration=display.calibrating,
             on_progress=display.update,
         )
     if as_json:

@@ -11,6 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from mobilevit_sdk.cli.display import PLAIN_LINE_EVERY_SECONDS
 from mobilevit_sdk.conversion import ConvertProgress
 
 _ENDED = {"done": "green", "up to date": "green", "rejected": "bold red", "failed": "bold red"}
@@ -24,6 +25,7 @@ class ConversionDisplay:
         self._rows: dict[tuple[str, str], ConvertProgress] = {}
         self._spinner = Spinner("dots")
         self._started = time.monotonic()
+        self._before, self._next_line = "", 0.0
         self._live = (
             Live(console=console, refresh_per_second=8, get_renderable=self._render) if console.is_terminal else None
         )
@@ -47,7 +49,17 @@ class ConversionDisplay:
                 f"{progress.seconds:7.1f} s  {progress.format} {progress.precision}: {progress.stage}", markup=False
             )
 
+    def calibrating(self, what: str, done: int, total: int) -> None:
+        """Images are being made or read, before any conversion begins."""
+        self._before = f"{what}: {done / total:.0%}" if done < total else ""
+        now = time.monotonic() - self._started
+        if self._live is None and now >= self._next_line:
+            self._next_line = now + PLAIN_LINE_EVERY_SECONDS
+            self._console.print(f"{now:7.1f} s  {what}: {done / total:.0%}", markup=False)
+
     def _render(self) -> RenderableType:
+        if self._before:
+            return Text(self._before, style="cyan")
         table = Table.grid(padding=(0, 2))
         now = time.monotonic() - self._started
         for row in list(self._rows.values()):

@@ -6,14 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from mobilevit_sdk.artifact import Reference
-from mobilevit_sdk.checkpoint import Checkpoint
-from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.parity import reference_of
+from mobilevit_sdk.checkpoint import Checkpoint, network_sha256
+from mobilevit_sdk.files import cache_folder
+from mobilevit_sdk.parity import builtin_cases, reference_of
 from mobilevit_sdk.quantization.calibration import CalibrationImages, split_images
 from mobilevit_sdk.quantization.judgement import cases_of
 from mobilevit_sdk.quantization.recipe import Quantization, QuantizationRecipe
 from mobilevit_sdk.quantization.record import Judgement, QuantizationRecord
+
+Report = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+
+# Synthesised without being asked for, so few enough to wait for; `mobilevit synthesize` makes more.
+_PIXELS = 64 * 64 * 96  # in all
+_FEWEST = 24
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,43 @@ def calibrate(
     recipe: QuantizationRecipe,
     source: Path | None,
     scratch: Path,
-    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+    report: Report = lambda what, done, total: None,
 ) -> Calibrated:
-    """Take the images of `source`, or synthesise them into `scratch`. Raises RequestError for too few of them."""
+    """Take the images of `source`; without one, synthesise them from what the network's BatchNorms remember.
+
+    Random weights remember nothing: for them, the photographs that every installation has are written to `scratch`.
+    Raises RequestError for too few images.
+    """
+    from mobilevit_sdk.quantization.synthetic_file import read_synthesis
+
     preprocessing = checkpoint.spec.preprocessing
-    if source is None:
-        raise RequestError("no images to calibrate with: give --calibration")
+    if source is None and checkpoint.origin.random_weights_seed is not None:
+        source = _photographs(checkpoint, scratch)
+    elif source is None:
+        source = _synthesised(checkpoint, report)
+    data_free = source.is_file() and read_synthesis(source) is not None
     images, held_out = split_images(source, preprocessing)
     reference = reference_of(checkpoint.model, preprocessing, cases_of(held_out))
-    return Calibrated(Quantization(recipe, images), held_out, reference, str(source), source is None)
+    return Calibrated(Quantization(recipe, images), held_out, reference, str(source), data_free)
+
+
+def _synthesised(checkpoint: Checkpoint, report: Report) -> Path:
+    """Images of this network, made once and kept in the cache."""
+    from mobilevit_sdk.quantization.synthesis import SynthesisOptions
+    from mobilevit_sdk.quantization.synthetic_file import synthesize
+
+    spec = checkpoint.spec
+    height, width = spec.preprocessing.image_size
+    name = f"{spec.model}-{height}x{width}-{network_sha256(checkpoint.model, spec)[:16]}.parquet"
+    path = cache_folder() / "synthesised" / name
+    options = SynthesisOptions(images=max(_FEWEST, min(96, _PIXELS // (height * width))))
+    synthesize(checkpoint, path, options, lambda at: report("synthesising images", at.steps_done, at.steps))
+    return path
+
+
+def _photographs(checkpoint: Checkpoint, scratch: Path) -> Path:
+    folder = scratch / "scikit-learn's photographs"
+    folder.mkdir()
+    for index, case in enumerate(builtin_cases(checkpoint.spec.preprocessing)):
+        Image.fromarray(np.ascontiguousarray(case.image.transpose(1, 2, 0))).save(folder / f"{index:02d}.png")
+    return folder
