@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from mobilevit_sdk.checkpoint import load_checkpoint
@@ -13,11 +12,9 @@ from mobilevit_sdk.converter import Converter, Inspection, find_converter, toolc
 from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.quantization import Quantization
-from mobilevit_sdk.quantization.bias_correction import correct_biases
+from mobilevit_sdk.quantization.preparation import prepare
 from mobilevit_sdk.registry import is_ours
 from mobilevit_sdk.spec import ModelSpec
-
-IMAGES_FOR_MEANS = 64
 
 
 @dataclass(frozen=True)
@@ -53,9 +50,14 @@ def convert_file(job: Job) -> Converted:
     converter = find_converter(job.format, job.backend)
     emit("deploy")
     checkpoint = load_checkpoint(job.weights)
-    graph = deploy(checkpoint.model, converter.target, preprocessing=checkpoint.spec.preprocessing)
-    if job.quantization and job.quantization.recipe.bias_correction and job.precision.startswith("int8"):
-        correct_biases(graph, job.quantization.recipe, islice(job.quantization.images, IMAGES_FOR_MEANS))
+    graph = deploy(
+        checkpoint.model,
+        converter.target,
+        preprocessing=checkpoint.spec.preprocessing,
+        for_integers=job.quantization is not None,
+    )
+    if job.quantization:
+        prepare(graph, job.quantization, job.precision)
     warnings = _audit(graph, converter, checkpoint.spec)
     emit("convert")
     converter.convert(graph, checkpoint.spec, job.precision, job.out, job.quantization)

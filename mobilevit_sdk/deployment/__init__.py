@@ -33,19 +33,23 @@ from mobilevit_sdk.spec import Preprocessing
 __all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "exported", "find_target"]
 
 
-def deploy(model: nn.Module, target: str | Target, *, preprocessing: Preprocessing) -> PhoneGraph:
+def deploy(
+    model: nn.Module, target: str | Target, *, preprocessing: Preprocessing, for_integers: bool = False
+) -> PhoneGraph:
     """An equivalent of `model` for inference on `target`, one image at a time, with its preprocessing inside.
 
     The model keeps its weights and stays as it is. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits [1, num_classes],
-    with (H, W) = `preprocessing.image_size`. Equal to the model on normalised input up to rounding. Raises
-    RequestError for an unknown target.
+    with (H, W) = `preprocessing.image_size`. Equal to the model on normalised input up to rounding. `for_integers`
+    leaves out what makes weights of very unlike size share a scale: a skip folded into a kernel is a one among small
+    weights. Raises RequestError for an unknown target.
     """
     target = find_target(target) if isinstance(target, str) else target
     network = copy.deepcopy(model).eval().requires_grad_(False)
     drop_training_layers(network)
     fold_batch_norms(network)
     fold_classifiers(network)
-    fold_residual_depthwise(network)
+    if not for_integers:
+        fold_residual_depthwise(network)
     move_norm_affines(network)
     merge_projections(network)
     if target.layer_norm == "matmul":

@@ -14,6 +14,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.quantization.calibration import CalibrationImages
 from mobilevit_sdk.quantization.judgement import labels_of
+from mobilevit_sdk.quantization.preparation import prepare
 from mobilevit_sdk.quantization.recipe import Quantization, QuantizationRecipe
 from mobilevit_sdk.quantization.sensitivity import BlockLoss, Images, Point, block_losses, frontier
 from mobilevit_sdk.quantization.simulation import calibrate
@@ -65,7 +66,8 @@ def search(
     RequestError where nothing can be quantised.
     """
     recipe = quantization.recipe
-    graph = deploy(checkpoint.model, "litert-cpu", preprocessing=checkpoint.spec.preprocessing)
+    graph = deploy(checkpoint.model, "litert-cpu", preprocessing=checkpoint.spec.preprocessing, for_integers=True)
+    prepare(graph, quantization, precision)
     ranges = None
     if precision == "int8":
         images = quantization.images
