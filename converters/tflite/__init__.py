@@ -28,7 +28,7 @@ class TFLiteConverter:
     backend = None
     backends: Mapping[str, Converter] = {}
     suffix = ".tflite"
-    precisions = ("fp32", "fp16")
+    precisions = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weight")
     nearest_precision: Mapping[str, str] = {}
     target = "litert-cpu"
     runtimes: tuple[Runtime, ...] = (
@@ -47,7 +47,7 @@ class TFLiteConverter:
     ) -> None:
         from converters.tflite.convert import convert
 
-        convert(graph, spec, precision, path)
+        convert(graph, spec, precision, path, quantization)
 
     def inspect(self, path: Path) -> Inspection:
         from converters.tflite.inspect import inspect

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from converters.tflite.associated_files import DESCRIPTION, append_associated_files
 from converters.tflite.equal_ranks import equalize_ranks
+from converters.tflite.quantize import quantize
 from converters.tflite.toolchain import import_from
 from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
 
 IMAGE, LOGITS = "image", "logits"
@@ -46,25 +48,34 @@ class ChannelsLast(nn.Module):
         return {LOGITS: self.network(image.permute(0, 3, 1, 2))}
 
 
-def convert(graph: nn.Module, spec: ModelSpec, precision: str, path: Path) -> None:
+def convert(
+    graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+) -> None:
     """Write `graph` to `path`; see `mobilevit_sdk.converter.Converter.convert`.
 
     The file takes `image`, float32 [1, H, W, 3], and answers `logits`, float32 [1, num_classes]; labels.txt and
     model.json are appended to it. Raises ToolchainError.
     """
-    litert_torch = import_from("litert-torch", "litert_torch")
-    height, width = spec.preprocessing.image_size
-    sample = {IMAGE: torch.zeros(1, height, width, 3)}
     try:
-        content = litert_torch.convert(ChannelsLast(graph).eval(), sample_kwargs=sample).model_content()
-        content = _edited(content, equalize_ranks)
+        content = float_model(graph, spec)
         if precision == "fp16":
             content = _with_float16_weights(content)
+        elif quantization is not None:
+            content = quantize(content, graph, precision, quantization)
         content = _edited(content, _tidy)
     except Exception as error:
         raise ToolchainError(f"litert-torch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
     path.write_bytes(content)
     append_associated_files(path, spec)
+
+
+def float_model(graph: nn.Module, spec: ModelSpec) -> bytes:
+    """`graph` as a float32 model whose tensors are named by the modules they come from."""
+    litert_torch = import_from("litert-torch", "litert_torch")
+    height, width = spec.preprocessing.image_size
+    sample = {IMAGE: torch.zeros(1, height, width, 3)}
+    content = litert_torch.convert(ChannelsLast(graph).eval(), sample_kwargs=sample).model_content()
+    return _edited(_edited(content, equalize_ranks), _name_by_modules)
 
 
 def _with_float16_weights(content: bytes) -> bytes:
@@ -80,16 +91,20 @@ def _edited(content: bytes, edit: Callable[[Any], None]) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _tidy(model: Any) -> None:
-    """Name tensors by the modules they come from, and put every constant into the flatbuffer.
+def _name_by_modules(model: Any) -> None:
+    """litert-torch names each tensor by the classes along its path too, which makes a tenth of a small model's file."""
+    (subgraph,) = model.subgraphs
+    for tensor in subgraph.tensors:
+        tensor.name = module_name(tensor.name.decode())
 
-    litert-torch names each tensor by the classes along its path too, which makes a tenth of a small model's file; and
+
+def _tidy(model: Any) -> None:
+    """Name the interface as the signature does, and put every constant into the flatbuffer.
+
     ai-edge-quantizer moves constants behind the flatbuffer, where older runtimes do not look.
     """
     model.description = DESCRIPTION
     (subgraph,) = model.subgraphs
-    for tensor in subgraph.tensors:
-        tensor.name = module_name(tensor.name.decode())
     (signature,) = model.signatureDefs
     for named in (*signature.inputs, *signature.outputs):
         subgraph.tensors[named.tensorIndex].name = named.name

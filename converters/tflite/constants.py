@@ -1,0 +1,97 @@
+"""Large constants in fewer bits: position biases, and whatever else a model carries in float32 that is no weight."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from converters.tflite.toolchain import import_from
+
+LARGE = 1024  # elements; what unpacks a smaller one weighs as much as it saves
+BY_CHANNEL = 5  # the version of the operator that knows a scale for each channel
+
+
+def pack_constants(model: Any, dtype: Literal["FLOAT16", "INT8"], keeps: Callable[[int], bool]) -> None:
+    """Put the large float32 constants of `model`, a `ModelT`, into `dtype`, each behind a DEQUANTIZE, in place.
+
+    Runtimes unpack them once, when the model is loaded. `keeps` tells of an operator, by its first output, whether its
+    constants stay. Integers have a scale for each index of the first axis that is longer than one: for each head.
+    """
+    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    (graph,) = model.subgraphs
+    unpacked: dict[int, int] = {}
+    unpacking = []
+    for operator in graph.operators:
+        if keeps(int(operator.outputs[0])):
+            continue
+        for position, index in enumerate(operator.inputs):
+            tensor = graph.tensors[index]
+            data = model.buffers[tensor.buffer].data
+            if index < 0 or tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < 4 * LARGE:
+                continue
+            if index not in unpacked:
+                packed = _append(graph.tensors, _packed(schema, model, tensor, dtype))
+                unpacked[index] = _append(graph.tensors, copy.copy(tensor))
+                graph.tensors[unpacked[index]].name = tensor.name + b";float32"
+                graph.tensors[unpacked[index]].buffer = 0  # that of everything computed
+                unpacking.append(_dequantize(schema, model, packed, unpacked[index]))
+            operator.inputs[position] = unpacked[index]
+    graph.operators = [*unpacking, *graph.operators]
+    _empty_unread_buffers(model, graph)
+
+
+def _packed(schema: Any, model: Any, tensor: Any, dtype: str) -> Any:
+    values = np.frombuffer(model.buffers[tensor.buffer].data, np.float32).reshape(tensor.shape)
+    packed, buffer = copy.copy(tensor), schema.BufferT()
+    packed.type = getattr(schema.TensorType, dtype)
+    if dtype == "INT8":
+        axis = next((axis for axis, size in enumerate(values.shape) if size > 1), 0)
+        others = tuple(other for other in range(values.ndim) if other != axis)
+        scales = np.maximum(np.abs(values).max(others, keepdims=True) / np.float32(127), np.float32(1e-12))
+        values = np.rint(values / scales).astype(np.int8)
+        packed.quantization = schema.QuantizationParametersT()
+        packed.quantization.scale = scales.ravel()
+        packed.quantization.zeroPoint = np.zeros(scales.size, np.int64)
+        packed.quantization.quantizedDimension = axis
+    else:
+        values = values.astype(np.float16)
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    packed.buffer = _append(model.buffers, buffer)
+    return packed
+
+
+def _dequantize(schema: Any, model: Any, packed: int, unpacked: int) -> Any:
+    operator = schema.OperatorT()
+    operator.opcodeIndex = _dequantize_code(schema, model)
+    operator.inputs, operator.outputs = [packed], [unpacked]
+    operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
+    operator.builtinOptions = schema.DequantizeOptionsT()
+    return operator
+
+
+def _dequantize_code(schema: Any, model: Any) -> int:
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == schema.BuiltinOperator.DEQUANTIZE:
+            code.version = max(code.version, BY_CHANNEL)
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = BY_CHANNEL
+    return _append(model.operatorCodes, code)
+
+
+def _empty_unread_buffers(model: Any, graph: Any) -> None:
+    """Their numbers stay: tensors name them."""
+    used = {int(index) for operator in graph.operators for index in (*operator.inputs, *operator.outputs) if index >= 0}
+    read = {graph.tensors[index].buffer for index in used}
+    for tensor in graph.tensors:
+        if tensor.buffer not in read:
+            model.buffers[tensor.buffer].data = None
+
+
+def _append(items: list[Any], item: Any) -> int:
+    items.append(item)
+    return len(items) - 1

@@ -1,0 +1,136 @@
+"""Integers in a .tflite file: ai-edge-quantizer rewrites it, told of each operator what to do and in which ranges."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from converters.tflite.calibrate import Range, find_ranges
+from converters.tflite.constants import pack_constants
+from converters.tflite.operators import WEIGHTED, Operator, is_constant, operators_of
+from converters.tflite.placement import integer_operators
+from converters.tflite.toolchain import import_from
+from mobilevit_sdk.quantization import Quantization, QuantizationRecipe
+
+Statistics = dict[str, np.ndarray]
+
+SMALLEST_SPAN = 1e-6  # of a tensor that is zero for all images
+LARGEST_BIAS = 2**30  # in steps of 32 bits; what is added to it needs room too
+
+_INT8 = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
+_ACTIVATION = {"num_bits": 8, "symmetric": False, "granularity": "TENSORWISE", "dtype": "INT"}
+
+# What becomes of an operator, in the words of ai-edge-quantizer.
+FORMS: dict[str, dict[str, Any]] = {
+    "static": {
+        "activation_tensor_config": _ACTIVATION,
+        "weight_tensor_config": _INT8,
+        "compute_precision": "INTEGER",
+        "explicit_dequantize": False,
+    },
+    "dynamic": {"weight_tensor_config": _INT8, "compute_precision": "INTEGER", "explicit_dequantize": False},
+    "weight": {"weight_tensor_config": _INT8, "compute_precision": "FLOAT", "explicit_dequantize": True},
+}
+
+
+def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Quantization) -> bytes:
+    """A float model, whose tensors are named by the modules of `graph`, in a precision with integers.
+
+    The image and the scores stay float32.
+    """
+    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    operators = operators_of(model, graph)
+    forms = _forms(model, operators, precision, quantization.recipe)
+    if not forms:
+        return content
+    static = [operators[index] for index, form in sorted(forms.items()) if form == "static"]
+    ranges = find_ranges(content, static, quantization) if static else {}
+    statistics = _statistics(ranges) | _kernel_statistics(model, static, ranges)
+    for number, tensor in enumerate(model.subgraphs[0].tensors):  # by which operators and ranges find their tensors
+        tensor.name = f"{number}:{tensor.name.decode()}"
+    names = [tensor.name for tensor in model.subgraphs[0].tensors]
+    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    content = _rewritten(content, _recipe(operators, forms), {names[i]: found for i, found in statistics.items()})
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    floating = {names[op.outputs[0]] for op in operators if quantization.recipe.keeps_float(op.module)}
+    pack_constants(model, "INT8", lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name = tensor.name.decode().partition(":")[2]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _forms(model: Any, operators: Sequence[Operator], precision: str, recipe: QuantizationRecipe) -> dict[int, str]:
+    """What becomes of which operators; the others stay as they are."""
+    weighted = [
+        index
+        for index, operator in enumerate(operators)
+        if operator.code in WEIGHTED
+        and is_constant(model, operator.inputs[1])
+        and not recipe.keeps_float(operator.module)
+    ]
+    forms = dict.fromkeys(weighted, "weight")
+    if precision == "int8":
+        outputs = [int(tensor) for tensor in model.subgraphs[0].outputs]
+        forms |= dict.fromkeys(integer_operators(operators, outputs, recipe), "static")
+    elif precision == "int8-dynamic":  # XNNPACK has no depthwise convolution that quantises its input
+        forms |= {index: "dynamic" for index in weighted if operators[index].code != "DEPTHWISE_CONV_2D"}
+    return forms
+
+
+def _recipe(operators: Sequence[Operator], forms: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Of ai-edge-quantizer, which tells operators by the names of the tensors that they compute."""
+    numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, form in forms.items():
+        numbers[form, operators[index].code].append(operators[index].outputs[0])
+    return [
+        {
+            "regex": f"^({'|'.join(map(str, found))}):",
+            "operation": code,
+            "algorithm_key": "min_max_uniform_quantize",
+            "op_config": FORMS[form],
+        }
+        for (form, code), found in numbers.items()
+    ]
+
+
+def _statistics(ranges: Mapping[int, Range]) -> dict[int, Statistics]:
+    return {
+        tensor: {"min": np.float32(low), "max": np.float32(max(high, low + SMALLEST_SPAN))}
+        for tensor, (low, high) in ranges.items()
+    }
+
+
+def _kernel_statistics(model: Any, operators: Sequence[Operator], ranges: Mapping[int, Range]) -> dict[int, Statistics]:
+    """Ranges for weights so small that their layer's bias, in steps of input times weight, would not fit into 32 bits.
+
+    Trained networks have them: channels whose BatchNorm's gain has died. The others' ranges are their own.
+    """
+    found: dict[int, Statistics] = {}
+    for operator in operators:
+        if operator.code in WEIGHTED and len(operator.inputs) == 3 and operator.inputs[2] >= 0:
+            weights, bias = (_values(model, tensor) for tensor in operator.inputs[1:])
+            channel = 3 if operator.code == "DEPTHWISE_CONV_2D" else 0
+            others = tuple(axis for axis in range(weights.ndim) if axis != channel)
+            low, high = ranges[operator.inputs[0]]
+            smallest_step = np.abs(bias) / (LARGEST_BIAS * max(high - low, SMALLEST_SPAN) / 255)
+            shape = [-1 if axis == channel else 1 for axis in range(weights.ndim)]
+            bound = np.maximum(np.abs(weights).max(others, keepdims=True), 127 * smallest_step.reshape(shape))
+            found[operator.inputs[1]] = {"min": -bound, "max": bound}
+    return found
+
+
+def _values(model: Any, tensor: int) -> np.ndarray:
+    found = model.subgraphs[0].tensors[tensor]
+    return np.frombuffer(model.buffers[found.buffer].data, np.float32).reshape(found.shape)
+
+
+def _rewritten(content: bytes, recipe: list[dict[str, Any]], statistics: Mapping[str, Statistics]) -> bytes:
+    quantizer = import_from("ai-edge-quantizer", "ai_edge_quantizer.quantizer").Quantizer(content)
+    quantizer.load_quantization_recipe(recipe)
+    result = quantizer.quantize(dict(statistics) or None, enable_progress_report=False, enable_progress_bar=False)
+    return bytes(result.quantized_model)

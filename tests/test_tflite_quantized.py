@@ -1,0 +1,307 @@
+"""Integers in .tflite files: where they stand, where they do not, and that the answers hold."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mobilevit_sdk.deployment import deploy
+from mobilevit_sdk.quantization import Quantization, QuantizationRecipe
+from mobilevit_sdk.random_weights import randomize, settle
+from mobilevit_sdk.registry import build_model
+from mobilevit_sdk.spec import ModelSpec
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from small_networks import small_specs
+
+pytest.importorskip("litert_torch")
+from converters.tflite import convert as conversion
+from converters.tflite import converter
+from converters.tflite.calibrate import find_ranges
+from converters.tflite.constants import pack_constants
+from converters.tflite.delegation import xnnpack_delegation
+from converters.tflite.operators import operators_of
+from converters.tflite.quantize import quantize
+
+FAMILIES = tuple(small_specs())
+WHOLE = QuantizationRecipe(ranges="minmax")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Smooth random pictures: noise alone says nothing to a convolution."""
+
+    size: tuple[int, int]
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return 8
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for seed in range(len(self)):
+            coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+            picture = nn.functional.interpolate(coarse, self.size, mode="bicubic").clamp(0, 1)
+            yield (picture * self.scale).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    spec: ModelSpec
+    graph: nn.Module
+    content: bytes  # the float model
+    images: Images
+    whole: dict[str, bytes] = field(default_factory=dict)
+
+    def quantized(self, precision: str) -> bytes:
+        """With ranges that take in every value."""
+        if precision not in self.whole:
+            self.whole[precision] = self.quantized_by(WHOLE, precision)
+        return self.whole[precision]
+
+    def quantized_by(self, recipe: QuantizationRecipe, precision: str = "int8", images: Any = None) -> bytes:
+        return quantize(self.content, self.graph, precision, Quantization(recipe, images or self.images))
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, Network]:
+    return {}
+
+
+def network_of(family: str, networks: dict[str, Network]) -> Network:
+    if family not in networks:
+        spec = small_specs()[family]
+        images = Images(spec.preprocessing.image_size)
+        model = randomize(build_model(spec), 0).eval()
+        settle(model, torch.from_numpy(np.concatenate(list(images))))
+        graph = deploy(model, converter.target, preprocessing=spec.preprocessing)
+        networks[family] = Network(spec, graph, conversion.float_model(graph, spec), images)
+    return networks[family]
+
+
+@pytest.fixture(params=FAMILIES)
+def network(request: pytest.FixtureRequest, networks: dict[str, Network]) -> Network:
+    return network_of(request.param, networks)
+
+
+@pytest.fixture
+def mobilevit(networks: dict[str, Network]) -> Network:
+    return network_of("mobilevit", networks)
+
+
+def read(content: bytes) -> Any:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(content)
+
+
+def answers(content: bytes, images: Images) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    (image,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = []
+    for pixels in images:
+        interpreter.set_tensor(image["index"], np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(scores["index"])[0])
+    return np.stack(found)
+
+
+def sqnr_db(network: Network, content: bytes) -> float:
+    """Of all answers to the calibration images together, against the float model's."""
+    expected = answers(network.content, network.images)
+    noise = answers(content, network.images) - expected
+    return float(10 * np.log10((expected**2).sum() / (noise**2).sum()))
+
+
+def dtypes(network: Network, content: bytes) -> dict[str, set[str]]:
+    """By kind of operator, the types of what its operators compute."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    names = {value: name for name, value in vars(TensorType).items() if not name.startswith("_")}
+    model, found = read(content), {}
+    for operator in operators_of(model, network.graph):
+        found.setdefault(operator.code, set()).add(names[model.subgraphs[0].tensors[operator.outputs[0]].type])
+    return found
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int8-weight"])
+def test_xnnpack_takes_the_whole_file(network: Network, precision: str, tmp_path: Path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(network.quantized(precision))
+    assert xnnpack_delegation(path) == (1, {})
+
+
+# 3 dB, twice the noise, below what was measured: random weights amplify it more than trained ones.
+@pytest.mark.parametrize(
+    ("family", "precision", "floor"),
+    [
+        ("mobilevit", "int8", 34),
+        ("mobilevit", "int8-dynamic", 38),
+        ("mobilevit", "int8-weight", 37.5),
+        ("mobilevitv2", "int8", 29),
+        ("mobilevitv2", "int8-dynamic", 35),
+        ("mobilevitv2", "int8-weight", 36),
+        ("tiny_vit", "int8", 15),
+        ("tiny_vit", "int8-dynamic", 25.5),
+        ("tiny_vit", "int8-weight", 28.5),
+        ("efficientvit", "int8", 22.5),
+        ("efficientvit", "int8-dynamic", 27),
+        ("efficientvit", "int8-weight", 28.5),
+    ],
+)
+def test_answers_stay_near_those_in_float(family: str, precision: str, floor: float, networks: dict[str, Network]):
+    network = network_of(family, networks)
+    assert sqnr_db(network, network.quantized(precision)) >= floor
+
+
+def test_image_and_scores_stay_float32(network: Network):
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    graph = read(network.quantized("int8")).subgraphs[0]
+    assert {graph.tensors[i].type for i in (*graph.inputs, *graph.outputs)} == {TensorType.FLOAT32}
+
+
+def test_int8_computes_products_in_integers_and_norms_and_attention_in_float(network: Network):
+    found = dtypes(network, network.quantized("int8"))
+    assert found["CONV_2D"] == found["DEPTHWISE_CONV_2D"] == {"INT8"}
+    for code in ("SOFTMAX", "BATCH_MATMUL", "RSQRT", "SQUARED_DIFFERENCE"):
+        assert found.get(code, {"FLOAT32"}) == {"FLOAT32"}
+    head = read(network.quantized("int8")).subgraphs[0].operators[-1]
+    assert len(head.inputs) == 3  # the scores come from the classifier itself, not from 256 levels
+
+
+def test_weights_are_symmetric_by_output_channel_and_their_largest_is_127(mobilevit: Network):
+    model = read(mobilevit.quantized("int8"))
+    (graph,) = model.subgraphs
+    seen = 0
+    for operator in operators_of(model, mobilevit.graph):
+        if operator.code in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            tensor = graph.tensors[operator.inputs[1]]
+            axis = 3 if operator.code == "DEPTHWISE_CONV_2D" else 0
+            weights = np.frombuffer(model.buffers[tensor.buffer].data, np.int8).reshape(tensor.shape)
+            largest = np.abs(weights.astype(int)).max(tuple({0, 1, 2, 3} - {axis}))
+            assert tensor.quantization.quantizedDimension == axis
+            assert not any(tensor.quantization.zeroPoint)
+            assert (largest == 127).all()
+            seen += 1
+    assert seen == 16
+
+
+def test_int8_files_are_smaller_by_what_their_weights_shrink(mobilevit: Network):
+    def constants(content: bytes) -> int:
+        return sum(len(buffer.data) for buffer in read(content).buffers if buffer.data is not None)
+
+    assert constants(mobilevit.quantized("int8-weight")) < 0.45 * constants(mobilevit.content)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int8-weight", "int4-weight"])
+def test_a_recipe_that_keeps_everything_float_gives_the_float_model(mobilevit: Network, precision: str):
+    content = mobilevit.quantized_by(QuantizationRecipe(float_modules=("*",)), precision)
+    np.testing.assert_array_equal(answers(content, mobilevit.images), answers(mobilevit.content, mobilevit.images))
+
+
+def test_a_module_that_keeps_float_is_the_only_one_that_does(mobilevit: Network):
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    recipe = QuantizationRecipe(float_modules=("stages.0.1",))
+    model = read(mobilevit.quantized_by(recipe))
+    floating = {
+        operator.module
+        for operator in operators_of(model, mobilevit.graph)
+        if operator.code in ("CONV_2D", "DEPTHWISE_CONV_2D")
+        and model.subgraphs[0].tensors[operator.inputs[1]].type == TensorType.FLOAT32
+    }
+    assert floating == {f"stages.0.1.{part}.conv" for part in ("expand", "depthwise", "project")}
+
+
+def test_activations_stay_float_where_the_recipe_leaves_them_out(mobilevit: Network):
+    recipe = QuantizationRecipe(operators=("convolution", "linear", "pad"))
+    assert dtypes(mobilevit, mobilevit.quantized_by(recipe))["LOGISTIC"] == {"FLOAT32"}
+
+
+class WithOutlier(Images):
+    def __iter__(self) -> Iterator[np.ndarray]:
+        *others, last = super().__iter__()
+        last = last.copy()
+        last[0, 0, 0, 0] = 1.0
+        yield from (*others, last)
+
+
+def test_the_range_method_decides_how_far_8_bits_reach(mobilevit: Network):
+    images = WithOutlier(mobilevit.images.size, scale=0.25)
+
+    def input_scale(recipe: QuantizationRecipe) -> float:
+        (graph,) = read(mobilevit.quantized_by(recipe, images=images)).subgraphs
+        return float(graph.tensors[graph.operators[0].outputs[0]].quantization.scale[0])
+
+    assert input_scale(WHOLE) == pytest.approx(1 / 255)
+    assert input_scale(QuantizationRecipe(ranges="percentile", percentile=99.9)) <= 0.26 / 255
+
+
+def test_tensors_that_hold_the_same_values_share_a_range(mobilevit: Network):
+    operators = operators_of(read(mobilevit.content), mobilevit.graph)
+    moving = [operator for operator in operators if operator.code in ("RESHAPE", "TRANSPOSE")]
+    ranges = find_ranges(mobilevit.content, moving, Quantization(WHOLE, mobilevit.images))
+    assert len(moving) > 10
+    assert all(ranges[operator.inputs[0]] == ranges[operator.outputs[0]] for operator in moving)
+
+
+def test_the_bias_of_a_dead_channel_survives(mobilevit: Network):
+    """Its weights are nearly zero, so that steps of input times weight are too small for 32 bits to reach the bias."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = read(mobilevit.content)
+    operators = operators_of(model, mobilevit.graph)
+    operator = next(found for found in operators if (found.code, found.module) == ("CONV_2D", "stem.conv"))
+    for tensor, values in zip(operator.inputs[1:], (1e-9, 2.0), strict=True):
+        buffer = model.buffers[model.subgraphs[0].tensors[tensor].buffer]
+        numbers = np.frombuffer(buffer.data, np.float32).copy()
+        numbers.reshape(8, -1)[3] = values
+        buffer.data = np.frombuffer(numbers.tobytes(), np.uint8)
+    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    dead = Network(mobilevit.spec, mobilevit.graph, content, mobilevit.images)
+    assert sqnr_db(dead, dead.quantized("int8")) >= 30
+
+
+@pytest.mark.parametrize(("dtype", "bytes_each", "tolerance"), [("INT8", 1, 0.5 / 127), ("FLOAT16", 2, 2**-11)])
+def test_large_constants_are_packed_and_unpacked(dtype: Any, bytes_each: int, tolerance: float, tmp_path: Path):
+    import litert_torch
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    class Biased(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            scale = torch.tensor([0.01, 1.0, 100.0]).view(1, 3, 1, 1)
+            self.register_buffer("bias", torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * scale)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x + self.bias, x * self.bias
+
+    network = Biased()
+    model = read(litert_torch.convert(network.eval(), (torch.rand(1, 3, 40, 40),)).model_content())
+    pack_constants(model, dtype, lambda operator: False)
+    assert [len(buffer.data) for buffer in model.buffers if buffer.data is not None and len(buffer.data) > 1024] == [
+        4800 * bytes_each
+    ]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    assert xnnpack_delegation(path) == (1, {})
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.full((1, 3, 40, 40), 0.0, np.float32))
+    interpreter.invoke()
+    unpacked = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    difference = (torch.from_numpy(unpacked) - network.bias).abs().amax((0, 2, 3))
+    assert (difference <= tolerance * network.bias.abs().amax((0, 2, 3)) * 1.0001).all()
+    assert (difference > 0).all()
