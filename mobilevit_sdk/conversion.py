@@ -169,7 +169,7 @@ def convert(
 def _plan(formats: Sequence[str], precisions: Sequence[str], backend: str | None) -> list[tuple[Converter, str]]:
     """Every format with every requested precision that it has; a request that gives nothing is an error."""
     chosen = [find_converter(name, backend) for name in dict.fromkeys(formats or converters())]
-    known = {precision for converter in chosen for precision in converter.precisions}
+    known = {precision for converter in chosen for precision in (*converter.precisions, *converter.nearest_precision)}
     for precision in precisions:
         if precision not in known:
             raise RequestError(f"no chosen format has precision {precision!r}; {nearest(precision, known)}")

@@ -42,7 +42,7 @@ class ExecuTorchConverter:
     ) -> None:
         from converters.executorch.convert import convert
 
-        convert(graph, spec, self.backend, precision, path)
+        convert(graph, spec, self.backend, precision, path, quantization)
 
     def inspect(self, path: Path) -> Inspection:
         from converters.executorch.inspect import inspect
@@ -52,7 +52,12 @@ class ExecuTorchConverter:
 
 _BACKENDS: dict[str, Converter] = {}
 _BACKENDS["xnnpack"] = ExecuTorchConverter(
-    "xnnpack", "xnnpack", ("fp32",), (ExecuTorchRuntime(), ExecuTorchARM64Runtime()), _BACKENDS
+    "xnnpack",
+    "xnnpack",
+    ("fp32", "int8", "int8-dynamic", "int4-weight"),
+    (ExecuTorchRuntime(), ExecuTorchARM64Runtime()),
+    _BACKENDS,
+    nearest_precision={"int8-weight": "int8-dynamic"},  # XNNPACK has no convolution of float values with int8 weights
 )
 _BACKENDS["coreml"] = ExecuTorchConverter(
     "coreml", "coreml", ("fp16", "fp32"), (CoreMLDelegateRuntime(), CoreMLReferenceRuntime()), _BACKENDS

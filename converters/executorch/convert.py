@@ -10,16 +10,27 @@ import msgspec
 from torch import nn
 from torch.export import ExportedProgram
 
+from converters.executorch.dynamic_layout import dynamic_inputs_turned
 from converters.executorch.idle_work import without_idle_work
 from converters.executorch.layout_moves import fewer_layout_moves
+from converters.executorch.partitioner import partitioner
 from converters.executorch.program import LABELS, SPEC
+from converters.executorch.quantize import quantized
 from converters.executorch.toolchain import import_module
 from mobilevit_sdk.deployment import exported
 from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
 
 
-def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: str, path: Path) -> None:
+def convert(
+    graph: nn.Module,
+    spec: ModelSpec,
+    backend: str | None,
+    precision: str,
+    path: Path,
+    quantization: Quantization | None = None,
+) -> None:
     """Write `graph` to `path`; see `mobilevit_sdk.converter.Converter.convert`.
 
     The method `forward` takes float32 [1, 3, H, W] and answers the logits, float32 [1, num_classes]. Two more methods
@@ -31,6 +42,8 @@ def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: s
         strings[LABELS] = "\n".join(" ".join(label.split()) for label in spec.labels)
     try:
         traced = exported(graph, spec.preprocessing.image_size)
+        if quantization is not None:
+            traced = quantized(traced, precision, quantization)
         to_coreml = backend == "coreml"
         program = _lower_to_coreml(traced, strings, precision) if to_coreml else _lower_to_xnnpack(traced, strings)
     except (OSError, ToolchainError):
@@ -42,11 +55,8 @@ def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: s
 
 def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str]) -> bytes:
     exir = import_module("executorch.exir")
-    xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    with without_idle_work(), fewer_layout_moves():
-        edge = exir.to_edge_transform_and_lower(
-            traced, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=strings
-        )
+    with without_idle_work(), dynamic_inputs_turned(), fewer_layout_moves():
+        edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner()], constant_methods=strings)
     return bytes(edge.to_executorch().buffer)
 
 
