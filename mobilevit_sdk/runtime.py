@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -80,6 +80,13 @@ class OnRequestRuntime(Runtime, Protocol):
     """A runtime that is worth its verdict to those who ask for it by its name, and has none otherwise."""
 
     on_request: str  # why, in a few words
+
+
+@runtime_checkable
+class SelectiveRuntime(Runtime, Protocol):
+    """A runtime that takes files of some precisions only; of the others it has no verdict."""
+
+    refuses: Mapping[str, str]  # precision -> why
 
 
 @runtime_checkable

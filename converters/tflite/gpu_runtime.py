@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ class LiteRTGPURuntime:
     name = "litert-gpu"
     format = "tflite"
     requirement = "swiftshader"
+    refuses: Mapping[str, str] = {
+        "int8": "the GPU takes no operators in integers whole",
+        "int8-weight": "the GPU does not unpack weights in 8 bits",
+        "int4-weight": "the GPU does not unpack weights in 4 bits",
+    }
 
     def availability(self) -> Availability:
         found = availability("ai-edge-litert")

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +37,9 @@ class TFLiteRuntime:
     name = "tflite-runtime"
     format = "tflite"
     requirement = "tflite-runtime"
+    refuses: Mapping[str, str] = {
+        "int8-dynamic": "2.14.0 computes products of quantised weights and float inputs wrong",
+    }
 
     def availability(self) -> Availability:
         if not (reader := availability("ai-edge-litert")):  # which reads the file before native code does

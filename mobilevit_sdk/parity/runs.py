@@ -16,7 +16,7 @@ from mobilevit_sdk.artifact import Artifact, Case, Reference, find_artifacts
 from mobilevit_sdk.child import emit, run_in_child
 from mobilevit_sdk.converter import find_converter
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
-from mobilevit_sdk.runtime import OnRequestRuntime, Runtime
+from mobilevit_sdk.runtime import OnRequestRuntime, Runtime, SelectiveRuntime
 
 PATIENCE_SECONDS = 600.0  # an emulated processor takes a minute for one image of a large network
 
@@ -79,6 +79,10 @@ def run_artifacts(
         availability = runtime.availability()
         if not availability:
             return Run(artifact, runtime.name, None, refusal=("unavailable", availability.reason or "not available"))
+        precision = artifact.manifest.precision
+        if isinstance(runtime, SelectiveRuntime) and precision in runtime.refuses:
+            why = f"not for {precision}: {runtime.refuses[precision]}"
+            return Run(artifact, runtime.name, availability.version, refusal=("unavailable", why))
         if not artifact.is_unchanged():
             changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
             return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))
