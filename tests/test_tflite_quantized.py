@@ -305,3 +305,55 @@ def test_large_constants_are_packed_and_unpacked(dtype: Any, bytes_each: int, to
     difference = (torch.from_numpy(unpacked) - network.bias).abs().amax((0, 2, 3))
     assert (difference <= tolerance * network.bias.abs().amax((0, 2, 3)) * 1.0001).all()
     assert (difference > 0).all()
+
+
+class Pyramid(nn.Module):
+    """A kernel of each kind: 3x3, 1x1 (large, small, of a width that no group divides), depthwise, and a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 3, stride=4)
+        self.large = nn.Conv2d(64, 128, 1)
+        self.depthwise = nn.Conv2d(128, 128, 3, groups=128)
+        self.small = nn.Conv2d(128, 16, 1)
+        self.odd = nn.Conv2d(16, 256, 1)
+        self.head = nn.Linear(256, 32)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.silu(self.large(self.stem(image)))
+        out: torch.Tensor = self.head(self.odd(self.small(self.depthwise(x))).mean((2, 3)))
+        return out
+
+
+@pytest.fixture(scope="module")
+def pyramid() -> Network:
+    spec = small_specs()["mobilevit"]
+    graph = randomize(Pyramid(), 0).eval()
+    with torch.no_grad():
+        graph.large.weight[5] = 0  # a dead channel: a scale of 0, which XNNPACK refuses
+    return Network(spec, graph, conversion.float_model(graph, spec), Images(spec.preprocessing.image_size))
+
+
+def test_int4_weight_holds_large_matrices_in_groups_of_4_bits_and_others_in_8(pyramid: Network, tmp_path: Path):
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    model = read(pyramid.quantized("int4-weight"))
+    (graph,) = model.subgraphs
+    types = {
+        operator.module: graph.tensors[operator.inputs[1]].type
+        for operator in operators_of(model, pyramid.graph)
+        if operator.code in ("CONV_2D", "FULLY_CONNECTED")
+    }
+    int4, int8 = TensorType.INT4, TensorType.INT8
+    assert types == {"stem": int8, "large": int4, "small": int8, "odd": int8, "head": int4}
+    path = tmp_path / "model.tflite"
+    path.write_bytes(pyramid.quantized("int4-weight"))
+    assert xnnpack_delegation(path) == (1, {})
+    assert sqnr_db(pyramid, pyramid.quantized("int4-weight")) >= 13
+
+
+def test_larger_groups_take_less_room(pyramid: Network):
+    sizes = [
+        len(pyramid.quantized_by(QuantizationRecipe(group_size=size), "int4-weight")) for size in (8, 32, 64, 1024)
+    ]
+    assert sizes[0] == sizes[1] > sizes[2] > sizes[3]

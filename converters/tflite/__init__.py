@@ -28,7 +28,7 @@ class TFLiteConverter:
     backend = None
     backends: Mapping[str, Converter] = {}
     suffix = ".tflite"
-    precisions = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weight")
+    precisions = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weight", "int4-weight")
     nearest_precision: Mapping[str, str] = {}
     target = "litert-cpu"
     runtimes: tuple[Runtime, ...] = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ def pack_constants(model: Any, dtype: Literal["FLOAT16", "INT8"], keeps: Callabl
                 unpacking.append(_dequantize(schema, model, packed, unpacked[index]))
             operator.inputs[position] = unpacked[index]
     graph.operators = [*unpacking, *graph.operators]
-    _empty_unread_buffers(model, graph)
+    _empty_unread_buffers(model, graph, unpacked)
 
 
 def _packed(schema: Any, model: Any, tensor: Any, dtype: str) -> Any:
@@ -83,13 +83,11 @@ def _dequantize_code(schema: Any, model: Any) -> int:
     return _append(model.operatorCodes, code)
 
 
-def _empty_unread_buffers(model: Any, graph: Any) -> None:
-    """Their numbers stay: tensors name them."""
-    used = {int(index) for operator in graph.operators for index in (*operator.inputs, *operator.outputs) if index >= 0}
-    read = {graph.tensors[index].buffer for index in used}
-    for tensor in graph.tensors:
-        if tensor.buffer not in read:
-            model.buffers[tensor.buffer].data = None
+def _empty_unread_buffers(model: Any, graph: Any, constants: Collection[int]) -> None:
+    """Of `constants`, which were packed. Their numbers stay: tensors name them, and views of them may be read."""
+    read = {graph.tensors[index].buffer for operator in graph.operators for index in operator.inputs if index >= 0}
+    for buffer in {graph.tensors[index].buffer for index in constants} - read:
+        model.buffers[buffer].data = None
 
 
 def _append(items: list[Any], item: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from converters.tflite.calibrate import Range, find_ranges
 from converters.tflite.constants import pack_constants
 from converters.tflite.operators import WEIGHTED, Operator, is_constant, operators_of
 from converters.tflite.placement import integer_operators
+from converters.tflite.pointwise import pointwise_as_linears
 from converters.tflite.toolchain import import_from
 from mobilevit_sdk.quantization import Quantization, QuantizationRecipe
 
@@ -20,6 +22,9 @@ Statistics = dict[str, np.ndarray]
 
 SMALLEST_SPAN = 1e-6  # of a tensor that is zero for all images
 LARGEST_BIAS = 2**30  # in steps of 32 bits; what is added to it needs room too
+
+GROUPS = (32, 64, 128, 256)  # of weights that can share a scale in 4 bits
+LARGE = 4096  # weights; layers of fewer take 8 bits: hardly any of a network's size, and most of what 4 bits would cost
 
 _INT8 = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
 _ACTIVATION = {"num_bits": 8, "symmetric": False, "granularity": "TENSORWISE", "dtype": "INT"}
@@ -33,6 +38,14 @@ FORMS: dict[str, dict[str, Any]] = {
         "explicit_dequantize": False,
     },
     "dynamic": {"weight_tensor_config": _INT8, "compute_precision": "INTEGER", "explicit_dequantize": False},
+    **{
+        f"groups of {size}": {
+            "weight_tensor_config": _INT8 | {"num_bits": 4, "granularity": f"BLOCKWISE_{size}"},
+            "compute_precision": "INTEGER",
+            "explicit_dequantize": False,
+        }
+        for size in GROUPS
+    },
     "weight": {"weight_tensor_config": _INT8, "compute_precision": "FLOAT", "explicit_dequantize": True},
 }
 
@@ -44,13 +57,17 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     """
     flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
     model = flatbuffer_utils.read_model_from_bytearray(content)
+    if precision == "int4-weight":
+        pointwise_as_linears(model)
     operators = operators_of(model, graph)
     forms = _forms(model, operators, precision, quantization.recipe)
     if not forms:
         return content
     static = [operators[index] for index, form in sorted(forms.items()) if form == "static"]
     ranges = find_ranges(content, static, quantization) if static else {}
-    statistics = _statistics(ranges) | _kernel_statistics(model, static, ranges)
+    statistics = (
+        _statistics(ranges) | _kernel_statistics(model, static, ranges) | _group_statistics(model, operators, forms)
+    )
     for number, tensor in enumerate(model.subgraphs[0].tensors):  # by which operators and ranges find their tensors
         tensor.name = f"{number}:{tensor.name.decode()}"
     names = [tensor.name for tensor in model.subgraphs[0].tensors]
@@ -77,9 +94,29 @@ def _forms(model: Any, operators: Sequence[Operator], precision: str, recipe: Qu
     if precision == "int8":
         outputs = [int(tensor) for tensor in model.subgraphs[0].outputs]
         forms |= dict.fromkeys(integer_operators(operators, outputs, recipe), "static")
-    elif precision == "int8-dynamic":  # XNNPACK has no depthwise convolution that quantises its input
-        forms |= {index: "dynamic" for index in weighted if operators[index].code != "DEPTHWISE_CONV_2D"}
+    else:
+        products = [index for index in weighted if operators[index].code != "DEPTHWISE_CONV_2D"]
+        if precision in (
+            "int8-dynamic",
+            "int4-weight",
+        ):  # XNNPACK has no depthwise convolution that quantises its input
+            forms |= dict.fromkeys(products, "dynamic")
+        if precision == "int4-weight":
+            sizes = {index: _group_size(model, operators[index], recipe) for index in products}
+            forms |= {index: f"groups of {size}" for index, size in sizes.items() if size}
     return forms
+
+
+def _group_size(model: Any, operator: Operator, recipe: QuantizationRecipe) -> int | None:
+    """How many weights of a layer share a scale in 4 bits; None where it takes 8 bits.
+
+    The most that the recipe allows of what there is, or the fewest that there is.
+    """
+    shape = [int(size) for size in model.subgraphs[0].tensors[operator.inputs[1]].shape]
+    if operator.code != "FULLY_CONNECTED" or math.prod(shape) < LARGE:
+        return None
+    allowed = [size for size in GROUPS if size <= recipe.group_size] or GROUPS[:1]
+    return max((size for size in allowed if shape[1] % size == 0), default=None)
 
 
 def _recipe(operators: Sequence[Operator], forms: Mapping[int, str]) -> list[dict[str, Any]]:
@@ -121,6 +158,18 @@ def _kernel_statistics(model: Any, operators: Sequence[Operator], ranges: Mappin
             shape = [-1 if axis == channel else 1 for axis in range(weights.ndim)]
             bound = np.maximum(np.abs(weights).max(others, keepdims=True), 127 * smallest_step.reshape(shape))
             found[operator.inputs[1]] = {"min": -bound, "max": bound}
+    return found
+
+
+def _group_statistics(model: Any, operators: Sequence[Operator], forms: Mapping[int, str]) -> dict[int, Statistics]:
+    """Ranges of groups of weights, [O, I / size] for weights [O, I], with scales that are not 0 in float16."""
+    found: dict[int, Statistics] = {}
+    for index, form in forms.items():
+        if form.startswith("groups of "):
+            weights = _values(model, operators[index].inputs[1])
+            largest = np.abs(weights.reshape(len(weights), -1, int(form.split()[-1]))).max(-1)
+            bound = np.maximum(largest, 7 * np.finfo(np.float16).smallest_normal)
+            found[operators[index].inputs[1]] = {"min": -bound, "max": bound}
     return found
 
 
