@@ -29,9 +29,9 @@ def dynamic_inputs_turned() -> Iterator[None]:
         if not layouts.is_dynamic_qdq(value):
             to_nhwc(self, module, value, reader)
         elif not each.is_nhwc_node(value):
-            quantize = value.args[0]
-            source = quantize.args[0]
-            range_ = quantize.args[1].args[0]
+            quantize: Any = value.args[0]
+            source, scale = quantize.args[:2]
+            range_ = scale.args[0]
             to_nhwc(self, module, source, range_)
             to_nhwc(self, module, source, quantize)
             each.mark_as_nhwc_node(quantize)
@@ -49,7 +49,7 @@ def separate_ranges(graph: Any) -> None:
     values = {getattr(value.xvalue_union, "tensor_value", value.xvalue_union).id_out: value for value in graph.xvalues}
     conversions = {node.xnode_union.output_id: node for node in graph.xnodes if _is_dynamic(node.xnode_union, values)}
     made: dict[tuple[int, str], int] = {}  # a value and a kind of readers -> the value that those read
-    nodes = []
+    nodes: list[Any] = []
     for node in graph.xnodes:
         reader = node.xnode_union
         shared: int = getattr(reader, "input1_id", -1)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e.observer import ObserverBase  # type: ignore[import-untyped]
-from torchao.quantization.pt2e.quantizer import (  # type: ignore[import-untyped]
+from torchao.quantization.pt2e.observer import ObserverBase
+from torchao.quantization.pt2e.quantizer import (
     FixedQParamsQuantizationSpec,
     QuantizationAnnotation,
     QuantizationSpec,
