@@ -37,6 +37,7 @@ class Inspection(Strict, frozen=True):
     undelegated_ops: dict[str, int] | None
     spec: ModelSpec | None  # model, labels and preprocessing that travel inside the file, where they do
     backend: str | None = None  # that it was made for, by the name in `--backend`; None where none is named
+    oldest_system: str | None = None  # that runs it, such as "iOS 17", where the file says so
 
 
 class Converter(Protocol):

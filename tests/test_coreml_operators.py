@@ -20,6 +20,7 @@ from coremltools.converters.mil.mil import types  # noqa: E402
 from converters.coreml.package import operations, read_package  # noqa: E402
 from converters.coreml.reference.operators import OPERATORS  # noqa: E402
 from converters.coreml.reference.operators.compressed import COMPRESSED  # noqa: E402
+from converters.coreml.reference.operators.quantization import QUANTIZATION  # noqa: E402
 from converters.coreml.reference.program import ReferenceProgram  # noqa: E402
 from converters.coreml.toolchain import quiet  # noqa: E402
 
@@ -87,7 +88,7 @@ def test_core_ml_itself_gives_every_operator_that_meaning(tmp_path):
 
 
 def test_no_operator_is_without_a_case():
-    elsewhere = {"classify", *COMPRESSED}  # the test of the one is that of the whole classifier
+    elsewhere = {"classify", *COMPRESSED, *QUANTIZATION}  # the test of the first is that of the whole classifier
     assert set(OPERATORS) == {kind for kind, *_ in CASES} | elsewhere
 
 

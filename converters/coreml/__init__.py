@@ -33,8 +33,10 @@ class CoreMLConverter:
     backends: Mapping[str, Converter] = field(repr=False)
     format: str = "coreml"
     suffix: str = ".mlpackage"
-    precisions: tuple[str, ...] = ("fp16", "fp32")
-    nearest_precision: Mapping[str, str] = field(default_factory=dict)
+    precisions: tuple[str, ...] = ("fp16", "fp32", "int8", "int8-weight", "int4-weight")
+    nearest_precision: Mapping[str, str] = field(
+        default_factory=lambda: {"int8-dynamic": "int8-weight, as Core ML finds no ranges at run time"}
+    )
     runtimes: tuple[Runtime, ...] = (*RUNTIMES, ReferenceRuntime(), HalfSumsRuntime())
 
     def availability(self) -> Availability:
@@ -45,7 +47,7 @@ class CoreMLConverter:
     ) -> None:
         from converters.coreml.convert import convert
 
-        convert(graph, spec, self.backend, precision, path)
+        convert(graph, spec, self.backend, precision, path, quantization)
 
     def inspect(self, path: Path) -> Inspection:
         from converters.coreml.inspect import inspect

@@ -20,10 +20,14 @@ from converters.coreml.package import (
     model_file,
     parse_model,
 )
+from converters.coreml.quantize import quantize
 from converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
 
+# The first iOS that has the operators of a precision; macOS, tvOS and watchOS of the same year have them, too.
+OLDEST_SYSTEM = {"fp32": "iOS16", "fp16": "iOS16", "int8": "iOS17", "int8-weight": "iOS16", "int4-weight": "iOS18"}
 PROBABILITIES, LABEL = "probabilities", "classLabel"
 
 
@@ -39,7 +43,14 @@ class _WithProbabilities(nn.Module):
         return logits, logits.softmax(dim=-1)
 
 
-def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: str, path: Path) -> None:
+def convert(
+    graph: nn.Module,
+    spec: ModelSpec,
+    backend: str | None,
+    precision: str,
+    path: Path,
+    quantization: Quantization | None = None,
+) -> None:
     """Write `graph` to `path`; see `mobilevit_sdk.converter.Converter.convert`.
 
     The package takes an RGB image of the spec's size. It answers `logits`, float32 [1, num_classes], and, where the
@@ -49,7 +60,9 @@ def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: s
     try:
         with quiet():
             program = _program(ct, graph, spec, precision)
-            _emit(ct, program, spec, path)
+            if quantization is not None:
+                quantize(program, precision, quantization, wrappers=1 if spec.labels is None else 2)
+            _emit(ct, program, spec, precision, path)
     except OSError:
         raise  # a full disk is no fault of the toolchain
     except Exception as error:
@@ -74,12 +87,12 @@ def _program(ct: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
         convert_to="milinternal",
         inputs=[ct.ImageType(IMAGE, shape=tuple(image.shape), scale=1 / 255, color_layout=ct.colorlayout.RGB)],
         outputs=[ct.TensorType(name, dtype=np.float32) for name in names],
-        compute_precision={"fp16": ct.precision.FLOAT16, "fp32": ct.precision.FLOAT32}[precision],
-        minimum_deployment_target=ct.target.iOS16,
+        compute_precision=ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16,
+        minimum_deployment_target=ct.target[OLDEST_SYSTEM[precision]],
     )
 
 
-def _emit(ct: Any, program: Any, spec: ModelSpec, path: Path) -> None:
+def _emit(ct: Any, program: Any, spec: ModelSpec, precision: str, path: Path) -> None:
     """Write the program as a package.
 
     A step of its own because coremltools 9.0 takes either named outputs or a classifier, not both in one call: the
@@ -97,7 +110,7 @@ def _emit(ct: Any, program: Any, spec: ModelSpec, path: Path) -> None:
         convert_to="mlprogram",
         classifier_config=classifier,
         compute_precision=ct.precision.FLOAT32,
-        minimum_deployment_target=ct.target.iOS16,
+        minimum_deployment_target=ct.target[OLDEST_SYSTEM[precision]],
         pass_pipeline=ct.PassPipeline.EMPTY,
         skip_model_load=True,
         package_dir=str(path),

@@ -10,6 +10,8 @@ from converters.coreml.package import Package, operations, read_package
 from mobilevit_sdk.converter import Inspection, TensorInfo
 from mobilevit_sdk.errors import ArtifactError
 
+_SYSTEMS = {7: "iOS 16", 8: "iOS 17", 9: "iOS 18", 10: "iOS 26"}  # by specificationVersion
+
 
 def inspect(path: Path) -> Inspection:
     """Read a package back, from its protobuf alone. Raises ArtifactError when it is none."""
@@ -39,6 +41,7 @@ def describe(package: Package) -> Inspection:
         undelegated_ops=None,
         spec=package.spec,
         backend=package.backend,
+        oldest_system=_SYSTEMS.get(package.model.specificationVersion),
     )
 
 

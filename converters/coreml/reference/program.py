@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,23 +43,18 @@ class _Step:
     outputs: tuple[_Output, ...]
 
 
-class ReferenceProgram:
-    """The main function of a package.
+class ReferenceFunction:
+    """A function of a MIL program that coremltools holds in memory.
 
     Values travel as float32; those that the program states as float16 are rounded to float16 when an operator yields
     them, so each operator takes exact float16 inputs, computes in float32 and rounds once. With `half_sums`, those that
     yield float16 also round each partial sum of theirs.
     """
 
-    def __init__(self, package: Package, *, half_sums: bool = False) -> None:
-        """Read program and weights. Raises ToolchainError for unknown operators, ArtifactError for a damaged file."""
-        self.path = package.path
+    def __init__(self, function: Any, path: Path, *, half_sums: bool = False) -> None:
+        """Take the function's operators and constants; `path` stands in errors."""
+        self.path = path
         self._of_half = OPERATORS | HALF_SUMS if half_sums else OPERATORS
-        for operation in operations(package.block):
-            if operation.type != "const" and operation.type not in OPERATORS:
-                place = ", ".join(output.name for output in operation.outputs)
-                raise ToolchainError(f"{self.path}: coreml-reference does not know operator {operation.type} ({place})")
-        function = load_program(package).functions["main"]
         self.inputs = {name: _output(var) for name, var in function.inputs.items()}
         self.output_names = [var.name for var in function.outputs]
         self._constants: dict[str, Any] = {}
@@ -124,6 +120,19 @@ class ReferenceProgram:
             found = f"has shape {tuple(value.shape)} where the program states {stated.shape}"
             raise ToolchainError(f"{self.path}: {kind} ({stated.name}) {found}")
         return _widen(value.to(stated.dtype))
+
+
+class ReferenceProgram(ReferenceFunction):
+    """The main function of a package."""
+
+    def __init__(self, package: Package, *, half_sums: bool = False) -> None:
+        """Read program and weights. Raises ToolchainError for unknown operators, ArtifactError for a damaged file."""
+        for operation in operations(package.block):
+            if operation.type != "const" and operation.type not in OPERATORS:
+                place = ", ".join(output.name for output in operation.outputs)
+                unknown = f"coreml-reference does not know operator {operation.type} ({place})"
+                raise ToolchainError(f"{package.path}: {unknown}")
+        super().__init__(load_program(package).functions["main"], package.path, half_sums=half_sums)
 
 
 def _widen(value: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 from converters.coreml.reference.operators.compressed import COMPRESSED
 from converters.coreml.reference.operators.elementwise import ELEMENTWISE
 from converters.coreml.reference.operators.layers import LAYERS
+from converters.coreml.reference.operators.quantization import QUANTIZATION
 from converters.coreml.reference.operators.shapes import SHAPES
 
-OPERATORS: dict[str, Callable[..., Any]] = {**COMPRESSED, **ELEMENTWISE, **LAYERS, **SHAPES}
+OPERATORS: dict[str, Callable[..., Any]] = {**COMPRESSED, **ELEMENTWISE, **LAYERS, **QUANTIZATION, **SHAPES}
