@@ -13,12 +13,11 @@ from converters.executorch.same_graphs import constant
 from converters.executorch.toolchain import import_module
 from mobilevit_sdk.quantization import Quantization
 
-PRECISIONS = ("int8", "int8-dynamic", "int4-weight")
 _GROUP = 32  # XNNPACK takes groups of multiples of this
 
 
 def quantized(traced: ExportedProgram, precision: str, quantization: Quantization) -> ExportedProgram:
-    """`traced` in one of PRECISIONS. Raises ToolchainError without torchao, ValueError for values that are not finite.
+    """`traced` in fewer bits. Raises ToolchainError without torchao, ValueError for values that are not finite.
 
     int8: activations by ranges from the images, weights by output channel; the last product, where nothing but the
     caller reads the answer, gives float scores of an input that is quantised when it is run.
