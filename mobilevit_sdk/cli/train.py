@@ -39,6 +39,14 @@ class _Sizes(click.ParamType):
 @click.option("--model", metavar="NAME", help="Train this model from scratch.  [default: mobilevit_xxs]")
 @click.option("--checkpoint", metavar="FILE", help="Fine-tune this checkpoint instead, or hf-hub:org/name.")
 @click.option("--teacher", metavar="FILE", help="Distil from this checkpoint, or hf-hub:org/name.")
+@click.option(
+    "--qat",
+    type=click.Choice(["int8", "int4-weight"]),
+    is_flag=False,
+    flag_value="int8",
+    help="Prepare --checkpoint for this precision: a short training, taught by itself.  [int8 where none is said]",
+)
+@click.option("--quantization", type=PATH, metavar="FILE", help="Recipe of `mobilevit quantize`, for --qat.")
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")
 @click.option("--test-data", type=PATH, metavar="PATH", required=True, help="What to measure on after every epoch.")
 @click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of this training.")
@@ -57,6 +65,8 @@ def command(
     model: str | None,
     checkpoint: str | None,
     teacher: str | None,
+    qat: str | None,
+    quantization: Path | None,
     data: Path,
     test_data: Path,
     out: Path,
@@ -70,10 +80,15 @@ def command(
     """Train a model from scratch, or fine-tune a checkpoint.
 
     The folder --out receives model.safetensors (averaged weights, with the recipe and the accuracy in the header),
-    metrics.jsonl and curves.png. Interrupted or killed, the same command goes on where it stopped.
+    metrics.jsonl and curves.png. Interrupted or killed, the same command goes on where it stopped. With --qat, what
+    the checkpoint computes after `mobilevit convert --precision int8` is nearer to what it computes now.
     """
     if model and checkpoint:
         raise RequestError("--model trains from scratch and --checkpoint fine-tunes: give one of them")
+    if qat and not checkpoint:
+        raise RequestError("--qat prepares a trained network: give --checkpoint")
+    if quantization and not qat:
+        raise RequestError("--quantization says what --qat quantises: give both")
     import torch
 
     from mobilevit_sdk.checkpoint import load_checkpoint
@@ -83,13 +98,13 @@ def command(
 
     if threads:
         torch.set_num_threads(threads)
-    recipe = _recipe(recipe_file, overrides)
+    recipe = _recipe(recipe_file, overrides, qat, quantization)
     chosen = _device(device)
     train, test = open_dataset(data, labelled=True), open_dataset(test_data, labelled=True)
     initial = initial_checkpoint(checkpoint, train) if checkpoint else None
     print_notes(initial.notes if initial else ())
-    taught_by = load_checkpoint(teacher) if teacher else None
-    print_notes(taught_by.notes if taught_by else ())
+    taught_by = load_checkpoint(teacher) if teacher else initial if qat else None
+    print_notes(taught_by.notes if taught_by and teacher else ())
     spec = spec_for_training(model or "mobilevit_xxs", initial, train, image_size)
     network = network_for_training(spec, recipe, initial)
     started = time.monotonic()
@@ -117,6 +132,7 @@ def command(
                 "epochs": result.epoch,
                 "top1": result.top1,
                 "top5": result.top5,
+                "quantized_top1": result.quantized_top1,
                 "test_images": len(test),
                 "resumed": trainer.resumed,
                 "seconds": round(time.monotonic() - started, 1),
@@ -126,15 +142,21 @@ def command(
         click.echo(f"{path}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%} on {len(test):,} images")
 
 
-def _recipe(file: Path | None, overrides: dict[str, Any]) -> Recipe:
-    """The recipe of the file, or the default one, with the options that were given."""
+def _recipe(file: Path | None, overrides: dict[str, Any], qat: str | None, quantization: Path | None) -> Recipe:
+    """The recipe of the file, or the default one for the kind of training, with the options that were given."""
     import msgspec
 
-    from mobilevit_sdk.training import Recipe, read_recipe
+    from mobilevit_sdk.quantization import read_recipe as read_quantization
+    from mobilevit_sdk.training import QAT_RECIPE, QuantizationAware, Recipe, read_recipe
 
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return msgspec.structs.replace(read_recipe(file) if file else Recipe(), **given)
+        recipe = read_recipe(file) if file else QAT_RECIPE if qat else Recipe()
+        if qat:
+            aware = recipe.quantization_aware or QuantizationAware()
+            layers = read_quantization(quantization) if quantization else aware.quantization
+            given["quantization_aware"] = msgspec.structs.replace(aware, precision=qat, quantization=layers)
+        return msgspec.structs.replace(recipe, **given)
     except ValueError as error:
         raise RequestError(f"the recipe's {error}") from error
 
@@ -168,10 +190,11 @@ def _stop_on_interrupt(trainer: Trainer) -> Iterator[None]:
 def _print_start(trainer: Trainer, images: int, fine_tune: bool) -> None:
     spec, recipe = trainer.spec, trainer.recipe
     teacher, how = trainer.teacher, recipe.distillation
-    taught = f", {how.kind} labels of {teacher.spec.model}" if teacher and how else ""
+    purpose = f", {how.kind} labels of {teacher.spec.model}" if teacher and how else ""
+    purpose += f", for {recipe.quantization_aware.precision}" if recipe.quantization_aware else ""
     log.print(
         f"{'fine-tuning' if fine_tune else 'training'} {spec.model}: {spec.num_classes} classes, {images:,} images at "
-        f"{trainer.image_size} px, {recipe.epochs} epochs, {trainer.device.type} {recipe.precision}{taught}",
+        f"{trainer.image_size} px, {recipe.epochs} epochs, {trainer.device.type} {recipe.precision}{purpose}",
         markup=False,
     )
     if trainer.resumed and trainer.epoch == recipe.epochs:
@@ -191,9 +214,11 @@ def _show_progress(display: Display, progress: TrainingProgress) -> None:
 
 
 def _epoch_line(result: EpochResult, epochs: int) -> Text:
+    integers = "" if result.quantized_top1 is None else f"   integers {result.quantized_top1:.2%}"
     return Text.assemble(
         (f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}", "bold"),
         f"   loss {result.loss:.3f}   top-1 ",
         (f"{result.top1:7.2%}", "bold green"),
-        f"   top-5 {result.top5:7.2%}   {result.images_per_second:,.0f} images/s   lr {result.learning_rate:.1e}",
+        f"   top-5 {result.top5:7.2%}{integers}   {result.images_per_second:,.0f} images/s   "
+        f"lr {result.learning_rate:.1e}",
     )

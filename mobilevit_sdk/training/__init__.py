@@ -1,7 +1,16 @@
 """Training from scratch or from a checkpoint: seeded, resumable, with the recipe carried in the checkpoint."""
 
 from mobilevit_sdk.training.progress import EpochResult, TrainingProgress
-from mobilevit_sdk.training.recipe import Distillation, Recipe, read_recipe
+from mobilevit_sdk.training.recipe import QAT_RECIPE, Distillation, QuantizationAware, Recipe, read_recipe
 from mobilevit_sdk.training.trainer import Trainer
 
-__all__ = ["Distillation", "EpochResult", "Recipe", "Trainer", "TrainingProgress", "read_recipe"]
+__all__ = [
+    "QAT_RECIPE",
+    "Distillation",
+    "EpochResult",
+    "QuantizationAware",
+    "Recipe",
+    "Trainer",
+    "TrainingProgress",
+    "read_recipe",
+]

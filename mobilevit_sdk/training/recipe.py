@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.quantization.recipe import QuantizationRecipe
 from mobilevit_sdk.spec import Strict
 
 # The least and the greatest value that makes sense.
@@ -46,6 +47,18 @@ class Distillation(Strict, frozen=True, kw_only=True):
                 raise ValueError(f"distillation {name} must lie between {least} and {greatest}")
 
 
+class QuantizationAware(Strict, frozen=True, kw_only=True):
+    """A training that computes as a file of this precision will; see `FakeQuantization`."""
+
+    precision: Literal["int8", "int4-weight"] = "int8"
+    quantization: QuantizationRecipe = msgspec.field(default_factory=QuantizationRecipe)
+    frozen_share: float = 0.5  # of the training, its end, in which BatchNorm uses its running statistics
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.frozen_share <= 1:
+            raise ValueError(f"frozen_share must lie between 0 and 1, not {self.frozen_share}")
+
+
 class Recipe(Strict, frozen=True, kw_only=True):
     """AdamW with cosine decay after a warm-up, label smoothing, augmentation, EMA and multi-scale batches.
 
@@ -73,6 +86,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     mix_alpha: float = 0.8
     ema_decay: float = 0.999
     distillation: Distillation | None = None  # None: with a teacher, the defaults
+    quantization_aware: QuantizationAware | None = None
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimiser stay in float32
     model: dict[str, Any] = msgspec.field(
@@ -107,6 +121,24 @@ class Recipe(Strict, frozen=True, kw_only=True):
     def batch_size_at(self, size: int, image_size: int) -> int:
         """Images a step at input size `size`: the same number of pixels as at `image_size`, at most four times."""
         return max(2, min(4 * self.batch_size, round(self.batch_size * (image_size / size) ** 2)))
+
+
+# Short and gentle: what `mobilevit train --qat` does to a trained network that is its own teacher.
+QAT_RECIPE = Recipe(
+    epochs=2,
+    batch_size=64,
+    learning_rate=1e-4,
+    final_learning_rate=1e-6,
+    warmup_epochs=0.1,
+    weight_decay=0.01,
+    label_smoothing=0.0,
+    crop_scale=(0.8, 1.0),
+    augment_ops=0,
+    mix_probability=0.0,
+    ema_decay=0.99,
+    distillation=Distillation(temperature=2.0, weight=0.9),
+    quantization_aware=QuantizationAware(),
+)
 
 
 def read_recipe(path: Path) -> Recipe:

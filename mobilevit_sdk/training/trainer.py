@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoint import Checkpoint, save_checkpoint
-from mobilevit_sdk.data import ImageDataset, to_model_input
+from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
 from mobilevit_sdk.errors import CheckpointError, RequestError
-from mobilevit_sdk.evaluate import evaluate, match_classes
+from mobilevit_sdk.evaluate import Accuracy, evaluate, match_classes
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.layers import PositionBias
 from mobilevit_sdk.spec import ModelSpec
@@ -26,12 +27,14 @@ from mobilevit_sdk.training.augment import augment, mix
 from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.distillation import Teacher, distillation_loss
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
+from mobilevit_sdk.training.fake_quantization import FakeQuantization
 from mobilevit_sdk.training.pixels import Squares
 from mobilevit_sdk.training.progress import EpochResult, Meter, Report, TrainingProgress
 from mobilevit_sdk.training.recipe import Distillation, Recipe
 from mobilevit_sdk.training.state import Identity, read_state, save_state, unreadable
 
 SAVE_EVERY_SECONDS = 60.0
+CALIBRATION_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class Trainer:
     `metrics.jsonl`, `curves.png` and `recipe.json`. A training that finds its own state in `out` goes on from it and,
     on the same machine with the same number of threads, ends bit for bit where it would have ended without the
     interruption. With a `teacher`, it learns from that network's answers as well, to the same augmented and mixed
-    images. Raises RequestError when `out` holds another training, when the data or the teacher do not fit the head, or
-    when the loss is no longer a number.
+    images. A quantisation-aware training is evaluated twice, in floating point and in simulated integers; what it saves
+    is an ordinary checkpoint. Raises RequestError when `out` holds another training, when the data or the teacher do
+    not fit the head, or when the loss is no longer a number.
     """
 
     def __init__(
@@ -79,6 +83,8 @@ class Trainer:
         self.image_size = max(spec.preprocessing.image_size)
         self.model = model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = ExponentialMovingAverage(self.model, recipe.ema_decay)
+        aware = recipe.quantization_aware
+        self.fake = None if aware is None else FakeQuantization(self.model, aware).to(device)
         self.optimizer = _optimizer(self.model, recipe)
         self.teacher = None if teacher is None else Teacher(teacher, spec, device)
         data_sha256 = hashlib.sha256(np.asarray(train.labels, np.int64).tobytes()).hexdigest()
@@ -100,6 +106,7 @@ class Trainer:
         if not self.resumed:  # from here on, another training is refused the folder
             with replacing(self.out / "recipe.json") as fresh:
                 fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.recipe)))
+            self._calibrate()
             self._save_state()
         meter = Meter(len(self.squares) * self.recipe.epochs)
         while self.epoch < self.recipe.epochs:
@@ -175,8 +182,9 @@ class Trainer:
         images = augment(images.to(self.device), step.size, self.recipe, generator)
         images, targets = mix(images, targets, self.recipe, generator)
         x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
+        self._set_mode((self.epoch + step.start / len(self.squares)) / self.recipe.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            scores = self.model(x)
+            scores = self.fake(self.model, x) if self.fake else self.model(x)
             taught = self.teacher.scores(images) if self.teacher else None
         loss = self._loss(scores.float(), targets, taught)
         value = loss.item()
@@ -194,6 +202,23 @@ class Trainer:
         self.average.update(self.model, self.steps_done)
         return value
 
+    def _set_mode(self, progress: float) -> None:
+        """Training mode; of a quantisation-aware training's last part, but for BatchNorm."""
+        self.model.train()
+        aware = self.recipe.quantization_aware
+        if aware is not None and progress >= 1 - aware.frozen_share:
+            for layer in self.model.modules():
+                if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                    layer.eval()
+
+    def _calibrate(self) -> None:
+        """Find the ranges of a quantisation-aware training anew, on training images, as a conversion does."""
+        if self.fake is None:
+            return
+        images = self.squares.images.sample(CALIBRATION_IMAGES)
+        pixels = np.stack([crop_image(images.image(row), self.spec.preprocessing) for row in range(len(images))])
+        self.fake.calibrate(self.average.model, map(self._model_input, np.array_split(pixels, -(-len(pixels) // 32))))
+
     def _loss(self, scores: Tensor, targets: Tensor, taught: Tensor | None) -> Tensor:
         smoothing, how = self.recipe.label_smoothing, self.recipe.distillation
         if taught is None or how is None:
@@ -201,9 +226,11 @@ class Trainer:
         return distillation_loss(scores, targets, taught, how, smoothing)
 
     def _finish_epoch(self, seconds: float, images_per_second: float) -> EpochResult:
-        accuracy = evaluate(
-            self._predict, self.spec, self.test, report=lambda done: self.report("evaluating", done, len(self.test))
-        )
+        accuracy = self._evaluate("evaluating", self.average.model)
+        in_integers: Accuracy | None = None
+        if self.fake is not None:
+            self._calibrate()
+            in_integers = self._evaluate("evaluating integers", partial(self.fake, self.average.model))
         result = EpochResult(
             epoch=self.epoch + 1,
             loss=float(np.mean(self.losses)),
@@ -212,6 +239,7 @@ class Trainer:
             top5=accuracy.top5,
             images_per_second=images_per_second,
             seconds=seconds,
+            quantized_top1=in_integers.top1 if in_integers else None,
         )
         history = [*self.history(), result]
         self.epoch, self.next_step, self.losses = self.epoch + 1, 0, []
@@ -229,17 +257,24 @@ class Trainer:
             "epochs_done": result.epoch,
             "top1": round(accuracy.top1, 4),
             "top5": round(accuracy.top5, 4),
+            **({"simulated_integers_top1": round(in_integers.top1, 4)} if in_integers else {}),
         }
         spec = msgspec.structs.replace(self.spec, provenance=provenance)
         save_checkpoint(self.average.model, spec, self.out / "model.safetensors")
         self._save_state()
         return result
 
-    @torch.no_grad()
-    def _predict(self, images: np.ndarray) -> np.ndarray:
+    def _evaluate(self, what: str, network: Callable[[Tensor], Tensor]) -> Accuracy:
+        @torch.no_grad()
+        def predict(images: np.ndarray) -> np.ndarray:
+            return network(self._model_input(images)).cpu().numpy()
+
+        return evaluate(predict, self.spec, self.test, report=lambda done: self.report(what, done, len(self.test)))
+
+    def _model_input(self, images: np.ndarray) -> Tensor:
+        """RGB uint8 [B, 3, H, W] -> what the network takes."""
         x = to_model_input(torch.from_numpy(images).to(self.device), self.spec.preprocessing)
-        scores: Tensor = self.average.model(x.contiguous(memory_format=torch.channels_last))
-        return scores.cpu().numpy()
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _generator(self, step: int) -> torch.Generator:
         """Random numbers that depend on the seed, the epoch and the step, and on nothing that came before."""
@@ -254,6 +289,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "position": [self.epoch, self.next_step, self.steps_done],
             "losses": self.losses,
+            **({"quantization": self.fake.state_dict()} if self.fake else {}),
         }
         save_state(self.out / "state.pt", state)
 
@@ -271,6 +307,8 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.average.model.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.fake is not None:
+                self.fake.load_state_dict(state["quantization"])
             self.epoch, self.next_step, self.steps_done = state["position"]
             self.losses = state["losses"]
         except Exception as error:
