@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -85,18 +86,19 @@ def scope_free(path):
 @pytest.mark.parametrize("backend", [None, "ane"])
 def test_every_operator_in_integers_has_pairs_around_it(tiny, packages, backend, tmp_path):
     path = packages["int8"] if backend is None else convert(tiny, "int8", tmp_path / "a.mlpackage", backend=backend)
-    count = 0
+    after = []
     for op in function(path).operations:
         if op.op_type not in INTEGER or any(var.op is not None and var.op.op_type == "const" for var in live(op)):
             continue
-        count += 1
         assert {var.op.op_type for var in live(op)} == {"dequantize"}
         (result,) = op.outputs
         if [child.op_type for child in result.child_ops] in ([name] for name in ACTIVATIONS):
             (result,) = result.child_ops[0].outputs
-        readers = {child.op_type for child in result.child_ops}
-        assert readers == {"quantize"} or readers <= {"cast", "softmax"}
-    assert count > 20
+        after.append({child.op_type for child in result.child_ops})
+    assert len(after) > 20
+    *others, classifier = after
+    assert all(readers == {"quantize"} for readers in others)
+    assert "quantize" not in classifier  # scores less than a step apart would come out equal
 
 
 def test_softmax_and_attention_read_and_yield_floating_point(packages):
@@ -151,7 +153,7 @@ def test_int8_weights_answer_as_weights_rounded_in_torch(tiny, packages, tmp_pat
 
     expected = scores(convert(tiny, "fp16", tmp_path / "a.mlpackage", rewrite=rounded))
     found, exact = scores(packages["int8-weight"]), scores(packages["fp16"])
-    assert sqnr_db(expected, found) > 50 > sqnr_db(exact, found)
+    assert sqnr_db(expected, found) > sqnr_db(exact, found) + 6
 
 
 @pytest.mark.parametrize(
@@ -192,12 +194,15 @@ def test_kinds_that_the_recipe_leaves_out_have_no_pairs(tiny, packages, tmp_path
 
 def test_ranges_come_from_the_images_by_the_method_of_the_recipe(tiny, tmp_path):
     """One white pixel in images that are nearly black sets the range of the image, and is left out of it."""
+    model, spec = tiny
+    plain = msgspec.structs.replace(spec.preprocessing, channel_order="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)
+    plain = (model, msgspec.structs.replace(spec, preprocessing=plain))
     dark = [image * np.float32(0.1) for image in IMAGES]
     dark[3][0, :, 5, 7] = 1
 
     def scale_of_image(ranges, images):
         recipe = QuantizationRecipe(ranges=ranges, percentile=99.9, operators=("convolution",))
-        path = convert(tiny, "int8", tmp_path / f"{ranges}{len(images)}.mlpackage", recipe, images)
+        path = convert(plain, "int8", tmp_path / f"{ranges}{len(images)}.mlpackage", recipe, images)
         first = next(op for op in function(path).operations if op.op_type == "quantize")
         return float(first.scale.val)
 

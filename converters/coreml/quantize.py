@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ def _centres(rows: Tensor, steps: int) -> Tensor:
     at, sum_at, square_at = cuts.double(), sums.gather(1, cuts), squares.gather(1, cuts)
     count, total, square = (x[:, None, :] - x[:, :, None] for x in (at, sum_at, square_at))
     cost = (square - total.square() / count.clamp(min=1)).clamp(min=0).masked_fill(count < 0, torch.inf)  # [O, C, C]
-    best, origins = cost[:, 0], []
+    best, origins = cost[:, 0], list[Tensor]()
     for _ in range(TABLE - 1):
         best, origin = (best[:, :, None] + cost).min(1)
         origins.append(origin)
@@ -170,14 +170,12 @@ def first(ops: Iterable[Any], order: dict[Any, int]) -> Any:
     return min(ops, key=order.__getitem__)
 
 
-def new_operators(before: Any) -> AbstractContextManager[Any]:
+def new_operators(before: Any) -> ExitStack:
     """Operators made within the context come before that one, and belong to its module."""
-    import contextlib
-
     from coremltools.converters.mil.mil import Builder as mb
     from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
 
-    stack = contextlib.ExitStack()
+    stack = ExitStack()
     sources = (ScopeSource.TORCHSCRIPT_MODULE_NAME, ScopeSource.TORCHSCRIPT_MODULE_TYPE)
     stack.enter_context(mb.scope(*(ScopeInfo(s, list(before.scopes[s])) for s in sources if s in before.scopes)))
     stack.enter_context(mb.set_before_op(before))

@@ -98,12 +98,12 @@ def _integer_tensors(function: Any, kept: KeptFloat) -> dict[Any, list[Any]]:
 
 
 def _answers(function: Any) -> set[Any]:
-    """The outputs, and what they are cast or softened from: classes less than a step apart would come out equal."""
+    """The outputs, and what they are only cast, moved or softened from: near classes would come out equal."""
     found, pending = set(), list(function.outputs)
     while pending:
         var = pending.pop()
         found.add(var)
-        if var.op is not None and var.op.op_type in ("cast", "softmax"):
+        if var.op is not None and var.op.op_type in ("cast", "softmax", "reshape", "squeeze", "transpose"):
             pending.append(var.op.inputs["x"])
     return found
 
