@@ -42,8 +42,8 @@ class TracedGraph:
     `steps` are in the order of execution.
     """
 
-    def __init__(self, model: nn.Module, target: str, preprocessing: Preprocessing) -> None:
-        graph = deploy(copy.deepcopy(model).double(), target, preprocessing=preprocessing)
+    def __init__(self, model: nn.Module, target: str, preprocessing: Preprocessing, for_integers: bool = False) -> None:
+        graph = deploy(copy.deepcopy(model).double(), target, preprocessing=preprocessing, for_integers=for_integers)
         image = torch.zeros(1, 3, *preprocessing.image_size, dtype=torch.float64)
         program = torch.export.export(graph, (image,))
         signature = program.graph_signature

@@ -33,6 +33,7 @@ from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, compare
 from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.images import checkpoint_of
 from mobilevit_sdk.parity.runs import Run, run_cases
+from mobilevit_sdk.quantization import QUANTIZED
 from mobilevit_sdk.runtime import Runtime
 
 SAME_DB = 80.0  # of scores in float32 against those in float64; they reach more than 100
@@ -84,7 +85,9 @@ def bisect(
         on_progress("reading every value of the fresh conversion")
         fresh_tapped = read_taps(*where, fresh, cases)
     on_progress("comparing operator by operator")
-    graph = TracedGraph(source.model, manifest.target, manifest.spec.preprocessing)
+    graph = TracedGraph(
+        source.model, manifest.target, manifest.spec.preprocessing, for_integers=manifest.precision in QUANTIZED
+    )
     check_reference(artifact, graph, reference)
     return diagnose(verdict, graph, cases, tapped, fresh_tapped)
 
@@ -192,7 +195,7 @@ def places_of(graph: TracedGraph, case: Case, fresh_tapped: Tapped, precision: s
 
 
 def convert_afresh(checkpoint: Checkpoint, converter: Converter, precision: str, folder: Path) -> Path:
-    """Convert a checkpoint in a child process; the file."""
+    """Convert a checkpoint in a child process; the file. What integers lose shows against the format's floats."""
     weights = folder / "weights.safetensors"
     save_checkpoint(checkpoint.model, checkpoint.spec, weights)
     file = folder / f"{checkpoint.spec.model}{converter.suffix}"
@@ -203,8 +206,14 @@ def convert_afresh(checkpoint: Checkpoint, converter: Converter, precision: str,
 def convert_weights(weights: Path, format_name: str, backend: str | None, precision: str, file: Path) -> None:
     converter = find_converter(format_name, backend)
     checkpoint = load_checkpoint(weights)
-    graph = deploy(checkpoint.model, converter.target, preprocessing=checkpoint.spec.preprocessing)
-    converter.convert(graph, checkpoint.spec, precision, file)
+    for_integers = precision in QUANTIZED
+    graph = deploy(
+        checkpoint.model,
+        converter.target,
+        preprocessing=checkpoint.spec.preprocessing,
+        for_integers=for_integers,
+    )
+    converter.convert(graph, checkpoint.spec, converter.precisions[0] if for_integers else precision, file)
 
 
 def _choose_runtime(converter: Converter, name: str | None) -> Runtime:
