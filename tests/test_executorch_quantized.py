@@ -226,9 +226,22 @@ class Both(nn.Module):
         return self.linears(x) + nn.functional.pad(self.convolutions(x).flatten(1), (0, 1))
 
 
+class Turned(nn.Module):
+    """A convolution of what linears left with the channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.map = nn.Linear(3, 4), nn.Conv2d(4, 5, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.tokens(x.permute(0, 2, 3, 1).reshape(1, 64, 3))
+        return self.map(tokens.reshape(1, 8, 8, 4).permute(0, 3, 1, 2)).mean((2, 3), True).flatten(1)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_file_computes_what_its_integers_say(precision, tmp_path):
-    file = lowered(randomize(Both(), 0), 8, precision, tmp_path)
+@pytest.mark.parametrize("network", [Both, Turned])
+def test_the_file_computes_what_its_integers_say(network, precision, tmp_path):
+    file = lowered(randomize(network(), 0), 8, precision, tmp_path)
     says = quantized(exported(file.graph, (8, 8)), precision, quantization(8)).module()
     in_float = sqnr_db(answers(file, 8))
     in_integers = sqnr_db(answers(dataclasses.replace(file, graph=says), 8))
@@ -298,15 +311,19 @@ def test_operators_that_the_recipe_leaves_out_stay_float():
     assert not {found["sigmoid_default"], found["mul_tensor"], found["add"]} & {True}
 
 
-def test_what_xnnpack_cannot_express_names_what_comes_nearest(tmp_path):
+@pytest.mark.parametrize(
+    ("backend", "precision", "nearest"), [(None, "int8-weight", "int8-dynamic"), ("coreml", "int8", "fp16")]
+)
+def test_what_a_backend_cannot_express_names_what_comes_nearest(backend, precision, nearest, tmp_path):
     from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
 
     model, spec = tiny_model()
     save_checkpoint(model, spec, tmp_path / "tiny.safetensors")
-    with pytest.raises(RequestError, match="int8-weight comes nearest in int8-dynamic"):
+    with pytest.raises(RequestError, match=f"{precision} comes nearest in {nearest}"):
         convert(
             load_checkpoint(tmp_path / "tiny.safetensors"),
             out=tmp_path,
             formats=["executorch"],
-            precisions=["int8-weight"],
+            precisions=[precision],
+            backend=backend,
         )

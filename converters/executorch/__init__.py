@@ -60,6 +60,11 @@ _BACKENDS["xnnpack"] = ExecuTorchConverter(
     nearest_precision={"int8-weight": "int8-dynamic"},  # XNNPACK has no convolution of float values with int8 weights
 )
 _BACKENDS["coreml"] = ExecuTorchConverter(
-    "coreml", "coreml", ("fp16", "fp32"), (CoreMLDelegateRuntime(), CoreMLReferenceRuntime()), _BACKENDS
+    "coreml",
+    "coreml",
+    ("fp16", "fp32"),
+    (CoreMLDelegateRuntime(), CoreMLReferenceRuntime()),
+    _BACKENDS,
+    nearest_precision=dict.fromkeys(("int8", "int8-dynamic", "int8-weight", "int4-weight"), "fp16"),
 )
 converter = _BACKENDS["xnnpack"]
