@@ -229,6 +229,15 @@ def test_activations_stay_float_where_the_recipe_leaves_them_out(mobilevit: Netw
     assert dtypes(mobilevit, mobilevit.quantized_by(recipe))["LOGISTIC"] == {"FLOAT32"}
 
 
+@pytest.mark.parametrize(("precision", "version"), [("int8", 5), ("int8-dynamic", 12), ("int8-weight", 5)])
+def test_kernels_too_old_for_a_scale_by_channel_are_told_so(mobilevit: Network, precision: str, version: int):
+    """tflite-runtime 2.14 computes such a file, and wrongly, unless it claims the version that it needs."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    codes = read(mobilevit.quantized(precision)).operatorCodes
+    assert {code.version for code in codes if code.builtinCode == BuiltinOperator.FULLY_CONNECTED} == {version}
+
+
 class WithOutlier(Images):
     def __iter__(self) -> Iterator[np.ndarray]:
         *others, last = super().__iter__()

@@ -26,6 +26,8 @@ LARGEST_BIAS = 2**30  # in steps of 32 bits; what is added to it needs room too
 GROUPS = (32, 64, 128, 256)  # of weights that can share a scale in 4 bits
 LARGE = 4096  # weights; layers of fewer take 8 bits: hardly any of a network's size, and most of what 4 bits would cost
 
+BY_CHANNEL = 12  # the version of FULLY_CONNECTED that knows a scale for each channel of weights in integers
+
 _INT8 = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
 _ACTIVATION = {"num_bits": 8, "symmetric": False, "granularity": "TENSORWISE", "dtype": "INT"}
 
@@ -76,9 +78,25 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     model = flatbuffer_utils.read_model_from_bytearray(content)
     floating = {names[op.outputs[0]] for op in operators if quantization.recipe.keeps_float(op.module)}
     pack_constants(model, "INT8", lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
+    _raise_version(model)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().partition(":")[2]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _raise_version(model: Any) -> None:
+    """Say in the file what ai-edge-quantizer leaves out: matrices need a kernel that knows a scale for each channel.
+
+    An older one takes the first for all and answers wrongly; told the version, it refuses the file.
+    """
+    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    (graph,) = model.subgraphs
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
+            image, weights = (graph.tensors[tensor].type for tensor in operator.inputs[:2])
+            if image == schema.TensorType.FLOAT32 != weights:
+                code.version = max(code.version, BY_CHANNEL)
 
 
 def _forms(model: Any, operators: Sequence[Operator], precision: str, recipe: QuantizationRecipe) -> dict[int, str]:
