@@ -10,11 +10,13 @@ import numpy as np
 
 from converters.tflite.toolchain import import_from
 
+ConstantType = Literal["FLOAT16", "INT8"]
+
 LARGE = 1024  # elements; what unpacks a smaller one weighs as much as it saves
 VERSIONS = {"FLOAT16": 3, "INT8": 5}  # of DEQUANTIZE: the first that takes them, with a scale for each channel
 
 
-def pack_constants(model: Any, dtype: Literal["FLOAT16", "INT8"], keeps: Callable[[int], bool]) -> None:
+def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]) -> None:
     """Put the large float32 constants of `model`, a `ModelT`, into `dtype`, each behind a DEQUANTIZE, in place.
 
     Runtimes unpack them once, when the model is loaded. `keeps` tells of an operator, by its first output, whether its
@@ -31,6 +33,8 @@ def pack_constants(model: Any, dtype: Literal["FLOAT16", "INT8"], keeps: Callabl
             tensor = graph.tensors[index]
             data = model.buffers[tensor.buffer].data
             if index < 0 or tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < 4 * LARGE:
+                continue
+            if len(tensor.shape) == 1:  # the bias of a layer, which kernels want as it is
                 continue
             if index not in unpacked:
                 packed = _append(graph.tensors, _packed(schema, model, tensor, dtype))

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from converters.tflite.calibrate import Range, find_ranges
-from converters.tflite.constants import pack_constants
+from converters.tflite.constants import ConstantType, pack_constants
 from converters.tflite.operators import WEIGHTED, Operator, is_constant, operators_of
 from converters.tflite.placement import integer_operators
 from converters.tflite.pointwise import pointwise_as_linears
@@ -77,7 +77,9 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     content = _rewritten(content, _recipe(operators, forms), {names[i]: found for i, found in statistics.items()})
     model = flatbuffer_utils.read_model_from_bytearray(content)
     floating = {names[op.outputs[0]] for op in operators if quantization.recipe.keeps_float(op.module)}
-    pack_constants(model, "INT8", lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
+    # What the GPU takes in integers are files of int8-dynamic, and it aborts over constants in 8 bits.
+    dtype: ConstantType = "FLOAT16" if precision == "int8-dynamic" else "INT8"
+    pack_constants(model, dtype, lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
     _raise_version(model)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().partition(":")[2]
