@@ -229,6 +229,15 @@ def test_activations_stay_float_where_the_recipe_leaves_them_out(mobilevit: Netw
     assert dtypes(mobilevit, mobilevit.quantized_by(recipe))["LOGISTIC"] == {"FLOAT32"}
 
 
+@pytest.mark.parametrize(("precision", "version"), [("int8", 5), ("int8-dynamic", 12), ("int8-weight", 5)])
+def test_kernels_too_old_for_a_scale_by_channel_are_told_so(mobilevit: Network, precision: str, version: int):
+    """tflite-runtime 2.14 computes such a file, and wrongly, unless it claims the version that it needs."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    codes = read(mobilevit.quantized(precision)).operatorCodes
+    assert {code.version for code in codes if code.builtinCode == BuiltinOperator.FULLY_CONNECTED} == {version}
+
+
 class WithOutlier(Images):
     def __iter__(self) -> Iterator[np.ndarray]:
         *others, last = super().__iter__()
@@ -305,6 +314,31 @@ def test_large_constants_are_packed_and_unpacked(dtype: Any, bytes_each: int, to
     difference = (torch.from_numpy(unpacked) - network.bias).abs().amax((0, 2, 3))
     assert (difference <= tolerance * network.bias.abs().amax((0, 2, 3)) * 1.0001).all()
     assert (difference > 0).all()
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("int8", "INT8"), ("int8-dynamic", "FLOAT16")])
+def test_position_biases_shrink_too(
+    precision: str, dtype: str, networks: dict[str, Network], monkeypatch: pytest.MonkeyPatch
+):
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    monkeypatch.setattr("converters.tflite.constants.LARGE", 64)  # those of so small a network
+    network = network_of("tiny_vit", networks)
+    model = read(network.quantized_by(WHOLE, precision))
+    (graph,) = model.subgraphs
+    operators = operators_of(model, network.graph)
+    packed = {o.outputs[0]: graph.tensors[o.inputs[0]] for o in operators if o.code == "DEQUANTIZE"}
+    added = [packed[tensor] for o in operators if o.code == "ADD" for tensor in o.inputs if tensor in packed]
+    biases = [tensor for tensor in added if model.buffers[tensor.buffer].data is not None]
+    assert [tensor.type for tensor in biases] == [getattr(TensorType, dtype)] * 2
+
+
+def test_the_bias_of_a_layer_is_no_large_constant(pyramid: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """However long: XNNPACK takes no layer whose bias is unpacked first."""
+    monkeypatch.setattr("converters.tflite.constants.LARGE", 16)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(pyramid.quantized_by(WHOLE, "int8-dynamic"))
+    assert xnnpack_delegation(path) == (1, {})
 
 
 class Pyramid(nn.Module):

@@ -10,11 +10,13 @@ import numpy as np
 
 from converters.tflite.toolchain import import_from
 
+ConstantType = Literal["FLOAT16", "INT8"]
+
 LARGE = 1024  # elements; what unpacks a smaller one weighs as much as it saves
-BY_CHANNEL = 5  # the version of the operator that knows a scale for each channel
+VERSIONS = {"FLOAT16": 3, "INT8": 5}  # of DEQUANTIZE: the first that takes them, with a scale for each channel
 
 
-def pack_constants(model: Any, dtype: Literal["FLOAT16", "INT8"], keeps: Callable[[int], bool]) -> None:
+def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]) -> None:
     """Put the large float32 constants of `model`, a `ModelT`, into `dtype`, each behind a DEQUANTIZE, in place.
 
     Runtimes unpack them once, when the model is loaded. `keeps` tells of an operator, by its first output, whether its
@@ -32,12 +34,14 @@ def pack_constants(model: Any, dtype: Literal["FLOAT16", "INT8"], keeps: Callabl
             data = model.buffers[tensor.buffer].data
             if index < 0 or tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < 4 * LARGE:
                 continue
+            if len(tensor.shape) == 1:  # the bias of a layer, which kernels want as it is
+                continue
             if index not in unpacked:
                 packed = _append(graph.tensors, _packed(schema, model, tensor, dtype))
                 unpacked[index] = _append(graph.tensors, copy.copy(tensor))
                 graph.tensors[unpacked[index]].name = tensor.name + b";float32"
                 graph.tensors[unpacked[index]].buffer = 0  # that of everything computed
-                unpacking.append(_dequantize(schema, model, packed, unpacked[index]))
+                unpacking.append(_dequantize(schema, model, packed, unpacked[index], VERSIONS[dtype]))
             operator.inputs[position] = unpacked[index]
     graph.operators = [*unpacking, *graph.operators]
     _empty_unread_buffers(model, graph, unpacked)
@@ -63,23 +67,23 @@ def _packed(schema: Any, model: Any, tensor: Any, dtype: str) -> Any:
     return packed
 
 
-def _dequantize(schema: Any, model: Any, packed: int, unpacked: int) -> Any:
+def _dequantize(schema: Any, model: Any, packed: int, unpacked: int, version: int) -> Any:
     operator = schema.OperatorT()
-    operator.opcodeIndex = _dequantize_code(schema, model)
+    operator.opcodeIndex = _dequantize_code(schema, model, version)
     operator.inputs, operator.outputs = [packed], [unpacked]
     operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
     operator.builtinOptions = schema.DequantizeOptionsT()
     return operator
 
 
-def _dequantize_code(schema: Any, model: Any) -> int:
+def _dequantize_code(schema: Any, model: Any, version: int) -> int:
     for index, code in enumerate(model.operatorCodes):
         if code.builtinCode == schema.BuiltinOperator.DEQUANTIZE:
-            code.version = max(code.version, BY_CHANNEL)
+            code.version = max(code.version, version)
             return index
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = BY_CHANNEL
+    code.version = version
     return _append(model.operatorCodes, code)
 
 

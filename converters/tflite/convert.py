@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from converters.tflite.associated_files import DESCRIPTION, append_associated_files
+from converters.tflite.constants import pack_constants
 from converters.tflite.equal_ranks import equalize_ranks
 from converters.tflite.quantize import quantize
 from converters.tflite.toolchain import import_from
@@ -59,7 +60,7 @@ def convert(
     try:
         content = float_model(graph, spec)
         if precision == "fp16":
-            content = _with_float16_weights(content)
+            content = _edited(_with_float16_weights(content), _with_float16_constants)
         elif quantization is not None:
             content = quantize(content, graph, precision, quantization)
         content = _edited(content, _tidy)
@@ -82,6 +83,11 @@ def _with_float16_weights(content: bytes) -> bytes:
     quantizer = import_from("ai-edge-quantizer", "ai_edge_quantizer.quantizer").Quantizer(content)
     quantizer.load_quantization_recipe(FLOAT16_WEIGHTS)
     return bytes(quantizer.quantize(enable_progress_report=False).quantized_model)
+
+
+def _with_float16_constants(model: Any) -> None:
+    """Position biases, of which ai-edge-quantizer takes no notice: half of TinyViT-21M at 384 pixels."""
+    pack_constants(model, "FLOAT16", keeps=lambda operator: False)
 
 
 def _edited(content: bytes, edit: Callable[[Any], None]) -> bytes:

@@ -38,7 +38,8 @@ class TFLiteRuntime:
     format = "tflite"
     requirement = "tflite-runtime"
     refuses: Mapping[str, str] = {
-        "int8-dynamic": "2.14.0 computes products of quantised weights and float inputs wrong",
+        "int8-dynamic": "2.14.0 knows no scale for each channel of a matrix",
+        "int4-weight": "2.14.0 knows no weights in groups",
     }
 
     def availability(self) -> Availability:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from converters.tflite.calibrate import Range, find_ranges
-from converters.tflite.constants import pack_constants
+from converters.tflite.constants import ConstantType, pack_constants
 from converters.tflite.operators import WEIGHTED, Operator, is_constant, operators_of
 from converters.tflite.placement import integer_operators
 from converters.tflite.pointwise import pointwise_as_linears
@@ -25,6 +25,8 @@ LARGEST_BIAS = 2**30  # in steps of 32 bits; what is added to it needs room too
 
 GROUPS = (32, 64, 128, 256)  # of weights that can share a scale in 4 bits
 LARGE = 4096  # weights; layers of fewer take 8 bits: hardly any of a network's size, and most of what 4 bits would cost
+
+BY_CHANNEL = 12  # the version of FULLY_CONNECTED that knows a scale for each channel of weights in integers
 
 _INT8 = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
 _ACTIVATION = {"num_bits": 8, "symmetric": False, "granularity": "TENSORWISE", "dtype": "INT"}
@@ -75,10 +77,28 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     content = _rewritten(content, _recipe(operators, forms), {names[i]: found for i, found in statistics.items()})
     model = flatbuffer_utils.read_model_from_bytearray(content)
     floating = {names[op.outputs[0]] for op in operators if quantization.recipe.keeps_float(op.module)}
-    pack_constants(model, "INT8", lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
+    # What the GPU takes in integers are files of int8-dynamic, and it aborts over constants in 8 bits.
+    dtype: ConstantType = "FLOAT16" if precision == "int8-dynamic" else "INT8"
+    pack_constants(model, dtype, lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
+    _raise_version(model)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().partition(":")[2]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _raise_version(model: Any) -> None:
+    """Say in the file what ai-edge-quantizer leaves out: matrices need a kernel that knows a scale for each channel.
+
+    An older one takes the first for all and answers wrongly; told the version, it refuses the file.
+    """
+    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    (graph,) = model.subgraphs
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
+            image, weights = (graph.tensors[tensor].type for tensor in operator.inputs[:2])
+            if image == schema.TensorType.FLOAT32 != weights:
+                code.version = max(code.version, BY_CHANNEL)
 
 
 def _forms(model: Any, operators: Sequence[Operator], precision: str, recipe: QuantizationRecipe) -> dict[int, str]:
