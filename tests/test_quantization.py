@@ -61,6 +61,7 @@ def sqnr(graph, quantized, images):
         ("stages.*.mlp", "stages.1.0.mlp.fc1", True),
         ("*.fc1", "stages.1.0.mlp.fc1", True),
         ("stages.1.0.mlp.fc1.weight", "stages.1.0.mlp.fc1", False),
+        ("stages.1", "normalization", True),
     ],
 )
 def test_a_float_module_holds_with_everything_below_it(pattern, module, kept):

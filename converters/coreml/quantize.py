@@ -47,7 +47,8 @@ class KeptFloat:
         from coremltools.converters.mil.mil.scope import ScopeSource
 
         scope = op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])  # its last part names a value
-        module = ".".join(scope[self._wrappers : -1])
+        path = scope[self._wrappers - 1 : -1]
+        module = ".".join(path[1:] if path[:1] == ["network"] else path)
         return (kind is not None and kind not in self._recipe.operators) or self._recipe.keeps_float(module)
 
 
@@ -120,7 +121,7 @@ def palettes(rows: Tensor, batch: int = 256, steps: int = 20) -> tuple[Tensor, T
     up to 128 numbers; of more, runs of neighbours go together and Lloyd's steps improve on it. Shapes: [O, N] ->
     [O, 16], ascending, rounded to float16, and [O, N].
     """
-    found = torch.cat([_centres(part, steps) for part in rows.split(batch)]).half().float()
+    found = torch.cat([_centres(part, steps) for part in torch.split(rows, batch)]).half().float()
     return found, _nearest(rows, found)
 
 

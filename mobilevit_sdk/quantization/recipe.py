@@ -52,10 +52,13 @@ class QuantizationRecipe(Strict, frozen=True):
     bias_correction: bool = True
 
     def keeps_float(self, module: str) -> bool:
-        """Whether `module`, a path such as "stages.2.1.transformer.0.mlp.fc1", is one of `float_modules` or below."""
+        """Whether `module`, a path such as "stages.2.1.transformer.0.mlp.fc1", is one of `float_modules` or below.
+
+        The phone graph's own "normalization" of the image, nine numbers that every answer depends on, always is.
+        """
         parts = module.split(".")
         above = [".".join(parts[: end + 1]) for end in range(len(parts))]
-        return any(fnmatchcase(path, pattern) for pattern in self.float_modules for path in above)
+        return any(fnmatchcase(path, pattern) for pattern in (*self.float_modules, "normalization") for path in above)
 
 
 @dataclass(frozen=True)
