@@ -1,7 +1,8 @@
-"""Convolutions whose input is quantised at run time: in the right layout, and with a range of their own.
+"""Products whose input is quantised at run time: in the right layout, and with a range of their own.
 
 For a value in another order in memory than a convolution wants, ExecuTorch 1.5 goes back along the first arguments to
-the very start of the graph and turns what it finds there. Here the value itself is turned, before its range is taken.
+the very start of the graph and turns what it finds there; before a linear it turns the value behind its range, which
+XNNPACK then does not take. Here the value itself is turned, before its range is taken.
 XNNPACK computes 1x1 convolutions as linears, with a range for each pixel, and then reads the same ranges for another
 convolution of that value, which wants one of the whole map: wrong without a word. Here those two never share.
 """
@@ -23,25 +24,29 @@ def dynamic_inputs_turned() -> Iterator[None]:
     """While it lasts, values are turned where they are quantised; for a process that does nothing else."""
     layouts = import_module("executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass")
     each = layouts.ChannelsLastTaggedReshapePass
-    to_nhwc = each.input_to_nhwc
+    to_nhwc, to_nchw = each.input_to_nhwc, each.input_to_nchw
 
-    def turn(self: Any, module: GraphModule, value: Node, reader: Node) -> None:
-        if not layouts.is_dynamic_qdq(value):
-            to_nhwc(self, module, value, reader)
-        elif not each.is_nhwc_node(value):
-            quantize: Any = value.args[0]
-            source, scale = quantize.args[:2]
-            range_ = scale.args[0]
-            to_nhwc(self, module, source, range_)
-            to_nhwc(self, module, source, quantize)
-            each.mark_as_nhwc_node(quantize)
-            each.mark_as_nhwc_node(value)
+    def turned(turn: Any, is_turned: Any, mark: Any) -> Any:
+        def turn_before_its_range(self: Any, module: GraphModule, value: Node, reader: Node) -> None:
+            if not layouts.is_dynamic_qdq(value):
+                turn(self, module, value, reader)
+            elif not is_turned(value):
+                quantize: Any = value.args[0]
+                source, scale = quantize.args[:2]
+                range_ = scale.args[0]
+                turn(self, module, source, range_)
+                turn(self, module, source, quantize)
+                mark(quantize)
+                mark(value)
 
-    each.input_to_nhwc = turn
+        return turn_before_its_range
+
+    each.input_to_nhwc = turned(to_nhwc, each.is_nhwc_node, each.mark_as_nhwc_node)
+    each.input_to_nchw = turned(to_nchw, each.is_nchw_node, each.mark_as_nchw_node)
     try:
         yield
     finally:
-        each.input_to_nhwc = to_nhwc
+        each.input_to_nhwc, each.input_to_nchw = to_nhwc, to_nchw
 
 
 def separate_ranges(graph: Any) -> None:
