@@ -138,7 +138,7 @@ def fault_places(model: nn.Module) -> dict[str, list[str]]:
         f"{name}.qkv.{head}"
         for name, layer in modules
         if isinstance(layer, CascadedGroupAttention)
-        for head in range(layer.num_heads)
+        for head in layer.positions
     ]
     return {
         "wrong weight": [name for name, layer in modules if isinstance(layer, (nn.Conv2d, nn.Linear))],
@@ -176,9 +176,9 @@ def _swap(model: nn.Module, module: str) -> None:
     qkv = model.get_submodule(module)
     owner = model.get_submodule(module.partition(".qkv")[0])
     if isinstance(owner, SeparableAttention):
-        start, width = 1, owner.dim
+        start, width = 1, owner.value_dim
     elif isinstance(owner, Attention):
-        start, width = 0, owner.num_heads * owner.head_dim
+        start, width = 0, owner.num_heads * owner.key_dim
     else:
         assert isinstance(owner, CascadedGroupAttention)
         start, width = 0, owner.key_dim

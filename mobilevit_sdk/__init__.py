@@ -18,6 +18,7 @@ _PUBLIC = {
     "convert": "mobilevit_sdk.conversion",
     "verify": "mobilevit_sdk.parity",
     "bisect": "mobilevit_sdk.bisection",
+    "prune": "mobilevit_sdk.pruning",
     "inspect_artifact": "mobilevit_sdk.artifact",
 }
 __all__ = sorted(_PUBLIC)

@@ -44,6 +44,8 @@ def export_checkpoint(checkpoint: Checkpoint, layout: str, path: str | Path) -> 
     path = Path(path)
     if path.suffix not in SAFETENSORS + TORCH:
         raise RequestError(f"{path} must end in {', '.join(SAFETENSORS + TORCH)}: the suffix decides on the format")
+    if "widths" in checkpoint.spec.config:
+        raise RequestError(f"{checkpoint.source} is pruned: no {layout} network has its widths")
     target = _find(layout, checkpoint.spec.family)
     weights = release_weights(checkpoint.model, checkpoint.spec, target)
     with replacing(path) as fresh:

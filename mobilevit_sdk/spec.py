@@ -29,6 +29,13 @@ class ModelConfig(Strict, frozen=True, kw_only=True):
             raise ValueError(f"images of {height}x{width} are smaller than the network's total stride of {self.stride}")
         return self
 
+    def explicit(self) -> ModelConfig:
+        """The same network with all its widths written out, where `layers.widths.DeclaresWidths` names them.
+
+        Here: the same, for families that declare none.
+        """
+        return self
+
     @property
     def stride(self) -> int:
         """The side in pixels of what becomes one position of the last feature map: the smallest image."""

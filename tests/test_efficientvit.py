@@ -24,7 +24,7 @@ from mobilevit_sdk.deployment.fold_classifiers import fold_batch_norm_into_next,
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import CascadedGroupAttention, PositionBias, SqueezeExcite, StochasticDepth
 from mobilevit_sdk.layouts.efficientvit import LAYOUTS
-from mobilevit_sdk.models.efficientvit import EfficientViTConfig, PatchMerging, Sandwich, StageConfig
+from mobilevit_sdk.models.efficientvit import EfficientViTConfig, Sandwich, StageConfig
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.registry import build_model, create_model, model_entry, model_spec, spec_at_size
 from mobilevit_sdk.resize import resize_network
@@ -230,7 +230,9 @@ def test_squeeze_excite_scales_channels_by_a_gate_of_their_means():
 
 @pytest.mark.parametrize(("channels", "squeezed"), [(64, 64), (12, 16), (11, 8), (2, 8)])
 def test_a_downsampling_squeezes_to_a_quarter_in_multiples_of_eight(channels, squeezed):
-    assert PatchMerging(channels, 4).squeeze_excite.fc1.weight.shape == (squeezed, 4 * channels, 1, 1)
+    stages = (StageConfig(channels=channels, blocks=1, num_heads=1), StageConfig(channels=8, blocks=1, num_heads=1))
+    (widths,) = EfficientViTConfig(stages=stages, kernels=(3,), window_sizes=(1, 1)).explicit().widths.downsample
+    assert (widths.squeezed, widths.hidden) == (squeezed, 4 * channels)
 
 
 def test_a_distilled_network_answers_with_the_mean_of_its_classifiers():

@@ -152,7 +152,7 @@ def test_deeper_blocks_drop_more_up_to_the_probability_of_the_config():
 
 def test_mbconv_starts_as_its_activation():
     x = noise(2, 4, 5, 5) - 0.5
-    torch.testing.assert_close(MBConv(4, expansion=2, stochastic_depth=0.0)(x), F.gelu(x))
+    torch.testing.assert_close(MBConv(4, 8, stochastic_depth=0.0)(x), F.gelu(x))
 
 
 def test_what_pads_a_map_to_whole_windows_is_normalised_and_attended_to():

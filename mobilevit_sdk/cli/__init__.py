@@ -16,6 +16,7 @@ VERBS = {
     "quantize": "quantize",
     "export": "export",
     "bench": "bench",
+    "prune": "prune",
     "train": "train",
     "synthesize": "synthesize",
     "eval": "eval_",

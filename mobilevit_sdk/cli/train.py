@@ -99,7 +99,7 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     recipe = _recipe(recipe_file, overrides, qat, quantization)
-    chosen = _device(device)
+    chosen = device_named(device)
     train, test = open_dataset(data, labelled=True), open_dataset(test_data, labelled=True)
     initial = initial_checkpoint(checkpoint, train) if checkpoint else None
     print_notes(initial.notes if initial else ())
@@ -113,10 +113,10 @@ def command(
             network, spec, recipe, train, test, out, device=chosen, teacher=taught_by, report=display.update
         )
         _print_start(trainer, len(train), initial is not None)
-        with _stop_on_interrupt(trainer):
+        with stop_on_interrupt(trainer):
             result = trainer.run(
-                lambda progress: _show_progress(display, progress),
-                lambda result: display.line(_epoch_line(result, recipe.epochs)),
+                lambda progress: show_progress(display, progress),
+                lambda result: display.line(epoch_line(result, recipe.epochs)),
             )
     if result is None:
         log.print(f"the state is saved in {out}: the same command goes on from it", markup=False)
@@ -161,7 +161,7 @@ def _recipe(file: Path | None, overrides: dict[str, Any], qat: str | None, quant
         raise RequestError(f"the recipe's {error}") from error
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -173,7 +173,7 @@ def _device(name: str) -> torch.device:
 
 
 @contextmanager
-def _stop_on_interrupt(trainer: Trainer) -> Iterator[None]:
+def stop_on_interrupt(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C lets the step finish, so that the saved state is a whole one; a second Ctrl-C does not wait."""
 
     def stop(*_: Any) -> None:
@@ -203,7 +203,7 @@ def _print_start(trainer: Trainer, images: int, fine_tune: bool) -> None:
         log.print(f"resuming in epoch {trainer.epoch + 1}, after {trainer.next_step} of its steps", markup=False)
 
 
-def _show_progress(display: Display, progress: TrainingProgress) -> None:
+def show_progress(display: Display, progress: TrainingProgress) -> None:
     left = "" if progress.seconds_left == float("inf") else f"{timedelta(seconds=round(progress.seconds_left))} left · "
     display.update(
         f"epoch {progress.epoch}/{progress.epochs}",
@@ -213,7 +213,7 @@ def _show_progress(display: Display, progress: TrainingProgress) -> None:
     )
 
 
-def _epoch_line(result: EpochResult, epochs: int) -> Text:
+def epoch_line(result: EpochResult, epochs: int) -> Text:
     integers = "" if result.quantized_top1 is None else f"   integers {result.quantized_top1:.2%}"
     return Text.assemble(
         (f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}", "bold"),

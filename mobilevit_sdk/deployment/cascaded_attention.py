@@ -28,7 +28,9 @@ class ExplicitCascadedAttention(nn.Module):
         super().__init__()
         self.window_size = attention.window_size
         self.partition = attention.partition
-        self.heads = nn.ModuleList(ExplicitHead(attention, index) for index in range(attention.num_heads))
+        self.value_dim = attention.value_dim
+        self.positions = attention.positions
+        self.heads = nn.ModuleList(ExplicitHead(attention, index) for index in range(len(attention.positions)))
         self.proj = linear(attention.proj.conv)
         self.reverse = attention.reverse
 
@@ -36,24 +38,25 @@ class ExplicitCascadedAttention(nn.Module):
         check_map_fills_window(x, self.window_size)
         maps = x.permute(0, 2, 3, 1)  # [B, H, W, dim]
         windows = self.partition(maps)  # [B * windows, N, dim]
-        width = windows.shape[-1] // len(self.heads)
+        width = self.value_dim
         answers: list[Tensor] = []
-        for i, head in enumerate(self.heads):
+        for before, i, head in zip((None, *self.positions), self.positions, self.heads, strict=False):
             group = windows[..., i * width : (i + 1) * width]
-            answers.append(head(group + answers[-1] if answers else group))
+            answers.append(head(group + answers[-1] if before == i - 1 else group))
         answer = torch.cat(answers, -1) if len(answers) > 1 else answers[0]
         out: Tensor = self.reverse(self.proj(F.relu(answer)), maps.shape).permute(0, 3, 1, 2)
         return out
 
 
 class ExplicitHead(nn.Module):
-    """One head, on the channels of its group. Shapes: [windows, N, d] -> [windows, N, d], d = dim / num_heads."""
+    """Of the heads, the one at `index`, on the channels of its group. Shapes: [windows, N, d] -> [windows, N, d]."""
 
     bias: Tensor
 
     def __init__(self, attention: CascadedGroupAttention, index: int) -> None:
         super().__init__()
-        qkv, token_interaction = attention.qkv[index], attention.token_interaction[index]
+        position = str(attention.positions[index])
+        qkv, token_interaction = attention.qkv[position], attention.token_interaction[position]
         assert isinstance(qkv, ConvNormAct)
         assert isinstance(token_interaction, ConvNormAct)
         key_dim = attention.key_dim

@@ -25,33 +25,35 @@ class ExplicitAttention(nn.Module):
     def __init__(self, attention: Attention) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
-        self.head_dim = attention.head_dim
-        dim = attention.num_heads * attention.head_dim
-        self.q = linear(attention.qkv, slice(0, dim), scale=attention.head_dim**-0.5)
-        self.k = linear(attention.qkv, slice(dim, 2 * dim))
-        self.v = linear(attention.qkv, slice(2 * dim, None))
+        self.key_dim = attention.key_dim
+        self.value_dim = attention.value_dim
+        keys = attention.num_heads * attention.key_dim
+        self.q = linear(attention.qkv, slice(0, keys), scale=attention.key_dim**-0.5)
+        self.k = linear(attention.qkv, slice(keys, 2 * keys))
+        self.v = linear(attention.qkv, slice(2 * keys, None))
         position_bias = attention.position_bias
         bias = None if position_bias is None else position_bias().detach()[None]  # [1, heads, N, N]
         self.register_buffer("bias", bias)
         self.proj = attention.proj
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, tokens, dim = x.shape
+        batch, tokens, _ = x.shape
         if tokens == 1:
             alone: Tensor = self.proj(self.v(x))
             return alone
         folded = batch * self.num_heads
-        q, k, v = (part(x).view(batch, tokens, self.num_heads, self.head_dim) for part in (self.q, self.k, self.v))
-        q = q.permute(0, 2, 1, 3).reshape(folded, tokens, self.head_dim)  # [B, N, heads, d] -> [B * heads, N, d]
-        k = k.permute(0, 2, 3, 1).reshape(folded, self.head_dim, tokens)  # [B, N, heads, d] -> [B * heads, d, N]
-        v = v.permute(0, 2, 1, 3).reshape(folded, tokens, self.head_dim)
+        q, k = (part(x).view(batch, tokens, self.num_heads, self.key_dim) for part in (self.q, self.k))
+        v = self.v(x).view(batch, tokens, self.num_heads, self.value_dim)
+        q = q.permute(0, 2, 1, 3).reshape(folded, tokens, self.key_dim)  # [B, N, heads, d] -> [B * heads, N, d]
+        k = k.permute(0, 2, 3, 1).reshape(folded, self.key_dim, tokens)  # [B, N, heads, d] -> [B * heads, d, N]
+        v = v.permute(0, 2, 1, 3).reshape(folded, tokens, self.value_dim)
         scores = torch.bmm(q, k)
         if self.bias is not None:
             scores = scores.view(batch, self.num_heads, tokens, tokens) + self.bias
             scores = scores.view(folded, tokens, tokens)
         x = torch.bmm(scores.softmax(-1), v)
-        x = x.view(batch, self.num_heads, tokens, self.head_dim).permute(0, 2, 1, 3)
-        out: Tensor = self.proj(x.reshape(batch, tokens, dim))
+        x = x.view(batch, self.num_heads, tokens, self.value_dim).permute(0, 2, 1, 3)
+        out: Tensor = self.proj(x.reshape(batch, tokens, self.num_heads * self.value_dim))
         return out
 
 

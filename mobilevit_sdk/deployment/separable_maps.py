@@ -37,7 +37,7 @@ class MapAttention(nn.Module):
 
     def __init__(self, attention: SeparableAttention, patch_size: int) -> None:
         super().__init__()
-        dim = attention.dim
+        self.dim = dim = attention.value_dim
         self.patch_size = patch_size
         self.q = convolution(attention.qkv, slice(0, 1), bias=False)
         self.k = linear(attention.qkv, slice(1, 1 + dim))
@@ -46,11 +46,11 @@ class MapAttention(nn.Module):
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
         p = self.patch_size
-        _, dim, height, width = x.shape
+        height, width = x.shape[2:]
         context = self.k(self._weighted(x, places))  # [1, P, C]
-        value = F.relu(self.v(x)).permute(0, 2, 3, 1).reshape(height // p, p, width // p, p * dim)
-        value = value * context.view(1, p, 1, p * dim)
-        out: Tensor = self.proj(value.view(1, height, width, dim).permute(0, 3, 1, 2))
+        value = F.relu(self.v(x)).permute(0, 2, 3, 1).reshape(height // p, p, width // p, p * self.dim)
+        value = value * context.view(1, p, 1, p * self.dim)
+        out: Tensor = self.proj(value.view(1, height, width, self.dim).permute(0, 3, 1, 2))
         return out
 
     def _weighted(self, x: Tensor, places: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mobilevit_sdk.layers.widths import Slice, reads, writes
+
 
 class BatchNormClassifier(nn.Module):
     """BatchNorm, then a linear layer; where it is distilled the mean of two of them: [B, C] -> [B, num_classes].
@@ -24,3 +26,10 @@ class BatchNormClassifier(nn.Module):
         if self.norm_dist is None or self.linear_dist is None:
             return scores
         return (scores + self.linear_dist(self.norm_dist(x))) / 2
+
+    def on_stream(self, start: int = 0) -> tuple[Slice, ...]:
+        """What reads the channels, from `start` on."""
+        found = (*writes(self.norm, start), *reads(self.linear, start))
+        if self.norm_dist is not None and self.linear_dist is not None:
+            found += (*writes(self.norm_dist, start), *reads(self.linear_dist, start))
+        return found

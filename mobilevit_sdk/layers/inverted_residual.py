@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
+from mobilevit_sdk.layers.widths import Width, reads, width, writes
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise, project, with a residual where shapes allow it.
+    """Expand, depthwise, project, with a residual where shapes allow it and `residual` does not say otherwise.
 
     Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
     """
@@ -20,18 +23,23 @@ class InvertedResidual(nn.Module):
         out_channels: int,
         *,
         stride: int,
-        expansion: int,
+        hidden_channels: int,
+        residual: bool = True,
         stochastic_depth: float = 0.0,
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        hidden = in_channels * expansion
+        hidden = hidden_channels
         self.expand = ConvNormAct(in_channels, hidden, 1, norm_eps=norm_eps)
         self.depthwise = ConvNormAct(hidden, hidden, 3, stride=stride, groups=hidden, norm_eps=norm_eps)
         self.project = ConvNormAct(hidden, out_channels, 1, activation=None, norm_eps=norm_eps)
-        self.has_residual = stride == 1 and in_channels == out_channels
+        self.has_residual = residual and stride == 1 and in_channels == out_channels
         self.stochastic_depth = StochasticDepth(stochastic_depth if self.has_residual else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.depthwise(self.expand(x)))
         return x + self.stochastic_depth(y) if self.has_residual else y
+
+    def widths(self) -> Iterator[Width]:
+        hidden = (*writes(self.expand), *writes(self.depthwise), *reads(self.project))
+        yield width("expansion", self.expand.conv.out_channels, hidden)

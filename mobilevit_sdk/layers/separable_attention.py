@@ -6,31 +6,39 @@ runs across the patches, separately for each of the P places within them; everyt
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers.declarations import NormReader
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
+from mobilevit_sdk.layers.widths import Slice, Width, reads, width, writes
 
 
 class SeparableAttention(nn.Module):
     """One context vector for all tokens: the keys, weighted by a softmax over the patches, times each token's value.
 
-    Shapes: [B, dim, P, N] -> [B, dim, P, N]. The rows of `qkv` are q (one), k (dim), v (dim). The cost is linear in N.
+    Shapes: [B, dim, P, N] -> [B, dim, P, N]. The rows of `qkv` are q (one), k (`value_dim`), v (`value_dim`), which is
+    `dim` where it is not given. The cost is linear in N.
     """
 
-    def __init__(self, dim: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, *, value_dim: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dim = dim
-        self.qkv = nn.Conv2d(dim, 1 + 2 * dim, 1)
+        self.value_dim = value_dim or dim
+        self.qkv = nn.Conv2d(dim, 1 + 2 * self.value_dim, 1)
         self.dropout = nn.Dropout(dropout)
-        self.proj = nn.Conv2d(dim, dim, 1)
+        self.proj = nn.Conv2d(self.value_dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).split((1, self.dim, self.dim), dim=1)
+        q, k, v = self.qkv(x).split((1, self.value_dim, self.value_dim), dim=1)
         scores = self.dropout(q.softmax(dim=-1))  # [B, 1, P, N]
         context = (k * scores).sum(dim=-1, keepdim=True)  # [B, dim, P, 1]
         return self.proj(F.relu(v) * context)
+
+    def widths(self) -> Iterator[Width]:
+        dim = self.value_dim
+        yield width("v", dim, (*writes(self.qkv, 1), *writes(self.qkv, 1 + dim), *reads(self.proj)), name="value_dim")
 
 
 class PointwiseMLP(nn.Module):
@@ -46,6 +54,9 @@ class PointwiseMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.dropout(self.activation(self.fc1(x))))
 
+    def widths(self) -> Iterator[Width]:
+        yield width("FFN", self.fc1.out_channels, (*writes(self.fc1), *reads(self.fc2)), name="mlp_dim")
+
 
 class SeparableTransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). Shapes: [B, dim, P, N] -> the same.
@@ -58,6 +69,7 @@ class SeparableTransformerBlock(nn.Module):
         dim: int,
         mlp_dim: int,
         *,
+        value_dim: int | None = None,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -66,7 +78,7 @@ class SeparableTransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(1, dim, eps=norm_eps)
-        self.attention = SeparableAttention(dim, dropout=attention_dropout)
+        self.attention = SeparableAttention(dim, value_dim=value_dim, dropout=attention_dropout)
         self.norm2 = nn.GroupNorm(1, dim, eps=norm_eps)
         self.mlp = PointwiseMLP(dim, mlp_dim, dropout=mlp_dropout)
         self.dropout = nn.Dropout(dropout)
@@ -79,11 +91,21 @@ class SeparableTransformerBlock(nn.Module):
     def norm_readers(self) -> tuple[NormReader, ...]:
         return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)
 
+    def widths(self) -> Iterator[Width]:
+        yield from self.attention.widths()
+        yield from self.mlp.widths()
+
+    def on_stream(self) -> tuple[Slice, ...]:
+        """What reads the residual stream's channels and writes to them."""
+        attention = (*writes(self.norm1), *reads(self.attention.qkv), *writes(self.attention.proj))
+        return (*attention, *writes(self.norm2), *reads(self.mlp.fc1), *writes(self.mlp.fc2))
+
 
 class SeparableTransformer(nn.Module):
     """A feature map cut into patches, transformer blocks, a norm, and the map put together again.
 
-    Shapes: [B, dim, H, W] -> the same; H and W must be multiples of `patch_size`.
+    Shapes: [B, dim, H, W] -> the same; H and W must be multiples of `patch_size`. `left` has the blocks that are there,
+    by their numbers, with the `value_dim` and `mlp_dim` of each: where it is not given, all `depth`, with `mlp_dim`.
     """
 
     def __init__(
@@ -93,6 +115,7 @@ class SeparableTransformer(nn.Module):
         depth: int,
         patch_size: int,
         *,
+        left: Mapping[int, tuple[int, int]] | None = None,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -101,20 +124,19 @@ class SeparableTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.blocks = nn.Sequential(
-            *(
-                SeparableTransformerBlock(
-                    dim,
-                    mlp_dim,
-                    norm_eps=norm_eps,
-                    dropout=dropout,
-                    attention_dropout=attention_dropout,
-                    mlp_dropout=mlp_dropout,
-                    stochastic_depth=stochastic_depth,
-                )
-                for _ in range(depth)
+        self.blocks = nn.Sequential()
+        for i, (value_dim, hidden) in (left or dict.fromkeys(range(depth), (dim, mlp_dim))).items():
+            block = SeparableTransformerBlock(
+                dim,
+                hidden,
+                value_dim=value_dim,
+                norm_eps=norm_eps,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                mlp_dropout=mlp_dropout,
+                stochastic_depth=stochastic_depth,
             )
-        )
+            self.blocks.add_module(str(i), block)
         self.norm = nn.GroupNorm(1, dim, eps=norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:

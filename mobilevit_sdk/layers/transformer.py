@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.declarations import NormReader
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
+from mobilevit_sdk.layers.widths import Slice, Width, reads, writes
 
 
 class TransformerBlock(nn.Module):
@@ -19,6 +22,8 @@ class TransformerBlock(nn.Module):
         num_heads: int,
         mlp_dim: int,
         *,
+        key_dim: int | None = None,
+        value_dim: int | None = None,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -28,7 +33,7 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attention = Attention(dim, num_heads, dropout=attention_dropout)
+        self.attention = Attention(dim, num_heads, key_dim=key_dim, value_dim=value_dim, dropout=attention_dropout)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = MLP(dim, mlp_dim, dropout=mlp_dropout)
         self.dropout = nn.Dropout(dropout)
@@ -40,3 +45,12 @@ class TransformerBlock(nn.Module):
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)
+
+    def widths(self) -> Iterator[Width]:
+        yield from self.attention.widths()
+        yield from self.mlp.widths()
+
+    def on_stream(self) -> tuple[Slice, ...]:
+        """What reads the residual stream's channels and writes to them."""
+        attention = (*writes(self.norm1), *reads(self.attention.qkv), *writes(self.attention.proj))
+        return (*attention, *writes(self.norm2), *reads(self.mlp.fc1), *writes(self.mlp.fc2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers.attention import Attention
@@ -9,6 +11,7 @@ from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.declarations import NormReader
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
+from mobilevit_sdk.layers.widths import Slice, Width, reads, writes
 from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 
 
@@ -26,13 +29,15 @@ class WindowTransformerBlock(nn.Module):
         mlp_dim: int,
         window_size: int,
         *,
+        key_dim: int | None = None,
+        value_dim: int | None = None,
         mlp_dropout: float = 0.0,
         stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
         self.partition = WindowPartition(window_size)
         self.norm1 = nn.LayerNorm(dim)
-        self.attention = Attention(dim, num_heads, window_size=window_size)
+        self.attention = Attention(dim, num_heads, key_dim=key_dim, value_dim=value_dim, window_size=window_size)
         self.reverse = WindowReverse(window_size)
         self.local_conv = ConvNormAct(dim, dim, 3, groups=dim, activation=None)
         self.norm2 = nn.LayerNorm(dim)
@@ -47,6 +52,16 @@ class WindowTransformerBlock(nn.Module):
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)
+
+    def widths(self) -> Iterator[Width]:
+        yield from self.attention.widths()
+        yield from self.mlp.widths()
+
+    def on_stream(self) -> tuple[Slice, ...]:
+        """What reads the residual stream's channels and writes to them."""
+        attention = (*writes(self.norm1), *reads(self.attention.qkv), *writes(self.attention.proj))
+        mlp = (*writes(self.norm2), *reads(self.mlp.fc1), *writes(self.mlp.fc2))
+        return (*attention, *writes(self.local_conv), *mlp)
 
 
 class WindowTransformer(nn.Sequential):

@@ -6,10 +6,12 @@ reference form: written to be read and trained. `mobilevit_sdk.deployment` turns
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated, cast
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers import (
@@ -17,8 +19,9 @@ from mobilevit_sdk.layers import (
     CascadedGroupAttention,
     ConvNormAct,
     Residual,
-    SqueezeExcite,
 )
+from mobilevit_sdk.layers.sandwich import PatchMerging, Sandwich
+from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, shifted, writes
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
@@ -26,6 +29,7 @@ from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 Count = Annotated[int, Meta(ge=1, le=64)]
 LARGEST_WINDOW = 32
 WindowSize = Annotated[int, Meta(ge=1, le=LARGEST_WINDOW)]
+Channels = Annotated[int, Meta(ge=1, le=65536)]
 
 _PATCH_SIZE = 16  # four convolutions of stride 2
 
@@ -38,11 +42,45 @@ class StageConfig(Strict, frozen=True):
     num_heads: Count
 
 
+class BlockWidths(Strict, frozen=True):
+    """A sandwich with attention: channels within its FFNs, key_dim of a head, and which of the heads are there."""
+
+    ffn0: Channels
+    key_dim: Channels
+    heads: Annotated[tuple[Annotated[int, Meta(ge=0, le=63)], ...], Meta(min_length=1)]
+    ffn1: Channels
+
+    def __post_init__(self) -> None:
+        if sorted(set(self.heads)) != list(self.heads):
+            raise ValueError(f"heads must be increasing, not {list(self.heads)}")
+
+
+class DownsampleWidths(Strict, frozen=True):
+    """A downsampling: channels within its FFNs, its inverted residual, and its squeeze-excitation."""
+
+    ffn0: Channels
+    hidden: Channels
+    squeezed: Channels
+    ffn1: Channels
+
+
+class Widths(Strict, frozen=True):
+    """All that a pruned network has in numbers of its own. A block that is null is gone.
+
+    `patch_embed` has the first three convolutions' channels, `downsample` one entry for each stage but the first.
+    """
+
+    patch_embed: tuple[Channels, Channels, Channels]
+    downsample: tuple[DownsampleWidths, ...]
+    blocks: tuple[tuple[BlockWidths | None, ...], ...]
+
+
 class EfficientViTConfig(ModelConfig, frozen=True):
     """Everything that defines the network (figure 6a of the paper); probabilities default to inference.
 
     `kernels` are those of token interaction, one a head. `window_sizes` are the stages' windows, in positions: the
-    shorter side of the stage's feature map, `max_window_size` at most. `distilled` adds a second classifier.
+    shorter side of the stage's feature map, `max_window_size` at most. `distilled` adds a second classifier. `widths`
+    are what pruning has left, where it has: beside them, the stages' channels alone count.
     """
 
     stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=8)]
@@ -52,6 +90,7 @@ class EfficientViTConfig(ModelConfig, frozen=True):
     key_dim: Annotated[int, Meta(ge=1, le=1024)] = 16
     distilled: bool = False
     stochastic_depth: float = 0.0
+    widths: Widths | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if len(self.window_sizes) != len(self.stages):
@@ -61,6 +100,35 @@ class EfficientViTConfig(ModelConfig, frozen=True):
             raise ValueError(f"{len(self.kernels)} kernels for {heads} heads")
         if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError(f"kernels must be odd, not {list(self.kernels)}")
+        if self.widths is not UNSET:
+            _check_widths(self.stages, self.widths)
+
+    def explicit(self) -> EfficientViTConfig:
+        """The same network with all its widths written out."""
+        if self.widths is not UNSET:
+            return self
+        first = self.stages[0].channels
+        before = [stage.channels for stage in self.stages]
+        widths = Widths(
+            patch_embed=(first // 8, first // 4, first // 2),
+            downsample=tuple(
+                DownsampleWidths(ffn0=2 * channels, hidden=4 * channels, squeezed=_squeezed(channels), ffn1=2 * after)
+                for channels, after in pairwise(before)
+            ),
+            blocks=tuple(
+                (
+                    BlockWidths(
+                        ffn0=2 * stage.channels,
+                        key_dim=self.key_dim,
+                        heads=tuple(range(stage.num_heads)),
+                        ffn1=2 * stage.channels,
+                    ),
+                )
+                * stage.blocks
+                for stage in self.stages
+            ),
+        )
+        return msgspec.structs.replace(self, widths=widths)
 
     @property
     def stride(self) -> int:
@@ -81,67 +149,33 @@ class EfficientViTConfig(ModelConfig, frozen=True):
         return msgspec.structs.replace(self, window_sizes=tuple(window_sizes))
 
 
-class FFN(nn.Module):
-    """Two 1x1 convolutions with twice the channels between them. Shapes: [B, dim, H, W] -> [B, dim, H, W]."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.expand = ConvNormAct(dim, 2 * dim, 1, activation=nn.ReLU)
-        self.project = ConvNormAct(2 * dim, dim, 1, activation=None)
-        nn.init.zeros_(self.project.norm.weight)  # training starts from the identity
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project(self.expand(x))
+def _check_widths(stages: tuple[StageConfig, ...], widths: Widths) -> None:
+    if len(widths.downsample) != len(stages) - 1 or len(widths.blocks) != len(stages):
+        raise ValueError(f"the widths are not those of {len(stages)} stages")
+    for stage, blocks in zip(stages, widths.blocks, strict=True):
+        if len(blocks) != stage.blocks:
+            raise ValueError(f"widths of {len(blocks)} blocks for a stage of {stage.blocks}")
+        if any(max(block.heads) >= stage.num_heads for block in blocks if block is not None):
+            raise ValueError(f"heads beyond the {stage.num_heads} of their stage")
 
 
-class PatchMerging(nn.Module):
-    """An inverted residual of expansion 4, with squeeze-excitation, that halves the resolution.
-
-    Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / 2), ceil(W / 2)].
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        hidden = 4 * in_channels
-        self.expand = ConvNormAct(in_channels, hidden, 1, activation=nn.ReLU)
-        self.depthwise = ConvNormAct(hidden, hidden, 3, stride=2, groups=hidden, activation=nn.ReLU)
-        squeezed = max(8, (in_channels + 4) // 8 * 8)  # a quarter of hidden, rounded to a multiple of 8
-        self.squeeze_excite = SqueezeExcite(hidden, squeezed)
-        self.project = ConvNormAct(hidden, out_channels, 1, activation=None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project(self.squeeze_excite(self.depthwise(self.expand(x))))
+def _squeezed(channels: int) -> int:
+    """A quarter of the channels within a downsampling of `channels`, rounded to a multiple of 8."""
+    return max(8, (channels + 4) // 8 * 8)
 
 
-class Sandwich(nn.Module):
-    """Figure 6b: a mixer between depthwise convolutions and FFNs, all of them residual but perhaps the mixer.
-
-    Shapes: [B, in_channels, H, W] -> [B, out_channels, H', W'], H' and W' being what the mixer makes of H and W.
-    """
-
-    def __init__(self, in_channels: int, mixer: nn.Module, out_channels: int, stochastic_depth: float) -> None:
-        super().__init__()
-        self.dw0 = Residual(_depthwise(in_channels), stochastic_depth)
-        self.ffn0 = Residual(FFN(in_channels), stochastic_depth)
-        self.mixer = mixer
-        self.dw1 = Residual(_depthwise(out_channels), stochastic_depth)
-        self.ffn1 = Residual(FFN(out_channels), stochastic_depth)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.ffn1(self.dw1(self.mixer(self.ffn0(self.dw0(x)))))
-
-
-def _block(dim: int, num_heads: int, window_size: int, config: EfficientViTConfig) -> Sandwich:
-    attention = CascadedGroupAttention(dim, window_size, key_dim=config.key_dim, kernels=config.kernels[:num_heads])
-    block = Sandwich(dim, Residual(attention, config.stochastic_depth), dim, config.stochastic_depth)
+def _block(stage: StageConfig, widths: BlockWidths, window_size: int, config: EfficientViTConfig) -> Sandwich:
+    dim, depth = stage.channels, config.stochastic_depth
+    kernels = config.kernels[: stage.num_heads]
+    attention = CascadedGroupAttention(
+        dim, window_size, key_dim=widths.key_dim, kernels=kernels, positions=widths.heads
+    )
+    hidden = widths.ffn0, widths.ffn1
+    block = Sandwich(dim, Residual(attention, depth), dim, hidden=hidden, stochastic_depth=depth)
     for depthwise in (block.dw0.branch, block.dw1.branch):
         assert isinstance(depthwise, ConvNormAct)
         nn.init.zeros_(depthwise.norm.weight)  # as in FFN; those beside a downsampling start with a gain of 1
     return block
-
-
-def _depthwise(channels: int) -> ConvNormAct:
-    return ConvNormAct(channels, channels, 3, groups=channels, activation=None)
 
 
 @register_family("efficientvit", EfficientViTConfig)
@@ -156,22 +190,27 @@ class EfficientViT(nn.Module):
     def __init__(self, config: EfficientViTConfig) -> None:
         super().__init__()
         self.config = config
+        widths = config.explicit().widths
+        assert widths is not UNSET
         channels = config.stages[0].channels
-        self.patch_embed = nn.Sequential(
-            ConvNormAct(config.in_channels, channels // 8, 3, stride=2, activation=nn.ReLU),
-            ConvNormAct(channels // 8, channels // 4, 3, stride=2, activation=nn.ReLU),
-            ConvNormAct(channels // 4, channels // 2, 3, stride=2, activation=nn.ReLU),
-            ConvNormAct(channels // 2, channels, 3, stride=2, activation=None),
-        )
+        sizes = (config.in_channels, *widths.patch_embed, channels)
+        convs = [ConvNormAct(a, b, 3, stride=2, activation=nn.ReLU) for a, b in pairwise(sizes[:-1])]
+        self.patch_embed = nn.Sequential(*convs, ConvNormAct(sizes[-2], channels, 3, stride=2, activation=None))
         self.stages = nn.Sequential()
-        for stage, window_size in zip(config.stages, config.window_sizes, strict=True):
+        for i, (stage, window_size) in enumerate(zip(config.stages, config.window_sizes, strict=True)):
             layers = nn.Sequential()
-            if len(self.stages):
-                merging = PatchMerging(channels, stage.channels)
-                layers.add_module("downsample", Sandwich(channels, merging, stage.channels, config.stochastic_depth))
+            if i:
+                own = widths.downsample[i - 1]
+                merging = PatchMerging(channels, stage.channels, own.hidden, own.squeezed)
+                hidden, depth = (own.ffn0, own.ffn1), config.stochastic_depth
+                downsample = Sandwich(channels, merging, stage.channels, hidden=hidden, stochastic_depth=depth)
+                layers.add_module("downsample", downsample)
             channels = stage.channels
-            blocks = (_block(channels, stage.num_heads, window_size, config) for _ in range(stage.blocks))
-            layers.add_module("blocks", nn.Sequential(*blocks))
+            blocks = nn.Sequential()
+            for j, left in enumerate(widths.blocks[i]):
+                if left is not None:  # a block that is gone leaves the names of the others as they were
+                    blocks.add_module(str(j), _block(stage, left, window_size, config))
+            layers.add_module("blocks", blocks)
             self.stages.append(layers)
         self.head = BatchNormClassifier(channels, config.num_classes, distilled=config.distilled)
         self.apply(_initialise)
@@ -180,6 +219,64 @@ class EfficientViT(nn.Module):
         x = self.stages(self.patch_embed(x))
         x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
         return self.head(x)
+
+    def widths(self) -> Iterator[Width]:
+        embeds = [cast("ConvNormAct", layer) for layer in self.patch_embed]
+        for i, (one, following) in enumerate(pairwise(embeds)):
+            channels = (*writes(one), *reads(following))
+            path = ("widths", "patch_embed", i)
+            yield Width((path,), "stream", one.conv.out_channels, (channels,), stage="stem")
+        for i, name in enumerate(self._names()):
+            yield self._stream(i, name)
+            downsample, blocks = self._stage(i)
+            if downsample is not None:
+                yield from located(downsample.widths(), name, "widths", "downsample", i - 1)
+            for j, block in blocks.items():
+                yield from located(block.widths(), name, "widths", "blocks", i, j)
+
+    def removable_blocks(self) -> Iterator[Block]:
+        for i, name in enumerate(self._names()):
+            for j, block in self._stage(i)[1].items():
+                if j:
+                    yield Block(("widths", "blocks", i, j), None, block, name)
+
+    def _names(self) -> list[str]:
+        return [f"stage {i + 1}" for i in range(len(self.stages))]
+
+    def _stage(self, i: int) -> tuple[Sandwich | None, dict[int, Sandwich]]:
+        """The stage's downsampling, and its blocks by their number."""
+        layers = dict(self.stages[i].named_children())
+        blocks = {int(name): cast("Sandwich", block) for name, block in layers["blocks"].named_children()}
+        return cast("Sandwich | None", layers.get("downsample")), blocks
+
+    def _stream(self, i: int, name: str) -> Width:
+        """The stage's channels: those of each head's group for themselves, and answers that no other head reads."""
+        stage = self.config.stages[i]
+        downsample, blocks = self._stage(i)
+        if downsample is None:
+            throughout = writes(cast("ConvNormAct", self.patch_embed[-1]))
+        else:
+            assert isinstance(downsample.mixer, PatchMerging)
+            throughout = (*writes(downsample.mixer.project), *downsample.on_stream_after())
+        for block in blocks.values():
+            throughout += (*block.on_stream_before(), *block.on_stream_after())
+        if i + 1 < len(self.stages):
+            following = self._stage(i + 1)[0]
+            assert following is not None
+            assert isinstance(following.mixer, PatchMerging)
+            throughout += (*following.on_stream_before(), *reads(following.mixer.expand))
+        else:
+            throughout += self.head.on_stream()
+        groups, size = stage.num_heads, stage.channels // stage.num_heads
+        parts = [shifted(throughout, group * size) for group in range(groups)]
+        unread: list[tuple[Slice, ...]] = []
+        for block in blocks.values():
+            assert isinstance(block.mixer, Residual)
+            attention = cast("CascadedGroupAttention", block.mixer.branch).on_stream()
+            parts = [own + other for own, other in zip(parts, attention[:groups], strict=True)]
+            unread += attention[groups:]
+        path, least = ("stages", i, "channels"), -(-8 // groups)
+        return Width((path,), "stream", size, (*parts, *unread), least=least, scale=groups, rows=groups, stage=name)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -7,11 +7,13 @@ trained. `mobilevit_sdk.deployment` turns it into the graph that phones run.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, cast
 
+import msgspec
 import torch
 import torch.nn.functional as F
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers import (
@@ -23,18 +25,21 @@ from mobilevit_sdk.layers import (
     TransformerBlock,
     Unfold,
 )
+from mobilevit_sdk.layers.inverted_stages import Stream, blocks_of, inverted_residuals
+from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, writes
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
 # Configs are read from files of strangers: building the network of any that passes must end, and it must run.
-Width = Annotated[int, Meta(ge=1, le=16384)]
+Channels = Annotated[int, Meta(ge=1, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=64)]
+Hidden = Annotated[int, Meta(ge=0, le=1_048_576)]  # 0: the block is gone
 
 
 class StageConfig(Strict, frozen=True):
     """One resolution: inverted residuals (the first has the stride), then a MobileViT block where `dim` is given."""
 
-    channels: Width
+    channels: Channels
     blocks: Count
     stride: Annotated[int, Meta(ge=1, le=2)]
     dim: Annotated[int, Meta(ge=0, le=16384)] = 0
@@ -42,13 +47,47 @@ class StageConfig(Strict, frozen=True):
     depth: Annotated[int, Meta(ge=0, le=64)] = 0
 
 
+class TransformerWidths(Strict, frozen=True):
+    """A transformer block: its heads, the dimensions of each, and the channels within its MLP."""
+
+    num_heads: Count
+    key_dim: Channels
+    value_dim: Channels
+    mlp_dim: Channels
+
+
+class FusionWidths(Strict, frozen=True):
+    """The channels around a stage's transformer: its local convolution's, what fusion takes from it, and fusion's."""
+
+    local: Channels
+    attended: Channels
+    fused: Channels
+
+
+class Widths(Strict, frozen=True):
+    """All that a pruned network has in numbers of its own, stage by stage.
+
+    `residuals` says whether the stage's first inverted residual has a residual, `hidden` the channels within each of
+    them. `fusions` is null without attention; a transformer block that is null is gone.
+    """
+
+    residuals: tuple[bool, ...]
+    hidden: tuple[tuple[Hidden, ...], ...]
+    fusions: tuple[FusionWidths | None, ...]
+    transformers: tuple[tuple[TransformerWidths | None, ...], ...]
+
+
 class MobileViTConfig(ModelConfig, frozen=True):
-    """Everything that defines the network. Figure 1 and table 4 of the paper; probabilities default to inference."""
+    """Everything that defines the network. Figure 1 and table 4 of the paper; probabilities default to inference.
+
+    `widths` are what pruning has left, where it has: beside them, channels and dims of the stages, of the stem and
+    before the head count, and no ratio between them.
+    """
 
     stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=16)]
     expansion: Count
-    final_channels: Width
-    stem_channels: Width = 16
+    final_channels: Channels
+    stem_channels: Channels = 16
     num_heads: Count = 4
     patch_size: Count = 2
     norm_eps: Annotated[float, Meta(gt=0)] = 1e-5
@@ -57,32 +96,92 @@ class MobileViTConfig(ModelConfig, frozen=True):
     attention_dropout: float = 0.0
     mlp_dropout: float = 0.0
     stochastic_depth: float = 0.0
+    widths: Widths | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.widths is not UNSET:
+            depths = [(stage.blocks, stage.depth if stage.dim else 0, bool(stage.dim)) for stage in self.stages]
+            own = zip(self.widths.hidden, self.widths.transformers, self.widths.fusions, strict=False)
+            if depths != [(len(h), len(t), f is not None) for h, t, f in own]:
+                raise ValueError("the widths are not those of the stages")
+            check_residuals(self.widths.residuals, self.widths.hidden)
 
     @property
     def stride(self) -> int:
         return 2 * math.prod(stage.stride for stage in self.stages)
 
+    def explicit(self) -> MobileViTConfig:
+        """The same network with all its widths written out."""
+        if self.widths is not UNSET:
+            return self
+        residuals, hidden = unpruned_residuals(self.stem_channels, self.stages, self.expansion)
+        attending = [stage for stage in self.stages if stage.dim]
+        undivided = [stage.dim for stage in attending if stage.depth and stage.dim % self.num_heads]
+        if undivided:
+            raise ValueError(f"dim {undivided[0]} is not divisible by num_heads {self.num_heads}")
+        fusions = tuple(
+            FusionWidths(local=stage.channels, attended=stage.channels, fused=stage.channels) if stage.dim else None
+            for stage in self.stages
+        )
+        transformers = tuple((self._transformer(stage),) * stage.depth if stage.dim else () for stage in self.stages)
+        widths = Widths(residuals=residuals, hidden=hidden, fusions=fusions, transformers=transformers)
+        return msgspec.structs.replace(self, widths=widths)
+
+    def _transformer(self, stage: StageConfig) -> TransformerWidths:
+        head_dim = stage.dim // self.num_heads
+        return TransformerWidths(num_heads=self.num_heads, key_dim=head_dim, value_dim=head_dim, mlp_dim=stage.mlp_dim)
+
+
+def unpruned_residuals(
+    channels: int, stages: tuple[StageConfig, ...], expansion: int
+) -> tuple[tuple[bool, ...], tuple[tuple[int, ...], ...]]:
+    """Whether each stage's first inverted residual has a residual, and the channels within all of them."""
+    residuals, hidden = list[bool](), list[tuple[int, ...]]()
+    for stage in stages:
+        residuals.append(stage.stride == 1 and channels == stage.channels)
+        hidden.append((expansion * channels, *(expansion * stage.channels,) * (stage.blocks - 1)))
+        channels = stage.channels
+    return tuple(residuals), tuple(hidden)
+
+
+def check_residuals(residuals: tuple[bool, ...], hidden: tuple[tuple[int, ...], ...]) -> None:
+    """Raise ValueError where they are not of as many stages, or where a stage's first inverted residual is gone."""
+    if len(residuals) != len(hidden) or any(not each[0] for each in hidden):
+        raise ValueError("each stage needs its first inverted residual, and whether that has a residual")
+
 
 class MobileViTBlock(nn.Module):
     """Convolution for the near, attention across patches for the far, fused with the input (figure 1b).
 
-    Shapes: [B, C, H, W] -> [B, C, H, W]. Where H or W is no multiple of the patch, the local representation is resized
-    up to the next multiple and back after attention (bilinear, half-pixel centres), as in ml-cvnets.
+    Shapes: [B, channels, H, W] -> [B, fusion.fused, H, W]. Where H or W is no multiple of the patch, the local
+    representation is resized up to the next multiple and back after attention (bilinear, half-pixel centres), as in
+    ml-cvnets.
     """
 
-    def __init__(self, channels: int, stage: StageConfig, config: MobileViTConfig, stochastic_depth: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        dim: int,
+        fusion: FusionWidths,
+        transformer: tuple[TransformerWidths | None, ...],
+        config: MobileViTConfig,
+        stochastic_depth: float,
+    ) -> None:
         super().__init__()
         eps = config.norm_eps
         self.patch_size = config.patch_size
-        self.local_conv = ConvNormAct(channels, channels, 3, norm_eps=eps)
-        self.local_project = nn.Conv2d(channels, stage.dim, 1, bias=False)
+        self.local_conv = ConvNormAct(channels, fusion.local, 3, norm_eps=eps)
+        self.local_project = nn.Conv2d(fusion.local, dim, 1, bias=False)
         self.unfold = Unfold(config.patch_size)
-        self.transformer = nn.Sequential(
-            *(
-                TransformerBlock(
-                    stage.dim,
-                    config.num_heads,
-                    stage.mlp_dim,
+        self.transformer = nn.Sequential()
+        for i, block in enumerate(transformer):
+            if block is not None:  # one that is gone leaves the names of the others as they were
+                layer = TransformerBlock(
+                    dim,
+                    block.num_heads,
+                    block.mlp_dim,
+                    key_dim=block.key_dim,
+                    value_dim=block.value_dim,
                     norm_eps=eps,
                     dropout=config.dropout,
                     attention_dropout=config.attention_dropout,
@@ -90,13 +189,11 @@ class MobileViTBlock(nn.Module):
                     stochastic_depth=stochastic_depth,
                     stochastic_depth_groups=config.patch_size**2,
                 )
-                for _ in range(stage.depth)
-            )
-        )
-        self.norm = nn.LayerNorm(stage.dim, eps=eps)
+                self.transformer.add_module(str(i), layer)
+        self.norm = nn.LayerNorm(dim, eps=eps)
         self.fold = Fold(config.patch_size)
-        self.project = ConvNormAct(stage.dim, channels, 1, norm_eps=eps)
-        self.fuse = ConvNormAct(2 * channels, channels, 3, norm_eps=eps)
+        self.project = ConvNormAct(dim, fusion.attended, 1, norm_eps=eps)
+        self.fuse = ConvNormAct(channels + fusion.attended, fusion.fused, 3, norm_eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         local = self.local_project(self.local_conv(x))
@@ -120,6 +217,25 @@ class MobileViTBlock(nn.Module):
             norms=(self.norm, *(norm for block in blocks for norm in (block.norm1, block.norm2))),
         )
 
+    def blocks(self) -> dict[int, TransformerBlock]:
+        """Those of the transformer, by their numbers."""
+        return {int(name): cast("TransformerBlock", block) for name, block in self.transformer.named_children()}
+
+    def widths(self, stage: int) -> Iterator[Width]:
+        """Those of the network's `stage`, which this block stands in."""
+        name, fusion = f"stage {stage + 1}", ("widths", "fusions", stage)
+        local = (*writes(self.local_conv), *reads(self.local_project))
+        yield Width(((*fusion, "local"),), "fusion", self.local_conv.conv.out_channels, (local,), stage=name)
+        stream: tuple[Slice, ...] = (*writes(self.local_project), *writes(self.norm), *reads(self.project))
+        for i, block in self.blocks().items():
+            stream += block.on_stream()
+            yield from located(block.widths(), name, "widths", "transformers", stage, i)
+        (dim,) = self.norm.normalized_shape
+        yield Width((("stages", stage, "dim"),), "stream", dim, (stream,), stage=name)
+        attended = self.project.conv.out_channels
+        fused = (*writes(self.project), *reads(self.fuse, self.fuse.conv.in_channels - attended))
+        yield Width(((*fusion, "attended"),), "fusion", attended, (fused,), stage=name)
+
 
 @register_family("mobilevit", MobileViTConfig)
 class MobileViT(nn.Module):
@@ -134,25 +250,25 @@ class MobileViT(nn.Module):
         self.stem = ConvNormAct(config.in_channels, config.stem_channels, 3, stride=2, norm_eps=config.norm_eps)
         self.stages = nn.Sequential()
         channels = config.stem_channels
+        widths = config.explicit().widths
+        assert widths is not UNSET
         for i, stage in enumerate(config.stages):
             drop = config.stochastic_depth * i / max(1, len(config.stages) - 1)  # deeper stages drop more
-            blocks: list[nn.Module] = []
-            for j in range(stage.blocks):
-                stride = stage.stride if j == 0 else 1
-                blocks.append(
-                    InvertedResidual(
-                        channels,
-                        stage.channels,
-                        stride=stride,
-                        expansion=config.expansion,
-                        stochastic_depth=drop,
-                        norm_eps=config.norm_eps,
-                    )
-                )
-                channels = stage.channels
-            if stage.dim:
-                blocks.append(MobileViTBlock(channels, stage, config, drop))
-            self.stages.append(nn.Sequential(*blocks))
+            blocks = inverted_residuals(
+                channels,
+                stage.channels,
+                widths.hidden[i],
+                stride=stage.stride,
+                residual=widths.residuals[i],
+                stochastic_depth=drop,
+                norm_eps=config.norm_eps,
+            )
+            channels, fusion = stage.channels, widths.fusions[i]
+            if fusion is not None:
+                block = MobileViTBlock(channels, stage.dim, fusion, widths.transformers[i], config, drop)
+                blocks.add_module(str(stage.blocks), block)
+                channels = fusion.fused
+            self.stages.append(blocks)
         self.final_conv = ConvNormAct(channels, config.final_channels, 1, norm_eps=config.norm_eps)
         self.dropout = nn.Dropout(config.head_dropout)
         self.head = nn.Linear(config.final_channels, config.num_classes)
@@ -165,6 +281,29 @@ class MobileViT(nn.Module):
 
     def input_convolution(self) -> nn.Conv2d:
         return self.stem.conv
+
+    def widths(self) -> Iterator[Width]:
+        stream = Stream(self.stem)
+        for i, name, block in blocks_of(self.stages):
+            if isinstance(block, InvertedResidual):
+                yield from stream.pass_through(block, i, name)
+            else:
+                block = cast("MobileViTBlock", block)
+                yield from block.widths(i)
+                yield stream.end(*reads(block.local_conv), *reads(block.fuse))
+                stream.begin(block.fuse, ("widths", "fusions", i, "fused"), f"stage {i + 1}")
+        yield stream.end(*reads(self.final_conv))
+        final = (*writes(self.final_conv), *reads(self.head))
+        yield Width((("final_channels",),), "stream", self.head.in_features, (final,), stage="head")
+
+    def removable_blocks(self) -> Iterator[Block]:
+        for i, name, block in blocks_of(self.stages):
+            if isinstance(block, InvertedResidual) and name:
+                yield Block(("widths", "hidden", i, name), 0, block, f"stage {i + 1}")
+            if isinstance(block, MobileViTBlock):
+                for j, layer in block.blocks().items():
+                    if j:
+                        yield Block(("widths", "transformers", i, j), None, layer, f"stage {i + 1}")
 
 
 def initialise(module: nn.Module) -> None:

@@ -9,23 +9,59 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, cast
 
+import msgspec
 import torch.nn.functional as F
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers import ConvNormAct, InvertedResidual, NormReader, ProjectionPair, SeparableTransformer
-from mobilevit_sdk.models.mobilevit import Count, StageConfig, Width, initialise
+from mobilevit_sdk.layers.inverted_stages import Stream, blocks_of, inverted_residuals
+from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
+from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, writes
+from mobilevit_sdk.models.mobilevit import (
+    Channels,
+    Count,
+    Hidden,
+    StageConfig,
+    check_residuals,
+    initialise,
+    unpruned_residuals,
+)
 from mobilevit_sdk.registry import register_family, register_model
-from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
+from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
+
+
+class TransformerWidths(Strict, frozen=True):
+    """A transformer block: the channels of its keys and values, and those within its MLP."""
+
+    value_dim: Channels
+    mlp_dim: Channels
+
+
+class Widths(Strict, frozen=True):
+    """All that a pruned network has in numbers of its own, stage by stage.
+
+    `residuals` says whether the stage's first inverted residual has a residual, `hidden` the channels within each of
+    them. `projected` is what a stage with attention ends with, 0 without; a transformer block that is null is gone.
+    """
+
+    residuals: tuple[bool, ...]
+    hidden: tuple[tuple[Hidden, ...], ...]
+    projected: tuple[Hidden, ...]
+    transformers: tuple[tuple[TransformerWidths | None, ...], ...]
 
 
 class MobileViTv2Config(ModelConfig, frozen=True):
-    """Everything that defines the network. Table 4 of the paper; probabilities default to inference."""
+    """Everything that defines the network. Table 4 of the paper; probabilities default to inference.
+
+    `widths` are what pruning has left, where it has: beside them, channels and dims of the stages and of the stem
+    count, and no ratio between them.
+    """
 
     stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=16)]
-    stem_channels: Width
+    stem_channels: Channels
     expansion: Count = 2
     patch_size: Count = 2
     norm_eps: Annotated[float, Meta(gt=0)] = 1e-5
@@ -33,20 +69,50 @@ class MobileViTv2Config(ModelConfig, frozen=True):
     attention_dropout: float = 0.0
     mlp_dropout: float = 0.0
     stochastic_depth: float = 0.0
+    widths: Widths | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.widths is not UNSET:
+            depths = [(stage.blocks, stage.depth if stage.dim else 0, bool(stage.dim)) for stage in self.stages]
+            own = zip(self.widths.hidden, self.widths.transformers, self.widths.projected, strict=False)
+            if depths != [(len(h), len(t), bool(p)) for h, t, p in own]:
+                raise ValueError("the widths are not those of the stages")
+            check_residuals(self.widths.residuals, self.widths.hidden)
 
     @property
     def stride(self) -> int:
         return 2 * math.prod(stage.stride for stage in self.stages)
 
+    def explicit(self) -> MobileViTv2Config:
+        """The same network with all its widths written out."""
+        if self.widths is not UNSET:
+            return self
+        residuals, hidden = unpruned_residuals(self.stem_channels, self.stages, self.expansion)
+        projected = tuple(stage.channels if stage.dim else 0 for stage in self.stages)
+        transformers = tuple(
+            (TransformerWidths(value_dim=stage.dim, mlp_dim=stage.mlp_dim),) * stage.depth if stage.dim else ()
+            for stage in self.stages
+        )
+        widths = Widths(residuals=residuals, hidden=hidden, projected=projected, transformers=transformers)
+        return msgspec.structs.replace(self, widths=widths)
+
 
 class MobileViTv2Block(nn.Module):
     """Convolution for the near, separable attention across patches for the far; neither residual nor fusion.
 
-    Shapes: [B, C, H, W] -> [B, C, H', W'], the next multiples of the patch. The input is resized to these (bilinear,
-    corners aligned) and the output stays at their size, as in ml-cvnets.
+    Shapes: [B, C, H, W] -> [B, out_channels, H', W'], the next multiples of the patch. The input is resized to these
+    (bilinear, corners aligned) and the output stays at their size, as in ml-cvnets.
     """
 
-    def __init__(self, channels: int, stage: StageConfig, config: MobileViTv2Config, stochastic_depth: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        stage: StageConfig,
+        transformer: tuple[TransformerWidths | None, ...],
+        config: MobileViTv2Config,
+        stochastic_depth: float,
+    ) -> None:
         super().__init__()
         eps = config.norm_eps
         self.patch_size = config.patch_size
@@ -57,13 +123,14 @@ class MobileViTv2Block(nn.Module):
             stage.mlp_dim,
             stage.depth,
             config.patch_size,
+            left={i: (each.value_dim, each.mlp_dim) for i, each in enumerate(transformer) if each is not None},
             norm_eps=eps,
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
             mlp_dropout=config.mlp_dropout,
             stochastic_depth=stochastic_depth,
         )
-        self.project = ConvNormAct(stage.dim, channels, 1, activation=None, norm_eps=eps)
+        self.project = ConvNormAct(stage.dim, out_channels, 1, activation=None, norm_eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -74,6 +141,20 @@ class MobileViTv2Block(nn.Module):
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return (NormReader(self.transformer.norm, self.project.conv),)
+
+    def blocks(self) -> dict[int, SeparableTransformerBlock]:
+        """Those of the transformer, by their numbers."""
+        blocks = self.transformer.blocks.named_children()
+        return {int(name): cast("SeparableTransformerBlock", block) for name, block in blocks}
+
+    def widths(self, stage: int) -> Iterator[Width]:
+        """Those of the network's `stage`, which this block stands in."""
+        name, norm = f"stage {stage + 1}", self.transformer.norm
+        stream: tuple[Slice, ...] = (*writes(self.local_project), *writes(norm), *reads(self.project))
+        for i, block in self.blocks().items():
+            stream += block.on_stream()
+            yield from located(block.widths(), name, "widths", "transformers", stage, i)
+        yield Width((("stages", stage, "dim"),), "stream", norm.num_channels, (stream,), stage=name)
 
 
 @register_family("mobilevitv2", MobileViTv2Config)
@@ -90,25 +171,26 @@ class MobileViTv2(nn.Module):
         self.stem = ConvNormAct(config.in_channels, config.stem_channels, 3, stride=2, norm_eps=eps)
         self.stages = nn.Sequential()
         channels = config.stem_channels
+        widths = config.explicit().widths
+        assert widths is not UNSET
         for i, stage in enumerate(config.stages):
             drop = config.stochastic_depth * i / max(1, len(config.stages) - 1)  # deeper stages drop more
-            blocks: list[nn.Module] = []
-            for j in range(stage.blocks):
-                stride = stage.stride if j == 0 else 1
-                blocks.append(
-                    InvertedResidual(
-                        channels,
-                        stage.channels,
-                        stride=stride,
-                        expansion=config.expansion,
-                        stochastic_depth=drop,
-                        norm_eps=eps,
-                    )
-                )
-                channels = stage.channels
+            blocks = inverted_residuals(
+                channels,
+                stage.channels,
+                widths.hidden[i],
+                stride=stage.stride,
+                residual=widths.residuals[i],
+                stochastic_depth=drop,
+                norm_eps=eps,
+            )
+            channels = stage.channels
             if stage.dim:
-                blocks.append(MobileViTv2Block(channels, stage, config, drop))
-            self.stages.append(nn.Sequential(*blocks))
+                projected = widths.projected[i]
+                block = MobileViTv2Block(channels, projected, stage, widths.transformers[i], config, drop)
+                blocks.add_module(str(stage.blocks), block)
+                channels = projected
+            self.stages.append(blocks)
         self.head = nn.Linear(channels, config.num_classes)
         self.apply(initialise)
 
@@ -128,6 +210,27 @@ class MobileViTv2(nn.Module):
                 yield ProjectionPair(block.project.conv, following.expand.conv)
         if _ends_in_projection(blocks[-1]):
             yield ProjectionPair(blocks[-1].project.conv, self.head)
+
+    def widths(self) -> Iterator[Width]:
+        stream = Stream(self.stem)
+        for i, name, block in blocks_of(self.stages):
+            if isinstance(block, InvertedResidual):
+                yield from stream.pass_through(block, i, name)
+            else:
+                block = cast("MobileViTv2Block", block)
+                yield from block.widths(i)
+                yield stream.end(*writes(block.local_conv), *reads(block.local_project))
+                stream.begin(block.project, ("widths", "projected", i), f"stage {i + 1}")
+        yield stream.end(*reads(self.head))
+
+    def removable_blocks(self) -> Iterator[Block]:
+        for i, name, block in blocks_of(self.stages):
+            if isinstance(block, InvertedResidual) and name:
+                yield Block(("widths", "hidden", i, name), 0, block, f"stage {i + 1}")
+            if isinstance(block, MobileViTv2Block):
+                for j, layer in block.blocks().items():
+                    if j:
+                        yield Block(("widths", "transformers", i, j), None, layer, f"stage {i + 1}")
 
 
 def _ends_in_projection(block: InvertedResidual | MobileViTv2Block) -> bool:

@@ -6,41 +6,100 @@ Wu et al., ECCV 2022, https://arxiv.org/abs/2207.10666. This is the reference fo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 import torch
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers import ConvNormAct, NormReader, StochasticDepth, WindowTransformer
+from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, width, writes
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.registry import register_family, register_model
-from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
+from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
 # Configs are read from files of strangers: building the network of any that passes must end, and it must run.
 LARGEST_WINDOW = 64
-Width = Annotated[int, Meta(ge=2, le=16384)]
+Channels = Annotated[int, Meta(ge=2, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=64)]
+Left = Annotated[int, Meta(ge=1, le=1_048_576)]  # 64 times the widest: what ratios could have made of it
+Hidden = Annotated[int, Meta(ge=0, le=1_048_576)]  # 0: the block is gone
 Window = Annotated[int, Meta(ge=1, le=LARGEST_WINDOW)]
+
+
+class BlockWidths(Strict, frozen=True):
+    """A block with attention: its heads, the dimensions of each, and the channels within its MLP."""
+
+    num_heads: Left
+    key_dim: Left
+    value_dim: Left
+    mlp_dim: Left
+
+
+class Widths(Strict, frozen=True):
+    """All that a pruned network has in numbers of its own.
+
+    The channels within the stem, the convolutional blocks and the mergings of patches, one for each stage but the
+    first; and the blocks with attention, stage by stage, of which one that is null is gone.
+    """
+
+    stem: Left
+    convolutional: tuple[Hidden, ...]
+    merging: tuple[Left, ...]
+    blocks: tuple[tuple[BlockWidths | None, ...], ...]
 
 
 class TinyViTConfig(ModelConfig, frozen=True):
     """Everything that defines the network. Figure 2 and table 1 of the paper; probabilities default to inference.
 
     `dims` and `depths` name the stages' channels and blocks. The first stage is of convolutions; `window_sizes` belong
-    to the others, which attend within windows of so many positions a side.
+    to the others, which attend within windows of so many positions a side. `widths` are what pruning has left, where it
+    has: beside them, `dims` count, and no ratio.
     """
 
-    dims: Annotated[tuple[Width, ...], Meta(min_length=2, max_length=8)]
+    dims: Annotated[tuple[Channels, ...], Meta(min_length=2, max_length=8)]
     depths: tuple[Count, ...] = (2, 2, 6, 2)
     window_sizes: tuple[Window, ...] = (7, 14, 7)
-    head_dim: Width = 32
+    head_dim: Channels = 32
     expansion: Count = 4
     mlp_ratio: Count = 4
     mlp_dropout: float = 0.0
     stochastic_depth: float = 0.0
+    widths: Widths | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.widths is UNSET:
+            return
+        depths = [len(self.widths.convolutional), *(len(blocks) for blocks in self.widths.blocks)]
+        if depths != list(self.depths) or len(self.widths.merging) != len(self.dims) - 1:
+            raise ValueError("the widths are not those of the stages")
+
+    def explicit(self) -> TinyViTConfig:
+        """The same network with all its widths written out."""
+        if self.widths is not UNSET:
+            return self
+        undivided = [dim for dim in self.dims[1:] if dim % self.head_dim]
+        if undivided:
+            raise ValueError(f"dim {undivided[0]} is not divisible by head_dim {self.head_dim}")
+        blocks = (
+            BlockWidths(
+                num_heads=dim // self.head_dim,
+                key_dim=self.head_dim,
+                value_dim=self.head_dim,
+                mlp_dim=dim * self.mlp_ratio,
+            )
+            for dim in self.dims[1:]
+        )
+        widths = Widths(
+            stem=self.dims[0] // 2,
+            convolutional=(self.dims[0] * self.expansion,) * self.depths[0],
+            merging=self.dims[1:],
+            blocks=tuple((block,) * depth for block, depth in zip(blocks, self.depths[1:], strict=True)),
+        )
+        return msgspec.structs.replace(self, widths=widths)
 
     @property
     def stride(self) -> int:
@@ -72,9 +131,8 @@ class MBConv(nn.Module):
     Shapes: [B, C, H, W] -> [B, C, H, W].
     """
 
-    def __init__(self, channels: int, *, expansion: int, stochastic_depth: float) -> None:
+    def __init__(self, channels: int, hidden: int, *, stochastic_depth: float) -> None:
         super().__init__()
-        hidden = channels * expansion
         self.expand = ConvNormAct(channels, hidden, 1, activation=nn.GELU)
         self.depthwise = ConvNormAct(hidden, hidden, 3, groups=hidden, activation=nn.GELU)
         self.project = ConvNormAct(hidden, channels, 1, activation=None)
@@ -86,6 +144,14 @@ class MBConv(nn.Module):
         y = self.project(self.depthwise(self.expand(x)))
         return self.activation(x + self.stochastic_depth(y))
 
+    def widths(self) -> Iterator[Width]:
+        hidden = (*writes(self.expand), *writes(self.depthwise), *reads(self.project))
+        yield width("expansion", self.expand.conv.out_channels, hidden)
+
+    def on_stream(self) -> tuple[Slice, ...]:
+        """What reads the residual stream's channels and writes to them."""
+        return (*reads(self.expand), *writes(self.project))
+
 
 class PatchMerging(nn.Module):
     """Between stages: half the resolution, other channels.
@@ -93,39 +159,48 @@ class PatchMerging(nn.Module):
     Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / 2), ceil(W / 2)].
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:
         super().__init__()
-        self.expand = ConvNormAct(in_channels, out_channels, 1, activation=nn.GELU)
-        self.depthwise = ConvNormAct(out_channels, out_channels, 3, stride=2, groups=out_channels, activation=nn.GELU)
-        self.project = ConvNormAct(out_channels, out_channels, 1, activation=None)
+        self.expand = ConvNormAct(in_channels, hidden, 1, activation=nn.GELU)
+        self.depthwise = ConvNormAct(hidden, hidden, 3, stride=2, groups=hidden, activation=nn.GELU)
+        self.project = ConvNormAct(hidden, out_channels, 1, activation=None)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.depthwise(self.expand(x)))
+
+    def widths(self) -> Iterator[Width]:
+        hidden = (*writes(self.expand), *writes(self.depthwise), *reads(self.project))
+        yield width("expansion", self.expand.conv.out_channels, hidden)
 
 
 class AttentionStage(nn.Module):
     """One resolution with attention. Shapes: [B, in_dim, H, W] -> [B, dim, ceil(H / 2), ceil(W / 2)]."""
 
     def __init__(
-        self, in_dim: int, dim: int, window_size: int, config: TinyViTConfig, stochastic_depths: list[float]
+        self,
+        downsample: PatchMerging,
+        dim: int,
+        window_size: int,
+        widths: tuple[BlockWidths | None, ...],
+        config: TinyViTConfig,
+        stochastic_depths: list[float],
     ) -> None:
         super().__init__()
-        if dim % config.head_dim:
-            raise ValueError(f"dim {dim} is not divisible by head_dim {config.head_dim}")
-        self.downsample = PatchMerging(in_dim, dim)
-        self.blocks = WindowTransformer(
-            *(
-                WindowTransformerBlock(
+        self.downsample = downsample
+        self.blocks = WindowTransformer()
+        for i, (left, p) in enumerate(zip(widths, stochastic_depths, strict=True)):
+            if left is not None:  # a block that is gone leaves the names of the others as they were
+                block = WindowTransformerBlock(
                     dim,
-                    dim // config.head_dim,
-                    dim * config.mlp_ratio,
+                    left.num_heads,
+                    left.mlp_dim,
                     window_size,
+                    key_dim=left.key_dim,
+                    value_dim=left.value_dim,
                     mlp_dropout=config.mlp_dropout,
                     stochastic_depth=p,
                 )
-                for p in stochastic_depths
-            )
-        )
+                self.blocks.add_module(str(i), block)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.downsample(x))
@@ -143,22 +218,24 @@ class TinyViT(nn.Module):
         if not len(config.dims) == len(config.depths) == len(config.window_sizes) + 1:
             raise ValueError("dims and depths must have one entry a stage, window_sizes one for each but the first")
         self.config = config
+        widths = config.explicit().widths
+        assert widths is not UNSET
         first, dim = config.dims[0], config.dims[-1]
         rates = torch.linspace(0, config.stochastic_depth, sum(config.depths), device="cpu")  # deeper blocks drop more
         drops = [group.tolist() for group in torch.split(rates, list(config.depths))]
         self.stem = nn.Sequential(
-            ConvNormAct(config.in_channels, first // 2, 3, stride=2, activation=nn.GELU),
-            ConvNormAct(first // 2, first, 3, stride=2, activation=None),
+            ConvNormAct(config.in_channels, widths.stem, 3, stride=2, activation=nn.GELU),
+            ConvNormAct(widths.stem, first, 3, stride=2, activation=None),
         )
-        self.stages = nn.Sequential(
-            nn.Sequential(*(MBConv(first, expansion=config.expansion, stochastic_depth=p) for p in drops[0])),
-            *(
-                AttentionStage(in_dim, out_dim, window_size, config, p)
-                for (in_dim, out_dim), window_size, p in zip(
-                    pairwise(config.dims), config.window_sizes, drops[1:], strict=True
-                )
-            ),
-        )
+        convolutional = nn.Sequential()
+        for j, (hidden, p) in enumerate(zip(widths.convolutional, drops[0], strict=True)):
+            if hidden:
+                convolutional.add_module(str(j), MBConv(first, hidden, stochastic_depth=p))
+        self.stages = nn.Sequential(convolutional)
+        for i, (in_dim, out_dim) in enumerate(pairwise(config.dims)):
+            merging = PatchMerging(in_dim, widths.merging[i], out_dim)
+            blocks, window = widths.blocks[i], config.window_sizes[i]
+            self.stages.append(AttentionStage(merging, out_dim, window, blocks, config, drops[i + 1]))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, config.num_classes)
         self.apply(_initialise)
@@ -170,6 +247,39 @@ class TinyViT(nn.Module):
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return (NormReader(self.norm, self.head),)
+
+    def widths(self) -> Iterator[Width]:
+        first, second = (cast("ConvNormAct", layer) for layer in self.stem)
+        stem = (*writes(first), *reads(second))
+        yield Width((("widths", "stem"),), "stream", first.conv.out_channels, (stem,), stage="stem")
+        stream: tuple[Slice, ...] = writes(second)
+        for i, blocks in enumerate(self._blocks()):
+            name, dim = f"stage {i + 1}", self.config.dims[i]
+            path = ("widths", "blocks", i - 1) if i else ("widths", "convolutional")
+            for j, block in blocks.items():
+                yield from located(block.widths(), name, *path, j)
+                stream += block.on_stream()
+            if i + 1 < len(self.stages):
+                following = cast("AttentionStage", self.stages[i + 1]).downsample
+                yield from located(following.widths(), f"stage {i + 2}", "widths", "merging", i)
+                readers, following_stream = reads(following.expand), writes(following.project)
+            else:
+                readers, following_stream = (*writes(self.norm), *reads(self.head)), ()
+            yield Width((("dims", i),), "stream", dim, ((*stream, *readers),), least=2, stage=name)
+            stream = following_stream
+
+    def removable_blocks(self) -> Iterator[Block]:
+        for i, blocks in enumerate(self._blocks()):
+            for j, block in blocks.items():
+                path = ("widths", "blocks", i - 1, j) if i else ("widths", "convolutional", j)
+                if j:
+                    yield Block(path, None if i else 0, block, f"stage {i + 1}")
+
+    def _blocks(self) -> Iterator[dict[int, MBConv | WindowTransformerBlock]]:
+        """Those of each stage, by their numbers."""
+        for i, stage in enumerate(self.stages):
+            blocks = cast("AttentionStage", stage).blocks if i else stage
+            yield {int(name): cast("MBConv", block) for name, block in blocks.named_children()}
 
 
 def _initialise(module: nn.Module) -> None:

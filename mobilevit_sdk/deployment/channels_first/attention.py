@@ -24,12 +24,13 @@ class ChannelsFirstAttention(nn.Module):
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
-        dim = attention.num_heads * attention.head_dim
+        keys = attention.num_heads * attention.key_dim
         self.num_heads = attention.num_heads
-        self.head_dim = attention.head_dim
-        self.q = convolution(attention.qkv, slice(0, dim), scale=attention.head_dim**-0.5)
-        self.k = convolution(attention.qkv, slice(dim, 2 * dim))
-        self.v = convolution(attention.qkv, slice(2 * dim, None))
+        self.key_dim = attention.key_dim
+        self.value_dim = attention.value_dim
+        self.q = convolution(attention.qkv, slice(0, keys), scale=attention.key_dim**-0.5)
+        self.k = convolution(attention.qkv, slice(keys, 2 * keys))
+        self.v = convolution(attention.qkv, slice(2 * keys, None))
         self.proj = convolution(attention.proj)
         position_bias = attention.position_bias
         self.register_buffer("bias", None if position_bias is None else transposed_bias(position_bias()))
@@ -39,9 +40,9 @@ class ChannelsFirstAttention(nn.Module):
         if x.shape[3] > 1:
             k = self.k(x).permute(0, 3, 2, 1)  # [1, dim, P, N] -> [1, N, P, dim]
             heads = zip(
-                torch.split(self.q(x), self.head_dim, 1),
-                torch.split(k, self.head_dim, 3),
-                torch.split(v, self.head_dim, 1),
+                torch.split(self.q(x), self.key_dim, 1),
+                torch.split(k, self.key_dim, 3),
+                torch.split(v, self.value_dim, 1),
                 self._biases(),
                 strict=True,
             )

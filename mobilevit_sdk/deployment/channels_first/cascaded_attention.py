@@ -28,28 +28,31 @@ class ChannelsFirstCascadedAttention(nn.Module):
         self.window_size = attention.window_size
         self.value_dim = attention.value_dim
         self.partition = ChannelsFirstWindows(attention.window_size)
-        self.heads = nn.ModuleList(ChannelsFirstHead(attention, index) for index in range(attention.num_heads))
+        self.positions = attention.positions
+        self.heads = nn.ModuleList(ChannelsFirstHead(attention, index) for index in range(len(attention.positions)))
         self.proj = attention.proj.conv
         self.reverse = ChannelsFirstWindowReverse(attention.window_size)
 
     def forward(self, x: Tensor) -> Tensor:
         check_map_fills_window(x, self.window_size)
         answers: list[Tensor] = []
-        for head, group in zip(self.heads, self.partition(x).split(self.value_dim, 1), strict=True):
-            answers.append(head(group + answers[-1] if answers else group))
+        groups = self.partition(x).split(self.value_dim, 1)
+        for before, i, head in zip((None, *self.positions), self.positions, self.heads, strict=False):
+            answers.append(head(groups[i] + answers[-1] if before == i - 1 else groups[i]))
         answer = torch.cat(answers, 1) if len(answers) > 1 else answers[0]
         out: Tensor = self.reverse(self.proj(F.relu(answer)), x.shape)
         return out
 
 
 class ChannelsFirstHead(nn.Module):
-    """One head, on the channels of its group. Shapes: [1, d, P, N] -> [1, d, P, N], d = dim / num_heads."""
+    """Of the heads, the one at `index`, on the channels of its group. Shapes: [1, d, P, N] -> [1, d, P, N]."""
 
     bias: Tensor
 
     def __init__(self, attention: CascadedGroupAttention, index: int) -> None:
         super().__init__()
-        qkv, token_interaction = attention.qkv[index], attention.token_interaction[index]
+        position = str(attention.positions[index])
+        qkv, token_interaction = attention.qkv[position], attention.token_interaction[position]
         assert isinstance(qkv, ConvNormAct)
         assert isinstance(token_interaction, ConvNormAct)
         key_dim = attention.key_dim

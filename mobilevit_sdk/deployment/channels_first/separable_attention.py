@@ -25,7 +25,7 @@ class ChannelsFirstSeparableAttention(nn.Module):
 
     def __init__(self, attention: SeparableAttention) -> None:
         super().__init__()
-        dim = attention.dim
+        dim = attention.value_dim
         self.q = convolution(attention.qkv, slice(0, 1), bias=False)
         self.k = convolution(attention.qkv, slice(1, 1 + dim))
         self.v = convolution(attention.qkv, slice(1 + dim, None))

@@ -1,0 +1,74 @@
+"""Stages that begin with inverted residuals, as both MobileViTs have them, and the channels that run through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from mobilevit_sdk.layers.conv import ConvNormAct
+from mobilevit_sdk.layers.inverted_residual import InvertedResidual
+from mobilevit_sdk.layers.widths import ConfigPath, Slice, Width, located, reads, writes
+
+
+def inverted_residuals(
+    in_channels: int,
+    channels: int,
+    hidden: tuple[int, ...],
+    *,
+    stride: int,
+    residual: bool,
+    stochastic_depth: float,
+    norm_eps: float,
+) -> nn.Sequential:
+    """Those of a stage, each named by its number, with `hidden` channels within them, 0 for one that is gone.
+
+    The first has the stride, and a residual where shapes allow it and `residual` is set.
+    """
+    blocks = nn.Sequential()
+    for j, width in enumerate(hidden):
+        if width:
+            block = InvertedResidual(
+                in_channels,
+                channels,
+                stride=1 if j else stride,
+                hidden_channels=width,
+                residual=bool(j) or residual,
+                stochastic_depth=stochastic_depth,
+                norm_eps=norm_eps,
+            )
+            blocks.add_module(str(j), block)
+        in_channels = channels
+    return blocks
+
+
+def blocks_of(stages: nn.Sequential) -> Iterator[tuple[int, int, nn.Module]]:
+    """The blocks of all stages, with the numbers of their stage and within it."""
+    for i, stage in enumerate(stages):
+        for name, block in stage.named_children():
+            yield i, int(name), block
+
+
+class Stream:
+    """The channels from one block that writes them anew to the next, with the residuals between."""
+
+    def __init__(self, first: ConvNormAct, path: ConfigPath = ("stem_channels",), stage: str = "stem") -> None:
+        self.begin(first, path, stage)
+
+    def begin(self, first: ConvNormAct, path: ConfigPath, stage: str) -> None:
+        self.slices, self.paths, self.stage = writes(first), [path], stage
+        self.size = first.conv.out_channels
+
+    def pass_through(self, block: InvertedResidual, stage: int, number: int) -> Iterator[Width]:
+        """Read by an inverted residual; one without residual ends it, and begins another."""
+        name, path = f"stage {stage + 1}", ("stages", stage, "channels")
+        yield from located(block.widths(), name, "widths", "hidden", stage, number)
+        if block.has_residual:
+            self.slices += (*reads(block.expand), *writes(block.project))
+            self.paths = [*dict.fromkeys((*self.paths, path))]
+        else:
+            yield self.end(*reads(block.expand))
+            self.begin(block.project, path, name)
+
+    def end(self, *readers: Slice) -> Width:
+        return Width(tuple(self.paths), "stream", self.size, ((*self.slices, *readers),), stage=self.stage)

@@ -1,0 +1,36 @@
+"""Images as pruning needs them: decoded once, with labels that fit the head, in batches that the model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
+from mobilevit_sdk.evaluate import match_classes
+from mobilevit_sdk.spec import ModelSpec
+
+
+class Images:
+    """At most `count` images, spread over the data and then in an order of its own, so that batches mix the classes.
+
+    Raises RequestError where the data's classes are not the head's, or an image cannot be decoded.
+    """
+
+    def __init__(self, dataset: ImageDataset, spec: ModelSpec, count: int, seed: int = 0) -> None:
+        chosen = match_classes(dataset, spec).sample(count)
+        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed)).tolist()
+        assert chosen.labels is not None
+        self.spec = spec
+        self.labels = torch.tensor([chosen.labels[row] for row in order])
+        self.pixels = torch.from_numpy(np.stack([crop_image(chosen.image(row), spec.preprocessing) for row in order]))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the model takes, [B, 3, H, W], and class indices, [B]."""
+        for pixels, labels in zip(self.pixels.split(size), self.labels.split(size), strict=True):
+            yield to_model_input(pixels, self.spec.preprocessing).to(dtype), labels

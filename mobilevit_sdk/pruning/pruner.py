@@ -1,0 +1,174 @@
+"""From a checkpoint to a smaller network: judge, select, cut, measure BatchNorms anew; in steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
+from mobilevit_sdk.data import ImageDataset, open_dataset
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.pruning import importance as criteria
+from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates
+from mobilevit_sdk.pruning.images import Images
+from mobilevit_sdk.pruning.importance import Importance
+from mobilevit_sdk.pruning.request import Measure, Request, make_request
+from mobilevit_sdk.pruning.selection import select
+from mobilevit_sdk.pruning.statistics import measure_statistics
+from mobilevit_sdk.pruning.structure import Structure
+from mobilevit_sdk.pruning.surgery import cut
+from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.training.progress import Report
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Of one kind of width in one stage, how many channels, heads or dimensions there were and are."""
+
+    stage: str
+    kind: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned network in reference form, its spec, and what was kept; `left` are shares of what the original costs."""
+
+    model: nn.Module
+    spec: ModelSpec
+    parameters: tuple[int, int]  # before and after
+    macs: tuple[int, int]
+    kept: tuple[Kept, ...]
+
+
+def prune(
+    checkpoint: Checkpoint | str | Path,
+    *,
+    macs: float | None = None,
+    params: float | None = None,
+    latency: float | None = None,
+    data: ImageDataset | str | Path | None = None,
+    latency_table: Mapping[str, float] | None = None,
+    report: Report = lambda what, done, total: None,
+    **options: object,
+) -> Pruned:
+    """A physically smaller network: an ordinary model whose config holds its own widths.
+
+    One of `macs`, `params` and `latency` is the share to keep, between 0 and 1; `latency` needs a `latency_table` (see
+    `pruning.latency`). Other options are those of `Request`. `data` are labelled images, as a dataset or a path: the
+    importance `taylor` is measured on them, and BatchNorm statistics afterwards. The checkpoint stays as it is. Raises
+    RequestError for a share that cannot be had, naming the nearest, for data that do not fit the head, and for a model
+    that declares no widths.
+    """
+    asked = {"macs": macs, "params": params, "latency": latency}
+    shares = {name: value for name, value in asked.items() if value is not None}
+    if len(shares) != 1:
+        raise RequestError("give one share to keep: of macs, of params, or of latency")
+    ((measure, keep),) = shares.items()
+    request = make_request(measure, keep, options)
+    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+    dataset = data if isinstance(data, ImageDataset) or data is None else open_dataset(Path(data), labelled=True)
+    images = None
+    if dataset is not None:
+        report("reading images", 0, 1)
+        images = Images(dataset, loaded.spec, request.samples, request.seed)
+    return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, report=report)
+
+
+def prune_network(
+    model: nn.Module,
+    spec: ModelSpec,
+    request: Request,
+    images: Images | None,
+    *,
+    latency_table: Mapping[str, float] | None = None,
+    report: Report = lambda what, done, total: None,
+) -> Pruned:
+    """`prune` of a network at hand, which stays as it is; without images BatchNorms keep their statistics."""
+    if request.importance == "taylor" and images is None:
+        raise RequestError(
+            "the importance taylor is measured on labelled images: give --data, or --importance magnitude"
+        )
+    original = Structure(model, spec.model)
+    whole = _budget(original, spec, request.measure, latency_table)
+    pruned, pruned_spec = model, spec
+    steps = request.steps if request.importance == "taylor" else 1  # others judge alike before and after
+    total = steps * len(images) if images else 1
+    for step in range(1, steps + 1):
+        structure = Structure(pruned, spec.model) if step > 1 else original
+        done = (step - 1) * (len(images) if images else 0)
+        importance = _judge(structure, request, images, lambda more, done=done: report("judging", done + more, total))
+        budget = _budget(structure, pruned_spec, request.measure, latency_table)
+        target = whole.total * request.keep ** (step / steps)
+        pruning = select(budget, importance, target, multiple=request.multiple)
+        if budget.left > target and step == steps:
+            raise RequestError(
+                f"{request.keep:g} of the {request.measure} cannot be had with importance {request.importance} and "
+                f"multiples of {request.multiple}: the nearest is {_up(budget.left / whole.total)}"
+            )
+        pruned, pruned_spec = cut(pruned, pruned_spec, pruning)
+        if images is not None:
+            measure_statistics(pruned, images)
+    final = Structure(pruned, spec.model)
+    return Pruned(
+        pruned,
+        pruned_spec,
+        parameters=(_total(original, spec, "params"), _total(final, pruned_spec, "params")),
+        macs=(_total(original, spec, "macs"), _total(final, pruned_spec, "macs")),
+        kept=_kept(original, final),
+    )
+
+
+def _judge(structure: Structure, request: Request, images: Images | None, report: Callable[[int], None]) -> Importance:
+    if request.importance == "magnitude":
+        found = criteria.magnitude(structure)
+    elif request.importance == "bn-scale":
+        found = criteria.batch_norm_scale(structure)
+    elif request.importance == "random":
+        found = criteria.random(structure, request.seed)
+    else:
+        assert images is not None
+        dtype = next(structure.model.parameters()).dtype
+        found = criteria.taylor(structure, images.batches(request.batch_size, dtype), report)
+    return found if request.blocks else dataclasses.replace(found, blocks={})
+
+
+def _budget(
+    structure: Structure, spec: ModelSpec, measure: Measure, latency_table: Mapping[str, float] | None
+) -> Budget:
+    if measure == "params":
+        return Budget(structure, parameter_rates(structure))
+    rates = mac_rates(structure, spec.preprocessing.image_size)
+    if measure == "latency":
+        if latency_table is None:
+            raise RequestError("a share of the latency needs a latency table (pruning.latency.measure_table)")
+        rates = {name: rate * latency_table.get(name, 0.0) for name, rate in rates.items()}
+    return Budget(structure, rates)
+
+
+def _total(structure: Structure, spec: ModelSpec, measure: Measure) -> int:
+    return round(_budget(structure, spec, measure, None).total)
+
+
+def _kept(before: Structure, after: Structure) -> tuple[Kept, ...]:
+    """By stage and kind, in the order of the network."""
+    first, last = (_units(structure) for structure in (before, after))
+    return tuple(Kept(stage, kind, count, last[stage, kind]) for (stage, kind), count in first.items())
+
+
+def _units(structure: Structure) -> Counter[tuple[str, str]]:
+    counts = Counter[tuple[str, str]]()
+    for width in structure.widths:
+        counts[width.stage, width.kind] += width.size * len(width.parts)
+    return counts
+
+
+def _up(share: float) -> float:
+    """Rounded up to thousandths, so that it can be asked for."""
+    return -(-share * 1000 // 1) / 1000

@@ -1,0 +1,49 @@
+"""What is asked of a pruning, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.spec import Strict
+
+Measure = Literal["macs", "params", "latency"]
+Criterion = Literal["taylor", "magnitude", "bn-scale", "random"]
+CRITERIA: tuple[Criterion, ...] = ("taylor", "magnitude", "bn-scale", "random")
+
+
+class Request(Strict, frozen=True):
+    """How much is to be left of what, and how it is chosen; what a pruned checkpoint says of itself.
+
+    `keep` is the share of multiply-accumulates (`macs`), parameters (`params`) or microseconds by a table (`latency`).
+    Units are judged and taken in `steps`, each by the gradients of `samples` images in batches of `batch_size`; tensors
+    keep multiples of `multiple` channels. `blocks` may go as a whole.
+    """
+
+    measure: Measure = "macs"
+    keep: float = 0.7
+    importance: Criterion = "taylor"
+    steps: int = 5
+    samples: int = 1024
+    batch_size: int = 16
+    multiple: int = 8
+    blocks: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep < 1:
+            raise RequestError(f"--{self.measure} takes the share to keep, between 0 and 1, not {self.keep:g}")
+        for name in ("steps", "samples", "batch_size", "multiple"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} must be 1 or more, not {getattr(self, name)}")
+
+
+def make_request(measure: str, keep: float, options: Mapping[str, object]) -> Request:
+    """The request with these options; the others have their defaults. Raises RequestError."""
+    try:
+        return msgspec.convert({"measure": measure, "keep": keep, **options}, Request)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"this is no request for a pruning: {error}") from error

@@ -1,0 +1,32 @@
+"""BatchNorm statistics measured anew: with fewer channels before them, layers see other means and variances."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mobilevit_sdk.pruning.images import Images
+
+_BATCH_SIZE = 128
+
+
+@torch.no_grad()
+def measure_statistics(model: nn.Module, images: Images) -> None:
+    """Replace the running statistics of every BatchNorm, in place, by their plain averages over batches of `images`.
+
+    Everything else stays in eval mode. A last batch of one image is left out: it has no variance.
+    """
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    training = model.training
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    for batch, _ in images.batches(_BATCH_SIZE, next(model.parameters()).dtype):
+        if len(batch) > 1:
+            model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(training)

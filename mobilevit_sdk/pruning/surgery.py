@@ -1,0 +1,69 @@
+"""The pruned network: an ordinary model of its family with its own config, and the weights that are left.
+
+It computes what the original does with every unit that went held at zero: a column less of a matrix is that column
+times zero. Two things follow from what a unit is. A LayerNorm or GroupNorm takes its statistics over the channels that
+are left. And attention's scale, 1 / sqrt(key_dim) of the dimensions that are left, would be another: the queries take
+it back, times sqrt(kept / all).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from mobilevit_sdk.layers.widths import ConfigPath
+from mobilevit_sdk.pruning.structure import Pruning
+from mobilevit_sdk.skeleton import skeleton
+from mobilevit_sdk.spec import ModelSpec
+
+
+@torch.no_grad()
+def cut(model: nn.Module, spec: ModelSpec, pruning: Pruning) -> tuple[nn.Module, ModelSpec]:
+    """The pruned network in the mode and type of `model`, which stays as it is, and its spec."""
+    pruned_spec = _pruned_spec(model, spec, pruning)
+    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    _rescale(weights, pruning)
+    for (name, axis), mask in pruning.kept_masks().items():
+        if name in weights:  # products are no tensors
+            kept = torch.from_numpy(mask).to(weights[name].device)
+            weights[name] = weights[name].index_select(axis, kept.nonzero()[:, 0])
+    pruned = skeleton(pruned_spec)
+    pruned.load_state_dict({name: weights[name] for name in pruned.state_dict()}, assign=True)
+    return pruned.train(model.training), pruned_spec
+
+
+def _rescale(weights: dict[str, Tensor], pruning: Pruning) -> None:
+    structure = pruning.structure
+    for index in pruning.units:
+        width = structure.widths[index]
+        for place in width.rescaled:
+            rows = slice(place.start, place.start + width.size * place.rows)
+            weights[structure.tensor(place)][rows] *= (pruning.kept(index) / width.size) ** 0.5
+
+
+def _pruned_spec(model: nn.Module, spec: ModelSpec, pruning: Pruning) -> ModelSpec:
+    known: Any = model.config
+    explicit = msgspec.convert(spec.config, type(known)).explicit()
+    config: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(explicit))  # lists for tuples, to write in
+    for index, parts in pruning.units.items():
+        if pruning.lies_in_gone_block(index):
+            continue
+        width = pruning.structure.widths[index]
+        value: Any = pruning.kept(index) * width.scale
+        if width.names is not None:
+            value = [name for unit, name in enumerate(width.names) if unit not in parts[0]]
+        for path in width.paths:
+            _write(config, path, value)
+    for number in pruning.blocks:
+        block = pruning.structure.blocks[number]
+        _write(config, block.path, block.gone)
+    return msgspec.structs.replace(spec, config=config)
+
+
+def _write(config: Any, path: ConfigPath, value: Any) -> None:
+    for step in path[:-1]:
+        config = config[step]
+    config[path[-1]] = value
