@@ -146,7 +146,7 @@ def _document(
 
     from mobilevit_sdk.pruning.folder import size_of, top1_of
 
-    measured = [None, None]
+    measured: list[float | None] = [None, None]
     if test:
         networks = ((original.model, original.spec), (pruned.model, pruned.spec))
         measured = [top1_of(model, each, test, display.update) for model, each in networks]

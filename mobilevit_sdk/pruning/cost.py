@@ -24,7 +24,9 @@ from mobilevit_sdk.pruning.structure import Axis, Structure
 def mac_rates(structure: Structure, image_size: tuple[int, int]) -> dict[str, float]:
     """Multiply-accumulates on one image of (H, W) pixels for each element of a layer's weight, or of a product."""
     rates: dict[str, float] = {}
-    layers = {m: n for n, m in structure.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    layers: dict[nn.Module, str] = {
+        m: n for n, m in structure.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    }
     blocks = {m: n for n, m in structure.model.named_modules() if isinstance(m, DeclaresProducts)}
 
     def count(layer: nn.Module, inputs: object, output: Tensor) -> None:

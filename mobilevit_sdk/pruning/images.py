@@ -32,5 +32,5 @@ class Images:
 
     def batches(self, size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
         """What the model takes, [B, 3, H, W], and class indices, [B]."""
-        for pixels, labels in zip(self.pixels.split(size), self.labels.split(size), strict=True):
+        for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
             yield to_model_input(pixels, self.spec.preprocessing).to(dtype), labels

@@ -94,7 +94,7 @@ def _gates(blocks: list[Block]) -> Iterator[dict[int, float]]:
     def watch(number: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             change = (inputs[0] - output).detach()
-            output.register_hook(lambda gradient: found.update({number: float((gradient * change).sum())}))
+            output.register_hook(lambda gradient: found.update({number: float((gradient * change).sum())}))  # type: ignore[no-untyped-call]
 
         return hook
 

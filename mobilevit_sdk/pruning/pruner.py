@@ -103,7 +103,11 @@ def prune_network(
     for step in range(1, steps + 1):
         structure = Structure(pruned, spec.model) if step > 1 else original
         done = (step - 1) * (len(images) if images else 0)
-        importance = _judge(structure, request, images, lambda more, done=done: report("judging", done + more, total))
+
+        def judged(more: int, done: int = done) -> None:
+            report("judging", done + more, total)
+
+        importance = _judge(structure, request, images, judged)
         budget = _budget(structure, pruned_spec, request.measure, latency_table)
         target = whole.total * request.keep ** (step / steps)
         pruning = select(budget, importance, target, multiple=request.multiple)
