@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,10 @@ from mobilevit_sdk.deployment import PhoneGraph, deploy, exported
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.parity.cases import builtin_cases, reference_of
 from mobilevit_sdk.quantization import Quantization, QuantizationRecipe
+from mobilevit_sdk.registry import build_model
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from small_networks import small_specs
 
 pytest.importorskip("executorch.exir", reason="needs the extra executorch")
 
@@ -327,3 +333,13 @@ def test_what_a_backend_cannot_express_names_what_comes_nearest(backend, precisi
             precisions=[precision],
             backend=backend,
         )
+
+
+@pytest.mark.parametrize("precision", ["int8-dynamic", "int4-weight"])
+def test_tiny_vit_is_one_delegate_though_its_linears_read_what_convolutions_wrote(precision, tmp_path):
+    spec = small_specs()["tiny_vit"]
+    (size, _) = spec.preprocessing.image_size
+    graph = deploy(randomize(build_model(spec), 0).eval(), "xnnpack", preprocessing=spec.preprocessing)
+    converter.convert(graph, spec, precision, tmp_path / "a.pte", quantization(size))
+    found = converter.inspect(tmp_path / "a.pte")
+    assert (found.delegates, found.undelegated_ops) == (1, {})
