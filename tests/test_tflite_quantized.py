@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from converters.tflite.calibrate import find_ranges
 from converters.tflite.constants import pack_constants
 from converters.tflite.delegation import xnnpack_delegation
 from converters.tflite.operators import operators_of
-from converters.tflite.quantize import quantize
+from converters.tflite.quantize import quantize, release_unread
 
 FAMILIES = tuple(small_specs())
 WHOLE = QuantizationRecipe(ranges="minmax")
@@ -391,3 +392,14 @@ def test_larger_groups_take_less_room(pyramid: Network):
         len(pyramid.quantized_by(QuantizationRecipe(group_size=size), "int4-weight")) for size in (8, 32, 64, 1024)
     ]
     assert sizes[0] == sizes[1] > sizes[2] > sizes[3]
+
+
+def test_a_tensor_that_nobody_reads_gives_up_its_values(mobilevit):
+    model = read(mobilevit.content)
+    (graph,) = model.subgraphs
+    index = next(i for i, tensor in enumerate(graph.tensors) if model.buffers[tensor.buffer].data is not None)
+    held = graph.tensors[index].buffer
+    graph.tensors.append(copy.copy(graph.tensors[index]))
+    release_unread(model)
+    assert graph.tensors[-1].buffer == 0
+    assert graph.tensors[index].buffer == held

@@ -81,7 +81,7 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     dtype: ConstantType = "FLOAT16" if precision == "int8-dynamic" else "INT8"
     pack_constants(model, dtype, lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
     _raise_version(model)
-    _release_unread(model)
+    release_unread(model)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().partition(":")[2]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
@@ -102,7 +102,7 @@ def _raise_version(model: Any) -> None:
                 code.version = max(code.version, BY_CHANNEL)
 
 
-def _release_unread(model: Any) -> None:
+def release_unread(model: Any) -> None:
     """Take the values from tensors that nobody reads any more: they may have become another tensor's integers."""
     (graph,) = model.subgraphs
     read = {int(index) for operator in graph.operators for index in (*operator.inputs, *operator.outputs)}
