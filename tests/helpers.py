@@ -56,6 +56,14 @@ def tiny_model(seed: int = 0, **kwargs: int) -> tuple[nn.Module, ModelSpec]:
     return randomize(build_model(spec), seed).eval(), spec
 
 
+def without_normalization(spec: ModelSpec) -> ModelSpec:
+    """For images as they are: the phone graph then begins with the network."""
+    preprocessing = msgspec.structs.replace(
+        spec.preprocessing, channel_order="rgb", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+    )
+    return msgspec.structs.replace(spec, preprocessing=preprocessing)
+
+
 def write_artifact(folder: Path, spec: ModelSpec, reference: Reference, *, precision: str = "fp32") -> Artifact:
     """An artefact of the format "fake" whose file holds nothing; everything beside it is real."""
     folder.mkdir(parents=True)

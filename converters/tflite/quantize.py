@@ -106,8 +106,12 @@ def release_unread(model: Any) -> None:
     """Take the values from tensors that nobody reads any more: they may have become another tensor's integers."""
     (graph,) = model.subgraphs
     read = {int(index) for operator in graph.operators for index in (*operator.inputs, *operator.outputs)}
+    read |= {int(end) for end in (*graph.inputs, *graph.outputs)}
+    for tensor in graph.tensors:  # the scales of groups are tensors of their own
+        groups = tensor.quantization and tensor.quantization.details
+        read |= {int(groups.scales), int(groups.zeroPoints)} if groups else set()
     for index, tensor in enumerate(graph.tensors):
-        if index not in read | {int(end) for end in (*graph.inputs, *graph.outputs)}:
+        if index not in read:
             tensor.buffer = 0  # that of everything computed
 
 
