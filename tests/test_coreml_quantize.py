@@ -155,7 +155,9 @@ def test_int8_weights_answer_as_weights_rounded_in_torch(tiny, packages, tmp_pat
 
     expected = scores(convert(tiny, "fp16", tmp_path / "a.mlpackage", rewrite=rounded))
     found, exact = scores(packages["int8-weight"]), scores(packages["fp16"])
-    assert sqnr_db(expected, found) > sqnr_db(exact, found) + 6
+    # Weights and scales are float16 before they are divided: one in thirty lies so near the middle that it goes the
+    # other way, by a whole step, which leaves a third of the noise.
+    assert sqnr_db(expected, found) > sqnr_db(exact, found) + 3
 
 
 @pytest.mark.parametrize(
