@@ -98,8 +98,8 @@ def row(artifact: Artifact, plain: Artifact, exact: Accuracy, options: argparse.
 HEAD = """# Fewer bits, measured
 
 Written by `benchmarks/quantization.py`. Top-1 of every artefact on the first runtime that this machine has, on images
-that neither calibrated nor judged; the bar is what a precision may lose. Where 1% of the images change their class, half
-of them for the better, chance alone moves top-1 by 0.14 points on 5,000 images, by 0.22 on 2,000.
+that neither calibrated nor judged; the bar is what a precision may lose. Where 1% of the images change their class,
+half of them for the better, chance alone moves top-1 by 0.14 points on 5,000 images, by 0.22 on 2,000.
 """
 
 
