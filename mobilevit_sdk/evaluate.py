@@ -72,3 +72,8 @@ def evaluate(
         top5 += int(hits.any(axis=1).sum())
         report(rows.stop)
     return Accuracy(len(dataset), top1 / len(dataset), top5 / len(dataset))
+
+
+def top1_of(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The share of the rows of `scores`, [images, num_classes], whose highest is at the class in `labels`."""
+    return float((scores.argmax(1) == labels).mean())

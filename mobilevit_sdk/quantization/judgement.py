@@ -7,7 +7,7 @@ import numpy as np
 from mobilevit_sdk.artifact import Artifact, Case, Reference
 from mobilevit_sdk.converter import find_converter
 from mobilevit_sdk.errors import RequestError, ToolchainError
-from mobilevit_sdk.evaluate import match_classes
+from mobilevit_sdk.evaluate import match_classes, top1_of
 from mobilevit_sdk.parity import compare
 from mobilevit_sdk.parity.runs import run_artifacts
 from mobilevit_sdk.quantization.calibration import CalibrationImages
@@ -47,8 +47,8 @@ def judge_by_task(artifact: Artifact, images: CalibrationImages, reference: Refe
         least_agreement=least,
         worst_sqnr_db=agreement.sqnr_db.worst,
         median_sqnr_db=agreement.sqnr_db.median,
-        top1_float=None if labels is None else _top1(reference.logits, labels),
-        top1=None if labels is None else _top1(run.outputs, labels),
+        top1_float=None if labels is None else top1_of(reference.logits, labels),
+        top1=None if labels is None else top1_of(run.outputs, labels),
         rejected=agreement.top1_agreement < least,
     )
 
@@ -59,7 +59,3 @@ def labels_of(images: CalibrationImages, spec: ModelSpec) -> np.ndarray | None:
         return np.asarray(match_classes(images.dataset, spec).labels)
     except RequestError:
         return None
-
-
-def _top1(scores: np.ndarray, labels: np.ndarray) -> float:
-    return float((scores.argmax(1) == labels).mean())

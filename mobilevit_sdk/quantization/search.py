@@ -12,6 +12,7 @@ from mobilevit_sdk.checkpoint import Checkpoint
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.quantization.calibrated import Report
 from mobilevit_sdk.quantization.calibration import CalibrationImages
 from mobilevit_sdk.quantization.judgement import labels_of
 from mobilevit_sdk.quantization.preparation import prepare
@@ -21,8 +22,6 @@ from mobilevit_sdk.quantization.simulation import calibrate
 from mobilevit_sdk.spec import Strict
 
 IMAGES_FOR_A_BLOCK = 32  # noise in the scores shows on few images; a change of class does not
-
-Report = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 
 class Goal(Strict, frozen=True):

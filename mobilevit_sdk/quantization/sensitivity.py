@@ -12,6 +12,7 @@ from torch import nn
 
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.evaluate import top1_of
 from mobilevit_sdk.parity import compare
 from mobilevit_sdk.quantization.recipe import QuantizationRecipe
 from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate
@@ -100,7 +101,7 @@ def block_losses(
                 layers=len(inside),
                 bytes=sum(FLOAT_BYTES * layers(graph)[path].weight.numel() for path in inside),
                 sqnr_db=float(10 * np.log10(float((expected**2).sum()) / max(noise, 1e-30))),
-                agreement=float((answers.argmax(1) == expected.argmax(1)).mean()),
+                agreement=top1_of(answers, expected.argmax(1)),
             )
         )
     report(len(cut), len(cut))
@@ -127,7 +128,7 @@ def frontier(
         answers = scores(simulate(graph, mixed, precision, ranges), images.pixels)
         agreement = compare(expected, answers)
         labels = images.labels
-        top1 = None if labels is None else float((answers.argmax(1) == labels).mean())
+        top1 = None if labels is None else top1_of(answers, labels)
         yield Point(
             float_modules=mixed.float_modules,
             size=size(graph, mixed, precision),
@@ -135,7 +136,7 @@ def frontier(
             worst_sqnr_db=agreement.sqnr_db.worst,
             median_sqnr_db=agreement.sqnr_db.median,
             top1=top1,
-            top1_drop=None if labels is None or top1 is None else 100 * (_top1(expected, labels) - top1),
+            top1_drop=None if labels is None or top1 is None else 100 * (top1_of(expected, labels) - top1),
         )
 
 
@@ -160,7 +161,3 @@ def _counts(most: int) -> list[int]:
         counts += [min(counts[-1] + step, most), min(counts[-1] + 2 * step, most)]
         step *= 2
     return sorted(set(counts))
-
-
-def _top1(answers: np.ndarray, labels: np.ndarray) -> float:
-    return float((answers.argmax(1) == labels).mean())
