@@ -3,29 +3,36 @@
     make matrix
     python benchmarks/matrix.py --models tiny_vit_5m_224,efficientvit_m0
 
-Weights are random and non-degenerate (seed 0): the table is about conversions, not about accuracy. Artefacts stay in
-`--out`, so that an interrupted run goes on where it stopped. Exit code 1 when anything failed or missed its threshold.
+Weights are random and non-degenerate (seed 0): the table is about conversions, not about accuracy; what integers cost
+is measured by benchmarks/quantization.py. Artefacts stay in `--out`, so that an interrupted run goes on where it
+stopped. Exit code 1 when anything failed, missed its threshold, or is not taken whole by LiteRT's GPU accelerator,
+where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from mobilevit_sdk import convert
-from mobilevit_sdk.artifact import Artifact
+from mobilevit_sdk.artifact import Artifact, Reference
 from mobilevit_sdk.conversion import ConvertResult
 from mobilevit_sdk.converter import converters
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.parity import Verdict, passed
+from mobilevit_sdk.parity import Run, Verdict, compare, passed, run_artifacts, verify
+from mobilevit_sdk.quantization import QUANTIZED
 from mobilevit_sdk.registry import list_models, model_spec
 from mobilevit_sdk.source import random_checkpoint
+
+RUNTIMES = ("litert-cpu", "executorch", "coreml-reference")  # one for each format: the matrix is large
+GPU = "litert-gpu"
 
 _HEAD = """# Every model, format and precision
 
@@ -35,11 +42,13 @@ with PyTorch on 27 images.
 - *SQNR* is that of the worst image, *same best* the share of images with the same best class. A cell in **bold** missed
   its threshold.
 - *Delegate* counts calls into the accelerated backend and operators outside it; CoreML decides on the device.
+- *GPU alone*: whether LiteRT's GPU accelerator takes the file with nothing left to the CPU
+  (`is_fully_accelerated()`), and the SQNR of its answer to the first image.
 - *Seconds* are those of one conversion, while two others ran beside it on {cores} cores ({machine}).
 - Made with Python {python}, {tools}.
 
-| | parameters | input | format | precision | size | SQNR | same best | rank | delegate | seconds |
-| --- | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | --- | ---: |
+| | parameters | input | format | precision | size | SQNR | same best | rank | delegate | GPU alone | seconds |
+| --- | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | --- | --- | ---: |
 """
 
 
@@ -54,16 +63,19 @@ def main() -> int:
     options = parser.parse_args()
     names = options.models.split(",") if options.models else [entry.name for entry in list_models()]
     every = dict.fromkeys(p for converter in converters().values() for p in converter.precisions)
-    precisions = [] if options.defaults else list(every)
+    precisions = [] if options.defaults else [precision for precision in every if precision not in QUANTIZED]
     rows: list[str] = []
     good = True
     for number, name in enumerate(names, 1):
         started = time.monotonic()
         checkpoint = random_checkpoint(model_spec(name), seed=0)
-        result = convert(checkpoint, out=options.out, precisions=precisions, force=options.force)
+        result = convert(checkpoint, out=options.out, precisions=precisions, force=options.force, check=False)
+        result = dataclasses.replace(result, verdicts=verify(result.artifacts, runtimes=RUNTIMES))
+        on_gpu = _on_gpu(result.artifacts)
         good &= not result.failures and passed(result.verdicts)
+        good &= not any(run.refusal and run.refusal[0] != "unavailable" for run in on_gpu.values())
         parameters = sum(p.numel() for p in checkpoint.model.parameters())
-        rows += _rows(result, f"{parameters:,}")
+        rows += _rows(result, f"{parameters:,}", on_gpu)
         with replacing(options.table) as fresh:
             fresh.write_text(_head() + "\n".join(rows) + "\n")
         print(f"[{number}/{len(names)}] {name}: {_summary(result)}, {time.monotonic() - started:.0f} s", flush=True)
@@ -80,11 +92,30 @@ def _head() -> str:
     )
 
 
+def _on_gpu(artifacts: Sequence[Artifact]) -> dict[Path, Run]:
+    """The answers of LiteRT's GPU accelerator to the first case, by file."""
+
+    def first_case(artifact: Artifact) -> Reference:
+        whole = artifact.reference()
+        return Reference(whole.cases[:1], whole.logits[:1])
+
+    files = [artifact for artifact in artifacts if artifact.manifest.format == "tflite"]
+    return {run.artifact.path: run for run in run_artifacts(files, runtimes=[GPU], reference=first_case)}
+
+
+def _gpu_cell(run: Run | None) -> str:
+    if run is None:
+        return ""
+    if run.outputs is None or run.reference is None:
+        return f"**{run.refusal[1]}**" if run.refusal and run.refusal[0] != "unavailable" else "not here"
+    return f"whole, {compare(run.reference.logits, run.outputs).sqnr_db.worst:.0f} dB"
+
+
 def _usable_cores() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def _rows(result: ConvertResult, parameters: str) -> Iterator[str]:
+def _rows(result: ConvertResult, parameters: str, on_gpu: dict[Path, Run]) -> Iterator[str]:
     for artifact in result.artifacts:
         verdict = next(v for v in _verdicts_of(artifact, result.verdicts) if v.status != "unavailable")
         manifest = artifact.manifest
@@ -104,12 +135,13 @@ def _rows(result: ConvertResult, parameters: str) -> Iterator[str]:
             best,
             str(manifest.max_rank),
             delegate,
+            _gpu_cell(on_gpu.get(artifact.path)),
             f"{manifest.seconds:.0f}",
         )
         yield f"| {' | '.join(cells)} |"
     for failure in result.failures:
         start = f"| {result.model} | {parameters} | | {failure.format} | {failure.precision} |"
-        yield f"{start} | **{failure.error}** | | | | |"
+        yield f"{start} | **{failure.error}** | | | | | |"
 
 
 def _verdicts_of(artifact: Artifact, verdicts: list[Verdict]) -> list[Verdict]:
