@@ -34,6 +34,7 @@ from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, builtin_cases, 
 from mobilevit_sdk.quantization import QUANTIZED, QuantizationRecipe
 from mobilevit_sdk.quantization.calibrated import Calibrated, calibrate
 from mobilevit_sdk.quantization.judgement import judge_by_task
+from mobilevit_sdk.quantization.record import QuantizationRecord
 from mobilevit_sdk.spec import ModelSpec, Origin
 
 Stage = Literal[
@@ -81,6 +82,13 @@ class _Run:
     weights: Path
     out: Path
     calibrated: Calibrated | None
+    thresholds: Mapping[str, Threshold]
+
+    def least_agreement(self, precision: str) -> float | None:
+        """Of the artefact with its task; None where it has none, as random weights do."""
+        if self.calibrated is None or self.origin.random_weights_seed is not None:
+            return None
+        return self.thresholds.get(precision, THRESHOLDS[precision]).task_agreement
 
 
 def convert(
@@ -136,7 +144,7 @@ def convert(
             if quantizing
             else None
         )
-        run = _Run(checkpoint.spec, origin, reference, weights, out, calibrated)
+        run = _Run(checkpoint.spec, origin, reference, weights, out, calibrated, thresholds)
 
         def work(pair: tuple[Converter, str]) -> tuple[Artifact, list[Verdict]] | Failure:
             converter, precision = pair
@@ -232,9 +240,11 @@ def _convert_one(converter: Converter, precision: str, run: _Run, report: Callab
             quantization=calibrated.record() if calibrated else None,
             **inspection,
         )
-        if calibrated and run.origin.random_weights_seed is None:
+        least = run.least_agreement(precision)
+        if calibrated and least is not None:
             report("judge")
-            judgement = judge_by_task(Artifact(file, manifest), calibrated.held_out, calibrated.reference)
+            judged = Artifact(file, manifest)
+            judgement = judge_by_task(judged, calibrated.held_out, calibrated.reference, least_agreement=least)
             manifest = msgspec.structs.replace(manifest, quantization=calibrated.record(judgement))
         write_reference(fresh, run.reference)
         write_manifest(fresh, manifest)
@@ -268,8 +278,13 @@ def _up_to_date(converter: Converter, precision: str, run: _Run) -> Artifact | N
         and manifest.origin == run.origin
         and manifest.tools == toolchain_versions(converter)
         and (calibrated is None or calibrated.made(manifest.quantization))
+        and _held_to(manifest.quantization) == run.least_agreement(precision)
         and stored.logits.shape == run.reference.logits.shape
         and bool((stored.logits == run.reference.logits).all())
         and artifact.is_unchanged()
     )
     return artifact if same else None
+
+
+def _held_to(record: QuantizationRecord | None) -> float | None:
+    return record.judgement.least_agreement if record and record.judgement else None

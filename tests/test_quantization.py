@@ -85,6 +85,13 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path, text):
         read_recipe(path)
 
 
+def test_products_of_attention_are_refused_with_the_operators_that_there_are(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text('{"operators": ["linear", "matmul"]}')
+    with pytest.raises(RequestError, match=r"'matmul' .*; operators are convolution, linear, .*, all else stays float"):
+        read_recipe(path)
+
+
 def test_images_that_judge_are_not_those_that_calibrate(folder):
     _, spec = tiny_model()
     calibrating, judging = split_images(folder, spec.preprocessing)

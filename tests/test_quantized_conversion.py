@@ -15,7 +15,8 @@ from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.conversion import convert
 from mobilevit_sdk.errors import ArtifactError, RequestError
-from mobilevit_sdk.quantization import QuantizationRecipe, judgement
+from mobilevit_sdk.parity import THRESHOLDS
+from mobilevit_sdk.quantization import QuantizationRecipe
 from mobilevit_sdk.source import random_checkpoint
 
 
@@ -82,9 +83,18 @@ def test_it_is_made_again_for_another_recipe_or_other_images_only(made, saved, i
     assert "convert" in stages_of(saved, others, out, recipe=QuantizationRecipe(ranges="minmax"))
 
 
+@pytest.mark.slow
+def test_it_is_made_again_for_another_share_of_the_task(made, saved, images):
+    out = made.artifacts[0].path.parent.parent
+    held_to = {"int8": msgspec.structs.replace(THRESHOLDS["int8"], task_agreement=0.95)}
+    assert "judge" in stages_of(saved, images, out, thresholds=held_to)
+    assert "judge" not in stages_of(saved, images, out, thresholds=held_to)
+
+
 def test_what_does_its_task_too_badly_is_set_aside_with_exit_code_1(saved, images, tmp_path, monkeypatch):
     pytest.importorskip("litert_torch")
-    monkeypatch.setitem(judgement.LEAST_AGREEMENT, "int8-weight", 1.01)
+    unreachable = msgspec.structs.replace(THRESHOLDS["int8-weight"], task_agreement=1.01)
+    monkeypatch.setitem(THRESHOLDS, "int8-weight", unreachable)
     options = ["--to", "tflite", "--precision", "int8-weight", "--calibration", str(images), "--out", str(tmp_path)]
     done = CliRunner().invoke(main, ["convert", str(saved), *options, "--json"])
     assert done.exit_code == 1, done.output

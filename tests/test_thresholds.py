@@ -32,6 +32,16 @@ def test_a_project_tightens_one_precision_and_leaves_the_others(tmp_path):
     assert found["fp32"] == THRESHOLDS["fp32"]
 
 
+def test_a_project_holds_integers_to_a_share_of_its_task(tmp_path):
+    path = config(tmp_path, "task_agreement = 0.98", "[tool.mobilevit.parity.int8]")
+    assert read_thresholds(path)["int8"].task_agreement == 0.98
+    config(tmp_path, "task_agreement = 0.9", "[tool.mobilevit.parity.int8]")
+    with pytest.raises(RequestError, match=r"0\.9 of the task's classes instead of 0\.93; say why"):
+        read_thresholds(path)
+    config(tmp_path, 'task_agreement = 0.9\nreason = "all classes are cats"', "[tool.mobilevit.parity.int8]")
+    assert read_thresholds(path)["int8"].task_agreement == 0.9
+
+
 @pytest.mark.parametrize("line", ["sqnr_db = 39.9", "top1_agreement = 0.98"])
 def test_less_than_the_default_needs_a_reason(tmp_path, line):
     path = config(tmp_path, line)
@@ -52,6 +62,7 @@ def test_less_than_the_default_needs_a_reason(tmp_path, line):
         ("sqnr_db = inf", "between 0 and 200, not inf"),
         (f"sqnr_db = {10**400}", "between 0 and 200, not 1000"),
         ("top1_agreement = 99", "between 0 and 1, not 99"),
+        ("task_agreement = 0.99", "unknown key 'task_agreement'; did you mean top1_agreement"),  # floats are not judged
         ("sqnr_db = 30\nreason = 7", "reason is to be a sentence"),
         ("sqnr_db = 30\nreason = ' '", "reason is to be a sentence"),
         ("[tool.mobilevit.parity.fp61]\nsqnr_db = 50", "unknown key 'fp61'; did you mean fp16"),
@@ -141,7 +152,20 @@ def test_the_command_finds_the_project_and_prints_the_reason_for_less(artifact, 
     for name in ("verdicts.json", "junit.xml", "report.html", "summary.md"):
         assert "logits of this head are large" in (tmp_path / "report" / name).read_text(), name
     held = json.loads((tmp_path / "report" / "verdicts.json").read_text())["verdicts"][0]["thresholds"]
-    assert held == {"sqnr_db": 30.0, "top1_agreement": 0.99, "reason": "logits of this head are large"}
+    reason = "logits of this head are large"
+    assert held == {"sqnr_db": 30.0, "top1_agreement": 0.99, "task_agreement": None, "reason": reason}
+
+
+def test_a_lower_share_of_the_task_is_printed_with_its_reason(tmp_path, reference, monkeypatch):
+    fake_format(monkeypatch, reference)(spoil=lambda scores: scores * 1.1)
+    artifact = write_artifact(tmp_path / "integers", tiny_spec(), reference, precision="int8")
+    config(
+        tmp_path, 'task_agreement = 0.9\nreason = "half of the photographs are blurred"', "[tool.mobilevit.parity.int8]"
+    )
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["verify", str(artifact.path)])
+    assert done.exit_code == 0, done.output
+    assert "0.9 of the task's classes: half of the photographs are blurred" in done.stdout
 
 
 def test_a_config_that_is_named_goes_before_the_one_that_is_found(artifact, tmp_path, monkeypatch):

@@ -30,7 +30,6 @@ KINDS = {
     "MEAN": "pool",
     "RESIZE_BILINEAR": "resize",
     "PAD": "pad",
-    "BATCH_MATMUL": "matmul",
 }
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # whose second input are weights, if it is a constant
 MOVERS = ("RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT")  # compute nothing
@@ -102,8 +101,8 @@ def _kind(code: str, module: nn.Module | None, has_constants: bool) -> str | Non
         return None
     if isinstance(module, ACTIVATIONS) and code == "MUL":
         return "activation"
-    if isinstance(module, ATTENTION) and code == "MUL":
-        return "matmul"
+    if isinstance(module, ATTENTION) and code == "MUL":  # one of two activations, as BATCH_MATMUL: stays float
+        return None
     if code == "ADD" and has_constants:  # a position bias: added to what a softmax reads
         return None
     return KINDS.get(code)

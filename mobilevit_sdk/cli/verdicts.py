@@ -43,6 +43,8 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
             console.print(line.append(verdict.reason), soft_wrap=True)
     for precision, threshold in loosened(verdicts).items():
         held = f"{threshold.sqnr_db:g} dB and {threshold.top1_agreement:.4g} of the best classes"
+        if threshold.task_agreement is not None:
+            held += f", {threshold.task_agreement:.4g} of the task's classes"
         _line(console, "note", "yellow", f"{precision} is held to {held}: {threshold.reason}")
 
 

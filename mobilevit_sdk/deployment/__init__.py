@@ -12,6 +12,7 @@ from torch import nn
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
 from mobilevit_sdk.deployment.centred_stream import centre_residual_streams
 from mobilevit_sdk.deployment.channels_first import tokens_channels_first
+from mobilevit_sdk.deployment.even_channels import even_channels
 from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
@@ -40,12 +41,14 @@ def deploy(
 
     The model keeps its weights and stays as it is. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits [1, num_classes],
     with (H, W) = `preprocessing.image_size`. Equal to the model on normalised input up to rounding. `for_integers`
-    leaves out what makes weights of very unlike size share a scale: a skip folded into a kernel is a one among small
-    weights. Raises RequestError for an unknown target.
+    evens out the channels that share a scale, and leaves out what makes weights of very unlike size share one: a skip
+    folded into a kernel is a one among small weights. Raises RequestError for an unknown target.
     """
     target = find_target(target) if isinstance(target, str) else target
     network = copy.deepcopy(model).eval().requires_grad_(False)
     drop_training_layers(network)
+    if for_integers:
+        even_channels(network)
     fold_batch_norms(network)
     fold_classifiers(network)
     if not for_integers:

@@ -57,6 +57,7 @@ class Stream:
 
     def begin(self, first: ConvNormAct, path: ConfigPath, stage: str) -> None:
         self.slices, self.paths, self.stage = writes(first), [path], stage
+        self.homogeneous = isinstance(first.activation, nn.Identity)
         self.size = first.conv.out_channels
 
     def pass_through(self, block: InvertedResidual, stage: int, number: int) -> Iterator[Width]:
@@ -70,5 +71,7 @@ class Stream:
             yield self.end(*reads(block.expand))
             self.begin(block.project, path, name)
 
-    def end(self, *readers: Slice) -> Width:
-        return Width(tuple(self.paths), "stream", self.size, ((*self.slices, *readers),), stage=self.stage)
+    def end(self, *readers: Slice, homogeneous: bool = True) -> Width:
+        """The width; `homogeneous` says whether what comes before the `readers` leaves it so."""
+        parts, homogeneous = ((*self.slices, *readers),), self.homogeneous and homogeneous
+        return Width(tuple(self.paths), "stream", self.size, parts, stage=self.stage, homogeneous=homogeneous)

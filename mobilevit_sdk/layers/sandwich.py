@@ -11,7 +11,7 @@ from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.residual import Residual
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
-from mobilevit_sdk.layers.widths import Slice, Width, reads, width, writes
+from mobilevit_sdk.layers.widths import Slice, Width, gates, reads, width, writes
 
 
 class FFN(nn.Module):
@@ -28,7 +28,7 @@ class FFN(nn.Module):
 
     def width(self, name: str) -> Width:
         hidden = (*writes(self.expand), *reads(self.project))
-        return width("FFN", self.expand.conv.out_channels, hidden, name=name)
+        return width("FFN", self.expand.conv.out_channels, hidden, name=name, homogeneous=True)
 
 
 class PatchMerging(nn.Module):
@@ -49,9 +49,9 @@ class PatchMerging(nn.Module):
 
     def widths(self) -> Iterator[Width]:
         gate = self.squeeze_excite
-        hidden = (*writes(self.expand), *writes(self.depthwise), *reads(gate.fc1), *writes(gate.fc2))
+        hidden = (*writes(self.expand), *writes(self.depthwise), *reads(gate.fc1), *gates(gate.fc2))
         hidden += reads(self.project)
-        yield width("expansion", self.expand.conv.out_channels, hidden, name="hidden")
+        yield width("expansion", self.expand.conv.out_channels, hidden, name="hidden", homogeneous=True)
         yield from gate.widths()
 
 

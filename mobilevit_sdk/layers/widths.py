@@ -1,7 +1,8 @@
 """What of a network can go: its widths, and where the units that they count stand in its tensors.
 
 A unit is what lives and dies together: a channel with the row that writes it, its norm and the columns that read it; a
-head; a dimension that queries and keys share. Blocks describe theirs beside their code; pruning reads nothing else.
+head; a dimension that queries and keys share. Blocks describe theirs beside their code; pruning reads nothing else, nor
+does the rewrite that evens channels out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Slice:
 
     With `unit`, the places are of that unit alone, and they begin at `start`. The tensor is a parameter or buffer of
     `owner`, or one of its products (`DeclaresProducts`). Over the slices with `effect`, gradient times weight sums up
-    to minus the first-order change of the loss without the unit: they count every path through it once.
+    to minus the first-order change of the loss without the unit: they count every path through it once. In a width that
+    is `homogeneous`, a unit s times as large has s ** `degree` times the values at these places.
     """
 
     owner: nn.Module
@@ -36,6 +38,7 @@ class Slice:
     rows: int = 1
     effect: bool = False
     unit: int | None = None
+    degree: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Width:
     they have some. A unit more in each part is `rows` rows more of a phone's layers. After pruning, `rescaled` is
     multiplied by sqrt(kept / size), which keeps the scale of attention as it was. `kind` and `stage` say in reports
     what it is and where.
+
+    `homogeneous`: between those who write the units and those who read them stand only sums, means, ReLUs, pads with
+    zeros, convolutions of single channels and their norms, so that units s > 0 times as large, of any s, are read as
+    such. Where this is not known, it is not said.
     """
 
     paths: tuple[ConfigPath, ...]
@@ -59,6 +66,7 @@ class Width:
     rows: int = 1
     names: tuple[int, ...] | None = None
     stage: str = ""
+    homogeneous: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,16 +110,29 @@ def writes(layer: Layer, start: int = 0, rows: int = 1, *, effect: bool = False)
         return (*writes(layer.conv, start, rows), *writes(layer.norm, start, rows, effect=effect))
     tensors = dict(layer.named_parameters(recurse=False))
     statistics = [name for name, tensor in layer.named_buffers(recurse=False) if tensor.ndim]
+    grow = {"bias", "running_mean"}  # a norm's gain and variance stay: what it is given has grown already
+    if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and not is_depthwise(layer)):
+        grow.add("weight")
     return (
-        *(Slice(layer, name, 0, start, rows, effect) for name in tensors),
-        *(Slice(layer, name, 0, start, rows) for name in statistics),
+        *(Slice(layer, name, 0, start, rows, effect, degree=int(name in grow)) for name in tensors),
+        *(Slice(layer, name, 0, start, rows, degree=int(name in grow)) for name in statistics),
     )
 
 
 def reads(layer: nn.Linear | nn.Conv2d | ConvNormAct, start: int = 0, rows: int = 1) -> tuple[Slice, ...]:
     """The units as what `layer`, not a depthwise convolution, reads: columns of its weight."""
     layer = layer.conv if isinstance(layer, ConvNormAct) else layer
-    return (Slice(layer, "weight", 1, start, rows, effect=True),)
+    return (Slice(layer, "weight", 1, start, rows, effect=True, degree=-1),)
+
+
+def gates(layer: Layer) -> tuple[Slice, ...]:
+    """The units as what `layer` writes a factor in (0, 1) for: it stays what it is, however large they are."""
+    return tuple(dataclasses.replace(each, degree=0) for each in writes(layer))
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether each channel is convolved for itself."""
+    return conv.groups == conv.in_channels == conv.out_channels
 
 
 def shifted(slices: Iterable[Slice], start: int) -> tuple[Slice, ...]:
@@ -132,10 +153,12 @@ def width(
     name: str | None = None,
     rows: int = 1,
     rescaled: Iterable[Slice] = (),
+    homogeneous: bool = False,
 ) -> Width:
     """A width of a block, at `name` of the block's own config, or the one number that this is."""
     path: ConfigPath = () if name is None else (name,)
-    return Width((path,), kind, size, tuple(tuple(part) for part in parts), tuple(rescaled), rows=rows)
+    of_each = tuple(tuple(part) for part in parts)
+    return Width((path,), kind, size, of_each, tuple(rescaled), rows=rows, homogeneous=homogeneous)
 
 
 def located(widths: Iterable[Width], stage: str, *path: str | int) -> Iterator[Width]:

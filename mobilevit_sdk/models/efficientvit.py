@@ -225,7 +225,7 @@ class EfficientViT(nn.Module):
         for i, (one, following) in enumerate(pairwise(embeds)):
             channels = (*writes(one), *reads(following))
             path = ("widths", "patch_embed", i)
-            yield Width((path,), "stream", one.conv.out_channels, (channels,), stage="stem")
+            yield Width((path,), "stream", one.conv.out_channels, (channels,), stage="stem", homogeneous=True)
         for i, name in enumerate(self._names()):
             yield self._stream(i, name)
             downsample, blocks = self._stage(i)
@@ -276,7 +276,18 @@ class EfficientViT(nn.Module):
             parts = [own + other for own, other in zip(parts, attention[:groups], strict=True)]
             unread += attention[groups:]
         path, least = ("stages", i, "channels"), -(-8 // groups)
-        return Width((path,), "stream", size, (*parts, *unread), least=least, scale=groups, rows=groups, stage=name)
+        parts += unread
+        return Width(
+            (path,),
+            "stream",
+            size,
+            tuple(parts),
+            least=least,
+            scale=groups,
+            rows=groups,
+            stage=name,
+            homogeneous=True,
+        )
 
 
 def _initialise(module: nn.Module) -> None:

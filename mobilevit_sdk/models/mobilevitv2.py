@@ -219,7 +219,8 @@ class MobileViTv2(nn.Module):
             else:
                 block = cast("MobileViTv2Block", block)
                 yield from block.widths(i)
-                yield stream.end(*writes(block.local_conv), *reads(block.local_project))
+                # a SiLU stands behind local_conv
+                yield stream.end(*writes(block.local_conv), *reads(block.local_project), homogeneous=False)
                 stream.begin(block.project, ("widths", "projected", i), f"stage {i + 1}")
         yield stream.end(*reads(self.head))
 

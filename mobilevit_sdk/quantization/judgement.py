@@ -14,19 +14,19 @@ from mobilevit_sdk.quantization.calibration import CalibrationImages
 from mobilevit_sdk.quantization.record import Judgement
 from mobilevit_sdk.spec import ModelSpec
 
-# The share of images for which the artefact names the float network's class. Fewer and it is rejected.
-LEAST_AGREEMENT = {"int8": 0.93, "int8-dynamic": 0.96, "int8-weight": 0.96, "int4-weight": 0.85}
-
 
 def cases_of(images: CalibrationImages) -> tuple[Case, ...]:
     names = images.dataset.names
     return tuple(Case(name, images.pixels(index)) for index, name in enumerate(names))
 
 
-def judge_by_task(artifact: Artifact, images: CalibrationImages, reference: Reference) -> Judgement:
+def judge_by_task(
+    artifact: Artifact, images: CalibrationImages, reference: Reference, *, least_agreement: float
+) -> Judgement:
     """Run the artefact over `images` on the first runtime that is here; `reference` holds the float network's answers.
 
-    Raises ToolchainError when no runtime is here or it fails.
+    Where it names the same class for fewer than the share `least_agreement` of them, it is rejected. Raises
+    ToolchainError when no runtime is here or it fails.
     """
     manifest = artifact.manifest
     runtimes = find_converter(manifest.format, manifest.backend).runtimes
@@ -39,17 +39,16 @@ def judge_by_task(artifact: Artifact, images: CalibrationImages, reference: Refe
         raise ToolchainError(f"{run.runtime} does not run {artifact.path.name}: {run.refusal[1]}")
     agreement = compare(reference.logits, run.outputs)
     labels = labels_of(images, manifest.spec)
-    least = LEAST_AGREEMENT[manifest.precision]
     return Judgement(
         runtime=run.runtime,
         images=len(images),
         agreement=agreement.top1_agreement,
-        least_agreement=least,
+        least_agreement=least_agreement,
         worst_sqnr_db=agreement.sqnr_db.worst,
         median_sqnr_db=agreement.sqnr_db.median,
         top1_float=None if labels is None else top1_of(reference.logits, labels),
         top1=None if labels is None else top1_of(run.outputs, labels),
-        rejected=agreement.top1_agreement < least,
+        rejected=agreement.top1_agreement < least_agreement,
     )
 
 

@@ -29,9 +29,7 @@ PRECISIONS: dict[Precision, str] = {
 # By which precision an artefact holds integers, and so is judged by the task it was trained for.
 QUANTIZED = tuple(name for name in PRECISIONS if name.startswith("int"))
 
-OperatorKind = Literal[
-    "convolution", "linear", "activation", "add", "multiply", "concat", "pool", "resize", "pad", "matmul"
-]
+OperatorKind = Literal["convolution", "linear", "activation", "add", "multiply", "concat", "pool", "resize", "pad"]
 RangeMethod = Literal["minmax", "percentile", "entropy"]
 
 
@@ -39,12 +37,13 @@ class QuantizationRecipe(Strict, frozen=True):
     """What is quantised how.
 
     `operators` are those that `int8` computes in integers. Norms and softmax never are: one channel far from the others
-    would take all 256 levels. Nor, by default, are the products of attention (`matmul`). `float_modules` are modules
-    of the reference form, with everything below them, that keep floating point in every quantised precision;
-    `stages.2.*` stands for each module below `stages.2`.
+    would take all 256 levels. Nor are the products of attention: XNNPACK takes a product of two activations in float
+    alone, so that in integers they would cut its delegate. `float_modules` are modules of the reference form, with
+    everything below them, that keep floating point in every quantised precision; `stages.2.*` stands for each module
+    below `stages.2`.
     """
 
-    operators: tuple[OperatorKind, ...] = tuple(kind for kind in get_args(OperatorKind) if kind != "matmul")
+    operators: tuple[OperatorKind, ...] = get_args(OperatorKind)
     float_modules: tuple[str, ...] = ()
     ranges: RangeMethod = "percentile"
     percentile: Annotated[float, Meta(gt=50, le=100)] = 99.999
@@ -76,4 +75,6 @@ def read_recipe(path: Path) -> QuantizationRecipe:
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise RequestError(f"{path} is no quantisation recipe: {one_line(str(error))}") from error
+        about_operators = "$.operators" in str(error)
+        known = f"; operators are {', '.join(get_args(OperatorKind))}, all else stays float" if about_operators else ""
+        raise RequestError(f"{path} is no quantisation recipe: {one_line(str(error))}{known}") from error
