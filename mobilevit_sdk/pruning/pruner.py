@@ -13,6 +13,7 @@ from torch import nn
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.progress import Report
 from mobilevit_sdk.pruning import importance as criteria
 from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates
 from mobilevit_sdk.pruning.images import Images
@@ -23,7 +24,6 @@ from mobilevit_sdk.pruning.statistics import measure_statistics
 from mobilevit_sdk.pruning.structure import Structure
 from mobilevit_sdk.pruning.surgery import cut
 from mobilevit_sdk.spec import ModelSpec
-from mobilevit_sdk.training.progress import Report
 
 
 @dataclass(frozen=True)
