@@ -228,7 +228,7 @@ def _finetune(
     device: str,
     display: Display,
 ) -> dict[str, Any]:
-    from mobilevit_sdk.cli.train import device_named, epoch_line, show_progress, stop_on_interrupt
+    from mobilevit_sdk.cli.training import device_named, run_training
     from mobilevit_sdk.pruning.folder import FINETUNED
     from mobilevit_sdk.training import Trainer
     from mobilevit_sdk.training.start import network_for_training
@@ -245,14 +245,7 @@ def _finetune(
         teacher=original,
         report=display.update,
     )
-    with stop_on_interrupt(trainer):
-        result = trainer.run(
-            lambda progress: show_progress(display, progress),
-            lambda result: display.line(epoch_line(result, recipe.epochs)),
-        )
-    if result is None:
-        log.print(f"the state is saved in {trainer.out}: the same command goes on from it", markup=False)
-        raise KeyboardInterrupt
+    result = run_training(trainer, display, "fine-tuning")
     checkpoint = str(trainer.out / "model.safetensors")
     return {"checkpoint": checkpoint, "epochs": result.epoch, "top1": result.top1, "top5": result.top5}
 
