@@ -21,13 +21,8 @@ from mobilevit_sdk.pruning.pruner import Kept, Pruned
 from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.spec import ModelSpec, Strict
 
-CHECKPOINT, REPORT, KEPT, FRONTIER, FINETUNED = (
-    "pruned.safetensors",
-    "report.json",
-    "kept.png",
-    "frontier.png",
-    "finetuned",
-)
+CHECKPOINT, REPORT, KEPT, FRONTIER = "pruned.safetensors", "report.json", "kept.png", "frontier.png"
+FILES, FINETUNED = "files", "finetuned"
 
 
 class Size(Strict, frozen=True):
