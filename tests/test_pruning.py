@@ -22,7 +22,6 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.pruning import Images, Request, prune, prune_network
 from mobilevit_sdk.pruning.cost import Budget, mac_rates
 from mobilevit_sdk.pruning.importance import Importance, batch_norm_scale, magnitude, random, taylor
-from mobilevit_sdk.pruning.latency import measure_table
 from mobilevit_sdk.pruning.plots import plot_kept
 from mobilevit_sdk.pruning.selection import select
 from mobilevit_sdk.pruning.statistics import measure_statistics
@@ -148,9 +147,7 @@ def test_the_share_that_was_asked_for_is_what_is_left(measure, data):
 
 def test_a_latency_table_decides_what_is_worth_saving():
     model, spec = small_model("mobilevit")
-    table = measure_table(model, (SIZE, SIZE))
-    assert set(table) == set(mac_rates(Structure(model), (SIZE, SIZE)))
-    assert min(table.values()) > 0
+    table = mac_rates(Structure(model), (SIZE, SIZE))
     only = dict.fromkeys(table, 0.0) | {"stages.1.2.transformer.0.mlp.fc1.weight": 1.0}
     checkpoint = Checkpoint(model, spec, "own", "here")
     pruned = prune(checkpoint, latency=0.6, latency_table=only, importance="magnitude", multiple=1)
@@ -217,7 +214,7 @@ def test_data_of_other_classes_are_refused(tmp_path):
 
 
 def _run(*arguments):
-    result = CliRunner().invoke(main, ["prune", *map(str, arguments), "--json"])
+    result = CliRunner().invoke(main, ["prune", *map(str, arguments), "--no-bench", "--json"])
     return result.exit_code, json.loads(result.stdout)
 
 
