@@ -133,6 +133,32 @@ def test_no_width_is_ever_emptied(family):
     assert pruned(torch.rand(1, 3, SIZE, SIZE)).isfinite().all()
 
 
+def test_in_many_steps_too_a_width_keeps_multiples(data):
+    model, spec = small_model("mobilevit")
+    images = Images(open_dataset(data, labelled=True), spec, 16)
+    request = Request(keep=0.35, steps=6, samples=16, batch_size=16, multiple=4, blocks=False)
+    widths = prune_network(model, spec, request, images).model.config.widths
+    hidden = [block.mlp_dim for blocks in widths.transformers for block in blocks]
+    assert min(hidden) < 20
+    assert all(width % 4 == 0 for width in hidden)
+
+
+def test_the_last_to_go_is_no_larger_than_what_is_still_needed():
+    model, spec = small_model("mobilevit")
+    structure = Structure(model)
+    budget = Budget(structure, mac_rates(structure, spec.preprocessing.image_size))
+    savings = {number: budget.saving_of_block(number) for number in range(len(structure.blocks))}
+    widths = random(structure, 0).widths
+    for index in widths:  # each unit is worth what it saves, blocks a little less
+        parts = len(widths[index])
+        widths[index][:] = budget.saving(index, [[0]] * parts) / parts
+    importance = Importance(widths, {number: 0.9 * saving for number, saving in savings.items()})
+    pruning = select(budget, importance, budget.total - min(savings.values()) / 2, multiple=1)
+    assert not pruning.blocks
+    pruning = select(budget, importance, budget.left - max(savings.values()), multiple=1)
+    assert pruning.blocks
+
+
 @pytest.mark.parametrize("measure", ["macs", "params"])
 def test_the_share_that_was_asked_for_is_what_is_left(measure, data):
     model, spec = small_model("mobilevitv2")

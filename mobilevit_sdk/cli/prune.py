@@ -26,9 +26,7 @@ SWEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 @click.argument("checkpoint", required=False)
 @click.option("--macs", type=float, metavar="SHARE", help="Keep so much of the multiply-accumulates, such as 0.7.")
 @click.option("--params", type=float, metavar="SHARE", help="Keep so much of the parameters.")
-@click.option(
-    "--latency", type=float, metavar="SHARE", help="Keep so much of the latency of its layers, timed here."
-)
+@click.option("--latency", type=float, metavar="SHARE", help="Keep so much of the latency of its layers, timed here.")
 @click.option("--data", type=PATH, metavar="PATH", help="Training images: folder of class folders, or Parquet file.")
 @click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure top-1 on, before and after.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N test images, spread evenly over the data.")
