@@ -216,13 +216,16 @@ def test_a_request_that_makes_no_sense_is_refused(arguments, message):
         prune(Checkpoint(model, spec, "own", "here"), **arguments)
 
 
-def test_a_share_that_cannot_be_had_names_the_nearest_which_can():
+@pytest.mark.parametrize("measure", ["macs", "latency"])
+def test_a_share_that_cannot_be_had_names_the_nearest_which_can(measure):
     model, spec = small_model("mobilevit")
     checkpoint = Checkpoint(model, spec, "own", "here")
-    with pytest.raises(RequestError, match=r"0\.001 of the macs cannot be had .* the nearest is (0\.\d+)") as refusal:
-        prune(checkpoint, macs=0.001, importance="magnitude")
+    table = dict.fromkeys(mac_rates(Structure(model), (SIZE, SIZE)), 0.5)  # microseconds in proportion
+    asked = partial(prune, checkpoint, importance="magnitude", latency_table=table)
+    with pytest.raises(RequestError, match=rf"0\.001 of the {measure} cannot be had .* nearest is (0\.\d+)") as refusal:
+        asked(**{measure: 0.001})
     nearest = float(str(refusal.value).rsplit(" ", 1)[1])
-    pruned = prune(checkpoint, macs=nearest, importance="magnitude")
+    pruned = asked(**{measure: nearest})
     assert nearest - 0.01 < pruned.macs[1] / pruned.macs[0] <= nearest
 
 
