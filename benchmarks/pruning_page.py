@@ -89,7 +89,7 @@ def read_record(folder: Path) -> Record:
 
 def write_page(folder: Path, page: Path) -> None:
     """The page and its pictures, of all networks in the folder."""
-    records = [read_record(path.parent) for path in sorted(folder.glob("*/unpruned.json"))]
+    records = [record for path in sorted(folder.glob("*/unpruned.json")) if (record := read_record(path.parent)).rows]
     bars = "\n".join(line for record in records for line in _bars(record))
     sections = "\n".join(_section(record, page) for record in records)
     with replacing(page) as fresh:
@@ -117,27 +117,23 @@ def _bars(record: Record) -> Iterator[str]:
     for row in record.rows:
         if row.method != OURS or row.top1 is None:
             continue
-        start = f"| {unpruned.model} | {row.keep:g} |"
-        finetuned = record.finetuned.get(f"{row.method}-{row.keep:g}")
+        start, keep = f"| {unpruned.model} | {row.keep:g} |", f"{row.keep:g}"
+        finetuned, latencies = record.finetuned.get(f"{OURS}-{keep}"), record.latencies.get(keep)
         if finetuned and row.keep in LOST:
             lost = 100 * (unpruned.top1 - finetuned.top1)
             yield f"{start} points lost after fine-tuning | at most {LOST[row.keep]} | {_bold(lost, LOST[row.keep])} |"
-        others = [each for each in record.rows if each.keep == row.keep and each.method != OURS]
-        for other in others:
-            name = METHODS[other.method]
-            if other.top1 is None:
-                yield f"{start} points ahead of {name} before | more than 0 | it has none |"
-            else:
-                behind = 100 * (other.top1 - row.top1)
-                found = f"{-behind:.2f}" if behind < 0 else f"**{-behind:.2f}**"
-                yield f"{start} points ahead of {name} before | more than 0 | {found} |"
-        for each in record.latencies[f"{row.keep:g}"].rows if f"{row.keep:g}" in record.latencies else []:
-            if each.ratio is not None and row.keep == min(LOST):
+        for other in record.rows:
+            if other.keep == row.keep and other.method != OURS:
+                found = "it has none" if other.top1 is None else _bold(100 * (other.top1 - row.top1), 0)
+                yield f"{start} points that {METHODS[other.method]}, is ahead before it | below 0 | {found} |"
+        for each in latencies.rows if latencies and row.keep == min(LOST) else ():
+            if each.ratio is not None:
                 what = f"latency over unpruned, {each.runtime}, threads: {each.threads}"
                 yield f"{start} {what} | at most {LATENCY} | {_bold(each.ratio, LATENCY)} |"
 
 
 def _bold(found: float, at_most: float) -> str:
+    """Bold where it is more."""
     return f"{found:.2f}" if found <= at_most else f"**{found:.2f}**"
 
 
@@ -158,7 +154,7 @@ def _section(record: Record, page: Path) -> str:
     ]
     if record.latencies:
         lines += [
-            "| MACs kept | file | threads | unpruned | pruned | ratio | size | pruned |",
+            "| MACs kept | runtime | threads | unpruned | pruned | ratio | size | pruned |",
             "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
             *(line for keep, each in sorted(record.latencies.items(), reverse=True) for line in _latency(keep, each)),
             "",
@@ -200,7 +196,7 @@ def _row(record: Record, row: Row) -> str:
 
 def _latency(keep: str, latencies: Latencies) -> Iterator[str]:
     for row in latencies.rows:
-        start = f"| {keep} | {row.format}, {row.runtime} | {row.threads} |"
+        start = f"| {keep} | {row.runtime} | {row.threads} |"
         one, other = row.bytes
         if row.median_ms is None or row.ratio is None:
             yield f"{start} {row.reason} | | | {one / 1e6:.2f} MB | {other / 1e6:.2f} MB |"
