@@ -1,72 +1,181 @@
 """Pruning side by side: ours by Taylor, by magnitude and at random, and Torch-Pruning's Taylor, at the same MACs.
 
-    python benchmarks/pruning.py --data TRAIN --test-data TEST [--checkpoint FILE] [--keep 0.7,0.5] [--samples N]
-        [--limit N] [--methods taylor,random,...] [--out docs/pruning.md] [--append]
+    python benchmarks/pruning.py --data TRAIN --test-data TEST --epochs 5 [--checkpoint FILE] [--keep 0.7,0.5]
+        [--methods taylor,torch-pruning,magnitude,random] [--finetune taylor,torch-pruning] [--precision bf16]
+    python benchmarks/pruning.py --page-only
 
-Torch-Pruning (https://github.com/VainF/Torch-Pruning, `pip install torch-pruning`) takes what a user would give it: its
-GroupTaylorImportance over the whole network, channels in multiples of 8, the heads of attention, the classifier left
-alone, gradients of the same images, measured anew in each of its steps. Its graph does not follow a fused qkv through
-our attention (1.6.1: an index out of bounds), so it gets queries, keys and values from layers of their own, which
-compute the same. It stops at the first step that reaches the share; ours is then asked for what it has reached.
-BatchNorm statistics of all are measured anew on the same images. Top-1 is before any fine-tuning.
+One network a run; the page is written from all that were measured. All methods see the same images; BatchNorm
+statistics are measured anew on them, Torch-Pruning's too. It goes in steps (see torch_pruning_baseline.py), and what is
+compared is the last of them that has at least the share that is asked for: it never has fewer multiply-accumulates than
+ours. Fine-tuning is the same for all: that of `mobilevit prune --finetune`, taught by the unpruned network. Latencies
+are those of our files. What was done stays in `--out`, network by network, so that an interrupted run goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import time
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from pruning_page import METHODS, OURS, THEIRS, Finetuned, Row, Unpruned, write_page
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from torch_pruning_baseline import pruned_in_steps
 
-from mobilevit_sdk.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
 from mobilevit_sdk.data import open_dataset
-from mobilevit_sdk.deployment.linears import linear
-from mobilevit_sdk.deployment.replace import replace_layers
-from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluate import match_classes
-from mobilevit_sdk.layers import Attention
+from mobilevit_sdk.files import replacing
 from mobilevit_sdk.pruning import Images, Request, prune_network
 from mobilevit_sdk.pruning.folder import top1_of
-from mobilevit_sdk.pruning.plots import plot_frontier, plot_kept
+from mobilevit_sdk.pruning.phone_files import Latencies, measure_files
 from mobilevit_sdk.pruning.statistics import measure_statistics
 from mobilevit_sdk.source import open_source
+from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.training import FINETUNE_RECIPE, Trainer
 
-TP_STEPS = 16  # to nothing: a sixteenth of the channels each
-METHODS = {
-    "torch-pruning": "Taylor, Torch-Pruning",
-    "taylor": "Taylor, ours",
-    "magnitude": "magnitude, ours",
-    "random": "random",
-}
+T = TypeVar("T")
 
 
-class SplitAttention(nn.Module):
-    """`Attention` with layers of their own for queries, keys and values, and no size written down."""
+class Network:
+    """All that is measured of one checkpoint, in a folder that keeps it."""
 
-    def __init__(self, attention: Attention) -> None:
-        super().__init__()
-        keys = attention.num_heads * attention.key_dim
-        self.num_heads = attention.num_heads
-        self.q = linear(attention.qkv, slice(0, keys))
-        self.k = linear(attention.qkv, slice(keys, 2 * keys))
-        self.v = linear(attention.qkv, slice(2 * keys, None))
-        self.proj = attention.proj
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.checkpoint = open_source(options.checkpoint)
+        self.spec = self.checkpoint.spec
+        self.size = self.spec.preprocessing.image_size
+        self.folder: Path = options.out / self.spec.model
+        self.train = open_dataset(options.data, labelled=True)
+        self.test = match_classes(open_dataset(options.test_data, labelled=True), self.spec)
+        self.shares = sorted((float(each) for each in options.keep.split(",")), reverse=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        batch, tokens, _ = x.shape
-        q, k, v = (part(x).view(batch, tokens, self.num_heads, -1).transpose(1, 2) for part in (self.q, self.k, self.v))
-        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        out: Tensor = self.proj(x.reshape(batch, tokens, -1))
-        return out
+    def measure(self) -> None:
+        methods = self.options.methods.split(",")
+        for method in methods:
+            if method == THEIRS:
+                self._prune_with_torch_pruning()
+                continue
+            for keep in self.shares:
+                self._once(f"{method}-{keep:g}", Row, lambda keep=keep, method=method: self._prune(method, keep))
+        for keep in self.shares if OURS in methods else []:
+            self._once(f"latency-{keep:g}", Latencies, lambda keep=keep: self._latency(keep))
+        for keep in self.shares:
+            for name in (f"{method}-{keep:g}" for method in self.options.finetune.split(",")):
+                if list(self.folder.glob(f"{name}.[ps]*t*")):
+                    self._once(f"finetuned-{name}", Finetuned, lambda name=name: self._finetune(name))
+
+    @cached_property
+    def images(self) -> Images:
+        return Images(self.train, self.spec, self.options.samples)
+
+    @cached_property
+    def unpruned(self) -> Unpruned:
+        model = self.checkpoint.model
+        return self._once(
+            "unpruned",
+            Unpruned,
+            lambda: Unpruned(
+                self.spec.model,
+                Path(self.checkpoint.source).name,
+                self.size,
+                macs_of(model, self.size),
+                parameters_of(model),
+                self._top1(model),
+                len(self.test),
+                self.options.samples,
+            ),
+        )
+
+    def _once(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+        """What an earlier run has left under this name, or what is made now."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            made = make()
+            with replacing(path) as fresh:
+                fresh.write_bytes(msgspec.json.format(msgspec.json.encode(made)))
+            tell(f"{self.spec.model}: {name}: {msgspec.json.encode(made).decode()[:150]}")
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+
+    def _prune(self, method: str, keep: float) -> Row:
+        request = msgspec.convert({"keep": keep, "importance": method, "samples": self.options.samples}, Request)
+        images, started = self.images, time.process_time()
+        pruned = prune_network(self.checkpoint.model, self.spec, request, images)
+        seconds = time.process_time() - started
+        save_checkpoint(pruned.model, pruned.spec, self.folder / f"{method}-{keep:g}.safetensors")
+        row = self._judged(method, keep, pruned.model)
+        return msgspec.structs.replace(row, seconds=seconds, kept=pruned.kept)
+
+    def _prune_with_torch_pruning(self) -> None:
+        """Of its steps the last that has at least each share."""
+        wanted = [keep for keep in self.shares if not (self.folder / f"{THEIRS}-{keep:g}.json").exists()]
+        images, started, failure = self.images, time.process_time(), "its steps end before"
+        last = copy.deepcopy(self.checkpoint.model)
+        steps = pruned_in_steps(self.checkpoint.model, self.size, images) if wanted else iter(())
+        try:
+            for model in steps:
+                left = macs_of(model, self.size) / self.unpruned.macs
+                tell(f"{self.spec.model}: Torch-Pruning has reached {left:.3f}")
+                seconds = time.process_time() - started
+                while wanted and left < wanted[0]:
+                    self._keep_theirs(wanted.pop(0), copy.deepcopy(last), seconds)
+                if not wanted:
+                    return
+                last = copy.deepcopy(model)
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+        for keep in wanted:
+            self._once(f"{THEIRS}-{keep:g}", Row, lambda keep=keep: Row(THEIRS, keep, failure=failure))
+
+    def _keep_theirs(self, keep: float, model: nn.Module, seconds: float) -> None:
+        def made() -> Row:
+            as_it_comes = self._top1(model)
+            measure_statistics(model, self.images)
+            torch.save(model, self.folder / f"{THEIRS}-{keep:g}.pt")
+            return msgspec.structs.replace(self._judged(THEIRS, keep, model), seconds=seconds, as_it_comes=as_it_comes)
+
+        self._once(f"{THEIRS}-{keep:g}", Row, made)
+
+    def _judged(self, method: str, keep: float, model: nn.Module) -> Row:
+        return Row(
+            method,
+            keep,
+            macs=macs_of(model, self.size) / self.unpruned.macs,
+            parameters=parameters_of(model) / self.unpruned.parameters,
+            top1=self._top1(model),
+        )
+
+    def _latency(self, keep: float) -> Latencies:
+        pruned = load_checkpoint(self.folder / f"{OURS}-{keep:g}.safetensors")
+        return measure_files(self.checkpoint, pruned, self.folder / f"files-{keep:g}", lambda *progress: None)
+
+    def _finetune(self, name: str) -> Finetuned:
+        """By the same recipe, whosever network it is; a folder that holds a part of the training goes on with it."""
+        model, spec = self._opened(name)
+        recipe = msgspec.structs.replace(FINETUNE_RECIPE, epochs=self.options.epochs, precision=self.options.precision)
+        folder, cpu = self.folder / f"finetuned-{name}", torch.device("cpu")
+        trainer = Trainer(model, spec, recipe, self.train, self.test, folder, device=cpu, teacher=self.checkpoint)
+        result = trainer.run(on_epoch=lambda result: tell(f"{name}, epoch {result.epoch}: top-1 {result.top1:.2%}"))
+        assert result is not None
+        return Finetuned(recipe.epochs, len(self.train), result.top1)
+
+    def _opened(self, name: str) -> tuple[nn.Module, ModelSpec]:
+        """A network that is kept; Torch-Pruning's has no spec of its own, and the unpruned one's classes and pixels."""
+        if name.startswith(THEIRS):
+            return torch.load(self.folder / f"{name}.pt", weights_only=False), self.spec  # written above
+        ours = load_checkpoint(self.folder / f"{name}.safetensors")
+        return ours.model, ours.spec
+
+    def _top1(self, model: nn.Module) -> float:
+        return top1_of(model, self.spec, self.test, lambda *progress: None)
 
 
 def macs_of(model: nn.Module, image_size: tuple[int, int]) -> int:
@@ -76,167 +185,35 @@ def macs_of(model: nn.Module, image_size: tuple[int, int]) -> int:
     return counter.get_total_flops() // 2
 
 
-def torch_pruning(
-    checkpoint: Checkpoint, images: Images, shares: list[float], batch_size: int
-) -> dict[float, nn.Module]:
-    """The network of the first of Torch-Pruning's steps that has at most each share of the multiply-accumulates."""
-    import torch_pruning as tp
-
-    model, size = copy.deepcopy(checkpoint.model).eval(), checkpoint.spec.preprocessing.image_size
-    replace_layers(model, Attention, SplitAttention)
-    model.requires_grad_(True)
-    attentions = [layer for layer in model.modules() if isinstance(layer, SplitAttention)]
-    whole = macs_of(model, size)
-    pruner = tp.pruner.BasePruner(
-        model,
-        example_inputs=torch.rand(1, 3, *size),
-        importance=tp.importance.GroupTaylorImportance(),
-        global_pruning=True,
-        pruning_ratio=1.0,
-        max_pruning_ratio=0.9,
-        iterative_steps=TP_STEPS,
-        round_to=8,
-        ignored_layers=[layer for name, layer in model.named_modules() if name.startswith("head")],
-        num_heads={part: layer.num_heads for layer in attentions for part in (layer.q, layer.k, layer.v)},
-    )
-    found: dict[float, nn.Module] = {}
-    for step in range(TP_STEPS):
-        model.zero_grad()
-        for batch, labels in images.batches(batch_size):
-            (F.cross_entropy(model(batch), labels) / (len(images) / batch_size)).backward()
-        pruner.step()
-        left = macs_of(model, size) / whole
-        print(f"Torch-Pruning, step {step + 1}: {left:.3f} of the MACs", flush=True)
-        for share in shares:
-            if left <= share and share not in found:
-                found[share] = copy.deepcopy(model)
-        if len(found) == len(shares):
-            break
-    return found
+def parameters_of(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    checkpoint = open_source(arguments.checkpoint)
-    spec = checkpoint.spec
-    size = spec.preprocessing.image_size
-    train = open_dataset(arguments.data, labelled=True)
-    test = match_classes(open_dataset(arguments.test_data, labelled=True), spec)
-    test = test.sample(arguments.limit) if arguments.limit else test
-    request = Request(samples=arguments.samples)
-    images = Images(train, spec, request.samples)
-    shares = [float(each) for each in arguments.keep.split(",")]
-
-    def top1(model: nn.Module) -> float:
-        return top1_of(model, spec, test, lambda what, done, total: None)
-
-    whole = macs_of(checkpoint.model, size)
-    parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
-    rows = [{"method": "unpruned", "keep": 1.0, "macs": 1.0, "parameters": 1.0, "top1": top1(checkpoint.model)}]
-    print(rows[0], flush=True)
-
-    def add(method: str, keep: float, model: nn.Module, started: float, **more: Any) -> None:
-        left = sum(parameter.numel() for parameter in model.parameters()) / parameters
-        row = {"method": method, "keep": keep, "macs": macs_of(model, size) / whole, "parameters": left}
-        rows.append({**row, "top1": top1(model), "seconds": round(time.process_time() - started), **more})
-        print(rows[-1], flush=True)
-
-    started = time.process_time()
-    methods = arguments.methods.split(",")
-    theirs = torch_pruning(checkpoint, images, shares, 64) if "torch-pruning" in methods else {}
-    kept = {}
-    for share in shares:
-        keep = share
-        if share in theirs:
-            keep = macs_of(theirs[share], size) / whole
-            as_it_comes = top1(theirs[share])
-            measure_statistics(theirs[share], images)
-            add(METHODS["torch-pruning"], share, theirs[share], started, as_it_comes=as_it_comes)
-        for importance in [each for each in methods if each != "torch-pruning"]:
-            method, started = METHODS[importance], time.process_time()
-            try:
-                asked = msgspec.convert({"keep": keep, "importance": importance, "samples": len(images)}, Request)
-                pruned = prune_network(checkpoint.model, spec, asked, images)
-            except RequestError as error:
-                print(f"{method}: {error}")
-                continue
-            add(method, share, pruned.model, started)
-            if importance == "taylor":
-                kept[share] = pruned.kept
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    stem = f"{arguments.out.with_suffix('')}-{spec.model}"
-    for share, each in kept.items():
-        plot_kept(
-            each, Path(f"{stem}-kept-{share:g}.png"), f"{spec.model}: what Taylor keeps with {share:g} of the MACs"
-        )
-    lines = {
-        method: [(1.0, rows[0]["top1"]), *((row["macs"], row["top1"]) for row in rows if row["method"] == method)]
-        for method in dict.fromkeys(row["method"] for row in rows[1:])
-    }
-    plot_frontier(lines, Path(f"{stem}.png"), f"{spec.model} on {test.source.stem}, before fine-tuning")
-    return {
-        "model": spec.model,
-        "checkpoint": Path(checkpoint.source).name,
-        "image_size": size,
-        "macs": whole,
-        "parameters": parameters,
-        "test_images": len(test),
-        "samples": len(images),
-        "rows": rows,
-    }
-
-
-def as_markdown(result: dict[str, Any]) -> str:
-    """A section of the document: a table and its pictures."""
-    title = f"## {result['model']} ({result['checkpoint']})"
-    lines = [
-        title,
-        "",
-        f"{result['image_size'][0]}x{result['image_size'][1]} pixels, {result['macs'] / 1e6:.1f} million "
-        f"multiply-accumulates, {result['parameters'] / 1e6:.2f} million parameters. Judged by {result['samples']:,} "
-        f"training images; top-1 on {result['test_images']:,} test images, before fine-tuning.",
-        "",
-        "| asked for | method | MACs left | parameters left | top-1 | lost | CPU seconds |",
-        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    whole = result["rows"][0]["top1"]
-    for row in result["rows"]:
-        came = f" (as it comes {row['as_it_comes']:.2%})" if "as_it_comes" in row else ""
-        lines.append(
-            f"| {row['keep']:g} | {row['method']} | {row['macs']:.3f} | {row['parameters']:.3f} "
-            f"| {row['top1']:.2%}{came} | {100 * (whole - row['top1']):.2f} | {row.get('seconds', '')} |"
-        )
-    pictures = [f"![top-1 over MACs](pruning-{result['model']}.png)"]
-    taylor = [row for row in result["rows"] if row["method"] == METHODS["taylor"]]
-    pictures += [f"![what is kept](pruning-{result['model']}-kept-{row['keep']:g}.png)" for row in taylor]
-    return "\n".join([*lines, "", *pictures, ""])
+def tell(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--test-data", type=Path, required=True)
-    parser.add_argument("--keep", default="0.7,0.5")
-    parser.add_argument("--samples", type=int, default=1024)
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--out", type=Path, default=Path("docs/pruning.md"))
-    parser.add_argument("--append", action="store_true", help="add a section to --out instead of beginning it anew")
+    parser.add_argument("--checkpoint", help="by default the one that ships")
+    parser.add_argument("--data", type=Path, help="the images that it was trained on")
+    parser.add_argument("--test-data", type=Path)
+    parser.add_argument("--keep", default="0.7,0.5", help="shares of the multiply-accumulates")
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
-    arguments = parser.parse_args()
-    torch.manual_seed(0)
-    result = measure(arguments)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-    before = arguments.out.read_text() + "\n" if arguments.append and arguments.out.exists() else _HEAD
-    arguments.out.write_text(before + as_markdown(result))
+    parser.add_argument("--samples", type=int, default=Request().samples, help="images to judge channels by")
+    parser.add_argument("--finetune", default=f"{OURS},{THEIRS}", help="fine-tune what these methods have left")
+    parser.add_argument("--epochs", type=int, help="of fine-tuning: a tenth of the training")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of fine-tuning")
+    parser.add_argument("--out", type=Path, default=Path("out/pruning"), help="what was made and measured")
+    parser.add_argument("--page", type=Path, default=Path("docs/pruning-measured.md"), help="the page to write")
+    parser.add_argument("--page-only", action="store_true")
+    options = parser.parse_args()
+    if not options.page_only:
+        if not (options.data and options.test_data and options.epochs):
+            parser.error("give --data, --test-data and --epochs, or --page-only")
+        Network(options).measure()
+    write_page(options.out, options.page)
 
-
-_HEAD = """# Pruning, side by side
-
-Made by `benchmarks/pruning.py`, whose docstring says what is compared and how.
-
-"""
 
 if __name__ == "__main__":
     main()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mobilevit_sdk.errors import RequestError, ToolchainError, nearest
 from mobilevit_sdk.runtime import Availability, Runtime
@@ -67,6 +67,20 @@ class Converter(Protocol):
 
     def inspect(self, path: Path) -> Inspection:
         """Read the file back, whichever its backend. Raises ArtifactError when it is none of this format."""
+        ...
+
+
+@runtime_checkable
+class TimesLayers(Protocol):
+    """A converter that can tell what single layers cost in its files on this machine's CPU."""
+
+    def time_layers(
+        self, layers: Sequence[tuple[nn.Module, tuple[int, ...]]], report: Callable[[int, int], None]
+    ) -> list[float]:
+        """Microseconds of each layer, in eval mode, for a float32 input of the shape beside it, on one thread.
+
+        `report` hears how much of how much is done. For a process that does nothing else. Raises ToolchainError.
+        """
         ...
 
 

@@ -152,7 +152,7 @@ def test_tensors_keep_multiples_of_eight_channels(name):
     with torch.device("meta"):
         structure = Structure(build_model(model_spec(name)))
     for width in structure.widths:
-        step = step_of(width, 8)
+        step = step_of(width, 8, width.size)
         assert step * width.rows % 8 == 0 or 4 * 2 * step > width.size, width.paths
         assert 4 * step <= max(4, width.size)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,14 @@ class ExecuTorchConverter:
         from converters.executorch.inspect import inspect
 
         return inspect(path)
+
+    def time_layers(
+        self, layers: Sequence[tuple[nn.Module, tuple[int, ...]]], report: Callable[[int, int], None]
+    ) -> list[float]:
+        """See `mobilevit_sdk.converter.TimesLayers`; in XNNPACK, whatever the backend."""
+        from converters.executorch.layer_times import time_layers
+
+        return time_layers(layers, report)
 
 
 _BACKENDS: dict[str, Converter] = {}

@@ -26,7 +26,7 @@ SWEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 @click.argument("checkpoint", required=False)
 @click.option("--macs", type=float, metavar="SHARE", help="Keep so much of the multiply-accumulates, such as 0.7.")
 @click.option("--params", type=float, metavar="SHARE", help="Keep so much of the parameters.")
-@click.option("--latency", type=float, metavar="SHARE", help="Keep so much of the layers' latency on this machine.")
+@click.option("--latency", type=float, metavar="SHARE", help="Keep so much of the latency of its layers, timed here.")
 @click.option("--data", type=PATH, metavar="PATH", help="Training images: folder of class folders, or Parquet file.")
 @click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure top-1 on, before and after.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N test images, spread evenly over the data.")
@@ -39,10 +39,18 @@ SWEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 @click.option("--samples", type=int, metavar="N", help="Images to judge by.  [default: 1024]")
 @click.option("--multiple", type=int, metavar="N", help="Channels stay multiples of this.  [default: 8]")
 @click.option("--finetune", type=click.IntRange(1), metavar="EPOCHS", help="Then learn from the unpruned network.")
-@click.option("--distil", type=click.Choice(["soft", "hard"]), default="soft", show_default=True)
-@click.option("--temperature", type=float, metavar="T", help="Of soft labels.  [default: 3]")
+@click.option(
+    "--distil", type=click.Choice(["soft", "hard"]), help="All scores of the teacher, or its class.  [default: soft]"
+)
+@click.option("--temperature", type=float, metavar="T", help="Of soft labels.  [default: 2]")
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="Fine-tune by this JSON, but for the epochs.")
 @click.option("--sweep", is_flag=True, help="Also measure top-1 at 0.9, 0.8, ... 0.3, before fine-tuning.")
+@click.option(
+    "--bench/--no-bench",
+    default=True,
+    show_default=True,
+    help="Convert both networks and compare their latencies, which takes a minute or two.",
+)
 @click.option("--out", "folder", type=PATH, metavar="DIR", help="Folder of this pruning.  [default: NAME-pruned]")
 @click.option("--seed", type=int, metavar="N", help="Of all that is random.  [default: 0]")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
@@ -58,10 +66,11 @@ def command(
     limit: int | None,
     importance: str | None,
     finetune: int | None,
-    distil: str,
+    distil: str | None,
     temperature: float | None,
     recipe_file: Path | None,
     sweep: bool,
+    bench: bool,
     folder: Path | None,
     threads: int | None,
     device: str,
@@ -72,8 +81,9 @@ def command(
 
     CHECKPOINT is a file, or hf-hub:org/name; by default the one that ships with the package. It stays as it is. The
     folder --out receives pruned.safetensors, an ordinary checkpoint whose config holds its own widths, report.json and
-    kept.png; with --sweep frontier.png; with --finetune the folder finetuned with model.safetensors. The same command
-    goes on where it was interrupted.
+    kept.png; the folder files with the phone files of both networks, whose latencies are compared; with --sweep
+    frontier.png; with --finetune the folder finetuned with model.safetensors. The same command goes on where it was
+    interrupted.
 
     Channels are judged by the first-order change of the loss without them, and go in the order of what they matter for
     each multiply-accumulate, or parameter, that they cost.
@@ -83,7 +93,6 @@ def command(
     from mobilevit_sdk.data import open_dataset
     from mobilevit_sdk.pruning import Images, prune_network
     from mobilevit_sdk.pruning.folder import CHECKPOINT, FRONTIER, KEPT, load_pruned, save_pruned, write_report
-    from mobilevit_sdk.pruning.latency import measure_table
     from mobilevit_sdk.pruning.plots import plot_frontier, plot_kept
     from mobilevit_sdk.source import open_source
 
@@ -107,8 +116,7 @@ def command(
             display.update("reading images", 0, 1)
             images = Images(train, original.spec, request.samples, request.seed)
         if request.measure == "latency" and (pruned is None or sweep):
-            size = original.spec.preprocessing.image_size
-            latencies = measure_table(original.model, size, lambda *done: display.update("timing layers", *done))
+            latencies = _table(original, display)
         if pruned is not None:
             display.line(f"{folder / CHECKPOINT} is this pruning already")
         else:
@@ -119,6 +127,8 @@ def command(
         spec = pruned.spec
         document = _document(original, pruned, request, test, display)
         plot_kept(pruned.kept, folder / KEPT, f"{spec.model}: what is left of {_target(document)}")
+        if bench:
+            document["latency"] = _latency(original, folder, display)
         if sweep and test:
             document["frontier"] = _sweep(original, request, images, test, latencies, display)
             points = [(row["macs"], row["top1"]) for row in document["frontier"]]
@@ -162,9 +172,36 @@ def _document(
         "after": msgspec.to_builtins(sizes[1]),
         "test_images": len(test) if test else None,
         "kept": [msgspec.to_builtins(row) for row in pruned.kept],
+        "latency": None,
         "frontier": None,
         "finetuned": None,
     }
+
+
+def _table(original: Checkpoint, display: Display) -> dict[str, float]:
+    """The latency table of a network, which names what it was measured in."""
+    from mobilevit_sdk.pruning.latency import measure_table, timing_format
+
+    found = timing_format()
+    display.line(f"layers are timed in {found or 'PyTorch: no runtime of a phone format can time them here'}")
+    size = original.spec.preprocessing.image_size
+    return measure_table(original.model, size, lambda *done: display.update("timing layers", *done))
+
+
+def _latency(original: Checkpoint, folder: Path, display: Display) -> dict[str, Any] | None:
+    """Of the phone files of both networks, where they can be made and timed here."""
+    import msgspec
+
+    from mobilevit_sdk.checkpoint import load_checkpoint
+    from mobilevit_sdk.pruning.folder import CHECKPOINT, FILES
+    from mobilevit_sdk.pruning.phone_files import measure_files, timed_formats
+
+    if not timed_formats():
+        display.line("no phone format can be made and timed here, so no latency is measured (see mobilevit doctor)")
+        return None
+    pruned = load_checkpoint(folder / CHECKPOINT)
+    found: dict[str, Any] = msgspec.to_builtins(measure_files(original, pruned, folder / FILES, display.update))
+    return found
 
 
 def _sweep(
@@ -202,17 +239,17 @@ def _sweep(
     return rows
 
 
-def _recipe(epochs: int, distil: str, temperature: float | None, file: Path | None, seed: int) -> Recipe:
-    """For fine-tuning: a lower learning rate than from scratch, and the unpruned network as the teacher."""
+def _recipe(epochs: int, distil: str | None, temperature: float | None, file: Path | None, seed: int) -> Recipe:
+    """For fine-tuning, taught by the unpruned network."""
     import msgspec
 
-    from mobilevit_sdk.training import Distillation, Recipe, read_recipe
+    from mobilevit_sdk.training import FINETUNE_RECIPE, Distillation, read_recipe
 
     try:
-        recipe = read_recipe(file) if file else Recipe(learning_rate=1e-3, warmup_epochs=0.5, ema_decay=0.998)
-        how = recipe.distillation or Distillation(kind="hard" if distil == "hard" else "soft", weight=0.7)
-        if temperature is not None:
-            how = msgspec.structs.replace(how, temperature=temperature)
+        recipe = read_recipe(file) if file else FINETUNE_RECIPE
+        how = recipe.distillation or FINETUNE_RECIPE.distillation or Distillation()
+        given = {"kind": distil, "temperature": temperature}
+        how = msgspec.structs.replace(how, **{name: value for name, value in given.items() if value is not None})
         return msgspec.structs.replace(recipe, epochs=epochs, seed=seed, distillation=how)
     except ValueError as error:
         raise RequestError(f"the recipe's {error}") from error
@@ -228,7 +265,7 @@ def _finetune(
     device: str,
     display: Display,
 ) -> dict[str, Any]:
-    from mobilevit_sdk.cli.train import device_named, epoch_line, show_progress, stop_on_interrupt
+    from mobilevit_sdk.cli.training import device_named, run_training
     from mobilevit_sdk.pruning.folder import FINETUNED
     from mobilevit_sdk.training import Trainer
     from mobilevit_sdk.training.start import network_for_training
@@ -245,14 +282,7 @@ def _finetune(
         teacher=original,
         report=display.update,
     )
-    with stop_on_interrupt(trainer):
-        result = trainer.run(
-            lambda progress: show_progress(display, progress),
-            lambda result: display.line(epoch_line(result, recipe.epochs)),
-        )
-    if result is None:
-        log.print(f"the state is saved in {trainer.out}: the same command goes on from it", markup=False)
-        raise KeyboardInterrupt
+    result = run_training(trainer, display, "fine-tuning")
     checkpoint = str(trainer.out / "model.safetensors")
     return {"checkpoint": checkpoint, "epochs": result.epoch, "top1": result.top1, "top5": result.top5}
 
@@ -268,10 +298,18 @@ def _print(document: dict[str, Any], folder: Path) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("", "before", "after", "left"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for name, unit in (("parameters", ""), ("macs", ""), ("bytes", " B")):
-        share = after[name] / before[name]
-        label = {"macs": "multiply-accumulates", "bytes": "size in float32"}.get(name, name)
-        table.add_row(label, f"{before[name]:,}{unit}", f"{after[name]:,}{unit}", f"{share:.1%}")
+    for name, label in (("parameters", "parameters"), ("macs", "multiply-accumulates")):
+        table.add_row(label, f"{before[name]:,}", f"{after[name]:,}", f"{after[name] / before[name]:.1%}")
+    measured = (document["latency"] or {}).get("rows", [])
+    sizes = {f"size for {row['format']}": row["bytes"] for row in measured}
+    for label, (one, other) in (sizes or {"size in float32": (before["bytes"], after["bytes"])}).items():
+        table.add_row(label, f"{one:,} B", f"{other:,} B", f"{other / one:.1%}")
+    for row in measured:
+        label = f"{row['runtime']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+        if row["median_ms"]:
+            table.add_row(label, *(f"{median:.2f} ms" for median in row["median_ms"]), f"{row['ratio']:.1%}")
+        else:
+            table.add_row(label, row["reason"])
     if before["top1"] is not None:
         lost = 100 * (after["top1"] - before["top1"])
         table.add_row("top-1", f"{before['top1']:.2%}", f"{after['top1']:.2%}", f"{lost:+.2f} points")

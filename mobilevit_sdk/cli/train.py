@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
-    import torch
-
-    from mobilevit_sdk.training import EpochResult, Recipe, Trainer, TrainingProgress
+    from mobilevit_sdk.training import Recipe
 
 PATH = click.Path(path_type=Path)
 
@@ -92,6 +85,7 @@ def command(
     import torch
 
     from mobilevit_sdk.checkpoint import load_checkpoint
+    from mobilevit_sdk.cli.training import device_named, run_training
     from mobilevit_sdk.data import open_dataset
     from mobilevit_sdk.training import Trainer
     from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
@@ -112,15 +106,7 @@ def command(
         trainer = Trainer(
             network, spec, recipe, train, test, out, device=chosen, teacher=taught_by, report=display.update
         )
-        _print_start(trainer, len(train), initial is not None)
-        with stop_on_interrupt(trainer):
-            result = trainer.run(
-                lambda progress: show_progress(display, progress),
-                lambda result: display.line(epoch_line(result, recipe.epochs)),
-            )
-    if result is None:
-        log.print(f"the state is saved in {out}: the same command goes on from it", markup=False)
-        raise KeyboardInterrupt
+        result = run_training(trainer, display, "training" if initial is None else "fine-tuning")
     path = out / "model.safetensors"
     if as_json:
         print_json(
@@ -159,66 +145,3 @@ def _recipe(file: Path | None, overrides: dict[str, Any], qat: str | None, quant
         return msgspec.structs.replace(recipe, **given)
     except ValueError as error:
         raise RequestError(f"the recipe's {error}") from error
-
-
-def device_named(name: str) -> torch.device:
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, works in available.items() if works)
-    if not available[name]:
-        raise RequestError(f"torch {torch.__version__} finds no {name} device here; use --device auto or cpu")
-    return torch.device(name)
-
-
-@contextmanager
-def stop_on_interrupt(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C lets the step finish, so that the saved state is a whole one; a second Ctrl-C does not wait."""
-
-    def stop(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        trainer.stop()
-
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _print_start(trainer: Trainer, images: int, fine_tune: bool) -> None:
-    spec, recipe = trainer.spec, trainer.recipe
-    teacher, how = trainer.teacher, recipe.distillation
-    purpose = f", {how.kind} labels of {teacher.spec.model}" if teacher and how else ""
-    purpose += f", for {recipe.quantization_aware.precision}" if recipe.quantization_aware else ""
-    log.print(
-        f"{'fine-tuning' if fine_tune else 'training'} {spec.model}: {spec.num_classes} classes, {images:,} images at "
-        f"{trainer.image_size} px, {recipe.epochs} epochs, {trainer.device.type} {recipe.precision}{purpose}",
-        markup=False,
-    )
-    if trainer.resumed and trainer.epoch == recipe.epochs:
-        log.print(f"{trainer.out} holds this training, and it is complete", markup=False)
-    elif trainer.resumed:
-        log.print(f"resuming in epoch {trainer.epoch + 1}, after {trainer.next_step} of its steps", markup=False)
-
-
-def show_progress(display: Display, progress: TrainingProgress) -> None:
-    left = "" if progress.seconds_left == float("inf") else f"{timedelta(seconds=round(progress.seconds_left))} left · "
-    display.update(
-        f"epoch {progress.epoch}/{progress.epochs}",
-        progress.images_done,
-        progress.images_total,
-        f"{progress.images_per_second:,.0f} images/s · {left}loss {progress.loss:.3f} · {progress.size} px",
-    )
-
-
-def epoch_line(result: EpochResult, epochs: int) -> Text:
-    integers = "" if result.quantized_top1 is None else f"   integers {result.quantized_top1:.2%}"
-    return Text.assemble(
-        (f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}", "bold"),
-        f"   loss {result.loss:.3f}   top-1 ",
-        (f"{result.top1:7.2%}", "bold green"),
-        f"   top-5 {result.top5:7.2%}{integers}   {result.images_per_second:,.0f} images/s   "
-        f"lr {result.learning_rate:.1e}",
-    )

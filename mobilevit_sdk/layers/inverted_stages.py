@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol, cast
 
 from torch import nn
 
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
-from mobilevit_sdk.layers.widths import ConfigPath, Slice, Width, located, reads, writes
+from mobilevit_sdk.layers.widths import Block, ConfigPath, Slice, Width, located, reads, writes
 
 
 def inverted_residuals(
@@ -42,11 +43,39 @@ def inverted_residuals(
     return blocks
 
 
-def blocks_of(stages: nn.Sequential) -> Iterator[tuple[int, int, nn.Module]]:
+class AttendingBlock(Protocol):
+    """What ends a stage: a transformer between convolutions that read one stream of channels and write another.
+
+    `reads_homogeneously`: nothing but what `Width.homogeneous` allows stands before its readers.
+    """
+
+    reads_homogeneously: bool
+
+    def readers(self) -> tuple[Slice, ...]: ...
+
+    def output(self, stage: int) -> tuple[ConvNormAct, ConfigPath]: ...
+
+    def widths(self, stage: int) -> Iterator[Width]: ...
+
+    def blocks(self) -> Mapping[int, nn.Module]: ...
+
+
+def removable_blocks(stages: nn.Sequential) -> Iterator[Block]:
+    """All but the first of the inverted residuals of each stage, and of the blocks of its transformer."""
+    for i, number, block in _blocks_of(stages):
+        if not isinstance(block, InvertedResidual):
+            for j, layer in block.blocks().items():
+                if j:
+                    yield Block(("widths", "transformers", i, j), None, layer, f"stage {i + 1}")
+        elif number:
+            yield Block(("widths", "hidden", i, number), 0, block, f"stage {i + 1}")
+
+
+def _blocks_of(stages: nn.Sequential) -> Iterator[tuple[int, int, InvertedResidual | AttendingBlock]]:
     """The blocks of all stages, with the numbers of their stage and within it."""
     for i, stage in enumerate(stages):
         for name, block in stage.named_children():
-            yield i, int(name), block
+            yield i, int(name), cast("InvertedResidual | AttendingBlock", block)
 
 
 class Stream:
@@ -60,7 +89,17 @@ class Stream:
         self.homogeneous = isinstance(first.activation, nn.Identity)
         self.size = first.conv.out_channels
 
-    def pass_through(self, block: InvertedResidual, stage: int, number: int) -> Iterator[Width]:
+    def along(self, stages: nn.Sequential) -> Iterator[Width]:
+        """All widths of the stages; the channels that leave the last of them are not ended yet."""
+        for i, number, block in _blocks_of(stages):
+            if isinstance(block, InvertedResidual):
+                yield from self._pass_through(block, i, number)
+            else:
+                yield from block.widths(i)
+                yield self.end(*block.readers(), homogeneous=block.reads_homogeneously)
+                self.begin(*block.output(i), f"stage {i + 1}")
+
+    def _pass_through(self, block: InvertedResidual, stage: int, number: int) -> Iterator[Width]:
         """Read by an inverted residual; one without residual ends it, and begins another."""
         name, path = f"stage {stage + 1}", ("stages", stage, "channels")
         yield from located(block.widths(), name, "widths", "hidden", stage, number)

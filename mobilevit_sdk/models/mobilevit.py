@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from mobilevit_sdk.layers import (
     ConvNormAct,
     Fold,
-    InvertedResidual,
     NormReader,
     ResidualStream,
     TransformerBlock,
     Unfold,
 )
-from mobilevit_sdk.layers.inverted_stages import Stream, blocks_of, inverted_residuals
-from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, writes
+from mobilevit_sdk.layers.inverted_stages import Stream, inverted_residuals, removable_blocks
+from mobilevit_sdk.layers.widths import Block, ConfigPath, Slice, Width, located, reads, writes
 from mobilevit_sdk.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
@@ -158,6 +157,8 @@ class MobileViTBlock(nn.Module):
     ml-cvnets.
     """
 
+    reads_homogeneously = True
+
     def __init__(
         self,
         channels: int,
@@ -220,6 +221,14 @@ class MobileViTBlock(nn.Module):
     def blocks(self) -> dict[int, TransformerBlock]:
         """Those of the transformer, by their numbers."""
         return {int(name): cast("TransformerBlock", block) for name, block in self.transformer.named_children()}
+
+    def readers(self) -> tuple[Slice, ...]:
+        """The channels that come in."""
+        return (*reads(self.local_conv), *reads(self.fuse))
+
+    def output(self, stage: int) -> tuple[ConvNormAct, ConfigPath]:
+        """What writes the channels that go out, and where the config counts them."""
+        return self.fuse, ("widths", "fusions", stage, "fused")
 
     def widths(self, stage: int) -> Iterator[Width]:
         """Those of the network's `stage`, which this block stands in."""
@@ -284,26 +293,13 @@ class MobileViT(nn.Module):
 
     def widths(self) -> Iterator[Width]:
         stream = Stream(self.stem)
-        for i, name, block in blocks_of(self.stages):
-            if isinstance(block, InvertedResidual):
-                yield from stream.pass_through(block, i, name)
-            else:
-                block = cast("MobileViTBlock", block)
-                yield from block.widths(i)
-                yield stream.end(*reads(block.local_conv), *reads(block.fuse))
-                stream.begin(block.fuse, ("widths", "fusions", i, "fused"), f"stage {i + 1}")
+        yield from stream.along(self.stages)
         yield stream.end(*reads(self.final_conv))
         final = (*writes(self.final_conv), *reads(self.head))
         yield Width((("final_channels",),), "stream", self.head.in_features, (final,), stage="head")
 
     def removable_blocks(self) -> Iterator[Block]:
-        for i, name, block in blocks_of(self.stages):
-            if isinstance(block, InvertedResidual) and name:
-                yield Block(("widths", "hidden", i, name), 0, block, f"stage {i + 1}")
-            if isinstance(block, MobileViTBlock):
-                for j, layer in block.blocks().items():
-                    if j:
-                        yield Block(("widths", "transformers", i, j), None, layer, f"stage {i + 1}")
+        return removable_blocks(self.stages)
 
 
 def initialise(module: nn.Module) -> None:

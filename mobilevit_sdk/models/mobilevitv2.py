@@ -17,9 +17,9 @@ from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers import ConvNormAct, InvertedResidual, NormReader, ProjectionPair, SeparableTransformer
-from mobilevit_sdk.layers.inverted_stages import Stream, blocks_of, inverted_residuals
+from mobilevit_sdk.layers.inverted_stages import Stream, inverted_residuals, removable_blocks
 from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
-from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, writes
+from mobilevit_sdk.layers.widths import Block, ConfigPath, Slice, Width, located, reads, writes
 from mobilevit_sdk.models.mobilevit import (
     Channels,
     Count,
@@ -104,6 +104,8 @@ class MobileViTv2Block(nn.Module):
     (bilinear, corners aligned) and the output stays at their size, as in ml-cvnets.
     """
 
+    reads_homogeneously = False  # a SiLU stands behind local_conv
+
     def __init__(
         self,
         channels: int,
@@ -146,6 +148,14 @@ class MobileViTv2Block(nn.Module):
         """Those of the transformer, by their numbers."""
         blocks = self.transformer.blocks.named_children()
         return {int(name): cast("SeparableTransformerBlock", block) for name, block in blocks}
+
+    def readers(self) -> tuple[Slice, ...]:
+        """The channels that come in."""
+        return (*writes(self.local_conv), *reads(self.local_project))
+
+    def output(self, stage: int) -> tuple[ConvNormAct, ConfigPath]:
+        """What writes the channels that go out, and where the config counts them."""
+        return self.project, ("widths", "projected", stage)
 
     def widths(self, stage: int) -> Iterator[Width]:
         """Those of the network's `stage`, which this block stands in."""
@@ -213,25 +223,11 @@ class MobileViTv2(nn.Module):
 
     def widths(self) -> Iterator[Width]:
         stream = Stream(self.stem)
-        for i, name, block in blocks_of(self.stages):
-            if isinstance(block, InvertedResidual):
-                yield from stream.pass_through(block, i, name)
-            else:
-                block = cast("MobileViTv2Block", block)
-                yield from block.widths(i)
-                # a SiLU stands behind local_conv
-                yield stream.end(*writes(block.local_conv), *reads(block.local_project), homogeneous=False)
-                stream.begin(block.project, ("widths", "projected", i), f"stage {i + 1}")
+        yield from stream.along(self.stages)
         yield stream.end(*reads(self.head))
 
     def removable_blocks(self) -> Iterator[Block]:
-        for i, name, block in blocks_of(self.stages):
-            if isinstance(block, InvertedResidual) and name:
-                yield Block(("widths", "hidden", i, name), 0, block, f"stage {i + 1}")
-            if isinstance(block, MobileViTv2Block):
-                for j, layer in block.blocks().items():
-                    if j:
-                        yield Block(("widths", "transformers", i, j), None, layer, f"stage {i + 1}")
+        return removable_blocks(self.stages)
 
 
 def _ends_in_projection(block: InvertedResidual | MobileViTv2Block) -> bool:

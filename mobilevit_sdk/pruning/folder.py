@@ -16,18 +16,13 @@ from mobilevit_sdk.data import ImageDataset, to_model_input
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluate import evaluate
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.progress import Report
 from mobilevit_sdk.pruning.pruner import Kept, Pruned
 from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.spec import ModelSpec, Strict
-from mobilevit_sdk.training.progress import Report
 
-CHECKPOINT, REPORT, KEPT, FRONTIER, FINETUNED = (
-    "pruned.safetensors",
-    "report.json",
-    "kept.png",
-    "frontier.png",
-    "finetuned",
-)
+CHECKPOINT, REPORT, KEPT, FRONTIER = "pruned.safetensors", "report.json", "kept.png", "frontier.png"
+FILES, FINETUNED = "files", "finetuned"
 
 
 class Size(Strict, frozen=True):

@@ -1,63 +1,106 @@
 """A latency table: how many microseconds a multiply-accumulate of each layer takes on this machine.
 
 Depthwise convolutions and small maps take more of them than large products do, which a count of multiply-accumulates
-does not know. Each layer is timed alone, in PyTorch on one thread, on what it gets of one image: no phone's latency,
-but its order. A table measured elsewhere, of the same names, does as well.
+does not know. Each layer, with the norm and activation that follow it, is timed alone on one thread, for what it gets
+of one image: in the runtime of a phone format where a converter offers that, else in PyTorch. That is no phone's
+latency, but its order; a table measured elsewhere, of the same names, does as well.
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from mobilevit_sdk.child import emit, run_in_child
+from mobilevit_sdk.converter import TimesLayers, converters
+from mobilevit_sdk.layers import ConvNormAct
 from mobilevit_sdk.pruning.cost import mac_rates
 from mobilevit_sdk.pruning.structure import Structure
 
 _ROUNDS = 15
 
+Layers = Sequence[tuple[nn.Module, tuple[int, ...]]]  # each with the shape of its input
 
-@torch.inference_mode()
+
+def timing_format() -> str | None:
+    """The format whose runtime times layers here; None where PyTorch has to."""
+    return next((n for n, each in converters().items() if isinstance(each, TimesLayers) and each.availability()), None)
+
+
 def measure_table(
     model: nn.Module, image_size: tuple[int, int], report: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, float]:
     """Microseconds for each multiply-accumulate of every layer's weight, and of products by the mean of all layers.
 
-    `image_size` is (H, W) in pixels; `report` hears how many layers of how many are done.
+    `image_size` is (H, W) in pixels; `report` hears how much of how much is done. Raises ToolchainError.
     """
-    structure = Structure(model)
-    rates = mac_rates(structure, image_size)
-    inputs: dict[str, Tensor] = {}
-    layers = {f"{name}.weight": each for name, each in model.named_modules() if isinstance(each, nn.Conv2d | nn.Linear)}
+    rates = mac_rates(Structure(model), image_size)
+    layers = _layers(model, image_size)
+    alike: dict[str, list[str]] = {}  # layers that compute alike are timed once
+    for name, (layer, shape) in layers.items():
+        alike.setdefault(f"{layer} {shape}", []).append(name)
+    distinct = [layers[names[0]] for names in alike.values()]
+    chosen = timing_format()
+    if chosen is None:
+        microseconds = _time_in_pytorch(distinct, report)
+    else:
+        microseconds = run_in_child(time_in_child, chosen, distinct, on_event=lambda event: report(*event))
+    costs = {name: cost for names, cost in zip(alike.values(), microseconds, strict=True) for name in names}
+    counts = {name: rates[name] * model.get_parameter(name).numel() for name in costs}
+    typical = sum(costs.values()) / sum(counts.values())
+    return {name: costs[name] / counts[name] if name in costs else typical for name in rates}
+
+
+def time_in_child(format_name: str, layers: Layers) -> list[float]:
+    """For a process of its own: `TimesLayers.time_layers` of a format."""
+    converter = converters()[format_name]
+    assert isinstance(converter, TimesLayers)
+    return converter.time_layers(layers, lambda done, total: emit((done, total)))
+
+
+@torch.inference_mode()
+def _layers(model: nn.Module, image_size: tuple[int, int]) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """By the name of its weight, each layer with what follows it, and the shape of what it gets."""
+    found: dict[str, nn.Module] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, ConvNormAct):
+            found[f"{name}.conv.weight"] = layer
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
+            found.setdefault(f"{name}.weight", layer)
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda layer, given: inputs.update({name: given[0].clone()})
+        return lambda layer, given: shapes.update({name: tuple(given[0].shape)})
 
-    hooks = [layer.register_forward_pre_hook(remember(name)) for name, layer in layers.items()]
-    training, threads = model.training, torch.get_num_threads()
-    torch.set_num_threads(1)
+    hooks = [layer.register_forward_pre_hook(remember(name)) for name, layer in found.items()]
+    training, parameter = model.training, next(model.parameters())
     try:
-        model.eval()(torch.rand(1, 3, *image_size, dtype=next(model.parameters()).dtype))
+        model.eval()(torch.rand(1, 3, *image_size, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        model.train(training)
         for hook in hooks:
             hook.remove()
-        table: dict[str, float] = {}
-        for done, (name, given) in enumerate(inputs.items()):
-            table[name] = _microseconds(layers[name], given) / (rates[name] * layers[name].weight.numel())
-            report(done + 1, len(inputs))
+    return {name: (copy.deepcopy(found[name]).float().cpu().eval(), shape) for name, shape in shapes.items()}
+
+
+@torch.inference_mode()
+def _time_in_pytorch(layers: Layers, report: Callable[[int, int], None]) -> list[float]:
+    microseconds, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for done, (layer, shape) in enumerate(layers):
+            given, times = torch.rand(shape), []
+            for _ in range(_ROUNDS):
+                started = time.perf_counter()
+                layer(given)
+                times.append(time.perf_counter() - started)
+            microseconds.append(1e6 * statistics.median(times))
+            report(done + 1, len(layers))
     finally:
         torch.set_num_threads(threads)
-        model.train(training)
-    typical = statistics.median(table.values())
-    return {name: table.get(name, typical) for name in rates}
-
-
-def _microseconds(layer: nn.Module, given: Tensor) -> float:
-    times = []
-    for _ in range(_ROUNDS):
-        started = time.perf_counter()
-        layer(given)
-        times.append(time.perf_counter() - started)
-    return 1e6 * statistics.median(times)
+    return microseconds

@@ -13,17 +13,17 @@ from torch import nn
 from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.progress import Report
 from mobilevit_sdk.pruning import importance as criteria
 from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates
 from mobilevit_sdk.pruning.images import Images
 from mobilevit_sdk.pruning.importance import Importance
 from mobilevit_sdk.pruning.request import Measure, Request, make_request
-from mobilevit_sdk.pruning.selection import select
+from mobilevit_sdk.pruning.selection import select, sizes_of
 from mobilevit_sdk.pruning.statistics import measure_statistics
 from mobilevit_sdk.pruning.structure import Structure
 from mobilevit_sdk.pruning.surgery import cut
 from mobilevit_sdk.spec import ModelSpec
-from mobilevit_sdk.training.progress import Report
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def prune_network(
         importance = _judge(structure, request, images, judged)
         budget = _budget(structure, pruned_spec, request.measure, latency_table)
         target = whole.total * request.keep ** (step / steps)
-        pruning = select(budget, importance, target, multiple=request.multiple)
+        pruning = select(budget, importance, target, multiple=request.multiple, sizes=sizes_of(original))
         if budget.left > target and step == steps:
             raise RequestError(
                 f"{request.keep:g} of the {request.measure} cannot be had with importance {request.importance} and "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,11 @@ from mobilevit_sdk.artifact import Reference
 from mobilevit_sdk.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.files import cache_folder
 from mobilevit_sdk.parity import builtin_cases, reference_of
+from mobilevit_sdk.progress import Report
 from mobilevit_sdk.quantization.calibration import CalibrationImages, split_images
 from mobilevit_sdk.quantization.judgement import cases_of
 from mobilevit_sdk.quantization.recipe import Quantization, QuantizationRecipe
 from mobilevit_sdk.quantization.record import Judgement, QuantizationRecord
-
-Report = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 # Synthesised without being asked for, so few enough to wait for; `mobilevit synthesize` makes more.
 _PIXELS = 64 * 64 * 96  # in all

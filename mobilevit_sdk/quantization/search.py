@@ -12,7 +12,7 @@ from mobilevit_sdk.checkpoint import Checkpoint
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.quantization.calibrated import Report
+from mobilevit_sdk.progress import Report
 from mobilevit_sdk.quantization.calibration import CalibrationImages
 from mobilevit_sdk.quantization.judgement import labels_of
 from mobilevit_sdk.quantization.preparation import prepare

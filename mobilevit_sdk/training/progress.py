@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-
-# Hears of the work beside the steps: what it is, how many images are done, and of how many.
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

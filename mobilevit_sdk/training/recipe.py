@@ -140,6 +140,18 @@ QAT_RECIPE = Recipe(
     quantization_aware=QuantizationAware(),
 )
 
+# What `mobilevit prune --finetune` does, but for the epochs: the unpruned network's answers tell more than labels do.
+FINETUNE_RECIPE = Recipe(
+    learning_rate=1e-3,
+    warmup_epochs=0.1,
+    label_smoothing=0.0,
+    crop_scale=(0.7, 1.0),
+    augment_ops=0,
+    mix_probability=0.0,
+    ema_decay=0.998,
+    distillation=Distillation(temperature=2.0, weight=0.9),
+)
+
 
 def read_recipe(path: Path) -> Recipe:
     """A recipe from a JSON file; fields that it leaves out have their defaults. Raises RequestError."""

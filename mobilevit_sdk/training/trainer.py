@@ -22,6 +22,7 @@ from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.evaluate import Accuracy, evaluate, match_classes
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.layers import PositionBias
+from mobilevit_sdk.progress import Report
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.augment import augment, mix
 from mobilevit_sdk.training.curves import plot_curves
@@ -29,7 +30,7 @@ from mobilevit_sdk.training.distillation import Teacher, distillation_loss
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.fake_quantization import FakeQuantization
 from mobilevit_sdk.training.pixels import Squares
-from mobilevit_sdk.training.progress import EpochResult, Meter, Report, TrainingProgress
+from mobilevit_sdk.training.progress import EpochResult, Meter, TrainingProgress
 from mobilevit_sdk.training.recipe import Distillation, Recipe
 from mobilevit_sdk.training.state import Identity, read_state, save_state, unreadable
 
