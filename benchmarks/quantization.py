@@ -11,9 +11,11 @@ give the sizes and latencies at published sizes.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +29,7 @@ from mobilevit_sdk.conversion import convert
 from mobilevit_sdk.converter import converters
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.measure import measure
+from mobilevit_sdk.measure import Measurement, measure
 from mobilevit_sdk.quantization import QUANTIZED
 from mobilevit_sdk.registry import model_spec
 from mobilevit_sdk.source import open_source, random_checkpoint
@@ -126,67 +128,59 @@ def missed(trained: list[Trained], published: list[Published]) -> int:
 
 def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, options: argparse.Namespace) -> Trained:
     """Convert with images and without, and evaluate each artefact and the checkpoint on the same test images."""
-    exact: dict[int | None, tuple[float, int]] = {}
 
-    def top1_of(target: str | None, limit: int | None) -> tuple[float, int, str]:
-        found = run_in_child(measure, target, None, options.test_data, limit, 64)
-        return found.accuracy.top1, found.accuracy.images, found.runtime
+    def top1_of(target: str | None, limit: int | None) -> Measurement:
+        return run_in_child(measure, target, None, options.test_data, limit, 64, threads=1)
 
-    def exact_on(limit: int | None) -> float:
-        if limit not in exact:
-            exact[limit] = top1_of(source, limit)[:2]
-        return exact[limit][0]
+    exact = {limit: top1_of(source, limit).accuracy for limit in {options.limit, options.reference_limit}}
 
-    exact_on(options.limit)
-    rows: list[Row] = []
-    for artifact, plain in _converted(checkpoint, folder, options.calibration):
+    def row(pair: tuple[Artifact, Artifact]) -> Row:
+        artifact, plain = pair
         quantization = artifact.manifest.quantization
         assert quantization is not None
         assert quantization.judgement is not None
         slow = quantization.judgement.runtime == "coreml-reference"
         limit = (options.reference_limit if slow else None) or options.limit
-        top1, images, runtime = top1_of(str(artifact.path.parent), limit)
-        rows.append(
-            Row(
-                precision=artifact.manifest.precision,
-                format=artifact.manifest.format,
-                data_free=quantization.data_free,
-                runtime=runtime,
-                share=artifact.manifest.bytes / plain.manifest.bytes,
-                images=images,
-                top1_float=exact_on(limit),
-                top1=top1,
-                agreement=quantization.judgement.agreement,
-            )
+        found = top1_of(str(artifact.path.parent), limit)
+        measured = Row(
+            precision=artifact.manifest.precision,
+            format=artifact.manifest.format,
+            data_free=quantization.data_free,
+            runtime=found.runtime,
+            share=artifact.manifest.bytes / plain.manifest.bytes,
+            images=found.accuracy.images,
+            top1_float=exact[limit].top1,
+            top1=found.accuracy.top1,
+            agreement=quantization.judgement.agreement,
         )
-        _tell(f"{checkpoint.spec.model}: {artifact.path.parent.name}, {rows[-1].lost:+.2f} points on {images:,} images")
-    top1, images = exact[options.limit]
-    return Trained(
-        checkpoint.spec.model,
-        checkpoint.spec.preprocessing.image_size,
-        checkpoint.spec.num_classes,
-        images,
-        top1,
-        rows,
-    )
+        _tell(f"{checkpoint.spec.model}: {artifact.path.parent}, {measured.lost:+.2f} points")
+        return measured
+
+    pairs = _converted(checkpoint, folder, options.calibration)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = list(pool.map(row, pairs))
+    spec, whole = checkpoint.spec, exact[options.limit]
+    return Trained(spec.model, spec.preprocessing.image_size, spec.num_classes, whole.images, whole.top1, rows)
 
 
-def _converted(checkpoint: Checkpoint, folder: Path, calibration: Path) -> Iterator[tuple[Artifact, Artifact]]:
+def _converted(checkpoint: Checkpoint, folder: Path, calibration: Path) -> list[tuple[Artifact, Artifact]]:
     """Every artefact in integers, beside the float32 one of its format."""
-    for converter in converters().values():
-        precisions = ["fp32", *(precision for precision in QUANTIZED if precision in converter.precisions)]
-        plain, *others = _convert(checkpoint, folder, converter.format, precisions, calibration)
-        (without,) = _convert(checkpoint, folder / "data-free", converter.format, ["int8"], None)
-        yield from ((artifact, plain) for artifact in (*others, without))
+    made = _convert(checkpoint, folder, ["fp32", *QUANTIZED], calibration)
+    made += _convert(checkpoint, folder / "data-free", ["int8"], None)
+    plain = {each.manifest.format: each for each in made if each.manifest.precision == "fp32"}
+    _tell(f"{checkpoint.spec.model}: converted")
+    return [(each, plain[each.manifest.format]) for each in made if each.manifest.quantization]
 
 
 def _convert(
-    checkpoint: Checkpoint, out: Path, format_name: str, precisions: list[str], calibration: Path | None
+    checkpoint: Checkpoint,
+    out: Path,
+    precisions: list[str],
+    calibration: Path | None = None,
+    formats: Sequence[str] = (),
 ) -> list[Artifact]:
-    """In the order of `precisions`, rejected ones too. Raises ToolchainError for what fails."""
-    made = convert(
-        checkpoint, out=out, formats=[format_name], precisions=precisions, calibration=calibration, check=False
-    )
+    """Rejected artefacts too. Raises ToolchainError for what fails."""
+    made = convert(checkpoint, out=out, formats=formats, precisions=precisions, calibration=calibration, check=False)
     if made.failures:
         raise ToolchainError("; ".join(f"{each.format} {each.precision}: {each.error}" for each in made.failures))
     return made.artifacts
@@ -195,11 +189,10 @@ def _convert(
 def measure_published(name: str, folder: Path, rounds: int) -> Published:
     """Sizes in every format, and latencies in interleaved rounds where they have a bar."""
     checkpoint = random_checkpoint(model_spec(name), seed=0)
-    made = {
-        each: _convert(checkpoint, folder, each, ["fp32", "int8"], None)
-        for each in converters()
-        if name in SIZED or each in TIMED_FORMATS
-    }
+    formats = list(converters()) if name in SIZED else list(TIMED_FORMATS)
+    made: dict[str, list[Artifact]] = {each: [] for each in formats}
+    for artifact in _convert(checkpoint, folder, ["fp32", "int8"], formats=formats):
+        made[artifact.manifest.format].append(artifact)
     latency = None
     if name in TIMED:
         pairs = {each: [_fastest(artifact) for artifact in made[each]] for each in TIMED_FORMATS}
