@@ -17,7 +17,7 @@ from labelled_images import pictures, write_folder
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.parity.metrics import compare
-from mobilevit_sdk.quantization import QuantizationRecipe, read_recipe, split_images
+from mobilevit_sdk.quantization import QuantizationRecipe, read_recipe, simulation, split_images
 from mobilevit_sdk.quantization.bias_correction import correct_biases
 from mobilevit_sdk.quantization.sensitivity import Images, block_losses, blocks, frontier, scores, size
 from mobilevit_sdk.quantization.simulation import (
@@ -27,6 +27,7 @@ from mobilevit_sdk.quantization.simulation import (
     round_activations,
     round_weights,
     simulate,
+    weight_bits,
 )
 
 RECIPE = QuantizationRecipe()
@@ -129,6 +130,22 @@ def test_rounding_weights_again_changes_nothing_and_none_moves_more_than_half_a_
     assert ((rounded - weight).flatten(1).abs() <= step[:, None] * (0.5 + 1e-9)).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "bits"),
+    [
+        ((64, 64), 4),
+        ((64, 64, 1, 1), 4),
+        ((63, 64), 8),  # fewer than 4096 weights
+        ((64, 80), 8),  # rows of no whole groups
+        ((64, 64, 3, 3), 8),
+        ((4096, 1, 1, 1), 8),
+    ],
+)
+def test_four_bits_are_for_large_matrices_in_groups(shape, bits):
+    assert weight_bits(torch.zeros(shape), "int4-weight", 32) == bits
+    assert weight_bits(torch.zeros(shape), "int8", 32) == 8
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(-8, 0), st.floats(0.01, 8))
 def test_rounded_activations_have_256_levels_and_zero_is_one_of_them(seed, low, high):
@@ -148,10 +165,12 @@ def test_a_recipe_that_keeps_everything_gives_the_float_network_to_the_last_bit(
     np.testing.assert_array_equal(scores(same, images), scores(graph, images))
 
 
-def test_fewer_bits_lose_more(graph, images):
-    ranges = calibrate(graph, RECIPE, images)
+def test_fewer_bits_lose_more(graph, images, monkeypatch):
+    monkeypatch.setattr(simulation, "LARGE", 1)
+    recipe = msgspec.structs.replace(RECIPE, group_size=8)
+    ranges = calibrate(graph, recipe, images)
     order = ["int8-weight", "int8-dynamic", "int8", "int4-weight"]
-    lost = [sqnr(graph, simulate(graph, RECIPE, precision, ranges), images) for precision in order]
+    lost = [sqnr(graph, simulate(graph, recipe, precision, ranges), images) for precision in order]
     assert lost == sorted(lost, reverse=True)
     assert lost[2] > 20
     assert lost[3] < lost[0] - 15

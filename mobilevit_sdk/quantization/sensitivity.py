@@ -15,7 +15,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluate import top1_of
 from mobilevit_sdk.parity import compare
 from mobilevit_sdk.quantization.recipe import QuantizationRecipe
-from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate
+from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate, weight_bits
 from mobilevit_sdk.spec import Strict
 
 LAYERS_IN_A_BLOCK = 8  # at most; a block is small enough to be worth keeping in floating point by itself
@@ -144,8 +144,8 @@ def size(graph: PhoneGraph, recipe: QuantizationRecipe, precision: str) -> float
     """Bytes of the network's weights and constants over those in float32."""
     quantized = quantized_layers(graph, recipe)
     every = sum(p.numel() for p in graph.parameters()) + sum(b.numel() for b in graph.buffers())
-    bits = 4 if precision == "int4-weight" else 8
-    saved = sum(layer.weight.numel() * (32 - bits) / 8 for layer in quantized.values())
+    weights = [layer.weight for layer in quantized.values()]
+    saved = sum(w.numel() * (32 - weight_bits(w, precision, recipe.group_size)) / 8 for w in weights)
     return 1 - saved / (FLOAT_BYTES * every)
 
 

@@ -16,6 +16,7 @@ from mobilevit_sdk.quantization.ranges import RangeEstimator
 from mobilevit_sdk.quantization.recipe import QuantizationRecipe
 
 Layer = nn.Conv2d | nn.Linear
+LARGE = 4096  # weights; matrices of fewer keep 8 bits
 LEVELS = 255  # steps between the lowest and the highest of 8 bits
 
 
@@ -87,13 +88,24 @@ def simulate(
     """
     simulated = copy.deepcopy(graph)
     for path, layer in quantized_layers(simulated, recipe).items():
-        layer.weight.copy_(round_weights(layer.weight, 4 if precision == "int4-weight" else 8, recipe.group_size))
+        bits = weight_bits(layer.weight, precision, recipe.group_size)
+        layer.weight.copy_(round_weights(layer.weight, bits, recipe.group_size))
         if precision == "int8" and path in (ranges or {}):
             assert ranges is not None
             _round_around(layer, ranges[path])
         elif precision == "int8-dynamic":
             layer.register_forward_pre_hook(lambda module, inputs: (_round_dynamically(inputs[0]),))
     return simulated
+
+
+def weight_bits(weight: Tensor, precision: str, group_size: int) -> int:
+    """How many bits the weights [O, I, ...] of a layer have.
+
+    In int4-weight, 4 have those of large linears and 1x1 convolutions whose rows groups divide, as in .tflite.
+    ExecuTorch keeps 8 for 1x1 convolutions and gives 4 to the other linears, by row; CoreML's palettes lose less.
+    """
+    in_groups = weight[0].numel() == weight.shape[1] and weight.shape[1] % group_size == 0
+    return 4 if precision == "int4-weight" and in_groups and weight.numel() >= LARGE else 8
 
 
 def round_weights(weight: Tensor, bits: int, group_size: int) -> Tensor:

@@ -8,24 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from mobilevit_sdk.layers import ConvNormAct
 from mobilevit_sdk.layers.declarations import DeclaresNormReaders
 from mobilevit_sdk.quantization.ranges import RangeEstimator
 from mobilevit_sdk.quantization.recipe import QuantizationRecipe
-from mobilevit_sdk.quantization.simulation import LEVELS, round_activations, round_weights
+from mobilevit_sdk.quantization.simulation import LEVELS, round_activations, round_weights, weight_bits
 from mobilevit_sdk.training.recipe import QuantizationAware
 
 _KINDS = {nn.Conv2d: "convolution", nn.Linear: "linear"}
 
 
 class FakeQuantization(nn.Module):
-    """Runs a network with what its convolutions and linears hold and read rounded as the phone file will round it.
+    """Runs a network with what its convolutions and linears hold, read and write rounded as the phone file will.
 
     Weights have a scale for each output channel, or group of inputs, and no zero point. A BatchNorm after a convolution
     scales by output channel as well, so that rounding before it is folded and after are the same. Gain and bias of a
     LayerNorm or GroupNorm whose declared reader has a bias act within that reader, as in the phone graph. What layers
-    read is rounded to 256 levels over ranges that `calibrate` finds just as a conversion will: ranges that were learned
-    would be lost there. The network itself stays as it is; its gradients pass through the rounding (straight-through
-    estimator, Bengio et al., arXiv 1308.3432), but not where a value was clipped.
+    read and write, the latter behind the BatchNorm and the ReLU that are part of them on the phone, is rounded to 256
+    levels over ranges that `calibrate` finds just as a conversion will: ranges that were learned would be lost there.
+    Scores stay float, and so do sums that no layer reads. The network itself stays as it is; its gradients pass through
+    the rounding (straight-through estimator, Bengio et al., arXiv 1308.3432), but not where a value was clipped.
     """
 
     bounds: Tensor
@@ -34,6 +36,7 @@ class FakeQuantization(nn.Module):
         super().__init__()
         self.how = how
         self.paths = tuple(_quantized(model, how.quantization))
+        self.outputs = tuple(_written_at(model, path) for path in self.paths)
         path_of = {module: path for path, module in model.named_modules()}
         self.readers = tuple(
             (path_of[use.norm], path_of[use.reader])
@@ -42,12 +45,14 @@ class FakeQuantization(nn.Module):
             for use in block.norm_readers()
             if use.reader.bias is not None
         )
-        self.register_buffer("bounds", torch.zeros(len(self.paths), 2))  # low and high of what each layer reads
+        self.register_buffer(
+            "bounds", torch.zeros(2 * len(self.paths), 2)
+        )  # of what layers read, then of what they write
 
     @torch.no_grad()
     def calibrate(self, model: nn.Module, batches: Iterable[Tensor]) -> None:
         """Find the ranges of what the layers of `model`, in eval mode, read; [B, 3, H, W] as the model takes them."""
-        estimators = [RangeEstimator(self.how.quantization) for _ in self.paths]
+        estimators = [RangeEstimator(self.how.quantization) for _ in self.bounds]
 
         def observer(index: int) -> Callable[[Tensor], Tensor]:
             def observe(x: Tensor) -> Tensor:
@@ -76,14 +81,14 @@ class FakeQuantization(nn.Module):
         model: nn.Module,
         x: Tensor,
         weights: dict[str, Tensor],
-        at_input: Callable[[int], Callable[[Tensor], Tensor]],
+        change_of: Callable[[int], Callable[[Tensor], Tensor]],
     ) -> Tensor:
         hooks = []
         if self.how.precision == "int8":
-            for index, path in enumerate(self.paths):
-                change = at_input(index)
-                layer = model.get_submodule(path)
-                hooks.append(layer.register_forward_pre_hook(lambda _, inputs, change=change: (change(inputs[0]),)))
+            for index, (read, written) in enumerate(zip(self.paths, self.outputs, strict=True)):
+                reader, writer = model.get_submodule(read), model.get_submodule(written)
+                hooks.append(reader.register_forward_pre_hook(_at_input(change_of(index))))
+                hooks.append(writer.register_forward_hook(_at_output(change_of(len(self.paths) + index))))
         try:
             scores: Tensor = functional_call(model, weights, (x,))
             return scores
@@ -103,11 +108,12 @@ class FakeQuantization(nn.Module):
             instead[f"{reader}.weight"] = (rows * gain).view_as(weight)
             instead[f"{reader}.bias"] = bias + rows @ shift
         if rounded:
-            bits = 4 if self.how.precision == "int4-weight" else 8
             for path in self.paths:
                 name = f"{path}.weight"
                 weight = instead.get(name, parameters[name])
-                instead[name] = fake_weights(weight, bits, self.how.quantization.group_size)
+                group_size = self.how.quantization.group_size
+                bits = weight_bits(weight, self.how.precision, group_size)
+                instead[name] = fake_weights(weight, bits, group_size)
         return instead
 
 
@@ -122,6 +128,24 @@ def fake_activations(x: Tensor, low: float, high: float) -> Tensor:
     zero = round(-low / scale)
     clipped = x.clamp(-zero * scale, (LEVELS - zero) * scale)
     return clipped + (round_activations(x.detach(), low, high) - clipped.detach())
+
+
+def _at_input(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
+    return lambda layer, inputs: (change(inputs[0]),)
+
+
+def _at_output(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """Scores, the only values of rank 2 that a layer writes, stay as they are."""
+    return lambda layer, inputs, output: output if output.dim() == 2 else change(output)
+
+
+def _written_at(model: nn.Module, path: str) -> str:
+    """Path of the module that ends what the phone computes as one layer with the one at `path`."""
+    parent, _, name = path.rpartition(".")
+    around = model.get_submodule(parent)
+    if not isinstance(around, ConvNormAct) or name != "conv":
+        return path
+    return f"{parent}.activation" if isinstance(around.activation, nn.ReLU) else f"{parent}.norm"
 
 
 def _quantized(model: nn.Module, recipe: QuantizationRecipe) -> Iterable[str]:
