@@ -129,8 +129,13 @@ def round_activations(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _round_around(layer: Layer, ranges: Ranges) -> None:
+    """Scores, the only values of rank 2, stay float in every format."""
+
+    def written(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output if output.dim() == 2 else round_activations(output, *ranges.output)
+
     layer.register_forward_pre_hook(lambda module, inputs: (round_activations(inputs[0], *ranges.input),))
-    layer.register_forward_hook(lambda module, inputs, output: round_activations(output, *ranges.output))
+    layer.register_forward_hook(written)
 
 
 def _round_dynamically(x: Tensor) -> Tensor:
