@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 import torch
@@ -19,10 +18,8 @@ from mobilevit_sdk.layers import ConvNormAct
 from mobilevit_sdk.parity import passed
 from mobilevit_sdk.pruning import latency as latency_module
 from mobilevit_sdk.pruning import prune
-from mobilevit_sdk.pruning.cost import mac_rates
 from mobilevit_sdk.pruning.latency import measure_table
 from mobilevit_sdk.pruning.phone_files import timed_formats
-from mobilevit_sdk.pruning.structure import Structure
 
 
 @pytest.fixture
@@ -96,45 +93,34 @@ def test_the_report_compares_the_files_of_both_networks_and_keeps_them(original,
 def test_layers_are_timed_in_the_runtime_of_a_phone_format(original):
     pytest.importorskip("executorch")
     heard = []
-    table = measure_table(original.model, original.spec.preprocessing, lambda done, total: heard.append((done, total)))
+    table = measure_table(original.model, (SIZE, SIZE), lambda done, total: heard.append((done, total)))
     assert min(table.values()) > 0
     assert heard[-1][0] == heard[-1][1]
 
 
-def test_layers_alike_are_timed_once_and_what_is_in_none_belongs_to_blocks_with_attention(monkeypatch):
-    model, spec = small_model("tiny_vit")
+def test_a_layer_is_timed_with_its_norm_and_activation_and_layers_alike_only_once(monkeypatch):
+    model, _ = small_model("tiny_vit")
     timed = []
 
     class Converter:
-        target = "xnnpack"
-
         def time_layers(self, layers, report):
             timed.extend(layers)
-            return [1.0] * (len(layers) - 1) + [1000.0]
+            return [float(i + 1) for i in range(len(layers))]
 
     monkeypatch.setattr(latency_module, "converters", lambda: {"fake": Converter()})
     monkeypatch.setattr(latency_module, "timing_format", lambda: "fake")
     monkeypatch.setattr(latency_module, "run_in_child", lambda function, *given, **options: function(*given))
     monkeypatch.setattr(latency_module, "emit", lambda event: None)
-    table = measure_table(model.double(), spec.preprocessing)
-    *layers, (graph, shape) = timed
-    assert shape == (1, 3, SIZE, SIZE)
-    assert graph(torch.rand(shape)).shape == (1, spec.num_classes)
-    assert any(isinstance(layer, ConvNormAct) for layer, _ in layers)
+    table = measure_table(model.double(), (SIZE, SIZE))
+    assert any(isinstance(layer, ConvNormAct) for layer, _ in timed)
     assert all(parameter.dtype == torch.float32 for layer, _ in timed for parameter in layer.parameters())
-    assert len({f"{layer} {shape}" for layer, shape in layers}) == len(layers)
-    structure = Structure(model)
-    rates = mac_rates(structure, (SIZE, SIZE))
-    costs = {name: table[name] * rate * math.prod(structure.shapes[name]) for name, rate in rates.items()}
-    assert sum(costs.values()) == pytest.approx(1000)
-    assert costs["stages.0.0.expand.conv.weight"] == pytest.approx(1)
+    assert len({f"{layer} {shape}" for layer, shape in timed}) == len(timed)
     blocks = [f"stages.1.blocks.{i}.mlp.fc1.weight" for i in (0, 1)]
-    assert costs[blocks[0]] == pytest.approx(costs[blocks[1]])
-    assert costs[blocks[0]] > 10
+    assert table[blocks[0]] == table[blocks[1]] > 0
 
 
 def test_without_such_a_runtime_pytorch_times_them(monkeypatch):
-    model, spec = small_model("tiny_vit")
+    model, _ = small_model("tiny_vit")
     monkeypatch.setattr(latency_module, "converters", dict)
     assert latency_module.timing_format() is None
-    assert min(measure_table(model, spec.preprocessing).values()) > 0
+    assert min(measure_table(model, (SIZE, SIZE)).values()) > 0

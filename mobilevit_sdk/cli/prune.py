@@ -86,7 +86,7 @@ def command(
     interrupted.
 
     Channels are judged by the first-order change of the loss without them, and go in the order of what they matter for
-    each multiply-accumulate, parameter or microsecond that they cost.
+    each multiply-accumulate, or parameter, that they cost.
     """
     import torch
 
@@ -184,9 +184,8 @@ def _table(original: Checkpoint, display: Display) -> dict[str, float]:
 
     found = timing_format()
     display.line(f"layers are timed in {found or 'PyTorch: no runtime of a phone format can time them here'}")
-    return measure_table(
-        original.model, original.spec.preprocessing, lambda *done: display.update("timing layers", *done)
-    )
+    size = original.spec.preprocessing.image_size
+    return measure_table(original.model, size, lambda *done: display.update("timing layers", *done))
 
 
 def _latency(original: Checkpoint, folder: Path, display: Display) -> dict[str, Any] | None:
