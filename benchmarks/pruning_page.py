@@ -125,7 +125,7 @@ def _bars(record: Record) -> Iterator[str]:
         for other in record.rows:
             if other.keep == row.keep and other.method != OURS:
                 found = "it has none" if other.top1 is None else _bold(100 * (other.top1 - row.top1), 0)
-                yield f"{start} points that {METHODS[other.method]}, is ahead before it | below 0 | {found} |"
+                yield f"{start} before it, points ahead of ours: {METHODS[other.method]} | below 0 | {found} |"
         for each in latencies.rows if latencies and row.keep == min(LOST) else ():
             if each.ratio is not None:
                 what = f"latency over unpruned, {each.runtime}, threads: {each.threads}"

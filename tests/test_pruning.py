@@ -23,9 +23,10 @@ from mobilevit_sdk.pruning import Images, Request, prune, prune_network
 from mobilevit_sdk.pruning.cost import Budget, mac_rates
 from mobilevit_sdk.pruning.importance import Importance, batch_norm_scale, magnitude, random, taylor
 from mobilevit_sdk.pruning.plots import plot_kept
+from mobilevit_sdk.pruning.pruner import kept_of
 from mobilevit_sdk.pruning.selection import select
 from mobilevit_sdk.pruning.statistics import measure_statistics
-from mobilevit_sdk.pruning.structure import Structure
+from mobilevit_sdk.pruning.structure import Pruning, Structure
 from mobilevit_sdk.pruning.surgery import cut
 
 FAMILIES = sorted(CONFIGS)
@@ -307,11 +308,24 @@ def test_the_command_says_what_is_missing(checkpoint, arguments, message, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_channels_of_a_stream_are_counted_once_whatever_heads_are_left():
+    model, spec = small_model("efficientvit")
+    structure = Structure(model)
+    (heads,) = (i for i, width in enumerate(structure.widths) if width.paths == (("widths", "blocks", 1, 1, "heads"),))
+    pruning = Pruning(structure)
+    pruning.remove(heads, [[1]])
+    pruned, _ = cut(model, spec, pruning)
+    rows = {(row.stage, row.kind): (row.before, row.after) for row in kept_of(structure, Structure(pruned))}
+    assert rows["stage 2", "stream"] == (32, 32)
+    assert rows["stage 2", "heads"] == (8, 7)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_plot_has_a_bar_for_every_kind_of_width(family, tmp_path):
     model, spec = small_model(family)
     pruned = prune(Checkpoint(model, spec, "own", "here"), macs=0.7, importance="magnitude", multiple=2)
     kinds = {width.kind for width in Structure(model).widths}
     assert {row.kind for row in pruned.kept} == kinds
+    assert all(row.after <= row.before for row in pruned.kept)
     plot_kept(pruned.kept, tmp_path / "kept.png", "")
     assert Image.open(tmp_path / "kept.png").width > 300

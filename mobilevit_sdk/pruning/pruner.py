@@ -125,7 +125,7 @@ def prune_network(
         pruned_spec,
         parameters=(_total(original, spec, "params"), _total(final, pruned_spec, "params")),
         macs=(_total(original, spec, "macs"), _total(final, pruned_spec, "macs")),
-        kept=_kept(original, final),
+        kept=kept_of(original, final),
     )
 
 
@@ -160,8 +160,8 @@ def _total(structure: Structure, spec: ModelSpec, measure: Measure) -> int:
     return round(_budget(structure, spec, measure, None).total)
 
 
-def _kept(before: Structure, after: Structure) -> tuple[Kept, ...]:
-    """By stage and kind, in the order of the network."""
+def kept_of(before: Structure, after: Structure) -> tuple[Kept, ...]:
+    """What is left of each kind of width in each stage, in the order of the network."""
     first, last = (_units(structure) for structure in (before, after))
     return tuple(Kept(stage, kind, count, last[stage, kind]) for (stage, kind), count in first.items())
 
@@ -169,7 +169,9 @@ def _kept(before: Structure, after: Structure) -> tuple[Kept, ...]:
 def _units(structure: Structure) -> Counter[tuple[str, str]]:
     counts = Counter[tuple[str, str]]()
     for width in structure.widths:
-        counts[width.stage, width.kind] += width.size * len(width.parts)
+        # EfficientViT's streams have parts that are no channels: answers of heads which nobody reads.
+        parts = width.scale if width.kind == "stream" else len(width.parts)
+        counts[width.stage, width.kind] += width.size * parts
     return counts
 
 
