@@ -53,9 +53,8 @@ def test_a_pruned_network_converts_to_every_format_in_one_delegate_and_is_verifi
         assert artifact.manifest.warnings == ()
 
 
-@pytest.mark.xfail(reason="LiteRT 2.3: XNNPACK does not prepare an operator of this int8 file")
 @pytest.mark.parametrize("original", ["efficientvit"], indirect=True)
-def test_a_pruned_network_quantises_to_int8(pruned, tmp_path):
+def test_a_pruned_network_of_which_a_channel_is_dead_quantises_to_int8(pruned, tmp_path):
     pytest.importorskip("litert_torch")
     images = write_parquet(tmp_path / "images.parquet", pictures(60))
     result = convert(pruned, out=tmp_path, formats=["tflite"], precisions=["fp32", "int8"], calibration=images)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mobilevit_sdk.quantization import QuantizationRecipe, RangeEstimator
 
 METHODS = ("minmax", "percentile", "entropy")
 finite = st.floats(-1e6, 1e6, width=32)
+REACH = 1e-3  # of values that are more than rounding
 
 
 def ranged(batches, **recipe):
@@ -25,6 +26,7 @@ def ranged(batches, **recipe):
 def test_a_range_holds_zero_and_lies_within_the_values(batches, method):
     low, high = ranged(batches, ranges=method)
     values = np.float32([value for batch in batches for value in batch])
+    assume(np.abs(values).max() > REACH)
     assert low <= 0 <= high
     assert low >= min(values.min(), 0) * (1 + 1e-6)
     assert high <= max(values.max(), 0) * (1 + 1e-6)
@@ -34,6 +36,7 @@ def test_a_range_holds_zero_and_lies_within_the_values(batches, method):
 @given(st.lists(st.lists(finite, min_size=1, max_size=30), min_size=1, max_size=6))
 def test_minmax_takes_every_value_in(batches):
     values = np.float32([value for batch in batches for value in batch])
+    assume(np.abs(values).max() > REACH)
     assert ranged(batches, ranges="minmax") == (min(values.min(), 0), max(values.max(), 0))
 
 
@@ -60,8 +63,7 @@ def test_one_value_far_away_is_left_out(method):
 
 def test_values_that_never_change_have_a_range():
     for method in METHODS:
-        low, high = ranged([[0.0, 0.0], [0.0]], ranges=method)
-        assert low == high == 0
+        assert ranged([[0.0, 0.0], [0.0]], ranges=method) == (0, 1)  # a finer step than its layer's XNNPACK refuses
         low, high = ranged([[2.5] * 5, [2.5]], ranges=method)
         assert low == 0
         assert high == pytest.approx(2.5, rel=0.02)

@@ -20,7 +20,6 @@ from mobilevit_sdk.quantization import Quantization, QuantizationRecipe
 
 Statistics = dict[str, np.ndarray]
 
-SMALLEST_SPAN = 1e-6  # of a tensor that is zero for all images
 LARGEST_BIAS = 2**30  # in steps of 32 bits; what is added to it needs room too
 
 GROUPS = (32, 64, 128, 256)  # of weights that can share a scale in 4 bits
@@ -170,10 +169,7 @@ def _recipe(operators: Sequence[Operator], forms: Mapping[int, str]) -> list[dic
 
 
 def _statistics(ranges: Mapping[int, Range]) -> dict[int, Statistics]:
-    return {
-        tensor: {"min": np.float32(low), "max": np.float32(max(high, low + SMALLEST_SPAN))}
-        for tensor, (low, high) in ranges.items()
-    }
+    return {tensor: {"min": np.float32(low), "max": np.float32(high)} for tensor, (low, high) in ranges.items()}
 
 
 def _kernel_statistics(model: Any, operators: Sequence[Operator], ranges: Mapping[int, Range]) -> dict[int, Statistics]:
@@ -188,7 +184,7 @@ def _kernel_statistics(model: Any, operators: Sequence[Operator], ranges: Mappin
             channel = 3 if operator.code == "DEPTHWISE_CONV_2D" else 0
             others = tuple(axis for axis in range(weights.ndim) if axis != channel)
             low, high = ranges[operator.inputs[0]]
-            smallest_step = np.abs(bias) / (LARGEST_BIAS * max(high - low, SMALLEST_SPAN) / 255)
+            smallest_step = np.abs(bias) / (LARGEST_BIAS * (high - low) / 255)
             shape = [-1 if axis == channel else 1 for axis in range(weights.ndim)]
             bound = np.maximum(np.abs(weights).max(others, keepdims=True), 127 * smallest_step.reshape(shape))
             found[operator.inputs[1]] = {"min": -bound, "max": bound}

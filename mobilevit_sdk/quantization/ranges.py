@@ -11,6 +11,7 @@ from mobilevit_sdk.quantization.recipe import QuantizationRecipe
 BINS = 4096
 LEVELS = 256
 _CLIPS = np.geomspace(1.0, 0.02, 80)  # shares of either end that the entropy method tries, of equals the first
+_NOTHING = 1e-6  # a tensor that reaches no further is zero, but for rounding
 
 
 class RangeEstimator:
@@ -49,7 +50,11 @@ class RangeEstimator:
         self._counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
     def range(self) -> tuple[float, float]:
-        """Low and high, low <= 0 <= high. Raises ValueError when nothing was observed."""
+        """Low and high, low <= 0 <= high and low < high. Raises ValueError when nothing was observed.
+
+        What was always zero but for rounding, such as a channel whose ReLU is dead, has the range of 1: no image tells
+        how far it reaches, and XNNPACK refuses a layer that writes in much finer steps than it computes in.
+        """
         if not self.seen:
             raise ValueError("no values were observed")
         low, high = self._low, self._high
@@ -57,7 +62,8 @@ class RangeEstimator:
             low, high = self._percentiles()
         elif self._method == "entropy":
             low, high = self._least_divergence()
-        return min(low, 0.0), max(high, 0.0)
+        low, high = min(low, 0.0), max(high, 0.0)
+        return (low, high) if high - low > _NOTHING else (0.0, 1.0)
 
     def _make_room(self, before: tuple[float, float]) -> None:
         """Let the histogram reach from the lowest to the highest value: bins join in pairs until it does."""
