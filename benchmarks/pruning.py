@@ -66,7 +66,7 @@ class Network:
                 continue
             for keep in self.shares:
                 self._once(f"{method}-{keep:g}", Row, lambda keep=keep, method=method: self._prune(method, keep))
-        for keep in self.shares if OURS in methods else []:
+        for keep in self.shares[-1:] if OURS in methods else []:  # where the bar is
             self._once(f"latency-{keep:g}", Latencies, lambda keep=keep: self._latency(keep))
         for keep in self.shares:
             for name in (f"{method}-{keep:g}" for method in self.options.finetune.split(",")):
