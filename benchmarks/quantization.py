@@ -239,7 +239,8 @@ synthesised from the network itself.
 
 def page(trained: list[Trained], published: list[Published]) -> str:
     """docs/quantization-measured.md, from the records alone."""
-    sections = [_HEAD, *(_section(record) for record in trained), _sizes(published)]
+    sections = [_HEAD, *(_section(record) for record in trained)]
+    sections += [_sizes(published)] if published else []
     sections += [_latencies(each) for each in published if each.latency]
     return "\n".join(sections)
 
