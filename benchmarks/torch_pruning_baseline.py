@@ -6,8 +6,8 @@ network where they stand, so what computes with sizes that were written down at 
 its graph (1.6.1) does not follow tensors that are split (an index out of bounds). Attention therefore takes part in a
 form that computes the same with layers of their own for queries, keys and values, reads every size off its layers,
 and slices where it would split. The channels that run through cascaded attention are too much for it all the same: to
-find out which of them belong together does not end. There it gets what it can follow: the channels within the stem,
-FFNs and mergings of patches, and leaves the others alone.
+find out which of them belong together had not ended after five minutes. There it gets what it can follow: the channels
+within the stem, FFNs and mergings of patches, and leaves the others alone.
 """
 
 from __future__ import annotations
