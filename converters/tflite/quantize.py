@@ -17,13 +17,13 @@ from converters.tflite.placement import integer_operators
 from converters.tflite.pointwise import pointwise_as_linears
 from converters.tflite.toolchain import import_from
 from mobilevit_sdk.quantization import Quantization, QuantizationRecipe
+from mobilevit_sdk.quantization.simulation import LARGE
 
 Statistics = dict[str, np.ndarray]
 
 LARGEST_BIAS = 2**30  # in steps of 32 bits; what is added to it needs room too
 
 GROUPS = (32, 64, 128, 256)  # of weights that can share a scale in 4 bits
-LARGE = 4096  # weights; layers of fewer take 8 bits: hardly any of a network's size, and most of what 4 bits would cost
 
 BY_CHANNEL = 12  # the version of FULLY_CONNECTED that knows a scale for each channel of weights in integers
 

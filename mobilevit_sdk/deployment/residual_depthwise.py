@@ -10,6 +10,7 @@ from torch import nn
 
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import ConvNormAct, Residual
+from mobilevit_sdk.layers.widths import is_depthwise
 
 
 def fold_residual_depthwise(network: nn.Module) -> None:
@@ -25,7 +26,7 @@ def _folded(residual: Residual) -> nn.Module:
     conv = branch.conv
     height, width = conv.weight.shape[2:]
     keeps_size = conv.stride == (1, 1) and conv.padding == (height // 2, width // 2) and height % 2 == width % 2 == 1
-    if not (keeps_size and conv.groups == conv.in_channels == conv.out_channels):
+    if not (keeps_size and is_depthwise(conv)):
         return residual
     conv.weight[:, 0, height // 2, width // 2] += 1
     return conv

@@ -16,7 +16,7 @@ from mobilevit_sdk.quantization.ranges import RangeEstimator
 from mobilevit_sdk.quantization.recipe import QuantizationRecipe
 
 Layer = nn.Conv2d | nn.Linear
-LARGE = 4096  # weights; matrices of fewer keep 8 bits
+LARGE = 4096  # weights; matrices of fewer keep 8 bits: hardly any of a network's size, and most of what 4 would cost
 LEVELS = 255  # steps between the lowest and the highest of 8 bits
 
 
