@@ -8,15 +8,19 @@ import pytest
 import torch
 from helpers import randomize, tiny_model
 from torch import Tensor, nn
-from torch.fx import traceback
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, traceback
 
 from mobilevit_sdk.deployment import deploy
 
 pytest.importorskip("executorch.exir", reason="needs the extra executorch")
 from executorch.backends.xnnpack._passes import XNNPACKPassManager
+from executorch.exir.pass_base import ExportPass
 
 from converters.executorch import convert as executorch_convert
-from converters.executorch.idle_work import LOOKS_FOR, is_needed, without_idle_work
+from converters.executorch.idle_work import LOOKS_FOR, is_decomposed, is_needed, without_idle_work
+
+DECOMPOSE = "decompositions"
 
 
 class Everything(nn.Module):
@@ -39,21 +43,32 @@ class Everything(nn.Module):
         y = self.conv1d(x[:, :4].flatten(2)).mean()
         tokens = x.flatten(2).transpose(1, 2)
         attended = nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
-        return self.linear(attended.clone().mean(1)).softmax(-1) + y
+        halves = attended.half().float() + torch.arange(attended.shape[1]).view(1, -1, 1)  # other types than float32
+        return self.linear(halves.clone().mean(1)).softmax(-1) + y
 
 
 def lowered(graph: nn.Module, size: int, fast: bool) -> tuple[bytes, list[str]]:
     """The program, and the passes that ran."""
     ran: list[str] = []
-    transform = XNNPACKPassManager.transform
+    transform, call, decompose = XNNPACKPassManager.transform, ExportPass.__call__, ExportedProgram.run_decompositions
 
     def spy(self: XNNPACKPassManager) -> object:
         ran.extend(each.__name__ for each in self.passes)
         return transform(self)
 
+    def spy_call(self: ExportPass, graph: GraphModule) -> object:
+        ran.append(type(self).__name__)
+        return call(self, graph)
+
+    def spy_decompose(self: ExportedProgram, table: object = None) -> ExportedProgram:
+        ran.append(DECOMPOSE)
+        return decompose(self, table)
+
     program = torch.export.export(graph.eval(), (torch.zeros(1, 3, size, size),))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(XNNPACKPassManager, "transform", spy)
+        patch.setattr(ExportPass, "__call__", spy_call)
+        patch.setattr(ExportedProgram, "run_decompositions", spy_decompose)
         if not fast:
             patch.setattr(executorch_convert, "without_idle_work", nullcontext)
         return executorch_convert._lower_to_xnnpack(program, {}), ran
@@ -74,6 +89,7 @@ def test_the_file_is_the_same_byte_for_byte(family):
     assert LOOKS_FOR.keys() <= set(all_passes)  # or ExecuTorch has renamed one
     if family == "mobilevit":
         assert len(passes) < len(all_passes) / 2
+        assert passes.count(DECOMPOSE) == 1 < all_passes.count(DECOMPOSE)
 
 
 class Plain(nn.Module):
@@ -87,10 +103,26 @@ def test_a_pass_that_is_not_known_always_runs():
     assert not is_needed("RemoveGetItemPass", program.graph_module)  # softmax is no maximum
 
 
+class InPlace(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1).relu_()
+
+
+def test_what_writes_in_place_or_is_in_the_table_is_decomposed():
+    pure = torch.export.export(Plain(), (torch.zeros(2, 3),)).graph_module
+    assert is_decomposed(pure, {})
+    assert not is_decomposed(pure, {torch.ops.aten.softmax.int: None})
+    assert not is_decomposed(torch.export.export(InPlace(), (torch.zeros(2, 3),)).graph_module, {})
+
+
 def test_everything_is_as_it_was_afterwards():
-    transform = XNNPACKPassManager.transform
+    def replaced() -> list[object]:
+        transform, decompose = XNNPACKPassManager.transform, ExportedProgram.run_decompositions
+        return [transform, decompose, ExportPass.__call__, vars(ExportPass).get("__call__")]
+
+    before = replaced()
     with suppress(KeyError), without_idle_work():
-        assert XNNPACKPassManager.transform is not transform
+        assert not any(now is then for now, then in zip(replaced(), before, strict=True))
         raise KeyError
-    assert XNNPACKPassManager.transform is transform
+    assert replaced() == before
     assert not hasattr(traceback.NodeSource, "__deepcopy__")

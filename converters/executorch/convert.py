@@ -57,7 +57,7 @@ def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str]) -> bytes
     exir = import_module("executorch.exir")
     with without_idle_work(), dynamic_inputs_turned(), fewer_layout_moves():
         edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner()], constant_methods=strings)
-    return bytes(edge.to_executorch().buffer)
+        return bytes(edge.to_executorch().buffer)
 
 
 def _lower_to_coreml(traced: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
