@@ -115,10 +115,10 @@ class Network:
         return msgspec.structs.replace(row, seconds=seconds, kept=pruned.kept)
 
     def _prune_with_torch_pruning(self) -> None:
-        """Of its steps the last that has at least each share."""
+        """Of its steps the one that comes nearest to each share."""
         wanted = [keep for keep in self.shares if not (self.folder / f"{THEIRS}-{keep:g}.json").exists()]
         images, started, failure = self.images, time.process_time(), "its steps end before"
-        last = copy.deepcopy(self.checkpoint.model)
+        last, above = copy.deepcopy(self.checkpoint.model), 1.0
         steps = pruned_in_steps(self.checkpoint.model, self.size, images) if wanted else iter(())
         try:
             for model in steps:
@@ -126,10 +126,11 @@ class Network:
                 tell(f"{self.spec.model}: Torch-Pruning has reached {left:.3f}")
                 seconds = time.process_time() - started
                 while wanted and left < wanted[0]:
-                    self._keep_theirs(wanted.pop(0), copy.deepcopy(last), seconds)
+                    keep = wanted.pop(0)
+                    self._keep_theirs(keep, copy.deepcopy(last if above - keep < keep - left else model), seconds)
                 if not wanted:
                     return
-                last = copy.deepcopy(model)
+                last, above = copy.deepcopy(model), left
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
         for keep in wanted:
