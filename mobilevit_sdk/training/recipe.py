@@ -125,7 +125,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
 
 # Short and gentle: what `mobilevit train --qat` does to a trained network that is its own teacher.
 QAT_RECIPE = Recipe(
-    epochs=2,
+    epochs=1,
     batch_size=64,
     learning_rate=1e-4,
     final_learning_rate=1e-6,
