@@ -45,9 +45,13 @@ class _Sizes(click.ParamType):
 @click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of this training.")
 @click.option("--image-size", type=click.IntRange(32, 4096), metavar="N", help="In pixels.  [default: the model's]")
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="JSON; the next six options override it.")
-@click.option("--epochs", type=int, metavar="N", help="How often to see every image.  [default: 100]")
-@click.option("--batch-size", type=int, metavar="N", help="Images a step at the full image size.  [default: 128]")
-@click.option("--learning-rate", type=float, metavar="X", help="At its highest, after warm-up.  [default: 0.002]")
+@click.option("--epochs", type=int, metavar="N", help="How often to see every image.  [default: 100; 1 with --qat]")
+@click.option(
+    "--batch-size", type=int, metavar="N", help="Images a step at the full image size.  [default: 128; 64 with --qat]"
+)
+@click.option(
+    "--learning-rate", type=float, metavar="X", help="At its highest, after warm-up.  [default: 0.002; 1e-4 with --qat]"
+)
 @click.option("--sizes", type=_Sizes(), help="Train at these sizes in pixels, small ones first, then at the full one.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: mixed precision.  [default: fp32]")
 @click.option("--seed", type=int, metavar="N", help="Of all that is random.  [default: 0]")
