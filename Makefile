@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## Convert the trained default to CoreML, TFLite and ExecuTorch, and compare each with PyTorch.
 	$(BIN)/mobilevit convert --out out/demo
 
-test: $(INSTALLED) ## Run the tests (about 15 minutes on 2 cores).
+test: $(INSTALLED) ## Run the tests (about 20 minutes on 2 cores).
 	$(PYTEST)
 
 matrix: $(INSTALLED) ## Convert and verify every model, format and precision, and write docs/matrix.md (an hour).

@@ -1,4 +1,4 @@
-"""ExecuTorch's lowering without the work that changes nothing: the same program in a third of the time.
+"""ExecuTorch's lowering without the work that changes nothing: the same program in a third to a half of the time.
 
 Most of the time goes into passes. Each traces the graph anew, also where it finds nothing of what it looks for, and two
 of XNNPACK's first export, lower and match pattern graphs of their own. The graph is also decomposed three times, where
