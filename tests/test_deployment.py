@@ -11,7 +11,7 @@ from torch import nn
 
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, deploy
-from mobilevit_sdk.deployment.centred_stream import centre
+from mobilevit_sdk.deployment.centred_stream import centre, centre_residual_streams
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norm, fold_batch_norms
 from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
@@ -25,7 +25,7 @@ from mobilevit_sdk.layers import (
     Attention,
     ConvNormAct,
     DeclaresNormReaders,
-    DeclaresResidualStream,
+    DeclaresResidualStreams,
     Fold,
     Residual,
     Unfold,
@@ -209,9 +209,11 @@ def test_every_norm_of_our_families_is_declared_by_its_block(family):
     ]
     assert len(read) == len(norms)
     assert set(read) == norms
-    streams = [b.residual_stream() for b in network.modules() if isinstance(b, DeclaresResidualStream)]
-    centred = {norm for stream in streams for norm in stream.norms}
-    assert centred == (norms if family == "mobilevit" else set())
+    streams = [s for b in network.modules() if isinstance(b, DeclaresResidualStreams) for s in b.residual_streams()]
+    on_streams = [norm for stream in streams for norm in stream.norms]
+    assert len(on_streams) == len(norms)
+    assert set(on_streams) == norms
+    assert centre_residual_streams(network) == (norms if family == "mobilevit" else set())
 
 
 @few

@@ -9,11 +9,12 @@ from torch import nn
 
 from converters.tflite.toolchain import import_from
 from mobilevit_sdk.deployment.cascaded_attention import ExplicitCascadedAttention, ExplicitHead
+from mobilevit_sdk.deployment.elementary_layer_norm import ElementaryLayerNorm
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
 from mobilevit_sdk.deployment.separable_maps import MapAttention
 from mobilevit_sdk.deployment.whole_norm import MatmulWholeNorm, WholeNorm
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, WholeNorm, MatmulWholeNorm)
+NORMS = (nn.LayerNorm, nn.GroupNorm, ElementaryLayerNorm, WholeNorm, MatmulWholeNorm)
 ATTENTION = (ExplicitAttention, ExplicitCascadedAttention, ExplicitHead, MapAttention)
 ACTIVATIONS = (nn.SiLU, nn.GELU, nn.ReLU, nn.Hardswish, nn.Sigmoid)
 

@@ -12,6 +12,7 @@ from torch import nn
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
 from mobilevit_sdk.deployment.centred_stream import centre_residual_streams
 from mobilevit_sdk.deployment.channels_first import tokens_channels_first
+from mobilevit_sdk.deployment.elementary_layer_norm import layer_norms_in_elements
 from mobilevit_sdk.deployment.even_channels import even_channels
 from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
@@ -25,6 +26,7 @@ from mobilevit_sdk.deployment.phone_graph import PhoneGraph, exported
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
 from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
 from mobilevit_sdk.deployment.residual_depthwise import fold_residual_depthwise
+from mobilevit_sdk.deployment.scaled_stream import scale_residual_streams
 from mobilevit_sdk.deployment.separable_maps import separable_transformers_on_maps
 from mobilevit_sdk.deployment.static_audit import Finding, audit
 from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
@@ -55,8 +57,9 @@ def deploy(
         fold_residual_depthwise(network)
     move_norm_affines(network)
     merge_projections(network)
-    if target.layer_norm == "matmul":
-        centre_residual_streams(network)
+    if target.float16:
+        scale_residual_streams(network)
+    centred = set() if target.layer_norm == "native" else centre_residual_streams(network)
     if target.tokens == "channels-first":
         tokens_channels_first(network)
     split_attention(network)
@@ -65,7 +68,9 @@ def deploy(
     windows_in_rank4(network)
     separable_transformers_on_maps(network, preprocessing.image_size)
     if target.layer_norm == "matmul":
-        layer_norms_as_matmuls(network)
+        layer_norms_as_matmuls(network, centred)
+    elif target.layer_norm == "elementary":
+        layer_norms_in_elements(network, centred)
     if target.whole_norm == "matmul":
         whole_norms_as_matmuls(network)
     dtype = next(network.parameters()).dtype

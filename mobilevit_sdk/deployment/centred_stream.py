@@ -10,25 +10,25 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mobilevit_sdk.deployment.matmul_layer_norm import RootMeanSquareNorm
-from mobilevit_sdk.deployment.replace import replace_layers
-from mobilevit_sdk.layers import DeclaresResidualStream
+from mobilevit_sdk.layers import DeclaresResidualStreams
 from mobilevit_sdk.layers.declarations import Projection
 
 
-def centre_residual_streams(network: nn.Module) -> None:
-    """Centre every stream that a block declares and drop the means of its LayerNorms, in place.
+def centre_residual_streams(network: nn.Module) -> set[nn.Module]:
+    """Centre, in place, every declared stream that nothing but LayerNorms read; the norms, which need no mean any more.
 
     The norms must have neither gain nor bias left.
     """
     centred: set[nn.Module] = set()
     for block in network.modules():
-        if isinstance(block, DeclaresResidualStream):
-            stream = block.residual_stream()
-            for writer in stream.writers:
-                centre(writer)
-            centred.update(stream.norms)
-    replace_layers(network, nn.LayerNorm, lambda norm: RootMeanSquareNorm(norm) if norm in centred else norm)
+        if isinstance(block, DeclaresResidualStreams):
+            for stream in block.residual_streams():
+                of_tokens = all(isinstance(norm, nn.LayerNorm) for norm in stream.norms)
+                if of_tokens and not stream.readers and not stream.within:
+                    for writer in stream.writers:
+                        centre(writer)
+                    centred.update(stream.norms)
+    return centred
 
 
 @torch.no_grad()

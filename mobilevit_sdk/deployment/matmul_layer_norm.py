@@ -6,6 +6,8 @@ layer_norm(x) == d / sqrt((d * d) r^T + eps) * gamma + beta. Gain and bias may h
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,6 +44,8 @@ class MatmulLayerNorm(RootMeanSquareNorm):
         return normalised if self.weight is None else normalised * self.weight + self.bias
 
 
-def layer_norms_as_matmuls(network: nn.Module) -> None:
-    """Replace every LayerNorm by its matmul form, in place."""
-    replace_layers(network, nn.LayerNorm, MatmulLayerNorm)
+def layer_norms_as_matmuls(network: nn.Module, centred: Collection[nn.Module]) -> None:
+    """Replace every LayerNorm by its matmul form, in place; those among `centred` read tokens whose mean is 0."""
+    replace_layers(
+        network, nn.LayerNorm, lambda norm: RootMeanSquareNorm(norm) if norm in centred else MatmulLayerNorm(norm)
+    )

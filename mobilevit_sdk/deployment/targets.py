@@ -21,15 +21,17 @@ class Target:
     `operators` are those of ATen, as torch.export names them, each with what must hold of its use. `layer_norm` is the
     form of LayerNorm that the backend runs without leaving its delegate, and `whole_norm` that of a norm over a whole
     map: where it has no operator for it, pools and 1x1 convolutions leave the map in its layout. `tokens` is the layout
-    that it likes: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first.
+    that it likes: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. With `float16` it may
+    compute in float16, and residual streams are scaled to fit; maps with channels first have norms that scale.
     """
 
     name: str
     max_rank: int
-    layer_norm: Literal["native", "matmul"]
+    layer_norm: Literal["native", "matmul", "elementary"]
     operators: Mapping[str, Condition]
     whole_norm: Literal["native", "matmul"] = "matmul"
     tokens: Literal["rows", "channels-first"] = "rows"
+    float16: bool = False
 
 
 def _always(node: Node) -> str | None:
@@ -63,6 +65,13 @@ def _last_axis(node: Node) -> str | None:
     axis = node.args[1]
     rank = rank_of(node.args[0])
     return None if axis in (-1, rank - 1) else f"over axis {axis} of rank {rank}, expected the last"
+
+
+def _over_space_or_last_axis(node: Node) -> str | None:
+    """A global pool, or a mean over the last axis, which is kept."""
+    axes, *keep = node.args[1:]
+    last = axes in ([-1], [rank_of(node.args[0]) - 1]) and bool(keep and keep[0])
+    return None if last else _over_space(node)
 
 
 def _channels_or_last_axis(node: Node) -> str | None:
@@ -121,12 +130,13 @@ _XNNPACK = {name: condition for name, condition in _EVERYWHERE.items() if name !
 _CHANNELS_FIRST: dict[str, Condition] = {
     name: condition for name, condition in _EVERYWHERE.items() if name not in ("linear.default", "bmm.default")
 }
-_LITERT = _EVERYWHERE | dict.fromkeys((*_ARITHMETIC, "layer_norm.default"), _always)
+_NATIVE_NORMS = _EVERYWHERE | dict.fromkeys((*_ARITHMETIC, "layer_norm.default"), _always)
+_LITERT = _NATIVE_NORMS | {"mean.dim": _over_space_or_last_axis}
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("coreml", max_rank=4, layer_norm="native", whole_norm="native", operators=_LITERT),
+        Target("coreml", 4, layer_norm="native", whole_norm="native", operators=_NATIVE_NORMS, float16=True),
         # What Apple recommends for its Neural Engine; what becomes of each operator is decided on the device.
         Target(
             "coreml-ane",
@@ -142,8 +152,9 @@ TARGETS = {
             },
             tokens="channels-first",
         ),
-        Target("litert-cpu", max_rank=5, layer_norm="native", operators=_LITERT),
-        Target("litert-gpu", max_rank=4, layer_norm="native", operators=_LITERT),
+        # One file for both, so the CPU's graph is in range on the GPU too.
+        Target("litert-cpu", max_rank=5, layer_norm="elementary", operators=_LITERT, float16=True),
+        Target("litert-gpu", max_rank=4, layer_norm="elementary", operators=_LITERT, float16=True),
         # ExecuTorch's XNNPACK partitioner leaves native_layer_norm, and any mean but a global pool, to slow kernels.
         Target(
             "xnnpack",

@@ -33,13 +33,16 @@ class ProjectionPair:
 
 @dataclass(frozen=True)
 class ResidualStream:
-    """A sum that only `writers` add to and only the LayerNorms `norms` read, each over the channels of a token.
+    """A sum that only `writers` add to and only `norms` and `readers` read: norms of a token, or of a whole image.
 
-    What lies between a writer and the sum keeps channels apart, is linear, and adds nothing.
+    `within` are depthwise convolutions that the sum goes through, and is still the same stream. What else lies between
+    a writer and the sum, or the sum and what reads it, keeps channels apart, is linear, and adds nothing.
     """
 
     writers: tuple[Projection, ...]
-    norms: tuple[nn.LayerNorm, ...]
+    norms: tuple[Norm, ...]
+    readers: tuple[Projection, ...] = ()
+    within: tuple[nn.Conv2d, ...] = ()
 
 
 @runtime_checkable
@@ -70,9 +73,9 @@ class DeclaresInputConvolution(Protocol):
 
 
 @runtime_checkable
-class DeclaresResidualStream(Protocol):
-    """A block with a residual stream of its own."""
+class DeclaresResidualStreams(Protocol):
+    """A block, or a network, with residual streams."""
 
-    def residual_stream(self) -> ResidualStream:
-        """All that writes to it and reads from it, those within blocks included."""
+    def residual_streams(self) -> Iterable[ResidualStream]:
+        """Each with all that writes to it and reads from it, those within blocks included."""
         ...

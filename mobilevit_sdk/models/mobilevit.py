@@ -211,12 +211,13 @@ class MobileViTBlock(nn.Module):
     def norm_readers(self) -> tuple[NormReader, ...]:
         return (NormReader(self.norm, self.project.conv),)
 
-    def residual_stream(self) -> ResidualStream:
-        blocks = [block for block in self.transformer if isinstance(block, TransformerBlock)]
-        return ResidualStream(
+    def residual_streams(self) -> tuple[ResidualStream, ...]:
+        blocks = self.blocks().values()
+        stream = ResidualStream(
             writers=(self.local_project, *(w for block in blocks for w in (block.attention.proj, block.mlp.fc2))),
             norms=(self.norm, *(norm for block in blocks for norm in (block.norm1, block.norm2))),
         )
+        return (stream,)
 
     def blocks(self) -> dict[int, TransformerBlock]:
         """Those of the transformer, by their numbers."""

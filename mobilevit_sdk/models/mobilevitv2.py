@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import ConvNormAct, InvertedResidual, NormReader, ProjectionPair, SeparableTransformer
+from mobilevit_sdk.layers import (
+    ConvNormAct,
+    InvertedResidual,
+    NormReader,
+    ProjectionPair,
+    ResidualStream,
+    SeparableTransformer,
+)
 from mobilevit_sdk.layers.inverted_stages import Stream, inverted_residuals, removable_blocks
 from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
 from mobilevit_sdk.layers.widths import Block, ConfigPath, Slice, Width, located, reads, writes
@@ -143,6 +150,14 @@ class MobileViTv2Block(nn.Module):
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return (NormReader(self.transformer.norm, self.project.conv),)
+
+    def residual_streams(self) -> tuple[ResidualStream, ...]:
+        blocks = self.blocks().values()
+        stream = ResidualStream(
+            writers=(self.local_project, *(w for block in blocks for w in (block.attention.proj, block.mlp.fc2))),
+            norms=(self.transformer.norm, *(norm for block in blocks for norm in (block.norm1, block.norm2))),
+        )
+        return (stream,)
 
     def blocks(self) -> dict[int, SeparableTransformerBlock]:
         """Those of the transformer, by their numbers."""

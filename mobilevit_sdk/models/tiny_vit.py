@@ -7,7 +7,7 @@ Wu et al., ECCV 2022, https://arxiv.org/abs/2207.10666. This is the reference fo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Annotated, cast
 
 import msgspec
@@ -15,7 +15,7 @@ import torch
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import ConvNormAct, NormReader, StochasticDepth, WindowTransformer
+from mobilevit_sdk.layers import ConvNormAct, NormReader, ResidualStream, StochasticDepth, WindowTransformer
 from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, width, writes
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.registry import register_family, register_model
@@ -247,6 +247,21 @@ class TinyViT(nn.Module):
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return (NormReader(self.norm, self.head),)
+
+    def residual_streams(self) -> Iterator[ResidualStream]:
+        attention = cast("list[AttentionStage]", list(self.stages)[1:])
+        for stage, following in zip_longest(attention, attention[1:]):
+            blocks = cast("list[WindowTransformerBlock]", list(stage.blocks))
+            norms = tuple(norm for block in blocks for norm in (block.norm1, block.norm2))
+            yield ResidualStream(
+                writers=(
+                    stage.downsample.project.conv,
+                    *(writer for block in blocks for writer in (block.attention.proj, block.mlp.fc2)),
+                ),
+                norms=norms if following else (*norms, self.norm),
+                readers=(following.downsample.expand.conv,) if following else (),
+                within=tuple(block.local_conv.conv for block in blocks),
+            )
 
     def widths(self) -> Iterator[Width]:
         first, second = (cast("ConvNormAct", layer) for layer in self.stem)
