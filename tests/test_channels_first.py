@@ -23,6 +23,7 @@ from mobilevit_sdk.deployment.channels_first.pooled import PooledLayerNorm, Pool
 from mobilevit_sdk.deployment.channels_first.separable_attention import ChannelsFirstSeparableTransformer
 from mobilevit_sdk.deployment.channels_first.windows import ChannelsFirstWindowReverse, ChannelsFirstWindows
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
+from mobilevit_sdk.deployment.scaled_stream import SCALE
 from mobilevit_sdk.layers import (
     MLP,
     Attention,
@@ -149,23 +150,24 @@ def test_a_norm_over_groups_is_refused():
 @pytest.mark.parametrize("scale", [0.1, 1.0, 100.0, 600.0])  # deviations up to 3 times as large
 def test_norms_keep_their_digits_in_float16(kind, scale):
     norm = random(kind(64))
-    x = (tensor(1, 64, 4, 16).clamp(-3, 3) * scale + scale).half()
+    norm.eps *= SCALE**2
+    x = SCALE * (tensor(1, 64, 4, 16).clamp(-3, 3) * scale + scale).half()
     exact = ChannelsFirstNorm(norm)(x.double())
     found = ChannelsFirstNorm(norm).half()(x).double()
     assert 10 * torch.log10(exact.square().sum() / (found - exact).square().sum()) >= 55
 
 
 @pytest.mark.parametrize("kind", [nn.LayerNorm, lambda channels: nn.GroupNorm(1, channels)], ids=["layer", "whole"])
-def test_where_plain_squares_overflow_float16_norms_do_not(kind, monkeypatch):
-    """Deviations of 1e3 and more, on a mean of 1e3: with a scale of 1 the variance is infinite and the answer 0."""
+def test_where_plain_squares_overflow_those_of_a_scaled_stream_do_not(kind):
+    """Deviations of 1e3 and more, on a mean of 1e3: unscaled, the variance is infinite and the answer 0."""
     x = (tensor(1, 64, 4, 16).sign() * 1000 + 1000).half()
     norm = random(kind(64))
-    exact = ChannelsFirstNorm(norm)(x.double())
-    torch.testing.assert_close(ChannelsFirstNorm(norm).half()(x).double(), exact, rtol=4e-3, atol=4e-3)
-    monkeypatch.setattr("mobilevit_sdk.deployment.channels_first.norm._SCALE", 1.0)
-    plain = ChannelsFirstNorm(norm)
-    torch.testing.assert_close(plain(x.double()), exact, **EXACT)
-    assert (plain.half()(x) - norm.bias.half().view(-1, 1, 1)).abs().max() < 1e-2
+    exact = norm(x.double().movedim(1, -1)).movedim(-1, 1) if isinstance(norm, nn.LayerNorm) else norm(x.double())
+    plain = ChannelsFirstNorm(norm).half()(x)
+    assert (plain - norm.half().bias.view(-1, 1, 1)).abs().max() < 1e-2
+    norm.eps *= SCALE**2
+    found = ChannelsFirstNorm(norm).half()(SCALE * x)
+    torch.testing.assert_close(found.double(), exact, rtol=4e-3, atol=4e-3)
 
 
 @pytest.mark.parametrize("kind", [nn.LayerNorm, lambda channels: nn.GroupNorm(1, channels)], ids=["layer", "whole"])

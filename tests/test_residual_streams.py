@@ -13,6 +13,7 @@ from torch import nn
 
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import deploy, scaled_stream
+from mobilevit_sdk.deployment.channels_first.norm import ChannelsFirstNorm
 from mobilevit_sdk.deployment.elementary_layer_norm import ElementaryLayerNorm, layer_norms_in_elements
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.scaled_stream import SCALE, scale_residual_streams
@@ -81,9 +82,10 @@ def test_a_norm_over_several_axes_stays_as_it_is():
         ElementaryLayerNorm(nn.LayerNorm((3, 4)), centred=False)
 
 
+@pytest.mark.parametrize("target", ["litert-gpu", "coreml-ane"])
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_activations_of_a_thousand_stay_in_range_in_float16(family, monkeypatch):
+def test_activations_of_a_thousand_stay_in_range_in_float16(family, target, monkeypatch):
     """The network's own streams, made so large that they reach 1e3: unscaled, their squares are infinite."""
     network, spec = tiny(family)
     fold_batch_norms(network)
@@ -94,21 +96,21 @@ def test_activations_of_a_thousand_stay_in_range_in_float16(family, monkeypatch)
         scale_residual_streams(network)
     assert max(_sizes_on_streams(network, pixels)) == pytest.approx(1000, rel=1e-3)
     exact = network(pixels).numpy()
-    safe = deploy(network, "litert-gpu", preprocessing=spec.preprocessing)
+    safe = deploy(network, target, preprocessing=spec.preprocessing)
     monkeypatch.setattr(scaled_stream, "SCALE", 1.0)
-    plain = deploy(network, "litert-gpu", preprocessing=spec.preprocessing)
+    plain = deploy(network, target, preprocessing=spec.preprocessing)
     assert compare(exact, plain(image).numpy()).sqnr_db.worst > 80
     assert compare(exact, safe.half()(image.half()).float().numpy()).sqnr_db.worst > 40
     assert compare(exact, plain.half()(image.half()).float().numpy()).sqnr_db.worst < 20
 
 
-@pytest.mark.parametrize("target", ["coreml", "litert-cpu", "litert-gpu"])
+@pytest.mark.parametrize("target", ["coreml", "coreml-ane", "litert-cpu", "litert-gpu"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_may_run_in_float16_has_scaled_streams(family, target):
     network, spec = tiny(family)
     before = {layer.eps for layer in network.modules() if isinstance(layer, (nn.LayerNorm, nn.GroupNorm))}
     graph = deploy(network, target, preprocessing=spec.preprocessing)
-    kinds = (nn.LayerNorm, ElementaryLayerNorm, WholeNorm, MatmulWholeNorm)
+    kinds = (nn.LayerNorm, ChannelsFirstNorm, ElementaryLayerNorm, WholeNorm, MatmulWholeNorm)
     norms = [layer for layer in graph.modules() if isinstance(layer, kinds)]
     found = {float(layer.eps) for layer in norms}
     assert sorted(found) == pytest.approx(sorted(SCALE**2 * eps for eps in before))

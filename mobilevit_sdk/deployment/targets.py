@@ -22,7 +22,7 @@ class Target:
     form of LayerNorm that the backend runs without leaving its delegate, and `whole_norm` that of a norm over a whole
     map: where it has no operator for it, pools and 1x1 convolutions leave the map in its layout. `tokens` is the layout
     that it likes: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. With `float16` it may
-    compute in float16, and residual streams are scaled to fit; maps with channels first have norms that scale.
+    compute in float16, and residual streams are scaled to fit.
     """
 
     name: str
@@ -151,6 +151,7 @@ TARGETS = {
                 "sum.dim_IntList": _sum_over_width,
             },
             tokens="channels-first",
+            float16=True,
         ),
         # One file for both, so the CPU's graph is in range on the GPU too.
         Target("litert-cpu", max_rank=5, layer_norm="elementary", operators=_LITERT, float16=True),
