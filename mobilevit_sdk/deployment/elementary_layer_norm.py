@@ -1,4 +1,4 @@
-"""LayerNorm for a file format without the operator, in as few operators as it takes, and in range in float16.
+"""LayerNorm for a file format without the operator, in as few operators as it takes.
 
 layer_norm(x) == d / sqrt(mean(d * d) + eps) * gamma + beta of the deviations d = x - mean(x), which are x itself on a
 centred stream. litert-torch 0.10 writes x / sqrt(v + eps) - mean(x) / sqrt(v + eps) with v = mean((x - mean(x))^2),
