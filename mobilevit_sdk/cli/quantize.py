@@ -95,7 +95,8 @@ def command(
 
 def _line(point: Point) -> str:
     kept = len(point.float_modules)
-    words = f"{kept:>3} {'block' if kept == 1 else 'blocks'} in floating point: size {point.size:.1%}, agreement {point.agreement:.1%}"
+    blocks = "block" if kept == 1 else "blocks"
+    words = f"{kept:>3} {blocks} in floating point: size {point.size:.1%}, agreement {point.agreement:.1%}"
     if point.top1_drop is not None:
         words += f", top-1 {point.top1:.2%} ({-point.top1_drop:+.2f})"
     return words
