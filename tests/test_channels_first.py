@@ -163,6 +163,7 @@ def test_where_plain_squares_overflow_those_of_a_scaled_stream_do_not(kind):
     x = (tensor(1, 64, 4, 16).sign() * 1000 + 1000).half()
     norm = random(kind(64))
     exact = norm(x.double().movedim(1, -1)).movedim(-1, 1) if isinstance(norm, nn.LayerNorm) else norm(x.double())
+    torch.testing.assert_close(ChannelsFirstNorm(norm)(x.double()), exact, **EXACT)
     plain = ChannelsFirstNorm(norm).half()(x)
     assert (plain - norm.half().bias.view(-1, 1, 1)).abs().max() < 1e-2
     norm.eps *= SCALE**2

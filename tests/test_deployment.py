@@ -25,13 +25,13 @@ from mobilevit_sdk.layers import (
     Attention,
     ConvNormAct,
     DeclaresNormReaders,
-    DeclaresResidualStreams,
     Fold,
     Residual,
     Unfold,
     WindowPartition,
     WindowReverse,
 )
+from mobilevit_sdk.layers.declarations import residual_streams
 from mobilevit_sdk.registry import create_model, list_models
 from mobilevit_sdk.spec import Preprocessing
 
@@ -209,8 +209,7 @@ def test_every_norm_of_our_families_is_declared_by_its_block(family):
     ]
     assert len(read) == len(norms)
     assert set(read) == norms
-    streams = [s for b in network.modules() if isinstance(b, DeclaresResidualStreams) for s in b.residual_streams()]
-    on_streams = [norm for stream in streams for norm in stream.norms]
+    on_streams = [norm for stream in residual_streams(network) for norm in stream.norms]
     assert len(on_streams) == len(norms)
     assert set(on_streams) == norms
     assert centre_residual_streams(network) == (norms if family == "mobilevit" else set())

@@ -18,7 +18,7 @@ from mobilevit_sdk.deployment.elementary_layer_norm import ElementaryLayerNorm, 
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.scaled_stream import SCALE, scale_residual_streams
 from mobilevit_sdk.deployment.whole_norm import MatmulWholeNorm, WholeNorm
-from mobilevit_sdk.layers import DeclaresResidualStreams
+from mobilevit_sdk.layers.declarations import residual_streams
 from mobilevit_sdk.parity.metrics import compare
 
 FAMILIES = {"mobilevit": "helpers", "mobilevitv2": "test_mobilevitv2", "tiny_vit": "test_tiny_vit"}
@@ -47,8 +47,7 @@ def test_a_network_of_scaled_streams_gives_the_same_answers_bit_for_bit(family):
 
 def _sizes_on_streams(network: nn.Module, images: torch.Tensor) -> list[float]:
     """The largest value that each norm on a declared stream reads."""
-    blocks = [block for block in network.modules() if isinstance(block, DeclaresResidualStreams)]
-    norms = [norm for block in blocks for stream in block.residual_streams() for norm in stream.norms]
+    norms = [norm for stream in residual_streams(network) for norm in stream.norms]
     assert norms
     found: list[float] = []
     hooks = [norm.register_forward_pre_hook(lambda _, x: found.append(x[0].abs().max().item())) for norm in norms]

@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mobilevit_sdk.layers import DeclaresResidualStreams
-from mobilevit_sdk.layers.declarations import Projection
+from mobilevit_sdk.layers.declarations import Projection, residual_streams
 
 
 def centre_residual_streams(network: nn.Module) -> set[nn.Module]:
@@ -20,14 +19,12 @@ def centre_residual_streams(network: nn.Module) -> set[nn.Module]:
     The norms must have neither gain nor bias left.
     """
     centred: set[nn.Module] = set()
-    for block in network.modules():
-        if isinstance(block, DeclaresResidualStreams):
-            for stream in block.residual_streams():
-                of_tokens = all(isinstance(norm, nn.LayerNorm) for norm in stream.norms)
-                if of_tokens and not stream.readers and not stream.within:
-                    for writer in stream.writers:
-                        centre(writer)
-                    centred.update(stream.norms)
+    for stream in residual_streams(network):
+        of_tokens = all(isinstance(norm, nn.LayerNorm) for norm in stream.norms)
+        if of_tokens and not stream.readers and not stream.within:
+            for writer in stream.writers:
+                centre(writer)
+            centred.update(stream.norms)
     return centred
 
 

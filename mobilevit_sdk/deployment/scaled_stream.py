@@ -14,17 +14,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mobilevit_sdk.layers import DeclaresResidualStreams, ResidualStream
+from mobilevit_sdk.layers.declarations import ResidualStream, residual_streams
 
 SCALE = 1 / 8
 
 
 def scale_residual_streams(network: nn.Module) -> None:
     """Scale every stream that a block declares, in place."""
-    for block in network.modules():
-        if isinstance(block, DeclaresResidualStreams):
-            for stream in block.residual_streams():
-                scale_stream(stream)
+    for stream in residual_streams(network):
+        scale_stream(stream)
 
 
 @torch.no_grad()

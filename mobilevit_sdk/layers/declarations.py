@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -79,3 +79,10 @@ class DeclaresResidualStreams(Protocol):
     def residual_streams(self) -> Iterable[ResidualStream]:
         """Each with all that writes to it and reads from it, those within blocks included."""
         ...
+
+
+def residual_streams(network: nn.Module) -> Iterator[ResidualStream]:
+    """Every stream that the network or a block of it declares."""
+    for block in network.modules():
+        if isinstance(block, DeclaresResidualStreams):
+            yield from block.residual_streams()
