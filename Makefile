@@ -27,12 +27,13 @@ test: $(INSTALLED) ## Run the tests (about 20 minutes on 2 cores).
 matrix: $(INSTALLED) ## Convert and verify every model, format and precision, and write docs/matrix.md (an hour).
 	$(BIN)/python benchmarks/matrix.py
 
-lint: $(INSTALLED) ## Check style, formatting and types.
+lint: $(INSTALLED) ## Check style, formatting, types and the direction of imports.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-format: $(INSTALLED) ## Format the code and mend what the linter can.
+format: $(INSTALLED) ## Format the code and fix what the linter can.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

@@ -30,7 +30,7 @@ def load(loader: str, path: Path) -> dict[str, float]:
     import safetensors.torch
     import torch
 
-    from mobilevit_sdk.checkpoint import load_checkpoint
+    from mobilevit_sdk.checkpoints.load import load_checkpoint
 
     loaders: dict[str, Any] = {
         "mobilevit_sdk": lambda: load_checkpoint(path),
@@ -85,10 +85,10 @@ def measure(path: Path, rounds: int) -> dict[str, Any]:
 
 def write_examples(folder: Path) -> list[Path]:
     """TinyViT-21M with random weights, in timm's layout."""
-    from mobilevit_sdk.checkpoint import Checkpoint
-    from mobilevit_sdk.export import export_checkpoint
-    from mobilevit_sdk.random_weights import randomize
-    from mobilevit_sdk.registry import build_model, model_spec
+    from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+    from mobilevit_sdk.checkpoints.export import export_checkpoint
+    from mobilevit_sdk.models.random_weights import randomize
+    from mobilevit_sdk.models.registry import build_model, model_spec
 
     spec = model_spec(MODEL)
     checkpoint = Checkpoint(randomize(build_model(spec), 0), spec, layout="random weights", source=MODEL)

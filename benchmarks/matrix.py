@@ -4,7 +4,7 @@
     python benchmarks/matrix.py --models tiny_vit_5m_224,efficientvit_m0
 
 Weights are random and non-degenerate (seed 0): the table is about conversions, not about accuracy; what integers cost
-is measured by benchmarks/quantization.py. Artefacts stay in `--out`, so that an interrupted run goes on where it
+is measured by benchmarks/quantization.py. Artifacts stay in `--out`, so that an interrupted run goes on where it
 stopped. Exit code 1 when anything failed, missed its threshold, or is not taken whole by LiteRT's GPU accelerator,
 where there is one.
 """
@@ -22,14 +22,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mobilevit_sdk import convert
-from mobilevit_sdk.artifact import Artifact, Reference
-from mobilevit_sdk.conversion import ConvertResult
-from mobilevit_sdk.converter import converters
+from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.conversion.pipeline import ConvertResult
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.formats.converter import converters
+from mobilevit_sdk.formats.quantization import QUANTIZED
+from mobilevit_sdk.models.registry import list_models, model_spec
 from mobilevit_sdk.parity import Run, Verdict, compare, passed, run_artifacts, verify
-from mobilevit_sdk.quantization import QUANTIZED
-from mobilevit_sdk.registry import list_models, model_spec
-from mobilevit_sdk.source import random_checkpoint
 
 RUNTIMES = ("litert-cpu", "executorch", "coreml-reference")  # one for each format: the matrix is large
 GPU = "litert-gpu"
@@ -57,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", help="only these, separated by commas")
     parser.add_argument("--defaults", action="store_true", help="only each format's default precision")
-    parser.add_argument("--out", type=Path, default=Path("out/matrix"), help="folder of the artefacts")
+    parser.add_argument("--out", type=Path, default=Path("out/matrix"), help="folder of the artifacts")
     parser.add_argument("--table", type=Path, default=Path("docs/matrix.md"), help="the table to write")
     parser.add_argument("--force", action="store_true", help="convert again what is there")
     options = parser.parse_args()

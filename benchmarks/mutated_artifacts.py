@@ -1,8 +1,8 @@
-"""Damage artefacts in every way, hold them to the gate, and write docs/mutated-artefacts.md.
+"""Damage artifacts in every way, hold them to the gate, and write docs/mutated-artifacts.md.
 
     python benchmarks/mutated_artifacts.py --count 2000
 
-Small networks are converted to every format. Each mutation damages a copy of one artefact: bits, lengths and whole
+Small networks are converted to every format. Each mutation damages a copy of one artifact: bits, lengths and whole
 files of the phone file, the manifest, the reference vectors. Where the file is touched, half of the manifests lie: they
 state the SHA-256 and the size of what is there, so that the runtime gets to see it. Then `mobilevit verify` judges the
 copy on one runtime, and a file that passes answers further images, which the gate has not seen, as its original does.
@@ -28,22 +28,24 @@ import numpy as np
 from small_networks import small_specs
 
 from mobilevit_sdk import convert
-from mobilevit_sdk.artifact import MANIFEST, REFERENCE, Artifact, Case, open_artifact
-from mobilevit_sdk.child import run_in_child
+from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, open_artifact
+from mobilevit_sdk.artifacts.reference import REFERENCE
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.parity import THRESHOLDS, compare, verify
 from mobilevit_sdk.parity.runs import run_cases
-from mobilevit_sdk.source import random_checkpoint
+from mobilevit_sdk.processes.child import run_in_child
 
-PATIENCE = 60.0  # seconds for one case of a network that takes a hundredth of one
+TIMEOUT = 60.0  # seconds for one case of a network that takes a hundredth of one
 UNSEEN = 8  # images that the gate has not seen
 
-_HEAD = """# Mutated artefacts
+_HEAD = """# Mutated artifacts
 
 Written by `{command}`.
 
-**{count} mutations: {crashed} crashed the command, {hung} outlasted its patience of {patience:.0f} s by more than half,
+**{count} mutations: {crashed} crashed the command, {hung} outlasted its timeout of {timeout:.0f} s by more than half,
 and {wrong} of the {passing} that passed had another function than their original.**
 
 Small networks of every family, converted to every format, are damaged and held to the gate. *Sealed*: the manifest
@@ -74,8 +76,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000, help="of mutations")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/mutated-artefacts"), help="folder of what is measured")
-    parser.add_argument("--page", type=Path, default=Path("docs/mutated-artefacts.md"), help="the page to write")
+    parser.add_argument("--out", type=Path, default=Path("out/mutated-artifacts"), help="folder of what is measured")
+    parser.add_argument("--page", type=Path, default=Path("docs/mutated-artifacts.md"), help="the page to write")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     originals = _originals(options.out / "originals")
@@ -96,7 +98,7 @@ def main() -> int:
 
 
 def _originals(folder: Path) -> list[Artifact]:
-    """One artefact of every family, format and precision; those that are there are kept."""
+    """One artifact of every family, format and precision; those that are there are kept."""
     artifacts: list[Artifact] = []
     for family, spec in small_specs().items():
         result = convert(random_checkpoint(spec, seed=0), out=folder / family, precisions=("fp32", "fp16"), check=False)
@@ -106,7 +108,7 @@ def _originals(folder: Path) -> list[Artifact]:
     return artifacts
 
 
-# Damages the artefact in a folder; the originals are there to borrow from.
+# Damages the artifact in a folder; the originals are there to borrow from.
 Mutation = Callable[[Path, random.Random, Sequence[Artifact]], None]
 
 
@@ -141,7 +143,7 @@ def _blank(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> N
 
 
 def _swap(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    """The file of another artefact under this one's name: of another network, format or precision."""
+    """The file of another artifact under this one's name: of another network, format or precision."""
     path = open_artifact(folder).path
     other = chance.choice([other for other in others if _name(other) != folder.name]).path
     _remove(path)
@@ -261,7 +263,7 @@ RUNTIMES = {"coreml": "coreml-reference", "tflite": "litert-cpu", "executorch": 
 def _judge(folder: Path) -> tuple[str, str]:
     try:
         format_name = json.loads((folder / MANIFEST).read_bytes()).get("format")
-        (verdict,) = verify([folder], runtimes=[RUNTIMES.get(str(format_name), "litert-cpu")], patience=PATIENCE)
+        (verdict,) = verify([folder], runtimes=[RUNTIMES.get(str(format_name), "litert-cpu")], timeout=TIMEOUT)
     except MobileViTError as error:
         return "refused", str(error)
     except Exception as error:
@@ -285,7 +287,7 @@ def _unseen_db(original: Artifact, folder: Path) -> float:
 
 
 def _hung(outcome: Outcome) -> bool:
-    return outcome.seconds > 1.5 * PATIENCE
+    return outcome.seconds > 1.5 * TIMEOUT
 
 
 def write_page(outcomes: Sequence[Outcome], command: str, page: Path) -> None:
@@ -302,7 +304,7 @@ def write_page(outcomes: Sequence[Outcome], command: str, page: Path) -> None:
         hung=sum(map(_hung, outcomes)),
         wrong=sum(outcome.wrong for outcome in outcomes),
         passing=len(passing),
-        patience=PATIENCE,
+        timeout=TIMEOUT,
         unseen=UNSEEN,
     )
     text += f"| mutation | sealed | {' | '.join(statuses)} |\n| --- | --- |{' ---: |' * len(statuses)}\n"

@@ -24,18 +24,18 @@ import numpy as np
 import torch
 
 from mobilevit_sdk import convert
-from mobilevit_sdk.artifact import Artifact
+from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.bench import BASELINES, BenchProgress, BenchResult, Candidate, Row, bench, candidates_of, prepare
 from mobilevit_sdk.bench.chart import write_chart
 from mobilevit_sdk.bench.plan import thread_counts
-from mobilevit_sdk.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.models.registry import model_spec
 from mobilevit_sdk.parity import passed
-from mobilevit_sdk.registry import model_spec
-from mobilevit_sdk.source import random_checkpoint
 from mobilevit_sdk.spec import Strict
 
 PLAIN = ("executorch-plain", "tflite-plain", "onnxruntime", "pytorch-compile", "pytorch")
@@ -220,7 +220,7 @@ what the same checkpoint does without it, each tool used as its own documentatio
 
 {baselines}
 
-These take normalised pixels, ours normalise inside the graph. All candidates are alive at once, each in a process of
+These take normalized pixels, ours normalize inside the graph. All candidates are alive at once, each in a process of
 its own with as many threads as stated, warmed up alike, and take turns in {rounds} rounds of {inferences} inferences,
 in an order that is drawn anew for each round. Timed is the way from the runtime's own input to the scores; each
 candidate first had to answer as PyTorch does. The *roof* is the rate of the fastest product of two 512x512 float32

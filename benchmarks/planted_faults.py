@@ -1,4 +1,4 @@
-"""Plant faults into artefacts, hold them to the gate, ask bisect where they are, and write docs/planted-faults.md.
+"""Plant faults into artifacts, hold them to the gate, ask bisect where they are, and write docs/planted-faults.md.
 
     python benchmarks/planted_faults.py --count 200
 
@@ -26,27 +26,24 @@ import torch
 from small_networks import small_specs
 from torch import Tensor, nn
 
-from mobilevit_sdk.artifact import Artifact, Manifest
+from mobilevit_sdk.artifacts.artifact import Artifact, Manifest
+from mobilevit_sdk.artifacts.reference import reference_of
+from mobilevit_sdk.bisection.axis_permutation import CEILING_DB
 from mobilevit_sdk.bisection.folded import weight_holders
 from mobilevit_sdk.bisection.graph import TracedGraph, block_of
-from mobilevit_sdk.bisection.layouts import CEILING_DB
 from mobilevit_sdk.bisection.search import diagnose, places_of, worst_cases
 from mobilevit_sdk.bisection.taps import tapped_values
-from mobilevit_sdk.child import emit, run_in_child
-from mobilevit_sdk.converter import Converter, find_converter
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.layers import (
-    Attention,
-    CascadedGroupAttention,
-    PositionBias,
-    SeparableAttention,
-)
-from mobilevit_sdk.parity import THRESHOLDS, builtin_cases, compare, reference_of
+from mobilevit_sdk.formats.converter import Converter, find_converter
+from mobilevit_sdk.layers import Attention, CascadedGroupAttention, PositionBias, SeparableAttention
+from mobilevit_sdk.models.registry import build_model
+from mobilevit_sdk.parity import THRESHOLDS, compare
 from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.runs import Run, run_cases
-from mobilevit_sdk.registry import build_model
-from mobilevit_sdk.source import random_checkpoint
+from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.spec import ModelSpec, Origin
 
 KINDS = ("wrong weight", "swapped projections", "dropped bias")

@@ -30,15 +30,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torch_pruning_baseline import pruned_in_steps
 
-from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.source import open_source
 from mobilevit_sdk.data import open_dataset
-from mobilevit_sdk.evaluate import match_classes
+from mobilevit_sdk.evaluation.accuracy import match_classes
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.pruning import Images, Request, prune_network
+from mobilevit_sdk.pruning import PruningImages, Request, prune_network
 from mobilevit_sdk.pruning.folder import top1_of
 from mobilevit_sdk.pruning.phone_files import Latencies, measure_files
 from mobilevit_sdk.pruning.statistics import measure_statistics
-from mobilevit_sdk.source import open_source
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training import FINETUNE_RECIPE, Trainer
 
@@ -54,8 +55,8 @@ class Network:
         self.spec = self.checkpoint.spec
         self.size = self.spec.preprocessing.image_size
         self.folder: Path = options.out / self.spec.model
-        self.train = open_dataset(options.data, labelled=True)
-        self.test = match_classes(open_dataset(options.test_data, labelled=True), self.spec)
+        self.train = open_dataset(options.data, labeled=True)
+        self.test = match_classes(open_dataset(options.test_data, labeled=True), self.spec)
         self.shares = sorted((float(each) for each in options.keep.split(",")), reverse=True)
 
     def measure(self) -> None:
@@ -74,8 +75,8 @@ class Network:
                     self._once(f"finetuned-{name}", Finetuned, lambda name=name: self._finetune(name))
 
     @cached_property
-    def images(self) -> Images:
-        return Images(self.train, self.spec, self.options.samples)
+    def images(self) -> PruningImages:
+        return PruningImages(self.train, self.spec, self.options.samples)
 
     @cached_property
     def unpruned(self) -> Unpruned:

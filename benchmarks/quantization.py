@@ -21,23 +21,24 @@ from typing import TypeVar
 
 import msgspec
 
-from mobilevit_sdk.artifact import Artifact
+from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.bench import BenchResult, Candidate, bench, candidates_of
-from mobilevit_sdk.checkpoint import Checkpoint
-from mobilevit_sdk.child import run_in_child
-from mobilevit_sdk.conversion import convert
-from mobilevit_sdk.converter import converters
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.checkpoints.source import open_source
+from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.evaluation.measure import Measurement, measure
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.measure import Measurement, measure
-from mobilevit_sdk.quantization import QUANTIZED
-from mobilevit_sdk.registry import model_spec
-from mobilevit_sdk.source import open_source, random_checkpoint
+from mobilevit_sdk.formats.converter import converters
+from mobilevit_sdk.formats.quantization import QUANTIZED
+from mobilevit_sdk.models.registry import model_spec
+from mobilevit_sdk.processes.child import run_in_child
 from mobilevit_sdk.spec import Strict
 
 T = TypeVar("T", bound=Strict)
 PAGE = Path(__file__).parent.parent / "docs" / "quantization-measured.md"
-# Points of top-1 that a precision may lose; with images that were synthesised, int8 may lose more.
+# Points of top-1 that a precision may lose; with images that were synthesized, int8 may lose more.
 BARS = {"int8": 0.5, "int8-dynamic": 0.2, "int8-weight": 0.2, "int4-weight": 1.5}
 DATA_FREE_BAR = 1.5
 SIZE_BAR, SIZED = 0.28, ("mobilevit_s", "tiny_vit_5m_224")
@@ -46,7 +47,7 @@ TIMED_FORMATS = ("executorch", "tflite")
 
 
 class Row(Strict, frozen=True):
-    """One artefact next to the float network, on the same images. Shares are 0 to 1."""
+    """One artifact next to the float network, on the same images. Shares are 0 to 1."""
 
     precision: str
     format: str
@@ -127,7 +128,7 @@ def missed(trained: list[Trained], published: list[Published]) -> int:
 
 
 def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, options: argparse.Namespace) -> Trained:
-    """Convert with images and without, and evaluate each artefact and the checkpoint on the same test images."""
+    """Convert with images and without, and evaluate each artifact and the checkpoint on the same test images."""
 
     def top1_of(target: str | None, limit: int | None) -> Measurement:
         return run_in_child(measure, target, None, options.test_data, limit, 64, threads=1)
@@ -138,8 +139,8 @@ def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, op
         artifact, plain = pair
         quantization = artifact.manifest.quantization
         assert quantization is not None
-        assert quantization.judgement is not None
-        slow = quantization.judgement.runtime == "coreml-reference"
+        assert quantization.judgment is not None
+        slow = quantization.judgment.runtime == "coreml-reference"
         limit = (options.reference_limit if slow else None) or options.limit
         found = top1_of(str(artifact.path.parent), limit)
         measured = Row(
@@ -151,7 +152,7 @@ def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, op
             images=found.accuracy.images,
             top1_float=exact[limit].top1,
             top1=found.accuracy.top1,
-            agreement=quantization.judgement.agreement,
+            agreement=quantization.judgment.agreement,
         )
         _tell(f"{checkpoint.spec.model}: {artifact.path.parent}, {measured.lost:+.2f} points")
         return measured
@@ -164,7 +165,7 @@ def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, op
 
 
 def _converted(checkpoint: Checkpoint, folder: Path, calibration: Path) -> list[tuple[Artifact, Artifact]]:
-    """Every artefact in integers, beside the float32 one of its format."""
+    """Every artifact in integers, beside the float32 one of its format."""
     made = _convert(checkpoint, folder, ["fp32", *QUANTIZED], calibration)
     made += _convert(checkpoint, folder / "data-free", ["int8"], None)
     plain = {each.manifest.format: each for each in made if each.manifest.precision == "fp32"}
@@ -179,7 +180,7 @@ def _convert(
     calibration: Path | None = None,
     formats: Sequence[str] = (),
 ) -> list[Artifact]:
-    """Rejected artefacts too. Raises ToolchainError for what fails."""
+    """Rejected artifacts too. Raises ToolchainError for what fails."""
     made = convert(checkpoint, out=out, formats=formats, precisions=precisions, calibration=calibration, check=False)
     if made.failures:
         raise ToolchainError("; ".join(f"{each.format} {each.precision}: {each.error}" for each in made.failures))
@@ -209,7 +210,7 @@ def measure_published(name: str, folder: Path, rounds: int) -> Published:
 
 
 def _fastest(artifact: Artifact) -> Candidate:
-    """The artefact on the first runtime of its format: litert-cpu, executorch."""
+    """The artifact on the first runtime of its format: litert-cpu, executorch."""
     return candidates_of(artifact)[0]
 
 
@@ -229,11 +230,11 @@ Written by `python benchmarks/quantization.py`. A bar is what the project asks o
 
 ## Accuracy
 
-Top-1 of the artefact against that of the float network in PyTorch, on the same test images, which neither calibrated
+Top-1 of the artifact against that of the float network in PyTorch, on the same test images, which neither calibrated
 nor judged. *Keeps its class* is the share of up to 256 images, other ones, whose class is still the float network's.
 Where 1% of the images change their class, half of them for the better, chance alone moves top-1 by 0.14 points on 5,000
 images and by 0.32 on 1,000. *Size* is over the float32 file of the same format. *No images*: calibrated with what was
-synthesised from the network itself.
+synthesized from the network itself.
 """
 
 

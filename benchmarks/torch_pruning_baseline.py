@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import Attention, CascadedGroupAttention, ConvNormAct, PositionBias
-from mobilevit_sdk.pruning import Images
+from mobilevit_sdk.pruning import PruningImages
 
 STEPS = 16  # to nothing: a sixteenth of the channels each
 
@@ -103,7 +103,7 @@ def _left_alone(model: nn.Module) -> list[nn.Module | nn.Parameter]:
     return left
 
 
-def pruned_in_steps(model: nn.Module, image_size: tuple[int, int], images: Images) -> Iterator[nn.Module]:
+def pruned_in_steps(model: nn.Module, image_size: tuple[int, int], images: PruningImages) -> Iterator[nn.Module]:
     """What is left after each step; the same module each time. `model` stays as it is."""
     import torch_pruning as tp
 

@@ -8,18 +8,18 @@ from typing import Any
 
 # Resolved on first use: `import mobilevit_sdk` does not import torch.
 _PUBLIC = {
-    "create_model": "mobilevit_sdk.registry",
-    "list_models": "mobilevit_sdk.registry",
-    "load_checkpoint": "mobilevit_sdk.checkpoint",
-    "save_checkpoint": "mobilevit_sdk.checkpoint",
-    "inspect_checkpoint": "mobilevit_sdk.inspection",
-    "export_checkpoint": "mobilevit_sdk.export",
+    "create_model": "mobilevit_sdk.models.registry",
+    "list_models": "mobilevit_sdk.models.registry",
+    "load_checkpoint": "mobilevit_sdk.checkpoints.load",
+    "save_checkpoint": "mobilevit_sdk.checkpoints.checkpoint",
+    "inspect_checkpoint": "mobilevit_sdk.checkpoints.inspection",
+    "export_checkpoint": "mobilevit_sdk.checkpoints.export",
     "deploy": "mobilevit_sdk.deployment",
-    "convert": "mobilevit_sdk.conversion",
+    "convert": "mobilevit_sdk.conversion.pipeline",
     "verify": "mobilevit_sdk.parity",
     "bisect": "mobilevit_sdk.bisection",
     "prune": "mobilevit_sdk.pruning",
-    "inspect_artifact": "mobilevit_sdk.artifact",
+    "inspect_artifact": "mobilevit_sdk.artifacts.artifact",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -23,7 +23,7 @@ class CheckpointError(RequestError):
 
 
 class ArtifactError(RequestError):
-    """An artefact, its manifest or its reference vectors are missing or malformed."""
+    """An artifact, its manifest or its reference vectors are missing or malformed."""
 
 
 class ToolchainError(MobileViTError):
@@ -32,8 +32,8 @@ class ToolchainError(MobileViTError):
     exit_code = 3
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the nearest known names, or all of them when none is near."""
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelled name: the nearest known names, or all of them when none is near."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"

@@ -1,7 +1,7 @@
-"""A pytest fixture that holds artefacts to the gate from a project's own tests. pytest finds it by itself.
+"""A pytest fixture that holds artifacts to the gate from a project's own tests. pytest finds it by itself.
 
 def test_the_phone_model_is_what_was_trained(assert_parity):
-    assert_parity("artefacts/mobilevit_xxs-tflite-fp32")
+    assert_parity("artifacts/mobilevit_xxs-tflite-fp32")
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AssertParity(Protocol):
-    """Fail the test unless the artefacts meet their thresholds; otherwise return their verdicts."""
+    """Fail the test unless the artifacts meet their thresholds; otherwise return their verdicts."""
 
     def __call__(
         self,
@@ -29,15 +29,15 @@ class AssertParity(Protocol):
         baseline: Path | str | None = None,
     ) -> list[Verdict]:
         """As `mobilevit verify`: `runtime` names the only ones to run, `images` are asked instead of the stored
-        vectors, answered by the artefact's checkpoint or by `checkpoint`; `baseline` is an earlier verdicts.json. A
-        runtime that is not here fails where no other ran the artefact.
+        vectors, answered by the artifact's checkpoint or by `checkpoint`; `baseline` is an earlier verdicts.json. A
+        runtime that is not here fails where no other ran the artifact.
         """
         ...
 
 
 @pytest.fixture(scope="session")
 def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
-    """Holds artefacts to the gate, with the thresholds of the pyproject.toml at pytest's root folder or above it."""
+    """Holds artifacts to the gate, with the thresholds of the pyproject.toml at pytest's root folder or above it."""
 
     def check(
         artifact: Path | str,
@@ -47,7 +47,7 @@ def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
         checkpoint: str | None = None,
         baseline: Path | str | None = None,
     ) -> list[Verdict]:
-        from mobilevit_sdk.artifact import Artifact
+        from mobilevit_sdk.artifacts.artifact import Artifact
         from mobilevit_sdk.errors import MobileViTError
         from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds, run_artifacts
         from mobilevit_sdk.parity.runs import ReferenceOf

@@ -1,4 +1,4 @@
-"""What a checkpoint and an artefact both carry: which model, with which config, fed how, with which labels."""
+"""What a checkpoint and an artifact both carry: which model, with which config, fed how, with which labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ModelConfig(Strict, frozen=True, kw_only=True):
         return self
 
     def explicit(self) -> ModelConfig:
-        """The same network with all its widths written out, where `layers.widths.DeclaresWidths` names them.
+        """The same network with all its widths written out, where `layers.widths.HasChannelGroups` names them.
 
         Here: the same, for families that declare none.
         """
@@ -45,7 +45,7 @@ class ModelConfig(Strict, frozen=True, kw_only=True):
 class Preprocessing(Strict, frozen=True, kw_only=True):
     """From a decoded RGB image to the tensor that the reference model takes.
 
-    Resize, crop the centre to `image_size` (height, width), scale to [0, 1], order the channels, then
+    Resize, crop the center to `image_size` (height, width), scale to [0, 1], order the channels, then
     (x - mean) / std, with mean and std given in `channel_order`. Phone graphs hold everything from the channel order
     on. `resize_mode` "shorter" brings the shorter side to `resize_size` and keeps the proportions; "squash" brings both
     sides to `image_size` and crops nothing.
@@ -69,7 +69,7 @@ class Preprocessing(Strict, frozen=True, kw_only=True):
         """One line for people."""
         height, width = self.image_size
         resize = {
-            "shorter": f"shorter side to {self.resize_size} ({self.interpolation}), centre {height}x{width}",
+            "shorter": f"shorter side to {self.resize_size} ({self.interpolation}), center {height}x{width}",
             "squash": f"squashed to {height}x{width} ({self.interpolation})",
         }
         steps = [resize[self.resize_mode], self.channel_order.upper()]
@@ -87,9 +87,9 @@ class ModelInfo(Strict, frozen=True, kw_only=True):
     """What is publicly known of a registered model; not needed to run it."""
 
     paper: str
-    top1: float  # per cent, ImageNet-1k validation
+    top1: float  # percent, ImageNet-1k validation
     top1_source: str
-    licence: str
+    license: str
     preprocessing: Preprocessing
 
 
@@ -101,7 +101,7 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     config: dict[str, Any]
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
-    licence: str | None = None
+    license: str | None = msgspec.field(default=None, name="licence")  # spelled so in every file written so far
     provenance: dict[str, Any] = {}
 
     def __post_init__(self) -> None:

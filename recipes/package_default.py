@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 import torch
 
-from mobilevit_sdk.checkpoint import load_checkpoint, save_checkpoint
-from mobilevit_sdk.measure import measure
-from mobilevit_sdk.source import default_checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.source import default_checkpoint
+from mobilevit_sdk.evaluation.measure import measure
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
         "top1": round(accuracy.top1, 4),
         "top5": round(accuracy.top5, 4),
     }
-    spec = msgspec.structs.replace(last.spec, licence="Apache-2.0", provenance=provenance)
+    spec = msgspec.structs.replace(last.spec, license="Apache-2.0", provenance=provenance)
     save_checkpoint(last.model, spec, default_checkpoint(), matrix_dtype=torch.float16)
     print(f"{default_checkpoint()}: {default_checkpoint().stat().st_size:,} bytes, top-1 {accuracy.top1:.2%}")
 

@@ -1,6 +1,6 @@
 """What a user would do with the same checkpoint without this SDK: each runtime's own documented way, and no more.
 
-All of them take the reference form of the network, as it was trained, and normalised pixels: preprocessing stays
+All of them take the reference form of the network, as it was trained, and normalized pixels: preprocessing stays
 outside, and outside of what is timed. Their files run in the very runtimes that run the SDK's own.
 """
 
@@ -20,18 +20,19 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_sdk.bench.candidates import Candidate, Question, open_artifact_session
-from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mobilevit_sdk.child import peak_memory_bytes, run_in_child
-from mobilevit_sdk.converter import find_converter
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.runtime import Availability, Session
+from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.formats.runtime import Availability, Session
+from mobilevit_sdk.formats.toolchain import import_optional, installed
+from mobilevit_sdk.processes.child import peak_memory_bytes, run_in_child
 from mobilevit_sdk.spec import Preprocessing
-from mobilevit_sdk.toolchain import import_optional, installed
 
 
 @dataclass(frozen=True)
-class Baseline:
+class StockRuntime:
     """A way to run a checkpoint: `export` writes the file that `open_session` loads, where one is needed.
 
     `export(model, sample, file)` and `open_session(file, preprocessing, threads)` run in child processes; without an
@@ -50,7 +51,7 @@ class Baseline:
 class Prepared:
     """A baseline's file, and what it took to make it: seconds, and bytes of memory at the peak; 0 without an export."""
 
-    baseline: Baseline
+    baseline: StockRuntime
     checkpoint: Checkpoint
     file: Path
     seconds: float = 0.0
@@ -62,7 +63,7 @@ class Prepared:
         return Candidate(self.checkpoint.source, self.baseline.name, question, self.baseline.open_session, arguments)
 
 
-def prepare(baseline: Baseline, checkpoint: Checkpoint, folder: Path) -> Prepared:
+def prepare(baseline: StockRuntime, checkpoint: Checkpoint, folder: Path) -> Prepared:
     """Write the baseline's file to `folder`. Raises ToolchainError where it is not installed or does not convert."""
     available = baseline.availability()
     if not available:
@@ -108,12 +109,12 @@ def _export_onnx(model: nn.Module, sample: Tensor, file: Path) -> None:
 
 def _open_executorch(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
     session = open_artifact_session("executorch", "xnnpack", "executorch", file, threads)
-    return dataclasses.replace(session, to_input=lambda image: _normalised(image, preprocessing))
+    return dataclasses.replace(session, to_input=lambda image: _normalized(image, preprocessing))
 
 
 def _open_tflite(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
     session = open_artifact_session("tflite", None, "litert-cpu", file, threads)
-    return dataclasses.replace(session, to_input=lambda image: _normalised(image, preprocessing).numpy())
+    return dataclasses.replace(session, to_input=lambda image: _normalized(image, preprocessing).numpy())
 
 
 def _open_onnx(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
@@ -127,7 +128,7 @@ def _open_onnx(file: Path, preprocessing: Preprocessing, threads: int) -> Sessio
         scores: np.ndarray = inference.run(None, {name: given})[0]
         return scores.reshape(-1)
 
-    return Session(lambda image: _normalised(image, preprocessing).numpy(), run)
+    return Session(lambda image: _normalized(image, preprocessing).numpy(), run)
 
 
 def _open_pytorch(compiled: bool, file: Path, preprocessing: Preprocessing, threads: int) -> Session:
@@ -140,10 +141,10 @@ def _open_pytorch(compiled: bool, file: Path, preprocessing: Preprocessing, thre
         scores: Tensor = answer(given)
         return scores[0].numpy()
 
-    return Session(lambda image: _normalised(image, preprocessing), run)
+    return Session(lambda image: _normalized(image, preprocessing), run)
 
 
-def _normalised(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+def _normalized(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     """RGB uint8 [3, H, W] -> what the reference form takes, float32 [1, 3, H, W]."""
     pixels = torch.from_numpy(np.ascontiguousarray(image))
     return to_model_input(pixels[None], preprocessing).contiguous()
@@ -165,14 +166,16 @@ def _compiler() -> Availability:
 BASELINES = {
     baseline.name: baseline
     for baseline in (
-        Baseline(
+        StockRuntime(
             "pytorch",
             "PyTorch, eager, in inference mode",
             lambda: Availability(torch.__version__),
             partial(_open_pytorch, False),
         ),
-        Baseline("pytorch-compile", "torch.compile with its default backend", _compiler, partial(_open_pytorch, True)),
-        Baseline(
+        StockRuntime(
+            "pytorch-compile", "torch.compile with its default backend", _compiler, partial(_open_pytorch, True)
+        ),
+        StockRuntime(
             "onnxruntime",
             "torch.onnx.export and onnxruntime's CPU provider",
             partial(_needs, "onnxruntime", "onnx", "onnxscript", extra="bench"),
@@ -180,7 +183,7 @@ BASELINES = {
             ".onnx",
             _export_onnx,
         ),
-        Baseline(
+        StockRuntime(
             "executorch-plain",
             "torch.export, to_edge_transform_and_lower with XnnpackPartitioner",
             lambda: find_converter("executorch").availability(),
@@ -188,7 +191,7 @@ BASELINES = {
             ".pte",
             _export_executorch,
         ),
-        Baseline(
+        StockRuntime(
             "tflite-plain",
             "litert_torch.convert",
             lambda: find_converter("tflite").availability(),

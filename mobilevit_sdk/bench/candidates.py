@@ -1,4 +1,4 @@
-"""What can be measured: artefacts on the runtimes that can be timed; `baselines` adds what else a user could run."""
+"""What can be measured: artifacts on the runtimes that can be timed; `baselines` adds what else a user could run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mobilevit_sdk.artifact import Artifact, Case
-from mobilevit_sdk.bench.roof import count_macs
-from mobilevit_sdk.converter import find_converter
+from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.bench.roofline import count_macs
+from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.runtime import Session, TimedRuntime
+from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.formats.runtime import Session, TimedRuntime
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Candidate:
 
 
 def candidates_of(artifact: Artifact) -> list[Candidate]:
-    """The artefact on each of its runtimes that can be timed; at least one, which may not be available.
+    """The artifact on each of its runtimes that can be timed; at least one, which may not be available.
 
     Raises ArtifactError when the file has changed, or its reference vectors are missing or malformed.
     """
@@ -70,7 +71,7 @@ def candidates_of(artifact: Artifact) -> list[Candidate]:
 
 
 def question_of(artifact: Artifact) -> Question:
-    """The first of the artefact's reference vectors."""
+    """The first of the artifact's reference vectors."""
     reference = artifact.reference()
     case: Case = reference.cases[0]
     return Question(case.image, reference.logits[0], count_macs(artifact.manifest.spec))

@@ -17,7 +17,7 @@ _OURS, _OTHERS = "#4263eb", "#adb5bd"
 
 
 def label(row: Row) -> str:
-    """What a row is called in tables and pictures: a baseline by its name, an artefact by its folder and runtime."""
+    """What a row is called in tables and pictures: a baseline by its name, an artifact by its folder and runtime."""
     return row.runtime if row.runtime in BASELINES else f"{Path(row.artifact).parent.name} · {row.runtime}"
 
 
@@ -39,9 +39,9 @@ def write_chart(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
 def _draw(axes: Axes, rows: Sequence[Row], title: str) -> None:
     medians = [row.median_ms or 0.0 for row in rows]
     beyond = [(row.p90_ms or 0.0) - median for row, median in zip(rows, medians, strict=True)]
-    colours = [_OTHERS if row.runtime in BASELINES else _OURS for row in rows]
+    colors = [_OTHERS if row.runtime in BASELINES else _OURS for row in rows]
     places = range(len(rows))
-    axes.barh(places, medians, color=colours, xerr=[[0.0] * len(rows), beyond], ecolor="#495057", capsize=2)
+    axes.barh(places, medians, color=colors, xerr=[[0.0] * len(rows), beyond], ecolor="#495057", capsize=2)
     for place, median, more in zip(places, medians, beyond, strict=True):
         axes.annotate(f"{median:.1f}", (median + more, place), (4, 0), textcoords="offset points", va="center", size=8)
     axes.set_yticks(places, [label(row) for row in rows], size=8)

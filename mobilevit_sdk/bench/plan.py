@@ -1,4 +1,4 @@
-"""From what a user asks to what is measured: the artefacts, and what each of them is held against."""
+"""From what a user asks to what is measured: the artifacts, and what each of them is held against."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilevit_sdk.artifact import Artifact, find_artifacts
+from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
 from mobilevit_sdk.bench.baselines import BASELINES, prepare
 from mobilevit_sdk.bench.candidates import Candidate, candidates_of, question_of
 from mobilevit_sdk.bench.machine import usable_cores
-from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.images import checkpoint_of
 
 
@@ -30,9 +30,9 @@ def plan(
     *,
     on_prepare: Callable[[str], None] = lambda what: None,
 ) -> Plan:
-    """Find the artefacts, and what they are held against: another artefact, a baseline, or the first of them.
+    """Find the artifacts, and what they are held against: another artifact, a baseline, or the first of them.
 
-    A baseline is made in `folder`, once for every checkpoint, from where the artefact came from or from `checkpoint`;
+    A baseline is made in `folder`, once for every checkpoint, from where the artifact came from or from `checkpoint`;
     `on_prepare` is told before. Raises ArtifactError, RequestError for an unknown reference, CheckpointError where the
     checkpoint is not found, and ToolchainError where the baseline cannot be made here.
     """
@@ -69,12 +69,12 @@ def thread_counts(asked: Sequence[str]) -> list[int]:
 
 
 def _the_one_at(path: str) -> Path:
-    """The folder of the artefact that a user names as the reference."""
+    """The folder of the artifact that a user names as the reference."""
     if not Path(path).exists():
-        raise RequestError(f"{path!r} is neither an artefact nor a known reference; {nearest(path, BASELINES)}")
+        raise RequestError(f"{path!r} is neither an artifact nor a known reference; {suggest(path, BASELINES)}")
     found = [artifact.path.parent for artifact in find_artifacts([Path(path)])]
     if len(found) > 1:
-        raise RequestError(f"{path} holds {len(found)} artefacts; give one of them, such as {found[0]}")
+        raise RequestError(f"{path} holds {len(found)} artifacts; give one of them, such as {found[0]}")
     return found[0]
 
 

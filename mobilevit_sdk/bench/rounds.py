@@ -17,7 +17,7 @@ import numpy as np
 
 from mobilevit_sdk.bench.candidates import Candidate
 from mobilevit_sdk.bench.machine import Machine, describe_machine
-from mobilevit_sdk.bench.roof import SGEMM_MACS, open_sgemm
+from mobilevit_sdk.bench.roofline import SGEMM_MACS, open_sgemm
 from mobilevit_sdk.bench.worker import Worker
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.parity.metrics import compare
@@ -26,7 +26,7 @@ from mobilevit_sdk.spec import Strict
 ROUNDS = 20
 INFERENCES = 10  # of each candidate in each round
 PAUSE_SECONDS = 0.05  # before each turn: thread pools spin for a while when they have nothing to do
-LEAST_SQNR_DB = 10.0  # below it, a candidate computes another function than PyTorch, and its speed says nothing
+MIN_SQNR_DB = 10.0  # below it, a candidate computes another function than PyTorch, and its speed says nothing
 
 
 class Row(Strict, frozen=True):
@@ -152,7 +152,7 @@ def _measure(
         if isinstance(outcome, MobileViTError):
             rows[candidate] = msgspec.structs.replace(row, status="error", reason=str(outcome))
             continue
-        median, p90 = summarise(outcome)
+        median, p90 = summarize(outcome)
         share = candidate.question.macs / 1e9 / median / rate
         rows[candidate] = msgspec.structs.replace(row, median_ms=median * 1e3, p90_ms=p90 * 1e3, roof_share=share)
     return rows, rate
@@ -180,8 +180,8 @@ def interleave(
     return {worker: errors.get(worker, seconds[worker]) for worker in workers}
 
 
-def summarise(seconds: Sequence[float]) -> tuple[float, float]:
-    """Median and 90th percentile, interpolated between neighbours."""
+def summarize(seconds: Sequence[float]) -> tuple[float, float]:
+    """Median and 90th percentile, interpolated between neighbors."""
     median, p90 = np.percentile(seconds, [50, 90])
     return float(median), float(p90)
 
@@ -192,6 +192,6 @@ def _agreement(candidate: Candidate, scores: np.ndarray) -> float:
     if scores.shape != expected.shape:
         raise ToolchainError(f"it answers {scores.shape} scores, PyTorch {expected.shape}")
     sqnr = compare(expected[None], scores[None]).sqnr_db.worst
-    if sqnr < LEAST_SQNR_DB:
+    if sqnr < MIN_SQNR_DB:
         raise ToolchainError(f"it computes something else than PyTorch: SQNR {sqnr:.1f} dB")
     return sqnr

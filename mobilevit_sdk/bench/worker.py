@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mobilevit_sdk.child import ask, run_in_child
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
-from mobilevit_sdk.runtime import Session
+from mobilevit_sdk.formats.runtime import Session
+from mobilevit_sdk.processes.child import ask, run_in_child
 
 WARM_UP_SECONDS = 0.5  # at the beginning, and at least three inferences
 UNTIMED = 2  # inferences at the beginning of each turn, which bring threads and caches back

@@ -1,4 +1,4 @@
-"""An artefact and a fresh conversion beside the reference, operator by operator."""
+"""An artifact and a fresh conversion beside the reference, operator by operator."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from torch import Tensor
 from torch.fx import Node
 
-from mobilevit_sdk.artifact import Case
+from mobilevit_sdk.bisection.axis_permutation import CEILING_DB, sqnr_db
 from mobilevit_sdk.bisection.costs import costs_db
 from mobilevit_sdk.bisection.graph import Step, TracedGraph
-from mobilevit_sdk.bisection.layouts import CEILING_DB, sqnr_db
-from mobilevit_sdk.bisection.placement import Follower, Places, as_result
-from mobilevit_sdk.bisection.taps import Tap
+from mobilevit_sdk.bisection.tensor_alignment import Follower, Places, as_result
+from mobilevit_sdk.data.cases import Case
+from mobilevit_sdk.formats.taps import Tap
 
 
 @dataclass(frozen=True)
 class Reading:
     """How near one value is to PyTorch's, worst of the cases, as SQNR in dB.
 
-    `sqnr_db` is against the reference. `created_db` is against what the operator, in float64, makes of the artefact's
+    `sqnr_db` is against the reference. `created_db` is against what the operator, in float64, makes of the artifact's
     own inputs: the error that is made here, without what was inherited. `cost_db` is what the scores would have if that
     error were the only one, to first order. The `fresh_` ones are those of the fresh conversion. `step` is the operator
-    of the reference, `tap` the artefact's.
+    of the reference, `tap` the artifact's.
     """
 
     step: Step
@@ -38,7 +38,7 @@ class Reading:
 
 
 def align(fresh: Sequence[Tap], taps: Sequence[Tap]) -> dict[int, int]:
-    """For taps of a fresh conversion those of the artefact that stand in the same place: the longest runs of the same
+    """For taps of a fresh conversion those of the artifact that stand in the same place: the longest runs of the same
     operators with the same shapes.
     """
     ours, theirs = ([(tap.operator, tap.shape) for tap in each] for each in (fresh, taps))
@@ -58,7 +58,7 @@ def compare_values(
     """A reading for every placed tap that both files have, in the order of the reference.
 
     `values` and `fresh_values` are [case][tap]; `places` are those of the fresh conversion's taps, and `aligned` says
-    which taps of the artefact they are.
+    which taps of the artifact they are.
     """
     worst: dict[tuple[int, int], list[float]] = {}
     same = {number: number for number in range(len(fresh_values[0]))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mobilevit_sdk.deployment.merge_projections import pays
-from mobilevit_sdk.layers import ConvNormAct, DeclaresNormReaders, DeclaresProjectionPairs
+from mobilevit_sdk.layers import ConvNormAct, HasNormReaders, HasProjectionPairs
 
 
 def weight_holders(model: nn.Module) -> dict[str, str]:
@@ -15,9 +15,9 @@ def weight_holders(model: nn.Module) -> dict[str, str]:
     for layer in model.modules():
         if isinstance(layer, ConvNormAct):
             into[layer.norm] = layer.conv
-        if isinstance(layer, DeclaresNormReaders):
+        if isinstance(layer, HasNormReaders):
             into |= {pair.norm: pair.reader for pair in layer.norm_readers()}
-        if isinstance(layer, DeclaresProjectionPairs):
+        if isinstance(layer, HasProjectionPairs):
             into |= {pair.writer: pair.reader for pair in layer.projection_pairs() if pays(pair.writer, pair.reader)}
     holders: dict[str, str] = {}
     for layer in into:

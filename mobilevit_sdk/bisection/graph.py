@@ -1,4 +1,4 @@
-"""The phone graph as a list of operators that can be evaluated one by one: what an artefact is held to."""
+"""The phone graph as a list of operators that can be evaluated one by one: what an artifact is held to."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Step:
 
 
 class TracedGraph:
-    """A model deployed for a target and exported in float64, so that its own rounding is nowhere near any artefact's.
+    """A model deployed for a target and exported in float64, so that its own rounding is nowhere near any artifact's.
 
     `steps` are in the order of execution.
     """
 
-    def __init__(self, model: nn.Module, target: str, preprocessing: Preprocessing, for_integers: bool = False) -> None:
-        graph = deploy(copy.deepcopy(model).double(), target, preprocessing=preprocessing, for_integers=for_integers)
+    def __init__(self, model: nn.Module, target: str, preprocessing: Preprocessing, quantized: bool = False) -> None:
+        graph = deploy(copy.deepcopy(model).double(), target, preprocessing=preprocessing, quantized=quantized)
         image = torch.zeros(1, 3, *preprocessing.image_size, dtype=torch.float64)
         program = torch.export.export(graph, (image,))
         signature = program.graph_signature
@@ -94,7 +94,7 @@ def block_of(path: str, modules: Mapping[str, nn.Module]) -> str:
 def _step(node: Node, modules: Mapping[str, nn.Module]) -> Step:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = str(stack[-1][0]) if stack else ""
-    within = path.removeprefix("network").removeprefix(".")  # the rest is PhoneGraph's own: the normalisation
+    within = path.removeprefix("network").removeprefix(".")  # the rest is PhoneGraph's own: the normalization
     parts = within.split(".")
     module = next((m for m in (".".join(parts[:n]) for n in range(len(parts), 0, -1)) if m in modules), "")
     return Step(

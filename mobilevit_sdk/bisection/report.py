@@ -97,9 +97,9 @@ def _mark(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> No
     if named not in operators:
         return
     at = operators.index(named)
-    colour = _FAULT if bisection.status == "parted" else _THRESHOLD if bisection.culprit else _DIM
-    axes.axvline(at, color=colour, lw=1.2, alpha=0.7, zorder=1)
-    axes.scatter([at], [named.sqnr_db], s=46, color=colour, zorder=5)
+    color = _FAULT if bisection.status == "parted" else _THRESHOLD if bisection.culprit else _DIM
+    axes.axvline(at, color=color, lw=1.2, alpha=0.7, zorder=1)
+    axes.scatter([at], [named.sqnr_db], s=46, color=color, zorder=5)
     left = at > len(operators) / 2
     top = axes.get_ylim()[1]
     axes.annotate(
@@ -110,6 +110,6 @@ def _mark(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> No
         ha="right" if left else "left",
         va="top",
         size=9,
-        color=colour,
+        color=color,
         weight="bold",
     )

@@ -1,4 +1,4 @@
-"""The search: tap the artefact, convert its checkpoint afresh, tap that too, and hold both to the reference."""
+"""The search: tap the artifact, convert its checkpoint afresh, tap that too, and hold both to the reference."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilevit_sdk.artifact import Artifact, Case, Reference, find_artifacts
+from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
+from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.bisection.axis_permutation import sqnr_db
 from mobilevit_sdk.bisection.comparison import align, compare_values
 from mobilevit_sdk.bisection.graph import TracedGraph
-from mobilevit_sdk.bisection.layouts import sqnr_db
-from mobilevit_sdk.bisection.placement import Follower, Places, find_places
-from mobilevit_sdk.bisection.taps import Tap, TappedRuntime, read_taps
+from mobilevit_sdk.bisection.taps import read_taps
+from mobilevit_sdk.bisection.tensor_alignment import Follower, Places, find_places
 from mobilevit_sdk.bisection.verdict import (
     Bisection,
     Operator,
@@ -24,24 +25,27 @@ from mobilevit_sdk.bisection.verdict import (
     first_unplaced,
     weakest,
 )
-from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mobilevit_sdk.child import run_in_child
-from mobilevit_sdk.converter import Converter, find_converter
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.deployment import deploy
-from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError, nearest
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError, suggest
+from mobilevit_sdk.formats.converter import Converter, find_converter
+from mobilevit_sdk.formats.quantization import QUANTIZED
+from mobilevit_sdk.formats.runtime import Runtime
+from mobilevit_sdk.formats.taps import Tap, TappedRuntime
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, compare
 from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.images import checkpoint_of
 from mobilevit_sdk.parity.runs import Run, run_cases
-from mobilevit_sdk.quantization import QUANTIZED
-from mobilevit_sdk.runtime import Runtime
+from mobilevit_sdk.processes.child import run_in_child
 
 SAME_DB = 80.0  # of scores in float32 against those in float64; they reach more than 100
 WORST_CASES = 2  # that are looked into, beside the first
 
 # How near a value of a fresh conversion must be to the result of an operator, in dB, to be taken for it.
-LEAST_DB = {"fp32": 60.0, "fp16": 30.0}
-LEAST_DB_QUANTIZED = 15.0
+MIN_DB = {"fp32": 60.0, "fp16": 30.0}
+MIN_DB_QUANTIZED = 15.0
 FALLBACK_DB = 6.0  # where it is itself wrong
 
 
@@ -53,7 +57,7 @@ def bisect(
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
     on_progress: Callable[[str], None] = lambda doing: None,
 ) -> Bisection:
-    """Find the first place where an artefact and PyTorch part, on the cases stored beside it.
+    """Find the first place where an artifact and PyTorch part, on the cases stored beside it.
 
     `artifact` is opened, or its file or folder. The reference is the checkpoint that it was made of: the one that its
     manifest names, or `checkpoint`. That is converted again, and both files are compared with it operator by operator.
@@ -86,7 +90,7 @@ def bisect(
         fresh_tapped = read_taps(*where, fresh, cases)
     on_progress("comparing operator by operator")
     graph = TracedGraph(
-        source.model, manifest.target, manifest.spec.preprocessing, for_integers=manifest.precision in QUANTIZED
+        source.model, manifest.target, manifest.spec.preprocessing, quantized=manifest.precision in QUANTIZED
     )
     check_reference(artifact, graph, reference)
     return diagnose(verdict, graph, cases, tapped, fresh_tapped)
@@ -95,7 +99,7 @@ def bisect(
 def _the_only_artifact(path: Path) -> Artifact:
     found = find_artifacts([path])
     if len(found) != 1:
-        raise ArtifactError(f"{path} holds {len(found)} artefacts; give one of their folders")
+        raise ArtifactError(f"{path} holds {len(found)} artifacts; give one of their folders")
     return found[0]
 
 
@@ -106,7 +110,7 @@ def worst_cases(cases: Sequence[Case], expected: np.ndarray, scores: np.ndarray)
 
 
 def check_reference(artifact: Artifact, graph: TracedGraph, reference: Reference) -> None:
-    """Raise ArtifactError where the answers beside an artefact are not those of the graph."""
+    """Raise ArtifactError where the answers beside an artifact are not those of the graph."""
     follower = Follower(graph, reference.cases[0].image)
     for step in graph.steps:
         follower.keep(step, follower.expected(step))
@@ -129,7 +133,7 @@ def diagnose(
     fresh_tapped: Tapped,
     places: Places | None = None,
 ) -> Bisection:
-    """Why an artefact has the `verdict` that it has, with an agreement.
+    """Why an artifact has the `verdict` that it has, with an agreement.
 
     `places` are those of the fresh conversion, where they are known already. Raises ToolchainError where that is so
     wrong that its values are not found in the reference.
@@ -182,7 +186,7 @@ def places_of(graph: TracedGraph, case: Case, fresh_tapped: Tapped, precision: s
     that does not help.
     """
     _, values = fresh_tapped
-    places = find_places(graph, case.image, values[0], LEAST_DB.get(precision, LEAST_DB_QUANTIZED))
+    places = find_places(graph, case.image, values[0], MIN_DB.get(precision, MIN_DB_QUANTIZED))
     if first_unplaced(graph, places) is not None:
         places = find_places(graph, case.image, values[0], FALLBACK_DB, places)
     lost = first_unplaced(graph, places)
@@ -206,14 +210,14 @@ def convert_afresh(checkpoint: Checkpoint, converter: Converter, precision: str,
 def convert_weights(weights: Path, format_name: str, backend: str | None, precision: str, file: Path) -> None:
     converter = find_converter(format_name, backend)
     checkpoint = load_checkpoint(weights)
-    for_integers = precision in QUANTIZED
+    quantized = precision in QUANTIZED
     graph = deploy(
         checkpoint.model,
         converter.target,
         preprocessing=checkpoint.spec.preprocessing,
-        for_integers=for_integers,
+        quantized=quantized,
     )
-    converter.convert(graph, checkpoint.spec, converter.precisions[0] if for_integers else precision, file)
+    converter.convert(graph, checkpoint.spec, converter.precisions[0] if quantized else precision, file)
 
 
 def _choose_runtime(converter: Converter, name: str | None) -> Runtime:
@@ -221,7 +225,7 @@ def _choose_runtime(converter: Converter, name: str | None) -> Runtime:
     if name is not None and name not in tappable:
         if any(runtime.name == name for runtime in converter.runtimes):
             raise RequestError(f"{name} does not show what it computes on the way; use {' or '.join(tappable)}")
-        raise RequestError(f"{converter.format} has no runtime {name!r}; {nearest(name, tappable)}")
+        raise RequestError(f"{converter.format} has no runtime {name!r}; {suggest(name, tappable)}")
     candidates = [tappable[name]] if name else list(tappable.values())
     for runtime in candidates:
         if runtime.availability():

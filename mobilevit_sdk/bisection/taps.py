@@ -1,48 +1,16 @@
-"""What lies between an artefact's input and its answer: a runtime that hands out every value on the way."""
+"""What lies between an artifact's input and its answer: a runtime that hands out every value on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from mobilevit_sdk.artifact import Case
-from mobilevit_sdk.child import emit, run_in_child
-from mobilevit_sdk.converter import find_converter
-from mobilevit_sdk.runtime import Runtime
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A value within an artefact: the operator that computes it, under the file's own names, and its shape."""
-
-    operator: str
-    name: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class TappedArtifact:
-    """A loaded file that tells all it computes.
-
-    `taps` are in the order of execution. `values` takes what a LoadedArtifact takes and gives the value of each tap,
-    float32, with quantised values as the real numbers that they stand for.
-    """
-
-    taps: tuple[Tap, ...]
-    values: Callable[[np.ndarray], list[np.ndarray]]
-
-
-@runtime_checkable
-class TappedRuntime(Runtime, Protocol):
-    """A runtime whose intermediate values can be seen."""
-
-    def tap(self, path: Path) -> TappedArtifact:
-        """Load the file with all its values as outputs. Raises what `load` raises."""
-        ...
+from mobilevit_sdk.data.cases import Case
+from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.formats.taps import Tap, TappedRuntime
+from mobilevit_sdk.processes.child import emit, run_in_child
 
 
 def read_taps(

@@ -8,14 +8,14 @@ from typing import Literal
 
 from torch.fx import Node
 
+from mobilevit_sdk.bisection.axis_permutation import CEILING_DB, sum_db
 from mobilevit_sdk.bisection.comparison import Reading
 from mobilevit_sdk.bisection.folded import folded_into
 from mobilevit_sdk.bisection.graph import Step, TracedGraph
-from mobilevit_sdk.bisection.layouts import CEILING_DB, sum_db
-from mobilevit_sdk.bisection.placement import MOVES, Places
+from mobilevit_sdk.bisection.tensor_alignment import MOVES, Places
 from mobilevit_sdk.spec import Strict
 
-# An operator of the artefact that is this much worse than that of a fresh conversion computes something else: the same
+# An operator of the artifact that is this much worse than that of a fresh conversion computes something else: the same
 # kernel on other inputs stays within 4 dB.
 DROP_DB = 6.0
 # Of operators that differ, those count that come this near to the threshold of the scores: other versions of a
@@ -24,7 +24,7 @@ NEAR_DB = 20.0
 
 
 class Operator(Strict, frozen=True):
-    """An operator of the phone graph, and how near the artefact's result is to PyTorch's: SQNR in dB, worst case.
+    """An operator of the phone graph, and how near the artifact's result is to PyTorch's: SQNR in dB, worst case.
 
     `created_db` leaves out what was wrong with its inputs already, `before_db` is the worst of those. `cost_db` is what
     the scores would have if this were the only error, to first order. The `fresh_` ones are the same of a fresh
@@ -37,7 +37,7 @@ class Operator(Strict, frozen=True):
     also: tuple[str, ...]  # layers of the reference model elsewhere whose weights are folded into this one
     operator: str  # ATen's name
     artifact_operator: str  # the format's
-    tensor: str  # the artefact's name of the result
+    tensor: str  # the artifact's name of the result
     before_db: float
     sqnr_db: float
     created_db: float
@@ -66,7 +66,7 @@ class Block(Strict, frozen=True):
 
 
 class Bisection(Strict, frozen=True):
-    """Where an artefact and the reference part.
+    """Where an artifact and the reference part.
 
     `status`: "parted" (the scores miss the threshold, and `culprit` is why), "differs" (they do not, and yet an
     operator computes something else than in a fresh conversion) or "agrees". `cause` of what parted: "file" (a fresh
@@ -123,7 +123,7 @@ def describe(graph: TracedGraph, readings: Sequence[Reading], places: Places) ->
 
 
 def _main_step(step: Step, by_node: dict[Node, Step], graph: TracedGraph, places: Places) -> Step:
-    """The operator with weights among those that one value of an artefact is the result of, such as conv and relu."""
+    """The operator with weights among those that one value of an artifact is the result of, such as conv and relu."""
     pending = [step]
     while pending:
         found = pending.pop(0)

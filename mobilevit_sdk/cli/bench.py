@@ -1,4 +1,4 @@
-"""`mobilevit bench`: how fast artefacts are, next to each other and to what else runs the same checkpoint."""
+"""`mobilevit bench`: how fast artifacts are, next to each other and to what else runs the same checkpoint."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _STYLE = {"error": "bold red", "unavailable": "yellow"}
 
 
 @verb("bench")
-@click.argument("artifacts", metavar="ARTEFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--threads", callback=split_list, metavar="N,...", help="How many threads.  [default: 1 and all cores]")
 @click.option(
     "--against",
     metavar="REFERENCE",
-    help="What the ratios are over: an artefact, or pytorch, pytorch-compile, onnxruntime, executorch-plain or "
-    "tflite-plain of the artefact's own checkpoint.  [default: the first artefact]",
+    help="What the ratios are over: an artifact, or pytorch, pytorch-compile, onnxruntime, executorch-plain or "
+    "tflite-plain of the artifact's own checkpoint.  [default: the first artifact]",
 )
-@click.option("--checkpoint", help="Where --against finds the checkpoint, if not where the artefact came from.")
+@click.option("--checkpoint", help="Where --against finds the checkpoint, if not where the artifact came from.")
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Rounds of ten inferences each.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the latencies.")
 def command(
@@ -36,9 +36,9 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> int:
-    """Measure the latency of artefacts on this machine's CPU.
+    """Measure the latency of artifacts on this machine's CPU.
 
-    ARTEFACT is a file, its folder, or a folder of artefacts. All of them, and what they are held against, are alive at
+    ARTIFACT is a file, its folder, or a folder of artifacts. All of them, and what they are held against, are alive at
     once, each in a process of its own, and take turns: what slows the machine down slows them all, and the ratios hold.
     Decoding and preprocessing are not timed. An answer that is not PyTorch's is an error.
 
@@ -93,8 +93,8 @@ def _print_result(result: BenchResult) -> None:
     from mobilevit_sdk.bench.chart import label
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("artefact or reference", "threads", "median", "p90", "ratio", "of roof"):
-        table.add_column(column, justify="left" if column.startswith("artefact") else "right", no_wrap=True)
+    for column in ("artifact or reference", "threads", "median", "p90", "ratio", "of roof"):
+        table.add_column(column, justify="left" if column.startswith("artifact") else "right", no_wrap=True)
     for before, row in zip([None, *result.results], result.results, strict=False):
         if before is not None and before.threads != row.threads:
             table.add_row()

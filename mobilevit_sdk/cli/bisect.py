@@ -1,4 +1,4 @@
-"""`mobilevit bisect`: where an artefact and PyTorch part."""
+"""`mobilevit bisect`: where an artifact and PyTorch part."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 @verb("bisect")
-@click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
-@click.option("--checkpoint", help="The checkpoint that the artefact was made of, if it is not where it was.")
+@click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
+@click.option("--checkpoint", help="The checkpoint that the artifact was made of, if it is not where it was.")
 @click.option("--runtime", metavar="NAME", help="Compute on this runtime; by default the first that runs here.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write bisect.json and bisect.png into this folder.")
 def command(artifact: Path, checkpoint: str | None, runtime: str | None, report: Path | None, as_json: bool) -> int:
-    """Find the first place where an artefact and the PyTorch reference part.
+    """Find the first place where an artifact and the PyTorch reference part.
 
     Every value that the file computes is compared with PyTorch's, and with that of a fresh conversion of the same
     checkpoint. Exit 0: the scores are within the threshold, and the weakest place is named. 1: they are not, and the
@@ -84,7 +84,7 @@ def _table(
 
 
 def _decibel(value: float) -> str:
-    from mobilevit_sdk.bisection.layouts import CEILING_DB
+    from mobilevit_sdk.bisection.axis_permutation import CEILING_DB
 
     return "exact" if value >= CEILING_DB else f"{value:.1f} dB"
 

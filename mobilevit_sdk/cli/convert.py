@@ -10,7 +10,7 @@ import click
 from mobilevit_sdk.cli.common import log, out, print_json, print_notes, split_list, verb
 
 if TYPE_CHECKING:
-    from mobilevit_sdk.conversion import ConvertResult
+    from mobilevit_sdk.conversion.pipeline import ConvertResult
 
 
 @verb("convert")
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="100 to 500 images for precisions with integers: a folder or a Parquet file.  [default: synthesised ones]",
+    help="100 to 500 images for precisions with integers: a folder or a Parquet file.  [default: synthesized ones]",
 )
 @click.option(
     "--recipe", "recipe_file", type=click.Path(path_type=Path), metavar="FILE", help="What mobilevit quantize wrote."
@@ -74,12 +74,12 @@ def command(
     hf-hub:org/name, or a model's name together with --random-weights. Without it, the trained checkpoint that ships
     with the package is converted.
     """
+    from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.cli.progress import ConversionDisplay
     from mobilevit_sdk.cli.verify import exit_code
-    from mobilevit_sdk.conversion import convert
+    from mobilevit_sdk.conversion.pipeline import convert
+    from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.parity import find_config, read_thresholds
-    from mobilevit_sdk.quantization import read_recipe
-    from mobilevit_sdk.source import open_source
 
     thresholds = read_thresholds(find_config(Path.cwd()))
     recipe = read_recipe(recipe_file) if recipe_file else None
@@ -152,7 +152,7 @@ def _print_result(result: ConvertResult) -> None:
     from mobilevit_sdk.cli.verdicts import print_verdicts
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("artefact", no_wrap=True)
+    table.add_column("artifact", no_wrap=True)
     for column in ("size", "seconds", "peak memory", "highest rank", "delegates", "outside"):
         table.add_column(column, justify="right", no_wrap=True)
     for artifact in result.artifacts:
@@ -170,9 +170,9 @@ def _print_result(result: ConvertResult) -> None:
     out.print(table)
     for artifact in result.artifacts:
         record = artifact.manifest.quantization
-        if record and record.judgement:
+        if record and record.judgment:
             mark = "[bold red]rejected[/]" if artifact.rejected else "[green]accepted[/]"
-            out.print(f"\n{mark} {artifact.path.parent.name}: {record.judgement.in_words()}", soft_wrap=True)
+            out.print(f"\n{mark} {artifact.path.parent.name}: {record.judgment.in_words()}", soft_wrap=True)
     if result.verdicts:
         out.print()
         print_verdicts(result.verdicts, out)

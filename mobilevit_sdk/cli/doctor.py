@@ -9,7 +9,7 @@ import click
 from mobilevit_sdk.cli.common import log, out, print_json, verb
 
 if TYPE_CHECKING:
-    from mobilevit_sdk.converter import Converter
+    from mobilevit_sdk.formats.converter import Converter
 
 
 @verb("doctor")
@@ -24,15 +24,15 @@ def command(requirement: str | None, as_json: bool) -> None:
 
 def _converters() -> list[Converter]:
     """Those of every format, its default first, and of every backend."""
-    from mobilevit_sdk.converter import converters
+    from mobilevit_sdk.formats.converter import converters
 
     defaults = converters().values()
     return list(dict.fromkeys(each for default in defaults for each in (default, *default.backends.values())))
 
 
 def _install(requirement: str, as_json: bool) -> None:
-    from mobilevit_sdk.errors import RequestError, nearest
-    from mobilevit_sdk.runtime import InstallableRuntime
+    from mobilevit_sdk.errors import RequestError, suggest
+    from mobilevit_sdk.formats.runtime import InstallableRuntime
 
     having = [
         (converter, runtime)
@@ -42,7 +42,7 @@ def _install(requirement: str, as_json: bool) -> None:
     ]
     names = {runtime.requirement for _, runtime in having}
     if requirement not in names:
-        raise RequestError(f"nothing to install is called {requirement!r}; {nearest(requirement, names)}")
+        raise RequestError(f"nothing to install is called {requirement!r}; {suggest(requirement, names)}")
     wanted = [(converter, runtime) for converter, runtime in having if runtime.requirement == requirement]
     # Several formats may share it: those whose toolchain is not here have no use for it.
     rows = []
@@ -64,7 +64,7 @@ def _show(as_json: bool) -> None:
 
     from rich.table import Table
 
-    from mobilevit_sdk.converter import label
+    from mobilevit_sdk.formats.converter import label
 
     system = {
         "python": platform.python_version(),

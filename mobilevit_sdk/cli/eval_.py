@@ -1,4 +1,4 @@
-"""`mobilevit eval`: top-1 and top-5 accuracy of a checkpoint or of an artefact."""
+"""`mobilevit eval`: top-1 and top-5 accuracy of a checkpoint or of an artifact."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from mobilevit_sdk.child import run_in_child
 from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
+from mobilevit_sdk.processes.child import run_in_child
 
 
 @verb("eval")
@@ -16,19 +16,19 @@ from mobilevit_sdk.cli.display import Display
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Folder of class folders, or Parquet file."
 )
-@click.option("--runtime", metavar="NAME", help="Run the artefact with this one.  [default: the first that runs here]")
+@click.option("--runtime", metavar="NAME", help="Run the artifact with this one.  [default: the first that runs here]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N images, spread evenly over the data.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", default=64, show_default=True)
 def command(
     *, target: str | None, data: Path, runtime: str | None, limit: int | None, batch_size: int, as_json: bool
 ) -> None:
-    """Measure top-1 and top-5 accuracy on labelled images.
+    """Measure top-1 and top-5 accuracy on labeled images.
 
-    TARGET is a checkpoint (a file, or hf-hub:org/name; by default the one that ships with the package) or an artefact
+    TARGET is a checkpoint (a file, or hf-hub:org/name; by default the one that ships with the package) or an artifact
     (a file, or the folder of one).
     """
-    # In a child: a malformed artefact cannot take this process down, and this one needs no torch.
-    from mobilevit_sdk.measure import Measurement, measure
+    # In a child: a malformed artifact cannot take this process down, and this one needs no torch.
+    from mobilevit_sdk.evaluation.measure import Measurement, measure
 
     with Display(log) as display:
 

@@ -28,9 +28,9 @@ def command(checkpoint: str | None, layout: str, path: Path, model: str | None, 
     "path", "layout", "model", "num_classes", "tensors", "bytes", "sha256", "load_with" (a line of Python for timm, or
     null) and "notes".
     """
-    from mobilevit_sdk.export import export_checkpoint
+    from mobilevit_sdk.checkpoints.export import export_checkpoint
+    from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.files import hash_and_size
-    from mobilevit_sdk.source import open_source
 
     source = open_source(checkpoint, model=model)
     written = export_checkpoint(source, layout, path)

@@ -11,19 +11,19 @@ from mobilevit_sdk.cli.common import out, print_json, verb
 
 
 @verb("inspect")
-@click.argument("target", metavar="CHECKPOINT_OR_ARTEFACT")
+@click.argument("target", metavar="CHECKPOINT_OR_ARTIFACT")
 def command(target: str, as_json: bool) -> None:
     """Show what a file holds, read from the file itself.
 
     Of a checkpoint (a file, or hf-hub:org/name): model, release, classes, options, types on disk, preprocessing,
-    labels, licence, and in notes all that a load does not take as it stands. JSON keys: "kind" ("checkpoint"), "path",
+    labels, license, and in notes all that a load does not take as it stands. JSON keys: "kind" ("checkpoint"), "path",
     "model", "family", "layout", "num_classes" (null for a backbone), "parameters", "options", "bytes", "sha256",
-    "dtypes", "image_size", "preprocessing", "labels", "licence", "notes".
+    "dtypes", "image_size", "preprocessing", "labels", "license", "notes".
 
-    Of an artefact (a converted file, or its folder): operators, ranks, delegates, labels and preprocessing.
+    Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels and preprocessing.
     """
     from mobilevit_sdk.cli import inspect_checkpoint
-    from mobilevit_sdk.converter import converters
+    from mobilevit_sdk.formats.converter import converters
 
     path = Path(target)
     if path.is_dir() or path.suffix in {converter.suffix for converter in converters().values()}:
@@ -36,9 +36,9 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
     import msgspec
     from rich.table import Table
 
-    from mobilevit_sdk.artifact import MANIFEST, inspect_artifact, open_artifact
-    from mobilevit_sdk.converter import converter_of_file
+    from mobilevit_sdk.artifacts.artifact import MANIFEST, inspect_artifact, open_artifact
     from mobilevit_sdk.files import hash_and_size
+    from mobilevit_sdk.formats.converter import converter_of_file
 
     file = open_artifact(artifact).path if (artifact / MANIFEST).is_file() else artifact
     inspection = inspect_artifact(file)

@@ -10,7 +10,7 @@ def show(source: str, as_json: bool) -> None:
     import msgspec
     from rich.table import Table
 
-    from mobilevit_sdk.inspection import inspect_checkpoint
+    from mobilevit_sdk.checkpoints.inspection import inspect_checkpoint
 
     found = inspect_checkpoint(source)
     if as_json:
@@ -33,7 +33,7 @@ def show(source: str, as_json: bool) -> None:
         ("tensors", types),
         ("preprocessing", found.preprocessing.describe()),
         ("labels", ", ".join(labels[:12]) + (f", ... ({len(labels)})" if len(labels) > 12 else "") or "none"),
-        ("licence", found.licence or "not stated"),
+        ("license", found.license or "not stated"),
         ("sha256", found.sha256),
         *(("note", note) for note in found.notes),
     ):

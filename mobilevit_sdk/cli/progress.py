@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mobilevit_sdk.cli.display import PLAIN_LINE_EVERY_SECONDS
-from mobilevit_sdk.conversion import ConvertProgress
+from mobilevit_sdk.conversion.pipeline import ConvertProgress
 
 _ENDED = {"done": "green", "up to date": "green", "rejected": "bold red", "failed": "bold red"}
 
 
 class ConversionDisplay:
-    """Shows each conversion's stage and its seconds; give `update` to `mobilevit_sdk.conversion.convert`."""
+    """Shows each conversion's stage and its seconds; give `update` to `mobilevit_sdk.conversion.pipeline.convert`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -13,9 +13,9 @@ from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
-    from mobilevit_sdk.checkpoint import Checkpoint
+    from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
     from mobilevit_sdk.data import ImageDataset
-    from mobilevit_sdk.pruning import Images, Pruned, Request
+    from mobilevit_sdk.pruning import Pruned, PruningImages, Request
     from mobilevit_sdk.training import Recipe
 
 PATH = click.Path(path_type=Path)
@@ -28,7 +28,7 @@ SWEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 @click.option("--params", type=float, metavar="SHARE", help="Keep so much of the parameters.")
 @click.option("--latency", type=float, metavar="SHARE", help="Keep so much of the latency of its layers, timed here.")
 @click.option("--data", type=PATH, metavar="PATH", help="Training images: folder of class folders, or Parquet file.")
-@click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure top-1 on, before and after.")
+@click.option("--test-data", type=PATH, metavar="PATH", help="PruningImages to measure top-1 on, before and after.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N test images, spread evenly over the data.")
 @click.option(
     "--importance",
@@ -36,7 +36,7 @@ SWEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
     help="What a channel is judged by.  [default: taylor with --data, magnitude without]",
 )
 @click.option("--steps", type=int, metavar="N", help="Judge and prune so often.  [default: 5]")
-@click.option("--samples", type=int, metavar="N", help="Images to judge by.  [default: 1024]")
+@click.option("--samples", type=int, metavar="N", help="PruningImages to judge by.  [default: 1024]")
 @click.option("--multiple", type=int, metavar="N", help="Channels stay multiples of this.  [default: 8]")
 @click.option("--finetune", type=click.IntRange(1), metavar="EPOCHS", help="Then learn from the unpruned network.")
 @click.option(
@@ -90,11 +90,11 @@ def command(
     """
     import torch
 
+    from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.data import open_dataset
-    from mobilevit_sdk.pruning import Images, prune_network
+    from mobilevit_sdk.pruning import PruningImages, prune_network
     from mobilevit_sdk.pruning.folder import CHECKPOINT, FRONTIER, KEPT, load_pruned, save_pruned, write_report
     from mobilevit_sdk.pruning.plots import plot_frontier, plot_kept
-    from mobilevit_sdk.source import open_source
 
     if threads:
         torch.set_num_threads(threads)
@@ -105,8 +105,8 @@ def command(
         raise RequestError("--finetune needs --data to train on and --test-data to measure on")
     original = open_source(checkpoint)
     print_notes(original.notes)
-    train = open_dataset(data, labelled=True) if data else None
-    test = open_dataset(test_data, labelled=True) if test_data else None
+    train = open_dataset(data, labeled=True) if data else None
+    test = open_dataset(test_data, labeled=True) if test_data else None
     test = test.sample(limit) if test and limit else test
     folder = folder or Path(f"{Path(original.source).stem.replace(':', '-')}-pruned")
     with Display(log) as display:
@@ -114,7 +114,7 @@ def command(
         images, latencies = None, None
         if train and (pruned is None or sweep):
             display.update("reading images", 0, 1)
-            images = Images(train, original.spec, request.samples, request.seed)
+            images = PruningImages(train, original.spec, request.samples, request.seed)
         if request.measure == "latency" and (pruned is None or sweep):
             latencies = _table(original, display)
         if pruned is not None:
@@ -192,7 +192,7 @@ def _latency(original: Checkpoint, folder: Path, display: Display) -> dict[str, 
     """Of the phone files of both networks, where they can be made and timed here."""
     import msgspec
 
-    from mobilevit_sdk.checkpoint import load_checkpoint
+    from mobilevit_sdk.checkpoints.load import load_checkpoint
     from mobilevit_sdk.pruning.folder import CHECKPOINT, FILES
     from mobilevit_sdk.pruning.phone_files import measure_files, timed_formats
 
@@ -207,7 +207,7 @@ def _latency(original: Checkpoint, folder: Path, display: Display) -> dict[str, 
 def _sweep(
     original: Checkpoint,
     request: Request,
-    images: Images | None,
+    images: PruningImages | None,
     test: ImageDataset,
     latencies: dict[str, float] | None,
     display: Display,

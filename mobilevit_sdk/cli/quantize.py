@@ -26,7 +26,7 @@ SHARE = click.FloatRange(0, 1)
     "--calibration",
     type=PATH,
     metavar="PATH",
-    help="100 to 500 images: a folder or a Parquet file; with labels, accuracy decides.  [default: synthesised ones]",
+    help="100 to 500 images: a folder or a Parquet file; with labels, accuracy decides.  [default: synthesized ones]",
 )
 @click.option("--precision", default="int8", show_default=True, metavar="PRECISION", help="What convert will be given.")
 @click.option("--search", is_flag=True, help="Keep the worst blocks in floating point until the goal holds.")
@@ -56,16 +56,16 @@ def command(
     recipe.json, for `mobilevit convert --recipe`, sensitivity.json and sensitivity.png. Exit code 1: nothing within
     --size reaches the goal; the recipe is then the most accurate one.
     """
-    from mobilevit_sdk.errors import nearest
-    from mobilevit_sdk.quantization import QUANTIZED, QuantizationRecipe, read_recipe
+    from mobilevit_sdk.checkpoints.source import open_source
+    from mobilevit_sdk.errors import suggest
+    from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, read_recipe
     from mobilevit_sdk.quantization.calibrated import calibrate
     from mobilevit_sdk.quantization.chart import write_chart
     from mobilevit_sdk.quantization.search import Goal, write_result
     from mobilevit_sdk.quantization.search import search as run
-    from mobilevit_sdk.source import open_source
 
     if precision not in QUANTIZED:
-        raise RequestError(f"{precision!r} has no integers to search with; {nearest(precision, QUANTIZED)}")
+        raise RequestError(f"{precision!r} has no integers to search with; {suggest(precision, QUANTIZED)}")
     recipe = read_recipe(recipe_file) if recipe_file else QuantizationRecipe()
     goal = Goal(top1_drop=top1_drop, agreement=agreement, size=size)
     source = open_source(checkpoint)

@@ -32,9 +32,9 @@ def command(
     """
     import torch
 
+    from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.quantization.synthesis import SynthesisOptions
-    from mobilevit_sdk.quantization.synthetic_file import SynthesisProgress, recognised, synthesize
-    from mobilevit_sdk.source import open_source
+    from mobilevit_sdk.quantization.synthetic_file import SynthesisProgress, recognized, synthesize
 
     if threads:
         torch.set_num_threads(threads)
@@ -46,10 +46,10 @@ def command(
         def show(progress: SynthesisProgress) -> None:
             left = timedelta(seconds=round(progress.seconds_left))
             detail = f"{progress.images_done} of {progress.images} images · {left} left · loss {progress.loss:.2f}"
-            display.update("synthesising", progress.steps_done, progress.steps, detail)
+            display.update("synthesizing", progress.steps_done, progress.steps, detail)
 
         synthesize(source, out, SynthesisOptions(images=images, steps=steps, seed=seed), show)
-    share, seconds = recognised(source, out), time.monotonic() - started
+    share, seconds = recognized(source, out), time.monotonic() - started
     sheet = out.with_suffix(".png")
     if as_json:
         print_json(
@@ -60,7 +60,7 @@ def command(
                 "images": images,
                 "steps": steps,
                 "seed": seed,
-                "recognised": share,
+                "recognized": share,
                 "seconds": round(seconds, 1),
             }
         )

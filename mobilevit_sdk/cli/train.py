@@ -85,10 +85,10 @@ def command(
     if qat and not checkpoint:
         raise RequestError("--qat prepares a trained network: give --checkpoint")
     if quantization and not qat:
-        raise RequestError("--quantization says what --qat quantises: give both")
+        raise RequestError("--quantization says what --qat quantizes: give both")
     import torch
 
-    from mobilevit_sdk.checkpoint import load_checkpoint
+    from mobilevit_sdk.checkpoints.load import load_checkpoint
     from mobilevit_sdk.cli.training import device_named, run_training
     from mobilevit_sdk.data import open_dataset
     from mobilevit_sdk.training import Trainer
@@ -98,7 +98,7 @@ def command(
         torch.set_num_threads(threads)
     recipe = _recipe(recipe_file, overrides, qat, quantization)
     chosen = device_named(device)
-    train, test = open_dataset(data, labelled=True), open_dataset(test_data, labelled=True)
+    train, test = open_dataset(data, labeled=True), open_dataset(test_data, labeled=True)
     initial = initial_checkpoint(checkpoint, train) if checkpoint else None
     print_notes(initial.notes if initial else ())
     taught_by = load_checkpoint(teacher) if teacher else initial if qat else None
@@ -136,7 +136,7 @@ def _recipe(file: Path | None, overrides: dict[str, Any], qat: str | None, quant
     """The recipe of the file, or the default one for the kind of training, with the options that were given."""
     import msgspec
 
-    from mobilevit_sdk.quantization import read_recipe as read_quantization
+    from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
     from mobilevit_sdk.training import QAT_RECIPE, QuantizationAware, Recipe, read_recipe
 
     given = {name: value for name, value in overrides.items() if value is not None}

@@ -21,7 +21,7 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
     of thresholds that the project has lowered.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("verdict", "artefact", "runtime"):
+    for column in ("verdict", "artifact", "runtime"):
         table.add_column(column, no_wrap=True)
     for column in ("cases", "worst SQNR", "max diff", "top-1"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -49,10 +49,10 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
-    """Verdicts, how far the artefacts are from each other, and drift."""
+    """Verdicts, how far the artifacts are from each other, and drift."""
     print_verdicts(outcome.verdicts, console)
-    for parting in outcome.partings:
-        _line(console, "where", "bold", f"{_run(parting.artifact, parting.runtime)}: {parting.message}")
+    for divergence in outcome.divergences:
+        _line(console, "where", "bold", f"{_run(divergence.artifact, divergence.runtime)}: {divergence.message}")
     if outcome.pairs:
         worst = outcome.pairs[0]
         among = f"{count(outcome.pairs, 'pair')} among each other, the farthest at {worst.sqnr_db.worst:.1f} dB"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @verb("verify")
-@click.argument("artifacts", metavar="ARTEFACT_OR_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("artifacts", metavar="ARTIFACT_OR_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be given again.")
 @click.option("--images", type=click.Path(path_type=Path), help="Check on these images: a folder or a Parquet file.")
 @click.option("--checkpoint", help="The checkpoint for --images and --bisect, if it is not where it was.")
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
 )
-@click.option("--bisect", "is_bisected", is_flag=True, help="Name the layer that breaks an artefact that fails.")
+@click.option("--bisect", "is_bisected", is_flag=True, help="Name the layer that breaks an artifact that fails.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write HTML, JUnit XML, JSON and Markdown here.")
 @click.option("--summary", type=click.Path(path_type=Path), help="Append Markdown here, as to $GITHUB_STEP_SUMMARY.")
 def command(
@@ -47,13 +47,13 @@ def command(
     summary: Path | None,
     as_json: bool,
 ) -> int:
-    """Run artefacts on the runtimes of this machine and hold their answers to PyTorch's, and to each other's.
+    """Run artifacts on the runtimes of this machine and hold their answers to PyTorch's, and to each other's.
 
     Thresholds may be tightened in [tool.mobilevit.parity] of the pyproject.toml here or above, and lowered with a
-    stated reason. Exit 0: every artefact ran somewhere, and everything that ran met its thresholds. 1: a threshold was
-    missed, or something is worse than in --baseline. 3: a runtime failed, or an artefact could not run anywhere.
+    stated reason. Exit 0: every artifact ran somewhere, and everything that ran met its thresholds. 1: a threshold was
+    missed, or something is worse than in --baseline. 3: a runtime failed, or an artifact could not run anywhere.
     """
-    from mobilevit_sdk.artifact import Artifact, find_artifacts
+    from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
     from mobilevit_sdk.cli.verdicts import print_outcome
     from mobilevit_sdk.parity import (
         VerifyProgress,
@@ -78,13 +78,15 @@ def command(
         def show(progress: VerifyProgress) -> None:
             status.update(f"{progress.artifact.name} on {progress.runtime}: {progress.done} of {progress.total} cases")
 
-        runs = run_artifacts(found, runtimes=runtimes, reference=reference, patience=timeout, on_progress=show)
+        runs = run_artifacts(found, runtimes=runtimes, reference=reference, timeout=timeout, on_progress=show)
         outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
         if is_bisected and any(verdict.status == "failed" for verdict in outcome.verdicts):
-            from mobilevit_sdk.bisection.partings import find_partings
+            from mobilevit_sdk.bisection.divergences import find_divergences
 
-            partings = find_partings(outcome, checkpoint=checkpoint, thresholds=thresholds, on_progress=status.update)
-            outcome = dataclasses.replace(outcome, partings=partings)
+            divergences = find_divergences(
+                outcome, checkpoint=checkpoint, thresholds=thresholds, on_progress=status.update
+            )
+            outcome = dataclasses.replace(outcome, divergences=divergences)
     if report or summary:
         from mobilevit_sdk.parity.report import append_summary, write_report
 
@@ -104,7 +106,7 @@ def command(
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0: all passed; 1: a threshold was missed; 3: a runtime failed, or an artefact ran nowhere."""
+    """0: all passed; 1: a threshold was missed; 3: a runtime failed, or an artifact ran nowhere."""
     from mobilevit_sdk.parity import passed
 
     if any(verdict.status == "failed" for verdict in verdicts):

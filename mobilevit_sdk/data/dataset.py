@@ -24,7 +24,7 @@ IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 class ImageDataset:
     """Encoded images, decoded one at a time when asked for.
 
-    `labels[i]` is the class index of image i, or None for unlabelled data; `class_names` are in index order, or None
+    `labels[i]` is the class index of image i, or None for unlabeled data; `class_names` are in index order, or None
     where nobody wrote them down.
     """
 
@@ -72,27 +72,27 @@ def _spread(total: int, count: int) -> list[int]:
     return [index * total // count for index in range(count)]
 
 
-def open_dataset(source: Path, *, labelled: bool = False) -> ImageDataset:
+def open_dataset(source: Path, *, labeled: bool = False) -> ImageDataset:
     """Open a Parquet file, a folder with one folder per class, or a folder of images without labels.
 
-    Raises RequestError when nothing is there, when it holds no images, or when `labelled` and it holds no labels.
+    Raises RequestError when nothing is there, when it holds no images, or when `labeled` and it holds no labels.
     """
     if not source.exists():
         raise RequestError(f"{source} does not exist; give a folder of images or a Parquet file")
-    dataset = _open_folder(source, labelled) if source.is_dir() else _open_parquet(source, labelled)
+    dataset = _open_folder(source, labeled) if source.is_dir() else _open_parquet(source, labeled)
     if not len(dataset):
         raise RequestError(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return dataset
 
 
-def _open_folder(folder: Path, labelled: bool) -> ImageDataset:
+def _open_folder(folder: Path, labeled: bool) -> ImageDataset:
     files = sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
     unplaced = [path for path in files if len(path.relative_to(folder).parts) != 2]
-    if labelled and unplaced:
+    if labeled and unplaced:
         raise RequestError(f"{folder} has no labels: expected one folder per class, but there is {unplaced[0]}")
     classes = tuple(sorted({path.parent.name for path in files}))
     index_of = {name: index for index, name in enumerate(classes)}
@@ -105,7 +105,7 @@ def _open_folder(folder: Path, labelled: bool) -> ImageDataset:
     )
 
 
-def _open_parquet(path: Path, labelled: bool) -> ImageDataset:
+def _open_parquet(path: Path, labeled: bool) -> ImageDataset:
     import pyarrow
     import pyarrow.compute
     import pyarrow.parquet
@@ -113,7 +113,7 @@ def _open_parquet(path: Path, labelled: bool) -> ImageDataset:
     try:
         with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
             schema = file.schema_arrow
-            _check_schema(path, schema, labelled)
+            _check_schema(path, schema, labeled)
             table = file.read(columns=[name for name in ("image", "label") if name in schema.names])
     except (pyarrow.ArrowException, OSError) as error:
         raise RequestError(f"{path} is no Parquet file, or a damaged one ({str(error).splitlines()[0]})") from error
@@ -122,7 +122,7 @@ def _open_parquet(path: Path, labelled: bool) -> ImageDataset:
         raise RequestError(f"{path}: row {images.is_null().to_pylist().index(True)} holds no image bytes")
     class_names = _class_names(schema.metadata or {})
     labels, problem = _labels(table, class_names)
-    if labelled and problem:
+    if labeled and problem:
         raise RequestError(f"{path}: {problem}")
     return ImageDataset(
         source=path,
@@ -133,11 +133,11 @@ def _open_parquet(path: Path, labelled: bool) -> ImageDataset:
     )
 
 
-def _check_schema(path: Path, schema: Any, labelled: bool) -> None:
+def _check_schema(path: Path, schema: Any, labeled: bool) -> None:
     """Raise RequestError when the columns (a pyarrow schema) are not `image`, a struct with `bytes`, and `label`."""
     from pyarrow import types
 
-    for name in ("image", "label") if labelled else ("image",):
+    for name in ("image", "label") if labeled else ("image",):
         if schema.names.count(name) != 1:
             raise RequestError(f"{path} needs one column `{name}`; it has {', '.join(schema.names) or 'none'}")
     image = schema.field("image").type

@@ -10,69 +10,69 @@ import copy
 from torch import nn
 
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
-from mobilevit_sdk.deployment.centred_stream import centre_residual_streams
 from mobilevit_sdk.deployment.channels_first import tokens_channels_first
-from mobilevit_sdk.deployment.elementary_layer_norm import layer_norms_in_elements
-from mobilevit_sdk.deployment.even_channels import even_channels
+from mobilevit_sdk.deployment.cross_layer_equalization import equalize_channels
+from mobilevit_sdk.deployment.decomposed_layer_norm import decompose_layer_norms
 from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
-from mobilevit_sdk.deployment.inference_only import drop_training_layers
+from mobilevit_sdk.deployment.fold_norm_affine import fold_norm_affines
+from mobilevit_sdk.deployment.global_norm import global_norms_as_matmuls
 from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
+from mobilevit_sdk.deployment.mean_centering import center_residual_streams
 from mobilevit_sdk.deployment.merge_projections import merge_projections
-from mobilevit_sdk.deployment.norm_affine import move_norm_affines
 from mobilevit_sdk.deployment.phone_graph import PhoneGraph, exported
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
 from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
+from mobilevit_sdk.deployment.remove_dropout import remove_dropout
 from mobilevit_sdk.deployment.residual_depthwise import fold_residual_depthwise
-from mobilevit_sdk.deployment.scaled_stream import scale_residual_streams
-from mobilevit_sdk.deployment.separable_maps import separable_transformers_on_maps
+from mobilevit_sdk.deployment.residual_scaling import scale_residual_streams
+from mobilevit_sdk.deployment.separable_attention_nchw import separable_attention_nchw
 from mobilevit_sdk.deployment.static_audit import Finding, audit
 from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
-from mobilevit_sdk.deployment.whole_norm import whole_norms_as_matmuls
 from mobilevit_sdk.spec import Preprocessing
 
 __all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "exported", "find_target"]
 
 
 def deploy(
-    model: nn.Module, target: str | Target, *, preprocessing: Preprocessing, for_integers: bool = False
+    model: nn.Module, target: str | Target, *, preprocessing: Preprocessing, quantized: bool = False
 ) -> PhoneGraph:
     """An equivalent of `model` for inference on `target`, one image at a time, with its preprocessing inside.
 
     The model keeps its weights and stays as it is. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits [1, num_classes],
-    with (H, W) = `preprocessing.image_size`. Equal to the model on normalised input up to rounding. `for_integers`
+    with (H, W) = `preprocessing.image_size`. Equal to the model on normalized input up to rounding. `quantized`
     evens out the channels that share a scale, and leaves out what makes weights of very unlike size share one: a skip
     folded into a kernel is a one among small weights. Raises RequestError for an unknown target.
     """
     target = find_target(target) if isinstance(target, str) else target
     network = copy.deepcopy(model).eval().requires_grad_(False)
-    drop_training_layers(network)
-    if for_integers:
-        even_channels(network)
+    remove_dropout(network)
+    if quantized:
+        equalize_channels(network)
     fold_batch_norms(network)
     fold_classifiers(network)
-    if not for_integers:
+    if not quantized:
         fold_residual_depthwise(network)
-    move_norm_affines(network)
+    fold_norm_affines(network)
     merge_projections(network)
     if target.float16:
         scale_residual_streams(network)
-    centred = set() if target.layer_norm == "native" else centre_residual_streams(network)
+    centered = set() if target.layer_norm == "native" else center_residual_streams(network)
     if target.tokens == "channels-first":
         tokens_channels_first(network)
     split_attention(network)
     explicit_cascaded_attention(network)
     patches_in_rank4(network)
     windows_in_rank4(network)
-    separable_transformers_on_maps(network, preprocessing.image_size)
+    separable_attention_nchw(network, preprocessing.image_size)
     if target.layer_norm == "matmul":
-        layer_norms_as_matmuls(network, centred)
+        layer_norms_as_matmuls(network, centered)
     elif target.layer_norm == "elementary":
-        layer_norms_in_elements(network, centred)
+        decompose_layer_norms(network, centered)
     if target.whole_norm == "matmul":
-        whole_norms_as_matmuls(network)
+        global_norms_as_matmuls(network)
     dtype = next(network.parameters()).dtype
     normalization = fold_input_normalization(input_normalization(preprocessing), network)
     return PhoneGraph(preprocessing.image_size, normalization, network).to(dtype).eval().requires_grad_(False)

@@ -2,7 +2,7 @@
 
 (P x - mean) / std  ==  N x - mean / std, with P the permutation of the channels and N = diag(1 / std) P: a convolution
 over three channels that every backend takes, instead of a flip, a subtraction and a division. Where the mean is 0, the
-first convolution takes it over, W * (N x)  ==  (W N) * x; with another mean it cannot, because what pads the normalised
+first convolution takes it over, W * (N x)  ==  (W N) * x; with another mean it cannot, because what pads the normalized
 image with zeros would pad the image with the mean.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mobilevit_sdk.layers import DeclaresInputConvolution
+from mobilevit_sdk.layers import HasInputConvolution
 from mobilevit_sdk.spec import Preprocessing
 
 
@@ -34,7 +34,7 @@ def fold_input_normalization(normalization: nn.Module, network: nn.Module) -> nn
 
     Returns what is left to do before the network.
     """
-    if not (isinstance(normalization, nn.Conv2d) and isinstance(network, DeclaresInputConvolution)):
+    if not (isinstance(normalization, nn.Conv2d) and isinstance(network, HasInputConvolution)):
         return normalization
     first = network.input_convolution()
     if normalization.bias is None or normalization.bias.any() or first.groups != 1:

@@ -40,12 +40,12 @@ class MatmulLayerNorm(RootMeanSquareNorm):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        normalised = super().forward(x - F.linear(x, self.row))
-        return normalised if self.weight is None else normalised * self.weight + self.bias
+        normalized = super().forward(x - F.linear(x, self.row))
+        return normalized if self.weight is None else normalized * self.weight + self.bias
 
 
-def layer_norms_as_matmuls(network: nn.Module, centred: Collection[nn.Module]) -> None:
-    """Replace every LayerNorm by its matmul form, in place; those among `centred` read tokens whose mean is 0."""
+def layer_norms_as_matmuls(network: nn.Module, centered: Collection[nn.Module]) -> None:
+    """Replace every LayerNorm by its matmul form, in place; those among `centered` read tokens whose mean is 0."""
     replace_layers(
-        network, nn.LayerNorm, lambda norm: RootMeanSquareNorm(norm) if norm in centred else MatmulLayerNorm(norm)
+        network, nn.LayerNorm, lambda norm: RootMeanSquareNorm(norm) if norm in centered else MatmulLayerNorm(norm)
     )

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_sdk.deployment.replace import replace_layer
-from mobilevit_sdk.layers import DeclaresProjectionPairs
-from mobilevit_sdk.layers.declarations import Projection
+from mobilevit_sdk.layers import HasProjectionPairs
+from mobilevit_sdk.layers.traits import Projection
 
 
 def merge_projections(network: nn.Module) -> None:
     """Merge the projections that blocks declare to follow each other, where it pays, in place."""
     for block in list(network.modules()):
-        if isinstance(block, DeclaresProjectionPairs):
+        if isinstance(block, HasProjectionPairs):
             for pair in list(block.projection_pairs()):
                 if pays(pair.writer, pair.reader):
                     replace_layer(network, pair.reader, merged(pair.writer, pair.reader))

@@ -1,6 +1,6 @@
 """A residual connection around a depthwise convolution, as one depthwise convolution.
 
-x + dw(x)  ==  dw'(x), whose kernels have 1 more at their centre: a convolution of x with the unit impulse is x.
+x + dw(x)  ==  dw'(x), whose kernels have 1 more at their center: a convolution of x with the unit impulse is x.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import nn
 
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import ConvNormAct, Residual
-from mobilevit_sdk.layers.widths import is_depthwise
+from mobilevit_sdk.layers.conv import is_depthwise
 
 
 def fold_residual_depthwise(network: nn.Module) -> None:

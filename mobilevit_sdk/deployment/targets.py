@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 from torch.fx import Node
 
-from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.errors import RequestError, suggest
 
 Condition = Callable[[Node], str | None]  # what is wrong with this use of an operator; None: nothing
 
@@ -170,5 +170,5 @@ TARGETS = {
 def find_target(name: str) -> Target:
     """The target `name`. Raises RequestError with the nearest names when there is none."""
     if name not in TARGETS:
-        raise RequestError(f"unknown target {name!r}; {nearest(name, TARGETS)}")
+        raise RequestError(f"unknown target {name!r}; {suggest(name, TARGETS)}")
     return TARGETS[name]

@@ -4,15 +4,6 @@ from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.classifier import BatchNormClassifier
 from mobilevit_sdk.layers.conv import ConvNormAct
-from mobilevit_sdk.layers.declarations import (
-    DeclaresInputConvolution,
-    DeclaresNormReaders,
-    DeclaresProjectionPairs,
-    DeclaresResidualStreams,
-    NormReader,
-    ProjectionPair,
-    ResidualStream,
-)
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
@@ -21,6 +12,15 @@ from mobilevit_sdk.layers.residual import Residual
 from mobilevit_sdk.layers.separable_attention import SeparableAttention, SeparableTransformer
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
+from mobilevit_sdk.layers.traits import (
+    HasInputConvolution,
+    HasNormReaders,
+    HasProjectionPairs,
+    HasResidualStreams,
+    NormReader,
+    ProjectionPair,
+    ResidualStream,
+)
 from mobilevit_sdk.layers.transformer import TransformerBlock
 from mobilevit_sdk.layers.window_transformer import WindowTransformer
 from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
@@ -31,11 +31,11 @@ __all__ = [
     "BatchNormClassifier",
     "CascadedGroupAttention",
     "ConvNormAct",
-    "DeclaresInputConvolution",
-    "DeclaresNormReaders",
-    "DeclaresProjectionPairs",
-    "DeclaresResidualStreams",
     "Fold",
+    "HasInputConvolution",
+    "HasNormReaders",
+    "HasProjectionPairs",
+    "HasResidualStreams",
     "InvertedResidual",
     "NormReader",
     "PositionBias",

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilevit_sdk.channel_groups.groups import Slice, Width, reads, width, writes
 from mobilevit_sdk.layers.position_bias import PositionBias
-from mobilevit_sdk.layers.widths import Slice, Width, reads, width, writes
 
 
 class Attention(nn.Module):

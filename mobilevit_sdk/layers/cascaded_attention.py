@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilevit_sdk.channel_groups.groups import Slice, Width, of_unit, reads, width, writes
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.position_bias import PositionBias
-from mobilevit_sdk.layers.widths import Slice, Width, of_unit, reads, width, writes
 from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 
 
@@ -130,5 +130,5 @@ def check_map_fills_window(x: Tensor, window_size: int) -> None:
         raise ValueError(
             f"the image is too small for the network's windows: a feature map of {height}x{width} does not fill a "
             f"window of {window_size}x{window_size}; bring the network to this image size first "
-            f"(mobilevit_sdk.resize.resize_network, or --image-size)"
+            f"(mobilevit_sdk.models.resize.resize_network, or --image-size)"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers.widths import Slice, reads, writes
+from mobilevit_sdk.channel_groups.groups import Slice, reads, writes
 
 
 class BatchNormClassifier(nn.Module):

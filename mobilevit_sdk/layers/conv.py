@@ -1,4 +1,4 @@
-"""Convolution, batch normalisation, activation."""
+"""Convolution, batch normalization, activation."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.norm(self.conv(x)))
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether each channel is convolved for itself."""
+    return conv.groups == conv.in_channels == conv.out_channels

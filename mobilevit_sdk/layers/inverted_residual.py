@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from mobilevit_sdk.channel_groups.groups import Width, reads, width, writes
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
-from mobilevit_sdk.layers.widths import Width, reads, width, writes
 
 
 class InvertedResidual(nn.Module):

@@ -7,9 +7,9 @@ from typing import Protocol, cast
 
 from torch import nn
 
+from mobilevit_sdk.channel_groups.groups import Block, ConfigPath, Slice, Width, located, reads, writes
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
-from mobilevit_sdk.layers.widths import Block, ConfigPath, Slice, Width, located, reads, writes
 
 
 def inverted_residuals(
@@ -46,7 +46,7 @@ def inverted_residuals(
 class AttendingBlock(Protocol):
     """What ends a stage: a transformer between convolutions that read one stream of channels and write another.
 
-    `reads_homogeneously`: nothing but what `Width.homogeneous` allows stands before its readers.
+    `reads_homogeneously`: nothing but what `Width.scale_equivariant` allows stands before its readers.
     """
 
     reads_homogeneously: bool
@@ -86,7 +86,7 @@ class Stream:
 
     def begin(self, first: ConvNormAct, path: ConfigPath, stage: str) -> None:
         self.slices, self.paths, self.stage = writes(first), [path], stage
-        self.homogeneous = isinstance(first.activation, nn.Identity)
+        self.scale_equivariant = isinstance(first.activation, nn.Identity)
         self.size = first.conv.out_channels
 
     def along(self, stages: nn.Sequential) -> Iterator[Width]:
@@ -96,7 +96,7 @@ class Stream:
                 yield from self._pass_through(block, i, number)
             else:
                 yield from block.widths(i)
-                yield self.end(*block.readers(), homogeneous=block.reads_homogeneously)
+                yield self.end(*block.readers(), scale_equivariant=block.reads_homogeneously)
                 self.begin(*block.output(i), f"stage {i + 1}")
 
     def _pass_through(self, block: InvertedResidual, stage: int, number: int) -> Iterator[Width]:
@@ -110,7 +110,9 @@ class Stream:
             yield self.end(*reads(block.expand))
             self.begin(block.project, path, name)
 
-    def end(self, *readers: Slice, homogeneous: bool = True) -> Width:
-        """The width; `homogeneous` says whether what comes before the `readers` leaves it so."""
-        parts, homogeneous = ((*self.slices, *readers),), self.homogeneous and homogeneous
-        return Width(tuple(self.paths), "stream", self.size, parts, stage=self.stage, homogeneous=homogeneous)
+    def end(self, *readers: Slice, scale_equivariant: bool = True) -> Width:
+        """The width; `scale_equivariant` says whether what comes before the `readers` leaves it so."""
+        parts, scale_equivariant = ((*self.slices, *readers),), self.scale_equivariant and scale_equivariant
+        return Width(
+            tuple(self.paths), "stream", self.size, parts, stage=self.stage, scale_equivariant=scale_equivariant
+        )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers.widths import Width, reads, width, writes
+from mobilevit_sdk.channel_groups.groups import Width, reads, width, writes
 
 
 class MLP(nn.Module):

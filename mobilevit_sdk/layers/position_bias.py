@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PositionBias(nn.Module):
-    """A learnt bias for each head and each offset between two positions of a square window, signs left aside.
+    """A learned bias for each head and each offset between two positions of a square window, signs left aside.
 
     Shapes: () -> [num_heads, N, N] with N = window_size**2. `table` is [num_heads, window_size**2]: its columns are the
     offsets (|dy|, |dx|), row by row.

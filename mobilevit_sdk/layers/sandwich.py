@@ -7,11 +7,11 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from mobilevit_sdk.channel_groups.groups import Slice, Width, gates, reads, width, writes
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.residual import Residual
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
-from mobilevit_sdk.layers.widths import Slice, Width, gates, reads, width, writes
 
 
 class FFN(nn.Module):
@@ -28,7 +28,7 @@ class FFN(nn.Module):
 
     def width(self, name: str) -> Width:
         hidden = (*writes(self.expand), *reads(self.project))
-        return width("FFN", self.expand.conv.out_channels, hidden, name=name, homogeneous=True)
+        return width("FFN", self.expand.conv.out_channels, hidden, name=name, scale_equivariant=True)
 
 
 class PatchMerging(nn.Module):
@@ -51,7 +51,7 @@ class PatchMerging(nn.Module):
         gate = self.squeeze_excite
         hidden = (*writes(self.expand), *writes(self.depthwise), *reads(gate.fc1), *gates(gate.fc2))
         hidden += reads(self.project)
-        yield width("expansion", self.expand.conv.out_channels, hidden, name="hidden", homogeneous=True)
+        yield width("expansion", self.expand.conv.out_channels, hidden, name="hidden", scale_equivariant=True)
         yield from gate.widths()
 
 

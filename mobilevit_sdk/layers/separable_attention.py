@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers.declarations import NormReader
+from mobilevit_sdk.channel_groups.groups import Slice, Width, reads, width, writes
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
-from mobilevit_sdk.layers.widths import Slice, Width, reads, width, writes
+from mobilevit_sdk.layers.traits import NormReader
 
 
 class SeparableAttention(nn.Module):

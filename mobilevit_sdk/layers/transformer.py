@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from mobilevit_sdk.channel_groups.groups import Slice, Width, reads, writes
 from mobilevit_sdk.layers.attention import Attention
-from mobilevit_sdk.layers.declarations import NormReader
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
-from mobilevit_sdk.layers.widths import Slice, Width, reads, writes
+from mobilevit_sdk.layers.traits import NormReader
 
 
 class TransformerBlock(nn.Module):

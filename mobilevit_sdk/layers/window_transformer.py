@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from mobilevit_sdk.channel_groups.groups import Slice, Width, reads, writes
 from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.conv import ConvNormAct
-from mobilevit_sdk.layers.declarations import NormReader
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
-from mobilevit_sdk.layers.widths import Slice, Width, reads, writes
+from mobilevit_sdk.layers.traits import NormReader
 from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 
 
 class WindowTransformerBlock(nn.Module):
     """Attention within windows, a depthwise convolution across their borders, an MLP (section 3.2 of the paper).
 
-    Shapes: [B, H, W, C] -> [B, H, W, C], any H and W. What pads the map to whole windows is normalised and attended to
+    Shapes: [B, H, W, C] -> [B, H, W, C], any H and W. What pads the map to whole windows is normalized and attended to
     like any position, as in the official code.
     """
 

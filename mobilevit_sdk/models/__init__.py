@@ -1,1 +1,1 @@
-"""One file per family: config, blocks, model, variants. Each is imported by `mobilevit_sdk.registry`."""
+"""One file per family: config, blocks, model, variants. Each is imported by `mobilevit_sdk.models.registry`."""

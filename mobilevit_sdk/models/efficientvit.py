@@ -14,21 +14,16 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import (
-    BatchNormClassifier,
-    CascadedGroupAttention,
-    ConvNormAct,
-    Residual,
-)
+from mobilevit_sdk.channel_groups.groups import Block, Slice, Width, located, reads, shifted, writes
+from mobilevit_sdk.layers import BatchNormClassifier, CascadedGroupAttention, ConvNormAct, Residual
 from mobilevit_sdk.layers.sandwich import PatchMerging, Sandwich
-from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, shifted, writes
-from mobilevit_sdk.registry import register_family, register_model
+from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
 # Configs are read from files of strangers: building the network of any that passes must end, and it must run.
 Count = Annotated[int, Meta(ge=1, le=64)]
-LARGEST_WINDOW = 32
-WindowSize = Annotated[int, Meta(ge=1, le=LARGEST_WINDOW)]
+MAX_WINDOW = 32
+WindowSize = Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
 Channels = Annotated[int, Meta(ge=1, le=65536)]
 
 _PATCH_SIZE = 16  # four convolutions of stride 2
@@ -184,7 +179,7 @@ class EfficientViT(nn.Module):
 
     The input is what `ModelSpec.preprocessing` describes. H and W are those of `config.at_image_size`, or larger: maps
     are padded to multiples of the windows. Smaller ones raise ValueError. A distilled network answers with the mean of
-    its two classifiers, of which one learnt from labels and one from a teacher.
+    its two classifiers, of which one learned from labels and one from a teacher.
     """
 
     def __init__(self, config: EfficientViTConfig) -> None:
@@ -213,7 +208,7 @@ class EfficientViT(nn.Module):
             layers.add_module("blocks", blocks)
             self.stages.append(layers)
         self.head = BatchNormClassifier(channels, config.num_classes, distilled=config.distilled)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.patch_embed(x))
@@ -225,7 +220,7 @@ class EfficientViT(nn.Module):
         for i, (one, following) in enumerate(pairwise(embeds)):
             channels = (*writes(one), *reads(following))
             path = ("widths", "patch_embed", i)
-            yield Width((path,), "stream", one.conv.out_channels, (channels,), stage="stem", homogeneous=True)
+            yield Width((path,), "stream", one.conv.out_channels, (channels,), stage="stem", scale_equivariant=True)
         for i, name in enumerate(self._names()):
             yield self._stream(i, name)
             downsample, blocks = self._stage(i)
@@ -282,15 +277,15 @@ class EfficientViT(nn.Module):
             "stream",
             size,
             tuple(parts),
-            least=least,
+            minimum=least,
             scale=groups,
             rows=groups,
             stage=name,
-            homogeneous=True,
+            scale_equivariant=True,
         )
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """Truncated normal (std 0.02) for linears, as the authors train."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
@@ -311,7 +306,7 @@ def _info(top1: float) -> ModelInfo:
         paper="https://arxiv.org/abs/2305.07027",
         top1=top1,
         top1_source="the authors' model zoo (ImageNet-1k at 224x224)",
-        licence="MIT (Microsoft Cream)",
+        license="MIT (Microsoft Cream)",
         preprocessing=Preprocessing(
             image_size=(224, 224),
             resize_size=256,

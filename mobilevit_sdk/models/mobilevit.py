@@ -16,17 +16,10 @@ import torch.nn.functional as F
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import (
-    ConvNormAct,
-    Fold,
-    NormReader,
-    ResidualStream,
-    TransformerBlock,
-    Unfold,
-)
+from mobilevit_sdk.channel_groups.groups import Block, ConfigPath, Slice, Width, located, reads, writes
+from mobilevit_sdk.layers import ConvNormAct, Fold, NormReader, ResidualStream, TransformerBlock, Unfold
 from mobilevit_sdk.layers.inverted_stages import Stream, inverted_residuals, removable_blocks
-from mobilevit_sdk.layers.widths import Block, ConfigPath, Slice, Width, located, reads, writes
-from mobilevit_sdk.registry import register_family, register_model
+from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
 # Configs are read from files of strangers: building the network of any that passes must end, and it must run.
@@ -153,7 +146,7 @@ class MobileViTBlock(nn.Module):
     """Convolution for the near, attention across patches for the far, fused with the input (figure 1b).
 
     Shapes: [B, channels, H, W] -> [B, fusion.fused, H, W]. Where H or W is no multiple of the patch, the local
-    representation is resized up to the next multiple and back after attention (bilinear, half-pixel centres), as in
+    representation is resized up to the next multiple and back after attention (bilinear, half-pixel centers), as in
     ml-cvnets.
     """
 
@@ -282,7 +275,7 @@ class MobileViT(nn.Module):
         self.final_conv = ConvNormAct(channels, config.final_channels, 1, norm_eps=config.norm_eps)
         self.dropout = nn.Dropout(config.head_dropout)
         self.head = nn.Linear(config.final_channels, config.num_classes)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.final_conv(self.stages(self.stem(x)))
@@ -303,8 +296,8 @@ class MobileViT(nn.Module):
         return removable_blocks(self.stages)
 
 
-def initialise(module: nn.Module) -> None:
-    """He initialisation for convolutions, truncated normal (std 0.02) for linears, as the authors train."""
+def initialize(module: nn.Module) -> None:
+    """He initialization for convolutions, truncated normal (std 0.02) for linears, as the authors train."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -330,7 +323,7 @@ def _info(top1: float) -> ModelInfo:
         paper="https://arxiv.org/abs/2110.02178",
         top1=top1,
         top1_source="MobileViT paper, table 1 and figure 6 (ImageNet-1k, 256x256)",
-        licence="Apple sample code (ml-cvnets)",
+        license="Apple sample code (ml-cvnets)",
         # The public weights take [0, 1] without mean or std. timm's take RGB; other layouts say what theirs take.
         preprocessing=Preprocessing(image_size=(256, 256), resize_size=288, interpolation="bilinear"),
     )

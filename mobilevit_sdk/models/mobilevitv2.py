@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
+from mobilevit_sdk.channel_groups.groups import Block, ConfigPath, Slice, Width, located, reads, writes
 from mobilevit_sdk.layers import (
     ConvNormAct,
     InvertedResidual,
@@ -26,17 +27,16 @@ from mobilevit_sdk.layers import (
 )
 from mobilevit_sdk.layers.inverted_stages import Stream, inverted_residuals, removable_blocks
 from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
-from mobilevit_sdk.layers.widths import Block, ConfigPath, Slice, Width, located, reads, writes
 from mobilevit_sdk.models.mobilevit import (
     Channels,
     Count,
     Hidden,
     StageConfig,
     check_residuals,
-    initialise,
+    initialize,
     unpruned_residuals,
 )
-from mobilevit_sdk.registry import register_family, register_model
+from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
 
@@ -217,7 +217,7 @@ class MobileViTv2(nn.Module):
                 channels = projected
             self.stages.append(blocks)
         self.head = nn.Linear(channels, config.num_classes)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.stem(x))
@@ -274,7 +274,7 @@ def _info(top1: float) -> ModelInfo:
         paper="https://arxiv.org/abs/2206.02680",
         top1=top1,
         top1_source="model zoo of ml-cvnets v0.2 (ImageNet-1k, 256x256)",
-        licence="Apple sample code (ml-cvnets)",
+        license="Apple sample code (ml-cvnets)",
         # The public weights take [0, 1] without mean or std, and RGB: ml-cvnets reads with PIL from v0.2 on.
         preprocessing=Preprocessing(image_size=(256, 256), resize_size=288, interpolation="bicubic"),
     )

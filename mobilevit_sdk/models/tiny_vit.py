@@ -15,19 +15,19 @@ import torch
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
+from mobilevit_sdk.channel_groups.groups import Block, Slice, Width, located, reads, width, writes
 from mobilevit_sdk.layers import ConvNormAct, NormReader, ResidualStream, StochasticDepth, WindowTransformer
-from mobilevit_sdk.layers.widths import Block, Slice, Width, located, reads, width, writes
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
-from mobilevit_sdk.registry import register_family, register_model
+from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
 # Configs are read from files of strangers: building the network of any that passes must end, and it must run.
-LARGEST_WINDOW = 64
+MAX_WINDOW = 64
 Channels = Annotated[int, Meta(ge=2, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=64)]
 Left = Annotated[int, Meta(ge=1, le=1_048_576)]  # 64 times the widest: what ratios could have made of it
 Hidden = Annotated[int, Meta(ge=0, le=1_048_576)]  # 0: the block is gone
-Window = Annotated[int, Meta(ge=1, le=LARGEST_WINDOW)]
+Window = Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
 
 
 class BlockWidths(Strict, frozen=True):
@@ -120,8 +120,8 @@ class TinyViTConfig(ModelConfig, frozen=True):
         super().at_image_size(height, width)
         last, old = -(-min(height, width) // self.stride), self.window_sizes[-1]
         sizes = tuple(max(1, round(size * last / old)) for size in self.window_sizes)
-        if max(sizes) > LARGEST_WINDOW:
-            raise ValueError(f"images of {height}x{width} need windows of {max(sizes)}, more than {LARGEST_WINDOW}")
+        if max(sizes) > MAX_WINDOW:
+            raise ValueError(f"images of {height}x{width} need windows of {max(sizes)}, more than {MAX_WINDOW}")
         return msgspec.structs.replace(self, window_sizes=sizes)
 
 
@@ -238,7 +238,7 @@ class TinyViT(nn.Module):
             self.stages.append(AttentionStage(merging, out_dim, window, blocks, config, drops[i + 1]))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, config.num_classes)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.stem(x))
@@ -280,7 +280,7 @@ class TinyViT(nn.Module):
                 readers, following_stream = reads(following.expand), writes(following.project)
             else:
                 readers, following_stream = (*writes(self.norm), *reads(self.head)), ()
-            yield Width((("dims", i),), "stream", dim, ((*stream, *readers),), least=2, stage=name)
+            yield Width((("dims", i),), "stream", dim, ((*stream, *readers),), minimum=2, stage=name)
             stream = following_stream
 
     def removable_blocks(self) -> Iterator[Block]:
@@ -297,7 +297,7 @@ class TinyViT(nn.Module):
             yield {int(name): cast("MBConv", block) for name, block in blocks.named_children()}
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """Truncated normal (std 0.02) for linears, as the authors train."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
@@ -310,7 +310,7 @@ def _info(top1: float, *, image_size: int = 224) -> ModelInfo:
         paper="https://arxiv.org/abs/2207.10666",
         top1=top1,
         top1_source=f"the authors' model zoo (ImageNet-22k distilled, ImageNet-1k at {image_size}x{image_size})",
-        licence="MIT (Microsoft Cream)",
+        license="MIT (Microsoft Cream)",
         preprocessing=Preprocessing(
             image_size=(image_size, image_size),
             resize_size=image_size if enlarged else 256,

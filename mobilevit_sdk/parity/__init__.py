@@ -1,9 +1,10 @@
-"""The gate: an artefact's answers against PyTorch's, on every runtime that this machine has.
+"""The gate: an artifact's answers against PyTorch's, on every runtime that this machine has.
 
 Importing it does not import torch: a runtime that needs none is verified where there is none.
 """
 
-from mobilevit_sdk.parity.cases import builtin_cases, image_cases, reference_of
+from mobilevit_sdk.artifacts.reference import reference_of
+from mobilevit_sdk.data.cases import builtin_cases, image_cases
 from mobilevit_sdk.parity.drift import Drift, read_baseline
 from mobilevit_sdk.parity.gate import Verdict, judge, passed, verify
 from mobilevit_sdk.parity.metrics import Agreement, compare

@@ -62,14 +62,14 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Baseline:
+class VerdictBaseline:
     """The verdicts of an earlier run, and the file that they stood in."""
 
     path: Path
     rows: tuple[_Row, ...]
 
 
-def read_baseline(path: Path) -> Baseline:
+def read_baseline(path: Path) -> VerdictBaseline:
     """An earlier verdicts.json, or what `verify --json` printed. Raises RequestError when the file is none of these."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Document)
@@ -77,11 +77,11 @@ def read_baseline(path: Path) -> Baseline:
         raise RequestError(f"{path} does not exist; give a verdicts.json that `verify --report` wrote") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{path} is no verdicts.json of this SDK ({one_line(str(error))})") from error
-    return Baseline(path, tuple(found.verdicts))
+    return VerdictBaseline(path, tuple(found.verdicts))
 
 
-def compare_with_baseline(verdicts: Sequence[Verdict], baseline: Baseline) -> Drift:
-    """What is worse than in the baseline. Artefacts are the same by the names of their folder and file."""
+def compare_with_baseline(verdicts: Sequence[Verdict], baseline: VerdictBaseline) -> Drift:
+    """What is worse than in the baseline. Artifacts are the same by the names of their folder and file."""
     rows = baseline.rows
     worse: list[Worse] = []
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""Verdicts: each artefact on each runtime, held to the thresholds of its precision."""
+"""Verdicts: each artifact on each runtime, held to the thresholds of its precision."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from mobilevit_sdk.artifact import Artifact, Reference
-from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.parity.runs import PATIENCE_SECONDS, ReferenceOf, Run, VerifyProgress, run_artifacts
+from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, VerifyProgress, run_artifacts
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line
 
 
 class Verdict(Strict, frozen=True, kw_only=True):
-    """What one runtime said of one artefact. Without an agreement, `reason` says why there is none."""
+    """What one runtime said of one artifact. Without an agreement, `reason` says why there is none."""
 
     artifact: str
     format: str
@@ -51,17 +52,17 @@ def verify(
     runtimes: Sequence[str] = (),
     reference: ReferenceOf = Artifact.reference,
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
-    patience: float = PATIENCE_SECONDS,
+    timeout: float = TIMEOUT_SECONDS,
     on_progress: Callable[[VerifyProgress], None] = lambda progress: None,
 ) -> list[Verdict]:
-    """Run artefacts and compare their answers with PyTorch's: a verdict for each artefact on each of its runtimes.
+    """Run artifacts and compare their answers with PyTorch's: a verdict for each artifact on each of its runtimes.
 
-    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run. `reference` gives cases and
+    `artifacts` are files, folders, or folders of artifacts; `runtimes` limits which run. `reference` gives cases and
     answers, by default the vectors stored beside the file; `thresholds` holds what each precision must reach; a runtime
-    that answers no case for `patience` seconds is stopped, which is an error. Raises ArtifactError for what is no
-    artefact, and RequestError for an unknown runtime or precision.
+    that answers no case for `timeout` seconds is stopped, which is an error. Raises ArtifactError for what is no
+    artifact, and RequestError for an unknown runtime or precision.
     """
-    runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, patience=patience, on_progress=on_progress)
+    runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, timeout=timeout, on_progress=on_progress)
     return [judge(run, thresholds) for run in runs]
 
 
@@ -71,7 +72,7 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
     threshold = thresholds.get(manifest.precision)
     if threshold is None:
         raise RequestError(
-            f"no thresholds for precision {manifest.precision!r}; {nearest(manifest.precision, thresholds)}"
+            f"no thresholds for precision {manifest.precision!r}; {suggest(manifest.precision, thresholds)}"
         )
     verdict = Verdict(
         artifact=str(run.artifact.path),
@@ -103,7 +104,7 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
 
 
 def passed(verdicts: Sequence[Verdict]) -> bool:
-    """Whether every artefact ran somewhere, and everything that ran met its thresholds."""
+    """Whether every artifact ran somewhere, and everything that ran met its thresholds."""
     ran = {verdict.artifact for verdict in verdicts if verdict.status == "passed"}
     bad = any(verdict.status in ("failed", "error") for verdict in verdicts)
     return bool(verdicts) and not bad and ran == {verdict.artifact for verdict in verdicts}

@@ -1,4 +1,4 @@
-"""References for a user's own images: PyTorch's answers from the checkpoint that an artefact was made of."""
+"""References for a user's own images: PyTorch's answers from the checkpoint that an artifact was made of."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from pathlib import Path
 
 import msgspec
 
-from mobilevit_sdk.artifact import Artifact, Reference
-from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
+from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.artifacts.reference import Reference, reference_of
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.data.cases import image_cases
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.parity.cases import image_cases, reference_of
+from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.parity.runs import ReferenceOf
-from mobilevit_sdk.resize import resize_network
-from mobilevit_sdk.source import random_checkpoint
 
 
 def reference_for_images(images: Path, checkpoint: str | None) -> ReferenceOf:
-    """For each artefact, `images` preprocessed as it says, answered by its checkpoint or by `checkpoint`.
+    """For each artifact, `images` preprocessed as it says, answered by its checkpoint or by `checkpoint`.
 
-    The callable raises CheckpointError when the checkpoint is gone or holds other weights than the artefact's. It
-    answers once for all artefacts of one checkpoint, whichever thread asks first.
+    The callable raises CheckpointError when the checkpoint is gone or holds other weights than the artifact's. It
+    answers once for all artifacts of one checkpoint, whichever thread asks first.
     """
     made: dict[bytes, Reference] = {}
     lock = threading.Lock()
@@ -39,7 +41,7 @@ def reference_for_images(images: Path, checkpoint: str | None) -> ReferenceOf:
 
 
 def checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
-    """The checkpoint that an artefact was made of, at the artefact's image size: from `source`, or from where it was.
+    """The checkpoint that an artifact was made of, at the artifact's image size: from `source`, or from where it was.
 
     Raises CheckpointError when it is gone or holds other weights.
     """

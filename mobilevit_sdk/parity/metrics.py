@@ -17,7 +17,7 @@ class WorstMedian(Strict, frozen=True):
 
 
 class Agreement(Strict, frozen=True):
-    """Agreement of an artefact with the reference over all cases."""
+    """Agreement of an artifact with the reference over all cases."""
 
     cases: int
     sqnr_db: WorstMedian
@@ -26,7 +26,7 @@ class Agreement(Strict, frozen=True):
     cosine: float  # of the worst case
     cosine_median: float
     top1_agreement: float  # share of the cases with the same best class
-    top5_agreement: float  # mean share of the reference's five best classes among the artefact's five best
+    top5_agreement: float  # mean share of the reference's five best classes among the artifact's five best
     top5_worst: float  # that share in the worst case
     case_sqnr_db: tuple[float, ...]  # of each case, in order
 

@@ -1,4 +1,4 @@
-"""All that one run of the gate says: verdicts, agreement of artefacts with each other, drift."""
+"""All that one run of the gate says: verdicts, agreement of artifacts with each other, drift."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mobilevit_sdk.parity.drift import Baseline, Drift, compare_with_baseline
+from mobilevit_sdk.parity.drift import Drift, VerdictBaseline, compare_with_baseline
 from mobilevit_sdk.parity.gate import Verdict, judge, passed
 from mobilevit_sdk.parity.pairs import Pair, compare_runs
 from mobilevit_sdk.parity.runs import Run
@@ -15,8 +15,8 @@ from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.spec import Strict
 
 
-class Parting(Strict, frozen=True):
-    """Where an artefact that failed parts from PyTorch, as a bisection on `runtime` finds it."""
+class Divergence(Strict, frozen=True):
+    """Where an artifact that failed parts from PyTorch, as a bisection on `runtime` finds it."""
 
     artifact: str
     runtime: str
@@ -29,15 +29,16 @@ class Parting(Strict, frozen=True):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Runs with a verdict for each, in the same order; pairs of them; `drift` where there is a baseline; `partings` of
-    artefacts that were bisected.
+    """Runs with a verdict for each, in the same order; pairs of them; `drift` where there is a baseline.
+
+    `divergences` are those of artifacts that were bisected.
     """
 
     runs: tuple[Run, ...]
     verdicts: tuple[Verdict, ...]
     pairs: tuple[Pair, ...]
     drift: Drift | None = None
-    partings: tuple[Parting, ...] = ()
+    divergences: tuple[Divergence, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -69,13 +70,13 @@ class Outcome:
         }
         if self.drift:
             document["drift"] = msgspec.to_builtins(self.drift)
-        if self.partings:
-            document["partings"] = msgspec.to_builtins(self.partings)
+        if self.divergences:
+            document["divergences"] = msgspec.to_builtins(self.divergences)
         return document
 
 
 def judge_runs(
-    runs: Sequence[Run], *, thresholds: Mapping[str, Threshold] = THRESHOLDS, baseline: Baseline | None = None
+    runs: Sequence[Run], *, thresholds: Mapping[str, Threshold] = THRESHOLDS, baseline: VerdictBaseline | None = None
 ) -> Outcome:
     """Judge runs one by one, with each other, and against an earlier run.
 

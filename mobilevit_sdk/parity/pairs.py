@@ -1,4 +1,4 @@
-"""Agreement of artefacts with each other: every two of one checkpoint that answered the same images."""
+"""Agreement of artifacts with each other: every two of one checkpoint that answered the same images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from mobilevit_sdk.artifact import Case, Reference
+from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.parity.metrics import WorstMedian, compare
 from mobilevit_sdk.parity.runs import Run
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold

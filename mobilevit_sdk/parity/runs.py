@@ -1,4 +1,4 @@
-"""Artefacts run on runtimes: each pair in a process of its own, some side by side, their answers as they came."""
+"""Artifacts run on runtimes: each pair in a process of its own, some side by side, their answers as they came."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from typing import Literal
 
 import numpy as np
 
-from mobilevit_sdk.artifact import Artifact, Case, Reference, find_artifacts
-from mobilevit_sdk.child import emit, run_in_child
-from mobilevit_sdk.converter import find_converter
-from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, nearest
-from mobilevit_sdk.runtime import OnRequestRuntime, Runtime, SelectiveRuntime
+from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
+from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.data.cases import Case
+from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, suggest
+from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.formats.runtime import OnRequestRuntime, Runtime, SelectiveRuntime
+from mobilevit_sdk.processes.child import emit, run_in_child
 
-PATIENCE_SECONDS = 600.0  # an emulated processor takes a minute for one image of a large network
+TIMEOUT_SECONDS = 600.0  # an emulated processor takes a minute for one image of a large network
 
 ReferenceOf = Callable[[Artifact], Reference]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a runtime made of an artefact: scores float32 [cases, num_classes], or why there are none."""
+    """What a runtime made of an artifact: scores float32 [cases, num_classes], or why there are none."""
 
     artifact: Artifact
     runtime: str
@@ -50,14 +52,14 @@ def run_artifacts(
     *,
     runtimes: Sequence[str] = (),
     reference: ReferenceOf = Artifact.reference,
-    patience: float = PATIENCE_SECONDS,
+    timeout: float = TIMEOUT_SECONDS,
     on_progress: Callable[[VerifyProgress], None] = lambda progress: None,
 ) -> list[Run]:
-    """Ask each artefact the cases of its `reference` on each of its runtimes, as many at a time as there are cores.
+    """Ask each artifact the cases of its `reference` on each of its runtimes, as many at a time as there are cores.
 
-    `artifacts` are files, folders, or folders of artefacts; `runtimes` limits which run, and names those that run on
-    request alone; one that answers no case for `patience` seconds is stopped, which is an error; `on_progress` is
-    called by one thread at a time. Raises ArtifactError for what is no artefact and RequestError for an unknown
+    `artifacts` are files, folders, or folders of artifacts; `runtimes` limits which run, and names those that run on
+    request alone; one that answers no case for `timeout` seconds is stopped, which is an error; `on_progress` is
+    called by one thread at a time. Raises ArtifactError for what is no artifact and RequestError for an unknown
     runtime.
     """
     opened: list[Artifact] = []
@@ -67,7 +69,7 @@ def run_artifacts(
     known = {runtime.name for _, runtime in pairs}
     for name in runtimes:
         if name not in known:
-            raise RequestError(f"no artefact here runs on a runtime {name!r}; {nearest(name, known)}")
+            raise RequestError(f"no artifact here runs on a runtime {name!r}; {suggest(name, known)}")
     one_at_a_time = threading.Lock()
 
     def tell(progress: VerifyProgress) -> None:
@@ -86,7 +88,7 @@ def run_artifacts(
         if not artifact.is_unchanged():
             changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
             return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))
-        return _ask(artifact, runtime, availability.version, reference, patience, tell)
+        return _ask(artifact, runtime, availability.version, reference, timeout, tell)
 
     def is_wanted(runtime: Runtime) -> bool:
         return runtime.name in runtimes if runtimes else not isinstance(runtime, OnRequestRuntime)
@@ -105,7 +107,7 @@ def _ask(
     runtime: Runtime,
     version: str | None,
     reference_of: ReferenceOf,
-    patience: float,
+    timeout: float,
     tell: Callable[[VerifyProgress], None],
 ) -> Run:
     manifest = artifact.manifest
@@ -122,7 +124,7 @@ def _ask(
             artifact.path,
             reference.cases,
             on_event=lambda done: tell(VerifyProgress(artifact.path, runtime.name, done, total)),
-            patience=patience,
+            timeout=timeout,
             threads=1,  # what runs beside neither slows it down nor changes the last bit of an answer
         )
     except ArtifactError as error:  # the runtime works, and the file is not for it

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line
 
@@ -26,7 +26,7 @@ TABLE = "tool.mobilevit.parity"
 class Threshold(Strict, frozen=True):
     """The least that the worst case, or the share of the cases, may have.
 
-    `task_agreement` is that of images of the task that an artefact in integers was not calibrated with; one of which
+    `task_agreement` is that of images of the task that an artifact in integers was not calibrated with; one of which
     fewer keep the float network's class is rejected when it is converted.
     """
 
@@ -57,7 +57,7 @@ THRESHOLDS = {
     "int8-weight": Threshold(sqnr_db=6.0, top1_agreement=0.75, task_agreement=0.96),
     "int4-weight": Threshold(sqnr_db=0.0, top1_agreement=0.5, task_agreement=0.85),
 }
-_HIGHEST = {"sqnr_db": 200.0, "top1_agreement": 1.0, "task_agreement": 1.0}
+_MAX = {"sqnr_db": 200.0, "top1_agreement": 1.0, "task_agreement": 1.0}
 
 
 def find_config(start: Path) -> Path | None:
@@ -90,7 +90,7 @@ def read_thresholds(config: Path | None) -> dict[str, Threshold]:
         place = f"{config}: [{TABLE}.{one_line(precision, 40)}]"
         _check_keys({precision: None}, THRESHOLDS, f"{config}: [{TABLE}]")
         if not isinstance(values, dict):
-            raise RequestError(f"{place} is to be a table with one of {', '.join(_HIGHEST)}")
+            raise RequestError(f"{place} is to be a table with one of {', '.join(_MAX)}")
         default = THRESHOLDS[precision]
         _check_keys(values, _keys(default), place)
         thresholds[precision] = _merged(default, values, place)
@@ -103,7 +103,7 @@ def _keys(default: Threshold) -> list[str]:
 
 
 def _merged(default: Threshold, values: dict[str, Any], place: str) -> Threshold:
-    numbers = {key: _number(values[key], _HIGHEST[key], f"{place} {key}") for key in _HIGHEST if key in values}
+    numbers = {key: _number(values[key], _MAX[key], f"{place} {key}") for key in _MAX if key in values}
     reason = values.get("reason")
     if reason is not None and not (isinstance(reason, str) and one_line(reason)):
         raise RequestError(f"{place} reason is to be a sentence in quotes")
@@ -125,7 +125,7 @@ def _number(value: object, highest: float, place: str) -> float:
 def _check_keys(table: dict[str, Any], known: Any, place: str) -> None:
     for key in table:
         if key not in known:
-            raise RequestError(f"{place} has an unknown key {one_line(key, 40)!r}; {nearest(key, known)}")
+            raise RequestError(f"{place} has an unknown key {one_line(key, 40)!r}; {suggest(key, known)}")
 
 
 def _read(path: Path) -> dict[str, Any]:

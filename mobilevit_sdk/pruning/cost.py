@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mobilevit_sdk.layers.widths import DeclaresProducts
+from mobilevit_sdk.channel_groups.groups import HasProducts
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
 
@@ -27,7 +27,7 @@ def mac_rates(structure: Structure, image_size: tuple[int, int]) -> dict[str, fl
     layers: dict[nn.Module, str] = {
         m: n for n, m in structure.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)
     }
-    blocks = {m: n for n, m in structure.model.named_modules() if isinstance(m, DeclaresProducts)}
+    blocks = {m: n for n, m in structure.model.named_modules() if isinstance(m, HasProducts)}
 
     def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
         channels_last = isinstance(layer, nn.Linear)
@@ -48,7 +48,7 @@ def mac_rates(structure: Structure, image_size: tuple[int, int]) -> dict[str, fl
     counts = counter.get_flop_counts()
     root = type(structure.model).__name__
     for block, name in blocks.items():
-        assert isinstance(block, DeclaresProducts)
+        assert isinstance(block, HasProducts)
         whole = sum(counts[f"{root}.{name}"].values()) // 2
         within = sum(
             rate * prod(structure.shapes[tensor]) for tensor, rate in rates.items() if tensor.startswith(f"{name}.")

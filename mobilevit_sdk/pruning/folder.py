@@ -11,10 +11,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset, to_model_input
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluate import evaluate
+from mobilevit_sdk.evaluation.accuracy import evaluate
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.progress import Report
 from mobilevit_sdk.pruning.pruner import Kept, Pruned

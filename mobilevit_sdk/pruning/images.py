@@ -1,4 +1,4 @@
-"""Images as pruning needs them: decoded once, with labels that fit the head, in batches that the model takes."""
+"""PruningImages as pruning needs them: decoded once, with labels that fit the head, in batches that the model takes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
-from mobilevit_sdk.evaluate import match_classes
+from mobilevit_sdk.evaluation.accuracy import match_classes
 from mobilevit_sdk.spec import ModelSpec
 
 
-class Images:
+class PruningImages:
     """At most `count` images, spread over the data and then in an order of its own, so that batches mix the classes.
 
     Raises RequestError where the data's classes are not the head's, or an image cannot be decoded.

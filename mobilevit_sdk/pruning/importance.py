@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers.widths import Block, Width
+from mobilevit_sdk.channel_groups.groups import Block, Width
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
 Batch = tuple[Tensor, Tensor]  # what the model takes [B, 3, H, W], and class indices [B]

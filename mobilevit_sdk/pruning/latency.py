@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.child import emit, run_in_child
-from mobilevit_sdk.converter import TimesLayers, converters
+from mobilevit_sdk.formats.converter import TimesLayers, converters
 from mobilevit_sdk.layers import ConvNormAct
+from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.pruning.cost import mac_rates
 from mobilevit_sdk.pruning.structure import Structure
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import msgspec
 
-from mobilevit_sdk.artifact import Artifact
+from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.bench import BenchProgress, Candidate, Row, bench, candidates_of
 from mobilevit_sdk.bench.plan import thread_counts
-from mobilevit_sdk.checkpoint import Checkpoint
-from mobilevit_sdk.conversion import ConvertProgress, convert
-from mobilevit_sdk.converter import converters
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.conversion.pipeline import ConvertProgress, convert
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.formats.converter import converters
+from mobilevit_sdk.formats.runtime import TimedRuntime
 from mobilevit_sdk.progress import Report
-from mobilevit_sdk.runtime import TimedRuntime
 from mobilevit_sdk.spec import Strict
 
 MEASURED = "measured.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.pruning.pruner import Kept
 
-_COLOURS = {
+_COLORS = {
     "stream": "#495057",
     "fusion": "#868e96",
     "expansion": "#4263eb",
@@ -28,7 +28,7 @@ def plot_kept(kept: Sequence[Kept], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     stages = list(dict.fromkeys(row.stage for row in sorted(kept, key=lambda row: _rank(row.stage))))
-    kinds = [kind for kind in _COLOURS if any(row.kind == kind for row in kept)]
+    kinds = [kind for kind in _COLORS if any(row.kind == kind for row in kept)]
     figure = Figure(figsize=(1.5 + 0.36 * (len(kept) + len(stages)), 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     ticks, place = [], 0.0
@@ -36,7 +36,7 @@ def plot_kept(kept: Sequence[Kept], path: Path, title: str) -> None:
         rows = sorted((row for row in kept if row.stage == stage), key=lambda row: kinds.index(row.kind))
         for offset, row in enumerate(rows):
             share = row.after / row.before
-            axes.bar(place + offset, share, width=0.85, color=_COLOURS[row.kind])
+            axes.bar(place + offset, share, width=0.85, color=_COLORS[row.kind])
             axes.annotate(
                 f"{row.after} of {row.before}",
                 (place + offset, share),
@@ -54,7 +54,7 @@ def plot_kept(kept: Sequence[Kept], path: Path, title: str) -> None:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"], size=8)
     axes.set_ylabel("kept", size=8)
     axes.set_title(title, size=9, loc="left")
-    handles = [axes.bar(0, 0, color=_COLOURS[kind], label=kind) for kind in kinds]
+    handles = [axes.bar(0, 0, color=_COLORS[kind], label=kind) for kind in kinds]
     axes.legend(handles=handles, ncols=len(kinds), frameon=False, fontsize=7, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as fresh:
@@ -70,8 +70,8 @@ def plot_frontier(lines: Mapping[str, Sequence[tuple[float, float]]], path: Path
     for name, points in lines.items():
         shares, accuracies = zip(*sorted(points), strict=True)
         axes.plot([100 * share for share in shares], [100 * top1 for top1 in accuracies], marker="o", ms=3, label=name)
-    axes.set_xlabel("multiply-accumulates, per cent of the unpruned network's", size=8)
-    axes.set_ylabel("top-1, per cent", size=8)
+    axes.set_xlabel("multiply-accumulates, percent of the unpruned network's", size=8)
+    axes.set_ylabel("top-1, percent", size=8)
     axes.tick_params(labelsize=8)
     axes.invert_xaxis()
     axes.grid(alpha=0.25)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from torch import nn
 
-from mobilevit_sdk.checkpoint import Checkpoint, load_checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Report
 from mobilevit_sdk.pruning import importance as criteria
 from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates
-from mobilevit_sdk.pruning.images import Images
+from mobilevit_sdk.pruning.images import PruningImages
 from mobilevit_sdk.pruning.importance import Importance
 from mobilevit_sdk.pruning.request import Measure, Request, make_request
 from mobilevit_sdk.pruning.selection import select, sizes_of
@@ -61,7 +62,7 @@ def prune(
     """A physically smaller network: an ordinary model whose config holds its own widths.
 
     One of `macs`, `params` and `latency` is the share to keep, between 0 and 1; `latency` needs a `latency_table` (see
-    `pruning.latency`). Other options are those of `Request`. `data` are labelled images, as a dataset or a path: the
+    `pruning.latency`). Other options are those of `Request`. `data` are labeled images, as a dataset or a path: the
     importance `taylor` is measured on them, and BatchNorm statistics afterwards. The checkpoint stays as it is. Raises
     RequestError for a share that cannot be had, naming the nearest, for data that do not fit the head, and for a model
     that declares no widths.
@@ -73,11 +74,11 @@ def prune(
     ((measure, keep),) = shares.items()
     request = make_request(measure, keep, options)
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-    dataset = data if isinstance(data, ImageDataset) or data is None else open_dataset(Path(data), labelled=True)
+    dataset = data if isinstance(data, ImageDataset) or data is None else open_dataset(Path(data), labeled=True)
     images = None
     if dataset is not None:
         report("reading images", 0, 1)
-        images = Images(dataset, loaded.spec, request.samples, request.seed)
+        images = PruningImages(dataset, loaded.spec, request.samples, request.seed)
     return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, report=report)
 
 
@@ -85,7 +86,7 @@ def prune_network(
     model: nn.Module,
     spec: ModelSpec,
     request: Request,
-    images: Images | None,
+    images: PruningImages | None,
     *,
     latency_table: Mapping[str, float] | None = None,
     report: Report = lambda what, done, total: None,
@@ -93,7 +94,7 @@ def prune_network(
     """`prune` of a network at hand, which stays as it is; without images BatchNorms keep their statistics."""
     if request.importance == "taylor" and images is None:
         raise RequestError(
-            "the importance taylor is measured on labelled images: give --data, or --importance magnitude"
+            "the importance taylor is measured on labeled images: give --data, or --importance magnitude"
         )
     original = Structure(model, spec.model)
     whole = _budget(original, spec, request.measure, latency_table)
@@ -129,7 +130,9 @@ def prune_network(
     )
 
 
-def _judge(structure: Structure, request: Request, images: Images | None, report: Callable[[int], None]) -> Importance:
+def _judge(
+    structure: Structure, request: Request, images: PruningImages | None, report: Callable[[int], None]
+) -> Importance:
     if request.importance == "magnitude":
         found = criteria.magnitude(structure)
     elif request.importance == "bn-scale":

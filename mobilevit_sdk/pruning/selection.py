@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from heapq import heapify, heappop, heapreplace
 from math import gcd, inf
 
-from mobilevit_sdk.layers.widths import ConfigPath, Width
+from mobilevit_sdk.channel_groups.groups import ConfigPath, Width
 from mobilevit_sdk.pruning.cost import Budget
 from mobilevit_sdk.pruning.importance import Importance
 from mobilevit_sdk.pruning.structure import Pruning, Structure
@@ -110,7 +110,7 @@ class _Offer:
         """Of each part the least important units that are left; none where too few would stay."""
         kept = pruning.kept(self.index)
         count = kept % self.step or self.step
-        if kept - count < max(self.width.least, self.step) or pruning.lies_in_gone_block(self.index):
+        if kept - count < max(self.width.minimum, self.step) or pruning.lies_in_gone_block(self.index):
             return []
         gone = self.width.size - kept
         return [part[gone : gone + count] for part in self.order]

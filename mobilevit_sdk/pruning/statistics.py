@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mobilevit_sdk.pruning.images import Images
+from mobilevit_sdk.pruning.images import PruningImages
 
 _BATCH_SIZE = 128
 
 
 @torch.no_grad()
-def measure_statistics(model: nn.Module, images: Images) -> None:
+def measure_statistics(model: nn.Module, images: PruningImages) -> None:
     """Replace the running statistics of every BatchNorm, in place, by their plain averages over batches of `images`.
 
     Everything else stays in eval mode. A last batch of one image is left out: it has no variance.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
+from mobilevit_sdk.channel_groups.groups import Block, HasChannelGroups, HasProducts, Slice, Width
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.layers.widths import Block, DeclaresProducts, DeclaresWidths, Slice, Width
 
 Axis = tuple[str, int]  # a tensor's name, and one of its axes
 
@@ -22,10 +22,10 @@ class Structure:
     """
 
     def __init__(self, model: nn.Module, name: str = "the model") -> None:
-        if not isinstance(model, DeclaresWidths):
+        if not isinstance(model, HasChannelGroups):
             raise RequestError(
-                f"{name} does not say which of its channels belong together (layers.widths.DeclaresWidths), so nothing "
-                f"can be pruned; the families of this SDK do"
+                f"{name} does not say which of its channels belong together (channel_groups.HasChannelGroups), so "
+                f"nothing can be pruned; the families of this SDK do"
             )
         self.model = model
         self.widths: list[Width] = list(model.widths())
@@ -35,7 +35,7 @@ class Structure:
             name: tuple(tensor.shape) for name, tensor in model.state_dict().items()
         }
         for path, module in model.named_modules():
-            if isinstance(module, DeclaresProducts):
+            if isinstance(module, HasProducts):
                 self.shapes |= {f"{path}.{product}": tuple(shape) for product, shape in module.products().items()}
 
     def tensor(self, place: Slice) -> str:

@@ -14,9 +14,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers.widths import ConfigPath
+from mobilevit_sdk.channel_groups.groups import ConfigPath
+from mobilevit_sdk.models.meta_model import build_on_meta
 from mobilevit_sdk.pruning.structure import Pruning
-from mobilevit_sdk.skeleton import skeleton
 from mobilevit_sdk.spec import ModelSpec
 
 
@@ -30,7 +30,7 @@ def cut(model: nn.Module, spec: ModelSpec, pruning: Pruning) -> tuple[nn.Module,
         if name in weights:  # products are no tensors
             kept = torch.from_numpy(mask).to(weights[name].device)
             weights[name] = weights[name].index_select(axis, kept.nonzero()[:, 0])
-    pruned = skeleton(pruned_spec)
+    pruned = build_on_meta(pruned_spec)
     pruned.load_state_dict({name: weights[name] for name in pruned.state_dict()}, assign=True)
     return pruned.train(model.training), pruned_spec
 

@@ -1,14 +1,8 @@
-"""Fewer bits: one recipe and one calibration for every format; the formats quantise, each with its own toolchain."""
+"""Fewer bits: one recipe and one calibration for every format; the formats quantize, each with its own toolchain."""
 
-from mobilevit_sdk.quantization.calibration import CalibrationImages, split_images
-from mobilevit_sdk.quantization.ranges import RangeEstimator
-from mobilevit_sdk.quantization.recipe import (
-    PRECISIONS,
-    QUANTIZED,
-    Quantization,
-    QuantizationRecipe,
-    read_recipe,
-)
+from mobilevit_sdk.data.calibration import CalibrationImages, split_images
+from mobilevit_sdk.formats.quantization import PRECISIONS, QUANTIZED, Quantization, QuantizationRecipe, read_recipe
+from mobilevit_sdk.formats.ranges import RangeEstimator
 
 __all__ = [
     "PRECISIONS",

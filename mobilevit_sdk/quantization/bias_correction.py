@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevit_sdk.deployment import PhoneGraph
-from mobilevit_sdk.quantization.recipe import QuantizationRecipe
+from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.quantization.simulation import Layer, quantized_layers, round_weights
 
 

@@ -36,11 +36,11 @@ def write_chart(result: SearchResult, goal: Goal, path: Path, *, title: str) -> 
 def _draw_losses(axes: Axes, result: SearchResult) -> None:
     places = range(len(result.losses))
     kept = set(result.recipe.float_modules)
-    colours = [_FLOAT if loss.block in kept else _QUANTIZED for loss in result.losses]
-    axes.barh(places, [loss.sqnr_db for loss in result.losses], color=colours)
+    colors = [_FLOAT if loss.block in kept else _QUANTIZED for loss in result.losses]
+    axes.barh(places, [loss.sqnr_db for loss in result.losses], color=colors)
     axes.set_yticks(places, [loss.block for loss in result.losses], size=7)
     axes.invert_yaxis()
-    axes.set_xlabel("SQNR of the scores with this block alone quantised, dB")
+    axes.set_xlabel("SQNR of the scores with this block alone quantized, dB")
     axes.set_title("what each block loses" + (" (orange: kept in floating point)" if kept else ""), size=9, loc="left")
 
 
@@ -55,7 +55,7 @@ def _draw_frontier(axes: Axes, result: SearchResult, goal: Goal) -> None:
         axes.plot(sizes[at], losses[at], "o", color=_GOAL, markersize=9, label="chosen")
     for point, x, y in zip(result.points, sizes, losses, strict=True):
         axes.annotate(str(len(point.float_modules)), (x, y), (4, 4), textcoords="offset points", size=7)
-    axes.set_xlabel("size, per cent of float32 (number: blocks kept in floating point)")
-    axes.set_ylabel("top-1 lost, points" if by_task else "images that change their class, per cent")
+    axes.set_xlabel("size, percent of float32 (number: blocks kept in floating point)")
+    axes.set_ylabel("top-1 lost, points" if by_task else "images that change their class, percent")
     axes.set_title("trades of size for accuracy", size=9, loc="left")
     axes.legend(frameon=False)

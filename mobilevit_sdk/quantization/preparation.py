@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 
 from mobilevit_sdk.deployment import PhoneGraph
+from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.quantization.bias_correction import correct_biases
-from mobilevit_sdk.quantization.recipe import Quantization
 from mobilevit_sdk.quantization.smoothing import smooth
 
-IMAGES = 64  # for means and maxima, which settle sooner than the ends of a range
+IMAGES = 64  # for means and maxima, which condition_weights sooner than the ends of a range
 
 
 def prepare(graph: PhoneGraph, quantization: Quantization, precision: str) -> None:

@@ -1,4 +1,4 @@
-"""The search as a whole: calibrate, measure every block, walk along the frontier until accuracy holds."""
+"""The search as a whole: observe_ranges, measure every block, walk along the frontier until accuracy holds."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from mobilevit_sdk.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
 from mobilevit_sdk.progress import Report
-from mobilevit_sdk.quantization.calibration import CalibrationImages
-from mobilevit_sdk.quantization.judgement import labels_of
+from mobilevit_sdk.quantization.judgment import labels_of
 from mobilevit_sdk.quantization.preparation import prepare
-from mobilevit_sdk.quantization.recipe import Quantization, QuantizationRecipe
-from mobilevit_sdk.quantization.sensitivity import BlockLoss, Images, Point, block_losses, frontier
-from mobilevit_sdk.quantization.simulation import calibrate
+from mobilevit_sdk.quantization.sensitivity import BlockLoss, CalibrationBatches, Point, block_losses, frontier
+from mobilevit_sdk.quantization.simulation import observe_ranges
 from mobilevit_sdk.spec import Strict
 
 IMAGES_FOR_A_BLOCK = 32  # noise in the scores shows on few images; a change of class does not
@@ -62,17 +62,17 @@ def search(
     """Find what has to stay in floating point. `held_out` judges; `walk` says whether to go along the frontier.
 
     The network is computed in floating point with rounded weights and activations, in the graph of LiteRT. Raises
-    RequestError where nothing can be quantised.
+    RequestError where nothing can be quantized.
     """
     recipe = quantization.recipe
-    graph = deploy(checkpoint.model, "litert-cpu", preprocessing=checkpoint.spec.preprocessing, for_integers=True)
+    graph = deploy(checkpoint.model, "litert-cpu", preprocessing=checkpoint.spec.preprocessing, quantized=True)
     prepare(graph, quantization, precision)
     ranges = None
     if precision == "int8":
         images = quantization.images
-        ranges = calibrate(graph, recipe, images, lambda done: report("calibrating", done, len(images)))
-    judged = Images([np.asarray(image) for image in held_out], labels_of(held_out, checkpoint.spec))
-    some = Images(judged.pixels[:: max(1, len(judged.pixels) // IMAGES_FOR_A_BLOCK)], None)
+        ranges = observe_ranges(graph, recipe, images, lambda done: report("calibrating", done, len(images)))
+    judged = CalibrationBatches([np.asarray(image) for image in held_out], labels_of(held_out, checkpoint.spec))
+    some = CalibrationBatches(judged.pixels[:: max(1, len(judged.pixels) // IMAGES_FOR_A_BLOCK)], None)
     losses = block_losses(
         graph, recipe, precision, ranges, some, lambda done, total: report("measuring blocks", done, total)
     )
@@ -86,7 +86,7 @@ def search(
             if goal.holds(point):
                 break
         if not points:
-            raise RequestError(f"quantised whole, the network is already larger than {goal.size:.0%} of its floats")
+            raise RequestError(f"quantized whole, the network is already larger than {goal.size:.0%} of its floats")
     chosen = next((point for point in points if goal.holds(point)), None)
     best = chosen or max(points, key=lambda point: point.agreement, default=None)
     return SearchResult(

@@ -12,9 +12,9 @@ from torch import nn
 
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluate import top1_of
+from mobilevit_sdk.evaluation.accuracy import top1_of
+from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.parity import compare
-from mobilevit_sdk.quantization.recipe import QuantizationRecipe
 from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate, weight_bits
 from mobilevit_sdk.spec import Strict
 
@@ -23,7 +23,7 @@ FLOAT_BYTES = 4
 
 
 class BlockLoss(Strict, frozen=True):
-    """What it costs to quantise one block alone."""
+    """What it costs to quantize one block alone."""
 
     block: str
     layers: int
@@ -33,7 +33,7 @@ class BlockLoss(Strict, frozen=True):
 
 
 class Point(Strict, frozen=True):
-    """One trade of size for accuracy: everything quantised but `float_modules`."""
+    """One trade of size for accuracy: everything quantized but `float_modules`."""
 
     float_modules: tuple[str, ...]
     size: float  # weights and biases over those of the float network
@@ -41,11 +41,11 @@ class Point(Strict, frozen=True):
     worst_sqnr_db: float
     median_sqnr_db: float
     top1: float | None  # None where the images have no labels
-    top1_drop: float | None  # points, in per cent, below the float network
+    top1_drop: float | None  # points, in percent, below the float network
 
 
 @dataclass(frozen=True)
-class Images:
+class CalibrationBatches:
     """What blocks are judged by: RGB float32 [1, 3, H, W] in [0, 1], and their classes where they are known."""
 
     pixels: Sequence[np.ndarray]
@@ -53,7 +53,7 @@ class Images:
 
 
 def blocks(graph: PhoneGraph, recipe: QuantizationRecipe) -> dict[str, tuple[str, ...]]:
-    """The network cut into the largest modules with at most eight quantised layers: path -> paths of those layers."""
+    """The network cut into the largest modules with at most eight quantized layers: path -> paths of those layers."""
     quantized = quantized_layers(graph, recipe)
     found: dict[str, tuple[str, ...]] = {}
 
@@ -77,16 +77,16 @@ def block_losses(
     recipe: QuantizationRecipe,
     precision: str,
     ranges: dict[str, Ranges] | None,
-    images: Images,
+    images: CalibrationBatches,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[BlockLoss]:
-    """Quantise each block alone and compare the scores; the worst block comes first.
+    """Quantize each block alone and compare the scores; the worst block comes first.
 
-    `report` hears how many blocks of how many are done. Raises RequestError where nothing is quantised.
+    `report` hears how many blocks of how many are done. Raises RequestError where nothing is quantized.
     """
     cut = blocks(graph, recipe)
     if not cut:
-        raise RequestError("the recipe quantises nothing of this network")
+        raise RequestError("the recipe quantizes nothing of this network")
     expected = scores(graph, images.pixels)
     losses = []
     for done, (block, inside) in enumerate(cut.items()):
@@ -113,7 +113,7 @@ def frontier(
     recipe: QuantizationRecipe,
     precision: str,
     ranges: dict[str, Ranges] | None,
-    images: Images,
+    images: CalibrationBatches,
     losses: Sequence[BlockLoss],
 ) -> Iterator[Point]:
     """Trade after trade, each with more of the worst blocks in floating point: 0, 1, 2, 3, 4, 6, 8, 12, 16, ...

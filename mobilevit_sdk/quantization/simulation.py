@@ -1,4 +1,4 @@
-"""A quantised phone graph computed in floating point: what integers do to the answers, without any phone format."""
+"""A quantized phone graph computed in floating point: what integers do to the answers, without any phone format."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.quantization.ranges import RangeEstimator
-from mobilevit_sdk.quantization.recipe import QuantizationRecipe
+from mobilevit_sdk.formats.quantization import MIN_INT4_WEIGHTS, QuantizationRecipe
+from mobilevit_sdk.formats.ranges import RangeEstimator
 
 Layer = nn.Conv2d | nn.Linear
-LARGE = 4096  # weights; matrices of fewer keep 8 bits: hardly any of a network's size, and most of what 4 would cost
 LEVELS = 255  # steps between the lowest and the highest of 8 bits
 
 
@@ -44,7 +43,7 @@ def quantized_layers(graph: PhoneGraph, recipe: QuantizationRecipe) -> dict[str,
 
 
 @torch.no_grad()
-def calibrate(
+def observe_ranges(
     graph: PhoneGraph,
     recipe: QuantizationRecipe,
     images: Iterable[np.ndarray],
@@ -74,7 +73,7 @@ def calibrate(
         for hook in hooks:
             hook.remove()
     if not done:
-        raise RequestError("there are no images to calibrate with")
+        raise RequestError("there are no images to observe_ranges with")
     return {path: Ranges(*(each.range() for each in pair)) for path, pair in estimators.items() if pair[0].seen}
 
 
@@ -105,7 +104,7 @@ def weight_bits(weight: Tensor, precision: str, group_size: int) -> int:
     ExecuTorch keeps 8 for 1x1 convolutions and gives 4 to the other linears, by row; CoreML's palettes lose less.
     """
     in_groups = weight[0].numel() == weight.shape[1] and weight.shape[1] % group_size == 0
-    return 4 if precision == "int4-weight" and in_groups and weight.numel() >= LARGE else 8
+    return 4 if precision == "int4-weight" and in_groups and weight.numel() >= MIN_INT4_WEIGHTS else 8
 
 
 def round_weights(weight: Tensor, bits: int, group_size: int) -> Tensor:

@@ -19,7 +19,7 @@ from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
 
 
-class EvenedLinear(nn.Module):
+class SmoothedLinear(nn.Module):
     """A classifier that evens out the channels of what it reads. Shapes: [B, in_features] -> [B, out_features]."""
 
     reciprocal: Tensor
@@ -62,7 +62,7 @@ def smooth(graph: PhoneGraph, images: Iterable[np.ndarray]) -> None:
                 site.writer.bias.div_(scale)
         else:
             parent, _, name = site.path.rpartition(".")
-            setattr(graph.network.get_submodule(parent), name, EvenedLinear(site.reader, scale))
+            setattr(graph.network.get_submodule(parent), name, SmoothedLinear(site.reader, scale))
 
 
 def smoothing_scale(largest: Tensor, weight: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.spec import ModelSpec, Strict
 
-_ALIKE = 4  # images of a class in a batch, so that each has neighbours to keep away from
+_ALIKE = 4  # images of a class in a batch, so that each has neighbors to keep away from
 _COARSE = 2  # the first half of the steps seeks images this many times smaller
 _JITTER = 1 / 16  # of a side, by which images are shifted before each step
 Weight = Annotated[float, Meta(ge=0, le=1e6)]
@@ -122,7 +122,7 @@ def _loss(
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Root mean square of the differences between neighbours, diagonal ones too. Shapes: [B, C, H, W] -> scalar."""
+    """Root mean square of the differences between neighbors, diagonal ones too. Shapes: [B, C, H, W] -> scalar."""
     right, down = images[..., :, 1:] - images[..., :, :-1], images[..., 1:, :] - images[..., :-1, :]
     falling, rising = images[..., 1:, 1:] - images[..., :-1, :-1], images[..., 1:, :-1] - images[..., :-1, 1:]
     return torch.stack([each.square().mean() for each in (right, down, falling, rising)]).mean().add(1e-8).sqrt()
@@ -197,7 +197,7 @@ def _classes(count: int, num_classes: int, generator: torch.Generator) -> Tensor
 
 
 def _first_guess(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Noise whose amplitude falls with frequency as that of photographs does, mostly grey. [count, 3, H, W] in [0, 1].
+    """Noise whose amplitude falls with frequency as that of photographs does, mostly gray. [count, 3, H, W] in [0, 1].
 
     1/f: Field, "Relations between the statistics of natural images", J. Opt. Soc. Am. A 4 (1987).
     """

@@ -1,4 +1,4 @@
-"""Synthesised images as a Parquet file, written batch by batch: an interrupted synthesis goes on where it stopped."""
+"""Synthesized images as a Parquet file, written batch by batch: an interrupted synthesis goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from mobilevit_sdk.checkpoint import Checkpoint, network_sha256
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.data import crop_image, open_dataset, to_model_input
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
@@ -29,7 +29,7 @@ _SHEET_CELL, _SHEET_LINE = 128, 14  # pixels: of an image's side, and of the lin
 
 
 class Synthesis(Strict, frozen=True):
-    """What a file of synthesised images says of itself."""
+    """What a file of synthesized images says of itself."""
 
     model: str
     network_sha256: str
@@ -58,13 +58,13 @@ def synthesize(
     """Write images that `checkpoint` remembers its training by, and a sheet of them, `out` with the suffix .png.
 
     `out` is a Parquet file for `open_dataset`, its labels the classes that the images were made for. Each is as the
-    checkpoint's preprocessing leaves it: what `crop_image` makes of it is what was optimised. A batch that is done is
+    checkpoint's preprocessing leaves it: what `crop_image` makes of it is what was optimized. A batch that is done is
     kept beside `out` until all are, so that the same call goes on after an interruption and ends with the same images;
     a file that is there already and was made so is left alone. Raises RequestError where `out` holds anything else or
     does not end in .parquet.
     """
     if out.suffix != ".parquet":
-        raise RequestError(f"{out}: synthesised images are written to a file whose name ends in .parquet")
+        raise RequestError(f"{out}: synthesized images are written to a file whose name ends in .parquet")
     options = options or SynthesisOptions()
     spec = checkpoint.spec
     synthesis = Synthesis(
@@ -74,7 +74,7 @@ def synthesize(
         labels=spec.labels,
     )
     if out.exists() and (found := read_synthesis(out)) is None:
-        raise RequestError(f"{out} exists and holds no synthesised images; give another --out")
+        raise RequestError(f"{out} exists and holds no synthesized images; give another --out")
     if not out.exists() or found != synthesis:
         digest = hashlib.sha256(msgspec.json.encode(synthesis)).hexdigest()
         parts = out.with_name(f".{out.name}.{digest[:16]}.parts")
@@ -89,7 +89,7 @@ def synthesize(
 
 
 def read_synthesis(path: Path) -> Synthesis | None:
-    """What the file of synthesised images says, or None where `path` is none."""
+    """What the file of synthesized images says, or None where `path` is none."""
     import pyarrow
     import pyarrow.parquet
 
@@ -101,9 +101,9 @@ def read_synthesis(path: Path) -> Synthesis | None:
 
 
 @torch.no_grad()
-def recognised(checkpoint: Checkpoint, path: Path) -> float:
+def recognized(checkpoint: Checkpoint, path: Path) -> float:
     """The share of the images that the network takes for what they were made for."""
-    data = open_dataset(path, labelled=True)
+    data = open_dataset(path, labeled=True)
     hits = 0
     for row, label in enumerate(data.labels or []):
         pixels = torch.from_numpy(crop_image(data.image(row), checkpoint.spec.preprocessing))
@@ -182,7 +182,7 @@ def _encode(pixels: np.ndarray, preprocessing: Preprocessing) -> bytes:
 
 def _contact_sheet(path: Path, spec: ModelSpec) -> Image.Image:
     """At most 80 of the images, by class, each with the name of the one that it was made for."""
-    data = open_dataset(path, labelled=True)
+    data = open_dataset(path, labeled=True)
     assert data.labels is not None
     by_class = sorted(range(len(data)), key=data.labels.__getitem__)
     count = min(len(by_class), _SHEET_ROWS * _SHEET_COLUMNS)

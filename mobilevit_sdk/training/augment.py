@@ -1,7 +1,7 @@
 """Augmentation of whole batches, on the device where training runs; every random number comes from `generator`.
 
 Geometry (random resized crop, flip, and RandAugment's rotation, shear and translation) is one affine map per image,
-sampled once, straight to the size that the step trains at. Then colour, then mixing.
+sampled once, straight to the size that the step trains at. Then color, then mixing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def augment(images: Tensor, size: int, recipe: Recipe, generator: torch.Generato
     if images.shape[-1] >= 2 * size:
         x = F.avg_pool2d(x, images.shape[-1] // size)  # bilinear sampling alone would skip pixels
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return _colour(x, {name: strengths[:, len(GEOMETRIC) + i] for i, name in enumerate(PHOTOMETRIC)})
+    return _color(x, {name: strengths[:, len(GEOMETRIC) + i] for i, name in enumerate(PHOTOMETRIC)})
 
 
 def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -77,18 +77,18 @@ def _affine(strengths: Tensor, crop_scale: tuple[float, float], generator: torch
     rotate = torch.stack((cos, -sin, sin, cos), 1).view(batch, 2, 2)
     shear = torch.stack((one, 0.6 * shear_x, 0.6 * shear_y, one), 1).view(batch, 2, 2)
     crop = torch.diag_embed(torch.stack((width * flip, height), 1))
-    centre = torch.stack(((2 * uniform[3] - 1) * (1 - width), (2 * uniform[4] - 1) * (1 - height)), 1)
-    centre = centre + 0.6 * torch.stack((move_x, move_y), 1)
-    return torch.cat((rotate @ shear @ crop, centre.unsqueeze(2)), dim=2)
+    center = torch.stack(((2 * uniform[3] - 1) * (1 - width), (2 * uniform[4] - 1) * (1 - height)), 1)
+    center = center + 0.6 * torch.stack((move_x, move_y), 1)
+    return torch.cat((rotate @ shear @ crop, center.unsqueeze(2)), dim=2)
 
 
-def _colour(x: Tensor, strength: dict[str, Tensor]) -> Tensor:
+def _color(x: Tensor, strength: dict[str, Tensor]) -> Tensor:
     """The photometric operations, each the identity at strength 0. Shapes: [B, 3, S, S] in [0, 1] -> the same."""
     s = {name: value.view(-1, 1, 1, 1) for name, value in strength.items()}
     x = x * (1 + 0.9 * s["brightness"])
-    grey = (x * torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    x = grey + (x - grey) * (1 + 0.9 * s["saturation"])
-    mean = grey.mean((2, 3), keepdim=True)
+    gray = (x * torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    x = gray + (x - gray) * (1 + 0.9 * s["saturation"])
+    mean = gray.mean((2, 3), keepdim=True)
     x = mean + (x - mean) * (1 + 0.9 * s["contrast"])
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     x = (blurred + (x - blurred) * (1 + 1.8 * s["sharpness"])).clamp(0, 1)

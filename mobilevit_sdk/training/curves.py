@@ -18,9 +18,9 @@ def plot_curves(history: list[EpochResult], path: Path, *, title: str) -> None:
     loss, accuracy = figure.subplots(1, 2)
     loss.plot(epochs, [row.loss for row in history], color="#4263eb", marker=".")
     loss.set(title="training loss", xlabel="epoch")
-    for key, colour in (("top1", "#2b8a3e"), ("top5", "#adb5bd")):
+    for key, color in (("top1", "#2b8a3e"), ("top5", "#adb5bd")):
         accuracy.plot(
-            epochs, [getattr(row, key) for row in history], color=colour, marker=".", label=key.replace("top", "top-")
+            epochs, [getattr(row, key) for row in history], color=color, marker=".", label=key.replace("top", "top-")
         )
     last = history[-1]
     accuracy.annotate(f"{last.top1:.2%}", (last.epoch, last.top1), (0, -14), textcoords="offset points", ha="right")

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mobilevit_sdk.checkpoint import Checkpoint, network_sha256
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.data import to_model_input
-from mobilevit_sdk.errors import RequestError, nearest
+from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.recipe import Distillation
 
@@ -56,13 +56,13 @@ def distillation_loss(student: Tensor, targets: Tensor, teacher: Tensor, how: Di
     cross-entropy with the class that the teacher scores highest (DeiT, equation 3). `smoothing` is of the labels
     alone. Shapes: scores of the student, class probabilities, scores of the teacher, each [B, num_classes] -> scalar.
     """
-    labelled = F.cross_entropy(student, targets, label_smoothing=smoothing)
+    labeled = F.cross_entropy(student, targets, label_smoothing=smoothing)
     if how.kind == "hard":
         taught = F.cross_entropy(student, teacher.argmax(1))
     else:
         mine, theirs = ((scores / how.temperature).log_softmax(1) for scores in (student, teacher))
         taught = how.temperature**2 * F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
-    return (1 - how.weight) * labelled + how.weight * taught
+    return (1 - how.weight) * labeled + how.weight * taught
 
 
 def _classes(teacher: Checkpoint, student: ModelSpec) -> Tensor | None:
@@ -71,7 +71,7 @@ def _classes(teacher: Checkpoint, student: ModelSpec) -> Tensor | None:
     if known and wanted:
         for name in wanted:
             if name not in known:
-                raise RequestError(f"the teacher {teacher.source} lacks the class {name!r}; {nearest(name, known)}")
+                raise RequestError(f"the teacher {teacher.source} lacks the class {name!r}; {suggest(name, known)}")
         return None if known == wanted else torch.tensor([known.index(name) for name in wanted])
     if teacher.spec.num_classes != student.num_classes:
         raise RequestError(

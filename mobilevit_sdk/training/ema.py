@@ -21,7 +21,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after optimiser step `step`, counted from 0."""
+        """Take in the weights after optimizer step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
             if average.is_floating_point():

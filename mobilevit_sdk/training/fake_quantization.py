@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from mobilevit_sdk.formats.quantization import QuantizationRecipe
+from mobilevit_sdk.formats.ranges import RangeEstimator
 from mobilevit_sdk.layers import ConvNormAct
-from mobilevit_sdk.layers.declarations import DeclaresNormReaders
-from mobilevit_sdk.quantization.ranges import RangeEstimator
-from mobilevit_sdk.quantization.recipe import QuantizationRecipe
+from mobilevit_sdk.layers.traits import HasNormReaders
 from mobilevit_sdk.quantization.simulation import LEVELS, round_activations, round_weights, weight_bits
 from mobilevit_sdk.training.recipe import QuantizationAware
 
@@ -41,7 +41,7 @@ class FakeQuantization(nn.Module):
         self.readers = tuple(
             (path_of[use.norm], path_of[use.reader])
             for block in model.modules()
-            if isinstance(block, DeclaresNormReaders)
+            if isinstance(block, HasNormReaders)
             for use in block.norm_readers()
             if use.reader.bias is not None
         )

@@ -19,8 +19,8 @@ CHUNK = 256  # images decoded between two reports of progress
 BATCHES_AHEAD = 4
 
 
-class Squares:
-    """Every image of a labelled dataset, its centre square resized to `side` pixels.
+class ImageCache:
+    """Every image of a labeled dataset, its center square resized to `side` pixels.
 
     `side` is 8/7 of the largest input size, which leaves room for random crops, but not larger than most images are.
     They are decoded once, or, where all of them would take more than 4 GiB, anew for every batch. `report` hears how

@@ -32,7 +32,7 @@ class EpochResult:
     top5: float
     images_per_second: float
     seconds: float  # of training, without the evaluation; since the resumption in an epoch that was interrupted
-    quantized_top1: float | None = None  # of a quantisation-aware training: in simulated integers
+    quantized_top1: float | None = None  # of a quantization-aware training: in simulated integers
 
 
 class Meter:

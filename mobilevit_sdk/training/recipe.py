@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from mobilevit_sdk.errors import RequestError, nearest
-from mobilevit_sdk.quantization.recipe import QuantizationRecipe
+from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.spec import Strict
 
 # The least and the greatest value that makes sense.
@@ -76,7 +76,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-5
     warmup_epochs: float = 2.0
-    weight_decay: float = 0.05  # not on biases and normalisation
+    weight_decay: float = 0.05  # not on biases and normalization
     clip_norm: float = 5.0
     label_smoothing: float = 0.1
     crop_scale: tuple[float, float] = (0.5, 1.0)  # share of the image's area
@@ -88,7 +88,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     distillation: Distillation | None = None  # None: with a teacher, the defaults
     quantization_aware: QuantizationAware | None = None
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimiser stay in float32
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimizer stay in float32
     model: dict[str, Any] = msgspec.field(
         default_factory=dict
     )  # options of the model's config for training, such as dropout
@@ -161,5 +161,5 @@ def read_recipe(path: Path) -> Recipe:
         raise RequestError(f"cannot read the recipe {path}: {error.strerror or error}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         unknown = re.search(r"unknown field `(.+)`", str(error))
-        hint = f"; {nearest(unknown[1], Recipe.__struct_fields__)}" if unknown else ""
+        hint = f"; {suggest(unknown[1], Recipe.__struct_fields__)}" if unknown else ""
         raise RequestError(f"{path} is no training recipe: {error}{hint}") from error

@@ -8,19 +8,19 @@ import msgspec
 import torch
 from torch import nn
 
-from mobilevit_sdk.checkpoint import Checkpoint, identify, load_checkpoint
-from mobilevit_sdk.checkpoint import open_source as open_file
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.load import identify, load_checkpoint, open_tensors
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.registry import build_model, model_spec, spec_at_size
-from mobilevit_sdk.resize import resize_network
+from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
+from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.recipe import Recipe
 
 
 def initial_checkpoint(source: str, data: ImageDataset) -> Checkpoint:
     """The checkpoint that a training starts from; a backbone gets a fresh head for the classes of `data`."""
-    backbone = identify(open_file(source)).is_backbone
+    backbone = identify(open_tensors(source)).is_backbone
     return load_checkpoint(source, num_classes=_class_count(data) if backbone else None)
 
 
@@ -37,7 +37,7 @@ def spec_for_training(
     it exactly, so none of their border is cropped away. The weights of a new training are its owner's to license.
     """
     if checkpoint is None:
-        spec = msgspec.structs.replace(model_spec(model), licence=None)
+        spec = msgspec.structs.replace(model_spec(model), license=None)
     else:
         origin = {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256, **checkpoint.spec.provenance}
         spec = msgspec.structs.replace(checkpoint.spec, provenance={"initial_checkpoint": origin})

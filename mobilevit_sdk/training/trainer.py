@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevit_sdk.checkpoint import Checkpoint, save_checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
 from mobilevit_sdk.errors import CheckpointError, RequestError
-from mobilevit_sdk.evaluate import Accuracy, evaluate, match_classes
+from mobilevit_sdk.evaluation.accuracy import Accuracy, evaluate, match_classes
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.layers import PositionBias
 from mobilevit_sdk.progress import Report
@@ -29,7 +29,7 @@ from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.distillation import Teacher, distillation_loss
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.fake_quantization import FakeQuantization
-from mobilevit_sdk.training.pixels import Squares
+from mobilevit_sdk.training.pixels import ImageCache
 from mobilevit_sdk.training.progress import EpochResult, Meter, TrainingProgress
 from mobilevit_sdk.training.recipe import Distillation, Recipe
 from mobilevit_sdk.training.state import Identity, read_state, save_state, unreadable
@@ -40,7 +40,7 @@ CALIBRATION_IMAGES = 256
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: rows [start, stop) of the epoch's permutation, at input size `size`."""
+    """One optimizer step: rows [start, stop) of the epoch's permutation, at input size `size`."""
 
     index: int
     start: int
@@ -55,7 +55,7 @@ class Trainer:
     `metrics.jsonl`, `curves.png` and `recipe.json`. A training that finds its own state in `out` goes on from it and,
     on the same machine with the same number of threads, ends bit for bit where it would have ended without the
     interruption. With a `teacher`, it learns from that network's answers as well, to the same augmented and mixed
-    images. A quantisation-aware training is evaluated twice, in floating point and in simulated integers; what it saves
+    images. A quantization-aware training is evaluated twice, in floating point and in simulated integers; what it saves
     is an ordinary checkpoint. Raises RequestError when `out` holds another training, when the data or the teacher do
     not fit the head, or when the loss is no longer a number.
     """
@@ -93,7 +93,7 @@ class Trainer:
         self.epoch, self.next_step, self.steps_done = 0, 0, 0
         self.losses: list[float] = []  # of the steps of this epoch
         self.resumed = self._resume()
-        self.squares = Squares(
+        self.squares = ImageCache(
             train, max((*recipe.sizes, self.image_size)), lambda done: report("reading images", done, len(train))
         )
         self._stopping = False
@@ -204,7 +204,7 @@ class Trainer:
         return value
 
     def _set_mode(self, progress: float) -> None:
-        """Training mode; of a quantisation-aware training's last part, but for BatchNorm."""
+        """Training mode; of a quantization-aware training's last part, but for BatchNorm."""
         self.model.train()
         aware = self.recipe.quantization_aware
         if aware is not None and progress >= 1 - aware.frozen_share:
@@ -213,7 +213,7 @@ class Trainer:
                     layer.eval()
 
     def _calibrate(self) -> None:
-        """Find the ranges of a quantisation-aware training anew, on training images, as a conversion does."""
+        """Find the ranges of a quantization-aware training anew, on training images, as a conversion does."""
         if self.fake is None:
             return
         images = self.squares.images.sample(CALIBRATION_IMAGES)
@@ -318,7 +318,7 @@ class Trainer:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, not biases (those of positions neither) and normalisation."""
+    """AdamW that decays matrices and kernels, not biases (those of positions neither) and normalization."""
     tables = {layer.table for layer in model.modules() if isinstance(layer, PositionBias)}
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():

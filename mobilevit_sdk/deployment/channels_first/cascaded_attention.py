@@ -2,7 +2,7 @@
 
 Everything but token interaction is a 1x1 convolution or an attention of its own (see `attention`). Token interaction, a
 depthwise convolution within each of P windows, is one over C P channels whose kernels stand P times in a row: the
-windows of a channel are neighbours in memory, so [1, C, P, N] is [1, C P, w, w] without a move. s t(q), with the scale
+windows of a channel are neighbors in memory, so [1, C, P, N] is [1, C P, w, w] without a move. s t(q), with the scale
 s = 1 / sqrt(key_dim), is t'(q) with the weight and bias of t times s.
 """
 

@@ -1,4 +1,4 @@
-"""Normalisation of channels-first tokens.
+"""Normalization of channels-first tokens.
 
 With the deviations d = x - mean(x): d / sqrt(mean(d * d) + eps)  ==  norm(x). A norm over the channels alone is written
 as coremltools knows it and becomes one `layer_norm` over axis 1.

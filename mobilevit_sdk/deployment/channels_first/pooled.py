@@ -31,8 +31,8 @@ class PooledLayerNorm(nn.Module):
         self.norm = ChannelsFirstNorm(norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(x.reshape(*x.shape, 1, 1)).flatten(1) if x.dim() == 2 else self.rows(x)
-        return normalised
+        normalized: Tensor = self.norm(x.reshape(*x.shape, 1, 1)).flatten(1) if x.dim() == 2 else self.rows(x)
+        return normalized
 
 
 def pooled_layers_as_maps(network: nn.Module) -> None:

@@ -20,12 +20,12 @@ _Case = tuple[str, str, str, str, object]
 
 
 def junit(outcome: Outcome) -> str:
-    """A test case for each artefact and runtime, and in suites of their own for each pair and for each baseline.
+    """A test case for each artifact and runtime, and in suites of their own for each pair and for each baseline.
 
     A missed threshold fails, and so does what became worse; what cannot run here is skipped.
     """
     root = ElementTree.Element("testsuites", name="mobilevit verify")
-    where = {parting.artifact: parting.message for parting in outcome.partings}
+    where = {divergence.artifact: divergence.message for divergence in outcome.divergences}
     verdicts: list[_Case] = [
         (
             f"{verdict.format}.{verdict.runtime}",

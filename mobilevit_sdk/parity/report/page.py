@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from mobilevit_sdk.artifact import Manifest
+from mobilevit_sdk.artifacts.artifact import Manifest
 from mobilevit_sdk.parity.gate import Verdict, loosened
-from mobilevit_sdk.parity.outcome import Outcome, Parting
+from mobilevit_sdk.parity.outcome import Divergence, Outcome
 from mobilevit_sdk.parity.pairs import Pair
 from mobilevit_sdk.parity.report import plots
 from mobilevit_sdk.parity.report.pictures import SIDE, Pictures
@@ -30,9 +30,9 @@ def page(outcome: Outcome) -> str:
     import jinja2
 
     pictures = Pictures()
-    partings = {parting.artifact: parting for parting in outcome.partings}
+    divergences = {divergence.artifact: divergence for divergence in outcome.divergences}
     cards = [
-        _card(key, verdict, run, partings.get(verdict.artifact), pictures)
+        _card(key, verdict, run, divergences.get(verdict.artifact), pictures)
         for key, verdict, run in zip(_keys(), outcome.verdicts, outcome.runs, strict=False)
     ]
     environment = jinja2.Environment(
@@ -63,7 +63,7 @@ def _keys() -> list[str]:
     return [f"{letter}{round_ or ''}" for round_ in (0, *range(2, 100)) for letter in string.ascii_uppercase]
 
 
-def _card(key: str, verdict: Verdict, run: Run, parting: Parting | None, pictures: Pictures) -> dict[str, Any]:
+def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, pictures: Pictures) -> dict[str, Any]:
     """What the template shows of a run."""
     manifest = run.artifact.manifest
     card: dict[str, Any] = {
@@ -75,8 +75,8 @@ def _card(key: str, verdict: Verdict, run: Run, parting: Parting | None, picture
         "plots": [],
         "worst": [],
         "answers": [],
-        "parting": parting if verdict.status == "failed" else None,
-        "depth": plots.depth(parting.operators, parting.culprit) if parting and parting.operators else "",
+        "divergence": divergence if verdict.status == "failed" else None,
+        "depth": plots.depth(divergence.operators, divergence.culprit) if divergence and divergence.operators else "",
     }
     if run.outputs is None or run.reference is None or verdict.agreement is None:
         return card
@@ -138,7 +138,7 @@ def _coverage(manifest: Manifest) -> dict[str, Any]:
 
 
 def _sizes(outcome: Outcome) -> list[tuple[str, int, float]]:
-    """Name, bytes and share of the largest, of each artefact once."""
+    """Name, bytes and share of the largest, of each artifact once."""
     sizes = {verdict.artifact: verdict.bytes for verdict in outcome.verdicts}
     largest = max(sizes.values(), default=1) or 1
     return [(Path(path).parent.name, size, size / largest) for path, size in sizes.items()]

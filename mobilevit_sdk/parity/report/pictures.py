@@ -1,4 +1,4 @@
-"""Thumbnails of all cases that a page shows, as one image: each is stored once, however many artefacts were asked."""
+"""Thumbnails of all cases that a page shows, as one image: each is stored once, however many artifacts were asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from mobilevit_sdk.artifact import Case
+from mobilevit_sdk.data.cases import Case
 
 SIDE = 56  # pixels of a thumbnail
 _COLUMNS = 8

@@ -1,4 +1,4 @@
-"""Plots as inline SVG: geometry here, colours from the page's style sheet, so that they follow its light and dark."""
+"""Plots as inline SVG: geometry here, colors from the page's style sheet, so that they follow its light and dark."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class _Axes:
 
 
 def scatter(reference: np.ndarray, outputs: np.ndarray) -> Markup:
-    """Scores of the artefact over those of PyTorch; at most MAX_POINTS, the farthest apart among them."""
+    """Scores of the artifact over those of PyTorch; at most MAX_POINTS, the farthest apart among them."""
     expected, actual = reference.ravel().astype(float), outputs.ravel().astype(float)
     finite = np.isfinite(actual)
     expected, actual = expected[finite], actual[finite]
@@ -80,21 +80,21 @@ def scatter(reference: np.ndarray, outputs: np.ndarray) -> Markup:
         spread = np.linspace(0, expected.size - 1, MAX_POINTS - len(worst)).astype(int)
         rows = np.unique(np.concatenate([worst, spread]))
     low, high = _padded(min(expected.min(), actual.min()), max(expected.max(), actual.max()))
-    axes = _Axes((low, high), (low, high), ("PyTorch's score", "artefact's score"))
+    axes = _Axes((low, high), (low, high), ("PyTorch's score", "artifact's score"))
     axes.line("diagonal", low, low, high, high)
     axes.dots("points", zip(expected[rows].tolist(), actual[rows].tolist(), strict=True))
     ticks = _ticks(low, high)
-    return axes.svg("scores of the artefact over those of PyTorch", x_ticks=ticks, y_ticks=ticks)
+    return axes.svg("scores of the artifact over those of PyTorch", x_ticks=ticks, y_ticks=ticks)
 
 
 def histogram(errors: np.ndarray) -> Markup:
-    """How often which difference, artefact minus PyTorch, over all cases and classes."""
+    """How often which difference, artifact minus PyTorch, over all cases and classes."""
     values = errors[np.isfinite(errors)].astype(float)
     if not values.size:
         return Markup("")
     reach = float(np.abs(values).max()) or 1e-9
     counts, edges = np.histogram(values, bins=BINS, range=(-reach, reach))
-    axes = _Axes((-reach, reach), (0, float(counts.max()) * 1.05), ("artefact - PyTorch", "scores"))
+    axes = _Axes((-reach, reach), (0, float(counts.max()) * 1.05), ("artifact - PyTorch", "scores"))
     base = axes.y(0)
     bars = "".join(
         f"M{axes.x(left):g} {base:g}V{axes.y(count):g}H{axes.x(right):g}V{base:g}"

@@ -17,7 +17,7 @@ _ESCAPES = str.maketrans({c: f"\\{c}" for c in "\\`*_[]#~"} | {c: f"&#{ord(c)};"
 def summary(outcome: Outcome) -> str:
     """Verdicts as a table, then reasons, lowered thresholds, pairs and drift."""
     lines = [f"## Parity: {'passed' if outcome.passed else 'not passed'}", ""]
-    lines += ["| | artefact | runtime | worst SQNR | at least | median | top-1 | top-5 | size |"]
+    lines += ["| | artifact | runtime | worst SQNR | at least | median | top-1 | top-5 | size |"]
     lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     lines += [_row(verdict) for verdict in outcome.verdicts]
     notes = [
@@ -31,8 +31,8 @@ def summary(outcome: Outcome) -> str:
         if row.reason
     ]
     notes += [
-        f"**where**: {_name(parting.artifact)} on {_safe(parting.runtime)}: {_safe(parting.message)}"
-        for parting in outcome.partings
+        f"**where**: {_name(divergence.artifact)} on {_safe(divergence.runtime)}: {_safe(divergence.message)}"
+        for divergence in outcome.divergences
     ]
     if outcome.pairs:
         worst = outcome.pairs[0]

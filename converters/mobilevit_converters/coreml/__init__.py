@@ -1,0 +1,63 @@
+"""CoreML: .mlpackage files (ML Program, iOS 16 and newer), and what runs them on a Mac and elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilevit_converters.coreml.runtimes.coreml import RUNTIMES
+from mobilevit_converters.coreml.runtimes.reference import FP16AccumulationRuntime, ReferenceRuntime
+from mobilevit_converters.coreml.toolchain import availability
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.converter import Converter, Inspection
+from mobilevit_sdk.formats.runtime import Availability, Runtime
+from mobilevit_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mobilevit_sdk.formats.quantization import Quantization
+
+
+@dataclass(eq=False)
+class CoreMLConverter:
+    """Emits and reads .mlpackage files, in the form that suits every processor or that of the Neural Engine.
+
+    See `formats.Converter`.
+    """
+
+    backend: str | None
+    target: str
+    backends: Mapping[str, Converter] = field(repr=False)
+    format: str = "coreml"
+    suffix: str = ".mlpackage"
+    precisions: tuple[str, ...] = ("fp16", "fp32", "int8", "int8-weight", "int4-weight")
+    nearest_precision: Mapping[str, str] = field(
+        default_factory=lambda: {"int8-dynamic": "int8-weight, as Core ML finds no ranges at run time"}
+    )
+    runtimes: tuple[Runtime, ...] = (*RUNTIMES, ReferenceRuntime(), FP16AccumulationRuntime())
+
+    def availability(self) -> Availability:
+        return availability()
+
+    def convert(
+        self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+    ) -> None:
+        from mobilevit_converters.coreml.convert import convert
+
+        convert(graph, spec, self.backend, precision, path, quantization)
+
+    def inspect(self, path: Path) -> Inspection:
+        from mobilevit_converters.coreml.inspect import inspect
+
+        found = inspect(path)
+        if found.backend is not None and found.backend not in self.backends:
+            raise ArtifactError(f"{path} was made for the unknown backend {found.backend!r}")
+        return found
+
+
+_BACKENDS: dict[str, Converter] = {}
+_BACKENDS["ane"] = CoreMLConverter("ane", "coreml-ane", _BACKENDS)
+converter = CoreMLConverter(None, "coreml", _BACKENDS)

@@ -1,0 +1,154 @@
+"""From a deployed graph to an .mlpackage."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mobilevit_converters.coreml.file.package import (
+    BACKEND_KEY,
+    IMAGE,
+    LOGITS,
+    SPEC_KEY,
+    make_identifiers_stable,
+    model_file,
+    parse_model,
+)
+from mobilevit_converters.coreml.quantize.weights import quantize
+from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
+from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.formats.quantization import Quantization
+from mobilevit_sdk.spec import ModelSpec
+
+# The first iOS that has the operators of a precision; macOS, tvOS and watchOS of the same year have them, too.
+OLDEST_SYSTEM = {"fp32": "iOS16", "fp16": "iOS16", "int8": "iOS17", "int8-weight": "iOS16", "int4-weight": "iOS18"}
+PROBABILITIES, LABEL = "probabilities", "classLabel"
+
+
+class _WithProbabilities(nn.Module):
+    """Class scores, and the probabilities that a Core ML classifier ranks its labels by."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(image)
+        return logits, logits.softmax(dim=-1)
+
+
+def convert(
+    graph: nn.Module,
+    spec: ModelSpec,
+    backend: str | None,
+    precision: str,
+    path: Path,
+    quantization: Quantization | None = None,
+) -> None:
+    """Write `graph` to `path`; see `Converter.convert`.
+
+    The package takes an RGB image of the spec's size. It answers `logits`, float32 [1, num_classes], and, where the
+    spec has labels, the label and the probabilities that Vision and Xcode's preview read. Raises ToolchainError.
+    """
+    ct = import_coremltools()
+    try:
+        with quiet():
+            program = _program(ct, graph, spec, precision)
+            if quantization is not None:
+                quantize(program, precision, quantization, wrappers=1 if spec.labels is None else 2)
+            _emit(ct, program, spec, precision, path)
+    except OSError:
+        raise  # a full disk is no fault of the toolchain
+    except Exception as error:
+        raise ToolchainError(f"coremltools cannot convert {spec.model}: {type(error).__name__}: {error}") from error
+    _describe(path, spec, backend)
+    make_identifiers_stable(path)
+
+
+def _program(ct: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
+    """The MIL program: typed and optimized, its outputs float32 whatever it computes in."""
+    height, width = spec.preprocessing.image_size
+    image = torch.zeros(1, 3, height, width)
+    names = [LOGITS]
+    if spec.labels is not None:
+        graph = _WithProbabilities(graph)
+        names.append(PROBABILITIES)
+    # Traced, not exported: from torch.export, coremltools 9.0 drops keyword arguments without a word, so that tanh-GELU
+    # becomes exact and torch.add(x, y, alpha=2) becomes x + y.
+    traced = torch.jit.trace(graph.eval(), image, check_trace=False)  # type: ignore[no-untyped-call]
+    return ct.convert(
+        traced,
+        convert_to="milinternal",
+        inputs=[ct.ImageType(IMAGE, shape=tuple(image.shape), scale=1 / 255, color_layout=ct.colorlayout.RGB)],
+        outputs=[ct.TensorType(name, dtype=np.float32) for name in names],
+        compute_precision=ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16,
+        minimum_deployment_target=ct.target[OLDEST_SYSTEM[precision]],
+    )
+
+
+def _emit(ct: Any, program: Any, spec: ModelSpec, precision: str, path: Path) -> None:
+    """Write the program as a package.
+
+    A step of its own because coremltools 9.0 takes either named outputs or a classifier, not both in one call: the
+    classifier replaces one output by two, and the list of declared outputs is then too short. The program keeps the
+    names; the declarations are dropped. FLOAT32 here means: cast nothing more.
+    """
+    program.functions["main"].set_output_types(None)
+    classifier = None
+    if spec.labels is not None:
+        classifier = ct.ClassifierConfig(
+            distinct(spec.labels), predicted_feature_name=LABEL, predicted_probabilities_output=PROBABILITIES
+        )
+    ct.convert(
+        program,
+        convert_to="mlprogram",
+        classifier_config=classifier,
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target[OLDEST_SYSTEM[precision]],
+        pass_pipeline=ct.PassPipeline.EMPTY,
+        skip_model_load=True,
+        package_dir=str(path),
+    )
+
+
+def distinct(labels: tuple[str, ...]) -> list[str]:
+    """The labels with a number behind each repetition: Core ML answers a dictionary, and ImageNet has two cranes."""
+    names: dict[str, None] = {}
+    for label in labels:
+        name, count = label, 1
+        while name in names:
+            count += 1
+            name = f"{label} ({count})"
+        names[name] = None
+    return list(names)
+
+
+def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
+    """Write into the package who it is: what Xcode shows, and spec and backend for our own tools."""
+    file = model_file(path)
+    model = parse_model(file)
+    description, height_width = model.description, spec.preprocessing.image_size
+    description.input[0].shortDescription = f"RGB image, {height_width[0]} x {height_width[1]} (height x width)"
+    meaning = {
+        LOGITS: f"Class scores before softmax, one for each of {spec.num_classes} classes",
+        LABEL: "The most probable class",
+        f"{LABEL}_probs": "The probability of each class",
+    }
+    for output in description.output:
+        output.shortDescription = meaning[output.name]
+    metadata = description.metadata
+    metadata.shortDescription = f"{spec.model}, an image classifier with {spec.num_classes} classes"
+    metadata.versionString = importlib.metadata.version("mobilevit-sdk")
+    metadata.license = spec.license or ""
+    metadata.userDefined[SPEC_KEY] = msgspec.json.encode(spec).decode()
+    if backend is not None:
+        metadata.userDefined[BACKEND_KEY] = backend
+    if spec.labels is not None:
+        metadata.userDefined["com.apple.coreml.model.preview.type"] = "imageClassifier"
+    file.write_bytes(model.SerializeToString(deterministic=True))

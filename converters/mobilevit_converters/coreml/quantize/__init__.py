@@ -1,0 +1,1 @@
+"""Integer precisions of CoreML, as edits of the MIL program."""

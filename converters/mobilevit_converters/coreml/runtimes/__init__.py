@@ -1,0 +1,1 @@
+"""What runs a .mlpackage: CoreML itself on macOS, the reference interpreter anywhere."""

@@ -1,0 +1,60 @@
+"""Core ML itself, on a Mac."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy as np
+
+from mobilevit_converters.coreml.file.package import IMAGE, LOGITS, read_package
+from mobilevit_converters.coreml.toolchain import availability, import_coremltools, quiet
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
+
+
+class CoreMLRuntime:
+    """Apple's runtime through coremltools, on whichever of CPU, GPU and Neural Engine it chooses."""
+
+    name = "coreml"
+    format = "coreml"
+    compute_units = "ALL"  # of coremltools.ComputeUnit
+
+    def availability(self) -> Availability:
+        if platform.system() != "Darwin":
+            return Availability(None, "Core ML runs on macOS only; coreml-reference executes the same file here")
+        return availability()
+
+    def load(self, path: Path) -> LoadedArtifact:
+        from PIL import Image
+
+        ct = import_coremltools()
+        package = read_package(path)  # what is no package is refused before native code sees it
+        image_type = package.model.description.input[0].type.imageType
+        with quiet():
+            model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[self.compute_units])
+
+        def predict(image: np.ndarray) -> np.ndarray:
+            require_image(image, image_type.height, image_type.width, path.name)
+            pixels = np.ascontiguousarray(image.transpose(1, 2, 0))  # [3, H, W] -> [H, W, 3]
+            scores: np.ndarray = model.predict({IMAGE: Image.fromarray(pixels)})[LOGITS]
+            return scores.reshape(-1).astype(np.float32)
+
+        return predict
+
+
+class CoreMLUnitsRuntime(CoreMLRuntime):
+    """The same, kept to some of the processors: an operator that the Neural Engine does not take runs on the CPU."""
+
+    on_request = "one choice of processors"
+
+    def __init__(self, name: str, compute_units: str) -> None:
+        self.name = name
+        self.compute_units = compute_units
+
+
+RUNTIMES = (
+    CoreMLRuntime(),
+    CoreMLUnitsRuntime("coreml-cpu", "CPU_ONLY"),
+    CoreMLUnitsRuntime("coreml-gpu", "CPU_AND_GPU"),
+    CoreMLUnitsRuntime("coreml-ane", "CPU_AND_NE"),
+)

@@ -1,0 +1,82 @@
+"""Runs the program of an .mlpackage on any machine, so that a file for the iPhone can be proven on Linux.
+
+An independent reading: program and weights come from the file alone, and each operator is evaluated by its
+documented meaning. It models what the file says, not the order of summation or the fused kernels of one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mobilevit_converters.coreml.file.package import LOGITS, read_package
+from mobilevit_converters.coreml.toolchain import availability
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
+
+if TYPE_CHECKING:
+    import torch
+
+    from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram
+    from mobilevit_sdk.formats.taps import TappedArtifact
+
+
+class ReferenceRuntime:
+    """Evaluates each operator with torch, rounding to float16 wherever the program says float16."""
+
+    name = "coreml-reference"
+    format = "coreml"
+    fp16_accumulation = False
+
+    def availability(self) -> Availability:
+        return availability()
+
+    def load(self, path: Path) -> LoadedArtifact:
+        """See `Runtime.load`. Raises ToolchainError that names an operator it does not know."""
+        program, to_input = self._load(path)
+
+        def predict(image: np.ndarray) -> np.ndarray:
+            scores: np.ndarray = program(to_input(image))[LOGITS].numpy()
+            return scores.reshape(-1)
+
+        return predict
+
+    def tap(self, path: Path) -> TappedArtifact:
+        """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
+        from mobilevit_converters.coreml.runtimes.taps import tap_program
+
+        return tap_program(*self._load(path))
+
+    def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
+        """The program, and what makes its input of an image."""
+        import torch
+
+        from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram
+
+        package = read_package(path)
+        inputs = package.model.description.input
+        image_type = inputs[0].type.imageType if len(inputs) == 1 else None
+        if image_type is None or image_type.colorSpace != image_type.RGB:
+            raise ArtifactError(f"{path} does not take one RGB image")
+        program = ReferenceProgram(package, fp16_accumulation=self.fp16_accumulation)
+        name, height, width = inputs[0].name, image_type.height, image_type.width
+        if list(program.inputs) != [name] or LOGITS not in program.output_names:
+            raise ArtifactError(f"the program of {path} does not go from {name!r} to {LOGITS!r}")
+
+        def to_input(image: np.ndarray) -> dict[str, torch.Tensor]:
+            require_image(image, height, width, path.name)
+            # Core ML hands the program raw pixel values, 0 to 255; the scale to [0, 1] is an operator of the program.
+            return {name: torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)[None]}
+
+        return program, to_input
+
+
+class FP16AccumulationRuntime(ReferenceRuntime):
+    """The same with every partial sum rounded to float16 too: a bound for hardware that sums so, whatever its order."""
+
+    name = "coreml-fp16-accumulate"
+    fp16_accumulation = True
+    on_request = "a worst case, which no device need be"

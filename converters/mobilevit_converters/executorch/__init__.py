@@ -1,0 +1,78 @@
+"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS alike, or to CoreML, for iOS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilevit_converters.executorch.runtimes.arm64 import ExecuTorchARM64Runtime
+from mobilevit_converters.executorch.runtimes.coreml import CoreMLDelegateRuntime, CoreMLReferenceRuntime
+from mobilevit_converters.executorch.runtimes.host import ExecuTorchRuntime
+from mobilevit_converters.executorch.toolchain import availability, coreml_availability
+from mobilevit_sdk.formats.runtime import Availability, Runtime
+from mobilevit_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mobilevit_sdk.formats.converter import Converter, Inspection
+    from mobilevit_sdk.formats.quantization import Quantization
+
+
+@dataclass(eq=False)
+class ExecuTorchConverter:
+    """Emits and reads .pte files, the first for one backend. See `formats.Converter`."""
+
+    backend: str | None
+    target: str
+    precisions: tuple[str, ...]
+    runtimes: tuple[Runtime, ...]
+    backends: Mapping[str, Converter] = field(repr=False)
+    format: str = "executorch"
+    suffix: str = ".pte"
+    nearest_precision: Mapping[str, str] = field(default_factory=dict)
+
+    def availability(self) -> Availability:
+        return coreml_availability() if self.backend == "coreml" else availability()
+
+    def convert(
+        self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+    ) -> None:
+        from mobilevit_converters.executorch.convert import convert
+
+        convert(graph, spec, self.backend, precision, path, quantization)
+
+    def inspect(self, path: Path) -> Inspection:
+        from mobilevit_converters.executorch.inspect import inspect
+
+        return inspect(path)
+
+    def time_layers(
+        self, layers: Sequence[tuple[nn.Module, tuple[int, ...]]], report: Callable[[int, int], None]
+    ) -> list[float]:
+        """See `formats.TimesLayers`; in XNNPACK, whatever the backend."""
+        from mobilevit_converters.executorch.layer_times import time_layers
+
+        return time_layers(layers, report)
+
+
+_BACKENDS: dict[str, Converter] = {}
+_BACKENDS["xnnpack"] = ExecuTorchConverter(
+    "xnnpack",
+    "xnnpack",
+    ("fp32", "int8", "int8-dynamic", "int4-weight"),
+    (ExecuTorchRuntime(), ExecuTorchARM64Runtime()),
+    _BACKENDS,
+    nearest_precision={"int8-weight": "int8-dynamic"},  # XNNPACK has no convolution of float values with int8 weights
+)
+_BACKENDS["coreml"] = ExecuTorchConverter(
+    "coreml",
+    "coreml",
+    ("fp16", "fp32"),
+    (CoreMLDelegateRuntime(), CoreMLReferenceRuntime()),
+    _BACKENDS,
+    nearest_precision=dict.fromkeys(("int8", "int8-dynamic", "int8-weight", "int4-weight"), "fp16"),
+)
+converter = _BACKENDS["xnnpack"]

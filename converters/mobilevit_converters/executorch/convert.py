@@ -1,0 +1,93 @@
+"""From a deployed graph to a .pte file."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import nn
+from torch.export import ExportedProgram
+
+from mobilevit_converters.executorch.file.program import LABELS, SPEC
+from mobilevit_converters.executorch.passes.dynamic_input_layout import dynamic_input_layout
+from mobilevit_converters.executorch.passes.fast_lowering import fast_lowering
+from mobilevit_converters.executorch.passes.partitioner import partitioner
+from mobilevit_converters.executorch.passes.transpose_elimination import eliminate_transposes
+from mobilevit_converters.executorch.quantize.pt2e import quantized
+from mobilevit_converters.executorch.toolchain import import_module
+from mobilevit_sdk.deployment import exported
+from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.formats.quantization import Quantization
+from mobilevit_sdk.spec import ModelSpec
+
+
+def convert(
+    graph: nn.Module,
+    spec: ModelSpec,
+    backend: str | None,
+    precision: str,
+    path: Path,
+    quantization: Quantization | None = None,
+) -> None:
+    """Write `graph` to `path`; see `Converter.convert`.
+
+    The method `forward` takes float32 [1, 3, H, W] and answers the logits, float32 [1, num_classes]. Two more methods
+    answer strings, so that an app reads them with the runtime it has: `labels`, one a line, and `model_spec`, JSON.
+    Raises ToolchainError.
+    """
+    strings = {SPEC: msgspec.json.encode(spec).decode()}
+    if spec.labels is not None:
+        strings[LABELS] = "\n".join(" ".join(label.split()) for label in spec.labels)
+    try:
+        traced = exported(graph, spec.preprocessing.image_size)
+        if quantization is not None:
+            traced = quantized(traced, precision, quantization)
+        to_coreml = backend == "coreml"
+        program = _lower_to_coreml(traced, strings, precision) if to_coreml else _lower_to_xnnpack(traced, strings)
+    except (OSError, ToolchainError):
+        raise  # a full disk is no fault of the toolchain
+    except Exception as error:
+        raise ToolchainError(f"ExecuTorch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
+    path.write_bytes(program)
+
+
+def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str]) -> bytes:
+    exir = import_module("executorch.exir")
+    with fast_lowering(), dynamic_input_layout(), eliminate_transposes():
+        edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner()], constant_methods=strings)
+        return bytes(edge.to_executorch().buffer)
+
+
+def _lower_to_coreml(traced: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
+    """For iOS 16 and newer, as our .mlpackage; whole in one delegate, or not at all."""
+    from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
+
+    ct = import_coremltools()
+    for node in traced.graph.nodes:
+        if node.kwargs:  # coremltools 9.0 drops them without a word: tanh-GELU becomes exact, alpha of add becomes 1
+            raise ToolchainError(f"coremltools does not read the keywords of {node.target}: {dict(node.kwargs)}")
+    with quiet():
+        exir = import_module("executorch.exir")
+        coreml = import_module("executorch.backends.apple.coreml.partition")
+        specs = import_module("executorch.backends.apple.coreml.compiler").CoreMLBackend.generate_compile_specs(
+            minimum_deployment_target=ct.target.iOS16,
+            compute_precision={"fp16": ct.precision.FLOAT16, "fp32": ct.precision.FLOAT32}[precision],
+        )
+        partitioner = coreml.CoreMLPartitioner(compile_specs=specs, lower_full_graph=True)
+        edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner], constant_methods=strings)
+        for _, delegate in edge.exported_program().graph_module.named_children():
+            delegate._processed_bytes = _without_debug_information(delegate.processed_bytes)
+        return bytes(edge.to_executorch().buffer)
+
+
+def _without_debug_information(data: bytes) -> bytes:
+    """A CoreML delegate's bytes without what only ExecuTorch's event tracer reads: an eighth of MobileViT-XXS."""
+    container: Any = import_module("executorch.backends.apple.coreml.executorchcoreml")
+    with tempfile.TemporaryDirectory() as folder:
+        container.unflatten_directory_contents(data, folder)
+        (root,) = Path(folder).iterdir()
+        for file in (root / "debug_info.json", root / "model.mlpackage" / "executorch_debug_handle_mapping.json"):
+            file.unlink(missing_ok=True)
+        return bytes(container.flatten_directory_contents(str(root)))

@@ -1,0 +1,259 @@
+"""A .pte file read as a file of strangers: its program, and the graphs inside its XNNPACK delegates.
+
+Both are flatbuffers. ExecuTorch's wheel carries their schemas and flatc, the compiler that verifies a buffer against
+its schema and prints it as JSON, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from mobilevit_converters.executorch.toolchain import flatc, wheel_file
+from mobilevit_sdk.errors import ArtifactError
+
+LABELS, SPEC = "labels", "model_spec"  # the methods that answer what travels with the model
+XNNPACK, COREML = "XnnpackBackend", "CoreMLBackend"  # as programs name their delegates
+
+TIMEOUT = 60.0  # seconds for flatc; a program of 10,000 operators takes less than one
+MAX_PROGRAM = 1 << 24  # bytes, without the weights
+
+# What follows mirrors, as far as it is read here, the tables of executorch/schema/program.fbs ...
+
+
+class Value(msgspec.Struct):
+    """An EValue: a Tensor, a String, a number."""
+
+    val_type: str = "NONE"
+    val: dict[str, Any] = {}
+
+
+class Tensor(msgspec.Struct):
+    """The `val` of a Value whose `val_type` is Tensor."""
+
+    scalar_type: str
+    sizes: list[int] = []
+    dim_order: list[int] = []  # axes from the outermost in memory to the innermost
+
+
+class String(msgspec.Struct):
+    """The `val` of a Value whose `val_type` is String."""
+
+    string_val: str
+
+
+class Instruction(msgspec.Struct):
+    """One step of a chain; `instr_args` holds `op_index` for a KernelCall, `delegate_index` for a DelegateCall."""
+
+    instr_args_type: str
+    instr_args: dict[str, Any]
+
+
+class Chain(msgspec.Struct):
+    """A list of instructions."""
+
+    instructions: list[Instruction] = []
+
+
+class Operator(msgspec.Struct):
+    """A kernel of the runtime, such as aten::mean.out."""
+
+    name: str
+    overload: str = ""
+
+
+class DataReference(msgspec.Struct):
+    """Where the bytes of a delegate are."""
+
+    location: Literal["INLINE", "SEGMENT"]
+    index: int
+
+
+class Delegate(msgspec.Struct):
+    """A part of the graph that a backend runs."""
+
+    id: str
+    processed: DataReference
+
+
+class Plan(msgspec.Struct):
+    """A method."""
+
+    name: str
+    values: list[Value] = []
+    inputs: list[int] = []
+    outputs: list[int] = []
+    chains: list[Chain] = []
+    operators: list[Operator] = []
+    delegates: list[Delegate] = []
+
+
+class Segment(msgspec.Struct):
+    """A range of bytes behind the program."""
+
+    offset: int
+    size: int
+
+
+class InlineData(msgspec.Struct):
+    """The bytes of a delegate, within the program."""
+
+    data: list[int] = []
+
+
+class Program(msgspec.Struct):
+    """The root table."""
+
+    execution_plan: list[Plan]
+    segments: list[Segment] = []
+    backend_delegate_data: list[InlineData] = []
+
+
+# ... and of executorch/backends/xnnpack/serialization/schema.fbs.
+
+
+class XNode(msgspec.Struct):
+    """An operator of an XNNPACK graph."""
+
+    xnode_union_type: str
+
+
+class XValue(msgspec.Struct):
+    """A tensor of an XNNPACK graph; a quantized one holds the plain one as `tensor_value`."""
+
+    xvalue_union: dict[str, Any]
+
+    @property
+    def rank(self) -> int:
+        return len(self.xvalue_union.get("tensor_value", self.xvalue_union).get("dims", []))
+
+
+class XGraph(msgspec.Struct):
+    """The root table."""
+
+    xnodes: list[XNode] = []
+    xvalues: list[XValue] = []
+
+
+@dataclass(frozen=True)
+class ProgramFile:
+    """A parsed file."""
+
+    path: Path
+    content: bytes
+    segments_start: int
+    program: Program
+
+    def method(self, name: str) -> Plan | None:
+        return next((plan for plan in self.program.execution_plan if plan.name == name), None)
+
+    def delegate_data(self, delegate: Delegate) -> bytes:
+        """The bytes that the backend takes. Raises ArtifactError when they are not in the file."""
+        reference = delegate.processed
+        try:
+            if reference.location == "INLINE":
+                return bytes(self.program.backend_delegate_data[reference.index].data)
+            segment = self.program.segments[reference.index]
+        except (IndexError, ValueError) as error:
+            raise ArtifactError(f"{self.path} is damaged: a delegate refers to data that is not there") from error
+        start = self.segments_start + segment.offset
+        return self.content[start : start + segment.size]
+
+
+def read_program(path: Path) -> ProgramFile:
+    """Read a .pte file. Raises ArtifactError for anything but a whole program with all its segments.
+
+    The file begins with a flatbuffer; in its first bytes, after the identifier ET12, stands a header "eh00": the sizes
+    of header (uint32) and program, the start of the segments and their size (uint64 each, little-endian).
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+    if content[4:8] != b"ET12":
+        found = content[:8].hex(" ") or "nothing"
+        raise ArtifactError(f"{path} is no ExecuTorch program: expected ET12 at byte 4, found {found}")
+    size, start, segments = len(content), 0, 0
+    if content[8:12] == b"eh00" and len(content) >= 40:
+        header, size, start, segments = struct.unpack_from("<IQQQ", content, 12)
+        segments = segments if header >= 32 else 0  # the first version of the header ended before it
+    if max(size, start + segments) > len(content):
+        raise ArtifactError(f"{path} is truncated: {len(content)} of {max(size, start + segments)} bytes are there")
+    schema = wheel_file("exir/_serialize/program.fbs")
+    program = _decode(path, schema, content[:size], Program)
+    if any(start + segment.offset + segment.size > len(content) for segment in program.segments):
+        raise ArtifactError(f"{path} is truncated or damaged: a segment lies outside the file")
+    return ProgramFile(path, content, start, program)
+
+
+def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
+    """The image that `forward` takes and the scores that it gives back, float32 [1, 3, H, W] and [1, num_classes].
+
+    Raises ArtifactError for any other interface, other orders in memory among them: a runtime takes the bytes that it
+    is given without a word.
+    """
+    forward = file.method("forward")
+    try:
+        if forward is None:
+            raise ValueError("it has no method `forward`")
+        (given,), (answered,) = forward.inputs, forward.outputs
+        image, scores = (msgspec.convert(forward.values[index].val, Tensor) for index in (given, answered))
+    except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{file.path} does not go from one image to one row of scores ({error})") from error
+    for tensor, rank, start in ((image, 4, [1, 3]), (scores, 2, [1])):
+        found = (tensor.scalar_type, tensor.dim_order, len(tensor.sizes), tensor.sizes[: len(start)])
+        if found != ("FLOAT", list(range(rank)), rank, start):
+            named = f"{tensor.scalar_type.lower()} {tensor.sizes} in the order {tensor.dim_order}"
+            raise ArtifactError(f"{file.path} does not go from float32 [1, 3, H, W] to [1, num_classes]: {named}")
+    return image, scores
+
+
+def read_xnnpack_graph(path: Path, data: bytes) -> XGraph:
+    """The graph inside an XNNPACK delegate's `data`. Raises ArtifactError.
+
+    A header "XH00" at byte 4 gives the start and the size of the flatbuffer (uint32 each, from byte 10).
+    """
+    if data[4:8] != b"XH00" or len(data) < 18:
+        raise ArtifactError(f"{path} is damaged: its XNNPACK delegate has no header")
+    start, size = struct.unpack_from("<II", data, 10)
+    schema = wheel_file("backends/xnnpack/serialization/schema.fbs")
+    return _decode(path, schema, data[start : start + size], XGraph)
+
+
+T = TypeVar("T")
+
+_STRING_OR_NON_FINITE = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\b(?:inf|nan)\b')
+
+
+def _decode(path: Path, schema: Path, flatbuffer: bytes, table: type[T]) -> T:
+    """Print `flatbuffer` as JSON and read the fields of `table` from it."""
+    if len(flatbuffer) > MAX_PROGRAM:
+        raise ArtifactError(f"{path} has a program of {len(flatbuffer) >> 20} MiB without its weights: damaged")
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder) / "table.bin"
+        binary.write_bytes(flatbuffer)
+        options = ["--json", "--strict-json", "--defaults-json", "-o", folder]
+        try:
+            result = subprocess.run(
+                [flatc(), *options, schema, "--", binary], capture_output=True, timeout=TIMEOUT, check=False
+            )
+            text = binary.with_suffix(".json").read_bytes()
+        except subprocess.TimeoutExpired as error:
+            raise ArtifactError(f"{path} is damaged: its program has no end") from error
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{path} is damaged: it does not follow {schema.name}") from error
+    if result.returncode != 0:
+        raise ArtifactError(f"{path} is damaged: it does not follow {schema.name}")
+    # flatc prints non-finite numbers as inf and nan, which JSON lacks; none of them is read.
+    text = _STRING_OR_NON_FINITE.sub(lambda match: match[0] if match[0].startswith(b'"') else b"null", text)
+    try:
+        return msgspec.json.decode(text, type=table)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,114 @@
+"""What a .pte file says of itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_delegate
+from mobilevit_converters.executorch.file.program import (
+    COREML,
+    SPEC,
+    XNNPACK,
+    Delegate,
+    Plan,
+    ProgramFile,
+    String,
+    Tensor,
+    read_program,
+    read_xnnpack_graph,
+)
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.converter import Inspection, TensorInfo
+from mobilevit_sdk.spec import ModelSpec
+
+BACKENDS = {XNNPACK: "xnnpack", COREML: "coreml"}
+# ExecuTorch's names of tensor types, where they differ from everyone else's.
+DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "BYTE": "uint8", "CHAR": "int8", "LONG": "int64"}
+
+
+def inspect(path: Path) -> Inspection:
+    """Read a file back, what its delegates run included. Raises ArtifactError when it is none.
+
+    `operators` counts what XNNPACK runs under XNNPACK's names, what Core ML runs under MIL's, the rest under the
+    kernels' names, and a delegate that cannot be read as one operator, under its own name. A program names neither its
+    input nor its output; they are numbered. Raises ToolchainError when coremltools is missing for a CoreML delegate.
+    """
+    file = read_program(path)
+    forward = file.method("forward")
+    if forward is None:
+        raise ArtifactError(f"{path} has no method `forward`")
+    try:
+        inputs = tuple(_tensor_info(forward, index, f"input_{i}") for i, index in enumerate(forward.inputs))
+        outputs = tuple(_tensor_info(forward, index, f"output_{i}") for i, index in enumerate(forward.outputs))
+        calls, kernels = _instructions(forward)
+        delegates = [forward.delegates[index] for index in calls]
+    except (IndexError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{path} is damaged: `forward` refers to what is not there") from error
+    operators = Counter(kernels)
+    ranks = [len(value.val.get("sizes", [])) for value in forward.values]
+    for delegate in delegates:
+        inside, rank = _contents(file, delegate)
+        operators.update(inside)
+        ranks.append(rank)
+    return Inspection(
+        inputs=inputs,
+        outputs=outputs,
+        operators=dict(sorted(operators.items())),
+        max_rank=max(ranks, default=0),
+        delegates=len(delegates),
+        undelegated_ops=dict(sorted(kernels.items())),
+        spec=read_spec(file),
+        backend="+".join(sorted({BACKENDS.get(delegate.id, delegate.id) for delegate in delegates})) or None,
+    )
+
+
+def read_spec(file: ProgramFile) -> ModelSpec | None:
+    """The ModelSpec that the method `model_spec` answers, None for a program that another tool made."""
+    method = file.method(SPEC)
+    if method is None:
+        return None
+    try:
+        (output,) = method.outputs
+        text = msgspec.convert(method.values[output].val, String).string_val
+        return msgspec.json.decode(text, type=ModelSpec)
+    except (IndexError, ValueError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{file.path} carries a malformed model spec: {error}") from error
+
+
+def _contents(file: ProgramFile, delegate: Delegate) -> tuple[dict[str, int], int]:
+    """What a delegate runs: its operators, with counts, and its highest rank. Raises ArtifactError."""
+    if delegate.id == XNNPACK:
+        graph = read_xnnpack_graph(file.path, file.delegate_data(delegate))
+        ranks = (value.rank for value in graph.xvalues)
+        return Counter(node.xnode_union_type for node in graph.xnodes), max(ranks, default=0)
+    if delegate.id == COREML:
+        contents = read_coreml_delegate(file.path, file.delegate_data(delegate))
+        if not contents.is_compiled:
+            from mobilevit_converters.coreml.inspect import describe
+
+            with contents.package() as package:
+                found = describe(package)
+            return found.operators, found.max_rank
+    return {delegate.id: 1}, 0
+
+
+def _instructions(method: Plan) -> tuple[list[int], Counter[str]]:
+    """The delegates that a method calls, by index, and the kernels that it runs outside them, with counts."""
+    calls: list[int] = []
+    kernels: Counter[str] = Counter()
+    for instruction in (instruction for chain in method.chains for instruction in chain.instructions):
+        if instruction.instr_args_type == "DelegateCall":
+            calls.append(instruction.instr_args["delegate_index"])
+        elif instruction.instr_args_type == "KernelCall":
+            operator = method.operators[instruction.instr_args["op_index"]]
+            kernels[f"{operator.name}.{operator.overload}" if operator.overload else operator.name] += 1
+    return calls, kernels
+
+
+def _tensor_info(method: Plan, index: int, name: str) -> TensorInfo:
+    tensor = msgspec.convert(method.values[index].val, Tensor)
+    dtype = DTYPES.get(tensor.scalar_type, tensor.scalar_type.lower())
+    return TensorInfo(name=name, shape=tuple(tensor.sizes), dtype=dtype)

@@ -1,0 +1,150 @@
+"""ExecuTorch's lowering without the work that changes nothing: the same program in a third to a half of the time.
+
+Most of the time goes into passes. Each traces the graph anew, also where it finds nothing of what it looks for, and two
+of XNNPACK's first export, lower and match pattern graphs of their own. The graph is also decomposed three times, where
+once is enough for what has neither side effects nor operators left that are to be decomposed. Each copy of a node also
+copies the whole history of nodes that it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node, traceback
+from torch.fx.passes.infra.pass_base import PassResult
+
+from mobilevit_converters.executorch.toolchain import import_module
+
+Looks = Callable[[str, Node], bool]  # whether a pass looks for this operator
+
+
+def _for(*parts: str) -> Looks:
+    return lambda name, node: any(part in name for part in parts)
+
+
+def _for_convolution_in_1d(name: str, node: Node) -> bool:
+    return "convolution" in name and node.meta["val"].dim() == 3
+
+
+def _for_view(name: str, node: Node) -> bool:
+    return getattr(node.target, "is_view", False)
+
+
+def _for_number_as_tensor(name: str, node: Node) -> bool:
+    """A number where the operator takes a tensor."""
+    schema = node.target._schema.arguments if isinstance(node.target, OpOverload) else ()
+    given = dict(zip((each.name for each in schema), node.args, strict=False)) | node.kwargs
+    tensors = (given.get(each.name) for each in schema if isinstance(each.type, torch.TensorType))
+    return any(isinstance(each, int | float) for each in tensors)
+
+
+def _for_symbol(name: str, node: Node) -> bool:
+    return isinstance(node.meta["val"], torch.SymInt | torch.SymFloat | torch.SymBool)
+
+
+def _for_another_type(name: str, node: Node) -> bool:
+    return any(getattr(each.meta["val"], "dtype", None) is not torch.float32 for each in node.all_input_nodes)
+
+
+_FOR_QUANTizED = _for("quantize")
+_FOR_BATCH_NORM = _for("batch_norm")
+
+# What each pass of ExecuTorch 1.5 begins with; one that is not named here always runs.
+LOOKS_FOR: Mapping[str, Looks] = {
+    "NormalizeTransposePass": _for("aten.t.default"),
+    "ReplaceBrokenOpsWithFunctionalOpsPass": _for_view,
+    "ScalarToTensorPass": _for_number_as_tensor,
+    "SymToTensorPass": _for_symbol,
+    "RemoveMixedTypeOperators": _for_another_type,
+    "LegalizePortableDimOrderPass": _for("avg_pool2d", "expand", "mean", "sum"),
+    "XNNPACKRemoveCloneOpsTransform": _for("clone"),
+    "DimOrderOpsRevertPass": _for("dim_order"),
+    "ConvertToUpsampleBilinear2d": _for("index"),
+    "PropagateCustomMetaPass": _FOR_QUANTizED,
+    "ConvertToSDPAPass": _for("mul.Scalar"),
+    "FuseBatchNormPass": _FOR_BATCH_NORM,
+    "DecomposeBatchNorm": _FOR_BATCH_NORM,
+    "FuseActivationPass": _for("relu", "hardtanh"),
+    "DecomposeConcatenate": _for("cat.default"),
+    "RemoveGetItemPass": _for("max_pool2d", "max.dim"),
+    "InsertPadQDQPass": _FOR_QUANTizED,
+    "Conv1dUnsqueezePass": _for_convolution_in_1d,
+    "PReLUReshapePass": _for("prelu"),
+}
+
+
+@contextmanager
+def fast_lowering() -> Iterator[None]:
+    """While it lasts, graphs are lowered to XNNPACK faster; for a process that does nothing else."""
+    manager = import_module("executorch.backends.xnnpack._passes").XNNPACKPassManager
+    passes = import_module("executorch.exir.pass_base").ExportPass
+    with (
+        _replaced(manager, "transform", _transform_where_needed),
+        _replaced(passes, "__call__", _call_where_needed),
+        _replaced(ExportedProgram, "run_decompositions", _decompose_where_needed),
+        _replaced(traceback.NodeSource, "__deepcopy__", lambda _: lambda self, memo: self),  # written once, then read
+    ):
+        yield
+
+
+def is_needed(name: str, graph: GraphModule) -> bool:
+    """Whether the pass `name` may find something in `graph`."""
+    looks = LOOKS_FOR.get(name)
+    return looks is None or any(looks(str(node.target), node) for node in _calls(graph))
+
+
+def is_decomposed(graph: GraphModule, table: Container[Any]) -> bool:
+    """Whether decomposing `graph` by `table` leaves it as it is: it has no side effects and nothing from the table."""
+    return all(
+        isinstance(node.target, OpOverload) and not node.target._schema.is_mutable and node.target not in table
+        for node in _calls(graph)
+    )
+
+
+def _calls(graph: GraphModule) -> Iterator[Node]:
+    return (node for node in graph.graph.nodes if node.op == "call_function")
+
+
+def _transform_where_needed(transform: Any) -> Any:
+    def transform_where_needed(self: Any) -> Any:
+        program = self.exported_program
+        for each in self.passes:
+            if is_needed(each.__name__, program.graph_module):
+                program = transform(type(self)(program, [each]))
+        return program
+
+    return transform_where_needed
+
+
+def _call_where_needed(call: Any) -> Any:
+    def call_where_needed(self: Any, graph: GraphModule) -> Any:
+        return call(self, graph) if is_needed(type(self).__name__, graph) else PassResult(graph, False)
+
+    return call_where_needed
+
+
+def _decompose_where_needed(decompose: Any) -> Any:
+    def decompose_where_needed(self: ExportedProgram, decomp_table: Any = None, **options: Any) -> ExportedProgram:
+        known = decomp_table is not None and is_decomposed(self.graph_module, decomp_table)
+        return self if known else decompose(self, decomp_table, **options)
+
+    return decompose_where_needed
+
+
+@contextmanager
+def _replaced(owner: type, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
+    """`owner` has `wrap` of its own method `name` while it lasts, or of None where it has none of its own."""
+    own = vars(owner).get(name)
+    setattr(owner, name, wrap(own or getattr(owner, name, None)))
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)

@@ -1,0 +1,33 @@
+"""ExecuTorch's partitioner for XNNPACK, with what ExecuTorch 1.5 keeps from the delegate although XNNPACK takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.export import ExportedProgram
+from torch.fx.passes.infra.partitioner import Partition
+
+from mobilevit_converters.executorch.toolchain import import_module
+
+IN_INT8_TOO = ("SigmoidConfig", "GeluConfig", "HardswishConfig", "ConstantPadConfig")
+
+
+def partitioner() -> Any:
+    """A partitioner for graphs in float and with quantize nodes alike."""
+    module = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    configs = import_module("executorch.backends.xnnpack.partition.config").ALL_PARTITIONER_CONFIGS
+    kind = import_module("executorch.backends.xnnpack.partition.config.xnnpack_config").ConfigPrecisionType
+    both = {"supported_precision_types": lambda self: [kind.FP32, kind.STATIC_QUANT]}
+    chosen = [type(each.__name__, (each,), both) if each.__name__ in IN_INT8_TOO else each for each in configs]
+    part_by_part = module.XnnpackPartitioner.generate_partitions
+
+    def generate_partitions(self: Any, program: ExportedProgram) -> list[Partition]:
+        """One partition where all is taken; merged in pairs, linears that share an input stay apart."""
+        taken = {node for group in self.get_matched_nodes_from_configs(program) for node in group}
+        calls = {node for node in program.graph_module.graph.nodes if node.op == "call_function"}
+        if calls <= taken:
+            return [Partition(id=0, nodes=taken)]
+        return list(part_by_part(self, program))
+
+    whole = type("WholeGraphPartitioner", (module.XnnpackPartitioner,), {"generate_partitions": generate_partitions})
+    return whole(configs=chosen)

@@ -1,0 +1,78 @@
+"""A phone graph with its quantize and dequantize nodes, through PT2E: the form that XNNPACK's delegate takes whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from mobilevit_converters.executorch.passes.graph_rewrites import constant
+from mobilevit_converters.executorch.quantize.groups import in_groups
+from mobilevit_converters.executorch.toolchain import import_module
+from mobilevit_sdk.formats.quantization import Quantization
+
+
+def quantized(traced: ExportedProgram, precision: str, quantization: Quantization) -> ExportedProgram:
+    """`traced` in fewer bits. Raises ToolchainError without torchao, ValueError for values that are not finite.
+
+    int8: activations by ranges from the images, weights by output channel; the last product, where nothing but the
+    caller reads the answer, gives float scores of an input that is quantized when it is run.
+    int8-dynamic: so are the inputs of all products, by row of a linear, by tensor of a convolution. Depthwise
+    convolutions, which XNNPACK does not have in that form, stay float.
+    int4-weight: the same with 4 bits for the weights of linears, in groups of the recipe's size (rounded up to a
+    multiple of 32) where it divides the row, else by output channel.
+    """
+    pt2e = import_module("torchao.quantization.pt2e.quantize_pt2e")
+    from mobilevit_converters.executorch.quantize.quantizer import RecipeQuantizer
+
+    module = pt2e.prepare_pt2e(traced.module(check_guards=False), RecipeQuantizer(quantization.recipe, precision))
+    (image,) = traced.example_inputs[0]
+    with torch.no_grad():
+        for pixels in quantization.images if precision == "int8" else [image.numpy()]:
+            module(torch.from_numpy(pixels))
+    module = pt2e.convert_pt2e(module)
+    if precision == "int4-weight":
+        _group_weights(module, quantization.recipe.group_size)
+    _drop_unused_constants(module)
+    return torch.export.export(module, (image,))
+
+
+def _group_weights(module: GraphModule, group_size: int) -> None:
+    """Give 4 bits in groups to the weights of linears whose inputs are quantized and whose weights are not yet."""
+    ops = torch.ops.quantized_decomposed
+    for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.linear.default):
+        x, weight = node.args[:2]
+        if weight.op != "get_attr" or not str(x.target).startswith("quantized_decomposed.dequantize"):
+            continue
+        values = constant(weight).detach()
+        size = in_groups(values, group_size)
+        groups = values.reshape(len(values), -1, size)
+        scales = (groups.abs().amax(2) / 7).clamp(min=2**-20).bfloat16().float()  # as XNNPACK keeps them
+        integers = (groups / scales[..., None]).round().clamp(-7, 7).to(torch.int8).reshape(values.shape)
+        parts: dict[str, Tensor] = {"integers": integers, "scales": scales, "zeros": torch.zeros_like(scales)}
+        with module.graph.inserting_before(node):
+            constants = [_constant(module, f"{weight.name}_{name}", part) for name, part in parts.items()]
+            how = (-8, 7, torch.int8, size, torch.float32)
+            node.args = (
+                x,
+                module.graph.call_function(ops.dequantize_per_channel_group.default, (*constants, *how)),
+                *node.args[2:],
+            )
+    module.graph.eliminate_dead_code()
+    module.recompile()
+
+
+def _drop_unused_constants(module: GraphModule) -> None:
+    """Forget the float constants whose integers the graph reads: ExecuTorch would write buffers that nothing reads."""
+    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    for name in {*dict(module.named_parameters()), *dict(module.named_buffers())} - read:
+        owner, _, leaf = name.rpartition(".")
+        delattr(module.get_submodule(owner), leaf)
+
+
+def _constant(module: GraphModule, name: str, values: Tensor) -> Any:
+    module.register_buffer(name, values)
+    return module.graph.get_attr(name)

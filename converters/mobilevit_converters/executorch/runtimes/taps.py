@@ -1,0 +1,155 @@
+"""Every value of a .pte file's XNNPACK delegates as an output of the program, so that ExecuTorch hands it out.
+
+The delegate's graph is rewritten: each value that one of its operators computes becomes an external output, which the
+program around it is given a tensor for. Operators and weights stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilevit_converters.executorch.file.program import MAX_PROGRAM, TIMEOUT, XNNPACK, read_program
+from mobilevit_converters.executorch.runtimes.host import ExecuTorchRuntime
+from mobilevit_converters.executorch.toolchain import flatc, import_module, wheel_file
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.taps import Tap, TappedArtifact
+
+EXTERNAL_OUTPUT = 2  # XNN_VALUE_FLAG_EXTERNAL_OUTPUT
+HEADER = struct.Struct("<4s4sHIIIQ")  # zeros, "XH00", its size; then where the flatbuffer and the constants are
+ALIGNMENT = 16  # bytes, of tensors and of the parts of a delegate
+_STRING_OR_NON_FINITE = re.compile(r'"(?:[^"\\]|\\.)*"|\b(?:inf|nan|Infinity|NaN)\b')
+_OTHER_NAME = {"inf": "Infinity", "nan": "NaN", "Infinity": "inf", "NaN": "nan"}  # flatc's and Python's
+
+
+def tap(path: Path) -> TappedArtifact:
+    """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
+    read_program(path)  # what is no whole program is refused before anything else reads it
+    try:
+        taps, content = _expose(path.read_bytes())
+    except (LookupError, ValueError, TypeError, AssertionError, struct.error, subprocess.SubprocessError) as error:
+        raise ArtifactError(f"the values within {path} cannot be made outputs: {error}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        edited = Path(folder) / path.name
+        edited.write_bytes(content)
+        to_input, run = ExecuTorchRuntime().all_outputs(edited)
+
+    def values(pixels: np.ndarray) -> list[np.ndarray]:
+        return [output.numpy().astype(np.float32) for output in run(to_input(pixels))]
+
+    return TappedArtifact(taps, values)
+
+
+def _expose(content: bytes) -> tuple[tuple[Tap, ...], bytes]:
+    """The taps of a program, and a program whose outputs they are."""
+    serialization = import_module("executorch.exir._serialize._program")
+    file = serialization.deserialize_pte_binary(content)
+    schema = import_module("executorch.exir.schema")
+    plan = next(plan for plan in file.program.execution_plan if plan.name == "forward")
+    taps: list[Tap] = []
+    plan.outputs = []
+    for instruction in (instruction for chain in plan.chains for instruction in chain.instructions):
+        call = instruction.instr_args
+        if not isinstance(call, schema.DelegateCall) or plan.delegates[call.delegate_index].id != XNNPACK:
+            continue
+        inline = file.program.backend_delegate_data[plan.delegates[call.delegate_index].processed.index]
+        graph, constants = _read(inline.data)
+        for value, operator in _computed(graph):
+            if value["flags"] & EXTERNAL_OUTPUT:
+                plan.outputs.append(call.args[value["external_id"]])
+            else:
+                value["flags"] |= EXTERNAL_OUTPUT
+                value["external_id"] = graph["num_externs"]
+                graph["num_externs"] += 1
+                graph["output_ids"].append(value["id_out"])
+                plan.outputs.append(_add_tensor(schema, plan, value["dims"]))
+                call.args.append(plan.outputs[-1])
+            taps.append(Tap(operator, f"value {value['id_out']}", tuple(value["dims"])))
+        inline.data = _write(graph, constants)
+    if not taps:
+        raise ValueError("nothing in it is delegated to XNNPACK")
+    return tuple(taps), bytes(serialization.serialize_pte_binary(file, extract_delegate_segments=True))
+
+
+def _computed(graph: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The float32 values that operators of an XNNPACK graph compute, in order, each with its operator."""
+    plain = {value["xvalue_union"]["id_out"]: value["xvalue_union"] for value in graph["xvalues"] if _is_float(value)}
+    for node in graph["xnodes"]:
+        for field, number in node["xnode_union"].items():
+            if field.startswith("output") and field.endswith("_id") and number in plain:
+                yield plain[number], node["xnode_union_type"]
+
+
+def _is_float(value: dict[str, Any]) -> bool:
+    return value["xvalue_union_type"] == "XNNTensorValue" and value["xvalue_union"]["datatype"] == "xnn_datatype_fp32"
+
+
+def _add_tensor(schema: Any, plan: Any, sizes: list[int]) -> int:
+    """Add to a method a float32 tensor with memory of its own, behind what was planned; its number."""
+    start = plan.non_const_buffer_sizes[1]
+    plan.non_const_buffer_sizes[1] += -(-4 * math.prod(sizes) // ALIGNMENT) * ALIGNMENT
+    tensor = schema.Tensor(
+        scalar_type=schema.ScalarType.FLOAT,
+        storage_offset=0,
+        sizes=list(sizes),
+        dim_order=list(range(len(sizes))),
+        requires_grad=False,
+        layout=0,
+        data_buffer_idx=0,
+        allocation_info=schema.AllocationDetails(
+            memory_id=1, memory_offset_low=start & 0xFFFFFFFF, memory_offset_high=start >> 32
+        ),
+        shape_dynamism=schema.TensorShapeDynamism.STATIC,
+    )
+    plan.values.append(schema.EValue(tensor))
+    return len(plan.values) - 1
+
+
+def _read(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """A delegate's graph, as flatc prints it, and its constants."""
+    _, mark, _, start, size, constants, constants_size = HEADER.unpack_from(data)
+    if mark != b"XH00" or size > MAX_PROGRAM:
+        raise ValueError("an XNNPACK delegate has no header")
+    printed = _flatc(["--json", "--strict-json", "--defaults-json"], "graph.bin", data[start : start + size])
+    graph = json.loads(_exchange_names(printed.decode()))
+    return graph, data[constants : constants + constants_size]
+
+
+def _write(graph: dict[str, Any], constants: bytes) -> bytes:
+    text = _exchange_names(json.dumps(graph))
+    flatbuffer = _flatc(["--binary"], "graph.json", text.encode())
+    start = _aligned(HEADER.size)
+    behind = _aligned(start + len(flatbuffer))
+    header = HEADER.pack(b"", b"XH00", HEADER.size, start, len(flatbuffer), behind, len(constants))
+    return header.ljust(start, b"\0") + flatbuffer.ljust(behind - start, b"\0") + constants
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _exchange_names(text: str) -> str:
+    """Numbers that are not finite under Python's names for flatc's, and the other way round."""
+    return _STRING_OR_NON_FINITE.sub(lambda match: _OTHER_NAME.get(match[0], match[0]), text)
+
+
+def _flatc(options: list[str], name: str, content: bytes) -> bytes:
+    """What flatc makes of a file of an XNNPACK graph."""
+    schema = wheel_file("backends/xnnpack/serialization/schema.fbs")
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder) / name, Path(folder) / "made"
+        given.write_bytes(content)
+        behind = ["--"] if name.endswith(".bin") else []
+        command: list[str | Path] = [flatc(), *options, "-o", made, schema, *behind, given]
+        subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=True)
+        (file,) = made.iterdir()
+        return file.read_bytes()

@@ -1,0 +1,60 @@
+"""ExecuTorch: whether it is here, and the parts of its wheel that read its files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.formats.runtime import Availability
+from mobilevit_sdk.formats.toolchain import import_optional, installed
+
+availability = partial(installed, "executorch", extra="executorch")
+import_module = partial(import_optional, "executorch", extra="executorch")
+EXPORTER = "executorch.exir"
+
+
+def import_runtime(module: str) -> Any:
+    """A module of ExecuTorch's runtime, without the exporter. Raises ToolchainError when it is not there.
+
+    All that the runtime takes from `executorch.exir` is a class of warnings; the import of that package is 3 of 4
+    seconds. Where it is not imported yet, the runtime meets a bare package in its place, which is gone afterwards.
+    """
+    if EXPORTER in sys.modules or not availability():
+        return import_module(module)
+    bare = ModuleType(EXPORTER)
+    bare.__path__ = [str(wheel_file("exir/_warnings.py").parent)]
+    sys.modules[EXPORTER] = bare
+    try:
+        return import_module(module)
+    finally:
+        for name in [name for name in sys.modules if f"{name}.".startswith(f"{EXPORTER}.")]:
+            del sys.modules[name]
+
+
+def wheel_file(name: str) -> Path:
+    """A file that ExecuTorch's wheel carries, by its path within the package. Raises ToolchainError."""
+    available = availability()
+    if not available:
+        raise ToolchainError(available.reason)
+    path = Path(str(importlib.metadata.distribution("executorch").locate_file(f"executorch/{name}")))
+    if not path.is_file():
+        raise ToolchainError(f"executorch {available.version} lacks {name}; install it again from its wheel")
+    return path
+
+
+def flatc() -> Path:
+    """The flatbuffer compiler that ExecuTorch writes and reads its files with."""
+    return wheel_file("data/bin/flatc.exe" if sys.platform == "win32" else "data/bin/flatc")
+
+
+def coreml_availability() -> Availability:
+    """Whether Core ML programs can be put into ExecuTorch's files and read out of them: that takes coremltools, too."""
+    executorch, coremltools = availability(), installed("coremltools", extra="coreml")
+    if not (executorch and coremltools):
+        return coremltools if executorch else executorch
+    return Availability(f"{executorch.version} with coremltools {coremltools.version}")

@@ -1,0 +1,58 @@
+"""TFLite: .tflite files emitted by litert-torch (once ai-edge-torch), run by LiteRT (once TensorFlow Lite)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilevit_converters.tflite.runtimes.arm64 import LiteRTARM64Runtime
+from mobilevit_converters.tflite.runtimes.gpu import LiteRTGPURuntime
+from mobilevit_converters.tflite.runtimes.litert import LiteRTBuiltinRuntime, LiteRTRuntime
+from mobilevit_converters.tflite.runtimes.tflite_runtime import TFLiteRuntime
+from mobilevit_converters.tflite.toolchain import availability
+from mobilevit_sdk.formats.runtime import Availability, Runtime
+from mobilevit_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mobilevit_sdk.formats.converter import Converter, Inspection
+    from mobilevit_sdk.formats.quantization import Quantization
+
+
+class TFLiteConverter:
+    """Emits and reads .tflite files. See `formats.Converter`."""
+
+    format = "tflite"
+    backend = None
+    backends: Mapping[str, Converter] = {}
+    suffix = ".tflite"
+    precisions = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weight", "int4-weight")
+    nearest_precision: Mapping[str, str] = {}
+    target = "litert-cpu"
+    runtimes: tuple[Runtime, ...] = (
+        LiteRTRuntime(),
+        LiteRTBuiltinRuntime(),
+        LiteRTGPURuntime(),
+        TFLiteRuntime(),
+        LiteRTARM64Runtime(),
+    )
+
+    def availability(self) -> Availability:
+        return availability("litert-torch")
+
+    def convert(
+        self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+    ) -> None:
+        from mobilevit_converters.tflite.convert import convert
+
+        convert(graph, spec, precision, path, quantization)
+
+    def inspect(self, path: Path) -> Inspection:
+        from mobilevit_converters.tflite.inspect import inspect
+
+        return inspect(path)
+
+
+converter = TFLiteConverter()

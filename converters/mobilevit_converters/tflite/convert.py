@@ -1,0 +1,124 @@
+"""From a deployed graph to a .tflite file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mobilevit_converters.tflite.file.associated_files import DESCRIPTION, append_associated_files
+from mobilevit_converters.tflite.passes.broadcast_ranks import broadcast_ranks
+from mobilevit_converters.tflite.passes.constants import pack_constants
+from mobilevit_converters.tflite.quantize.quantize import quantize
+from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.formats.quantization import Quantization
+from mobilevit_sdk.spec import ModelSpec
+
+IMAGE, LOGITS = "image", "logits"
+
+# Weights of convolutions and linears in float16, each followed by a DEQUANTIZE: the form that every TFLite runtime
+# takes, on the GPU as it is and on the CPU unpacked to float32 when the model is loaded.
+FLOAT16_WEIGHTS = [
+    {
+        "regex": ".*",
+        "operation": "*",
+        "algorithm_key": "float_casting",
+        "op_config": {
+            "weight_tensor_config": {"num_bits": 16, "dtype": "FLOAT", "granularity": "TENSORWISE", "symmetric": True},
+            "compute_precision": "FLOAT",
+            "explicit_dequantize": True,
+        },
+    }
+]
+
+
+class ChannelsLast(nn.Module):
+    """The graph behind the layout of Android's pixels: RGB in [0, 1], [1, H, W, 3] -> {"logits": [1, num_classes]}."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network  # not `graph`: torch.export gives its modules an attribute of that name
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {LOGITS: self.network(image.permute(0, 3, 1, 2))}
+
+
+def convert(
+    graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+) -> None:
+    """Write `graph` to `path`; see `Converter.convert`.
+
+    The file takes `image`, float32 [1, H, W, 3], and answers `logits`, float32 [1, num_classes]; labels.txt and
+    model.json are appended to it. Raises ToolchainError.
+    """
+    try:
+        content = float_model(graph, spec)
+        if precision == "fp16":
+            content = _edited(_with_float16_weights(content), _with_float16_constants)
+        elif quantization is not None:
+            content = quantize(content, graph, precision, quantization)
+        content = _edited(content, _tidy)
+    except Exception as error:
+        raise ToolchainError(f"litert-torch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
+    path.write_bytes(content)
+    append_associated_files(path, spec)
+
+
+def float_model(graph: nn.Module, spec: ModelSpec) -> bytes:
+    """`graph` as a float32 model whose tensors are named by the modules they come from."""
+    litert_torch = import_from("litert-torch", "litert_torch")
+    height, width = spec.preprocessing.image_size
+    sample = {IMAGE: torch.zeros(1, height, width, 3)}
+    content = litert_torch.convert(ChannelsLast(graph).eval(), sample_kwargs=sample).model_content()
+    return _edited(_edited(content, broadcast_ranks), _name_by_modules)
+
+
+def _with_float16_weights(content: bytes) -> bytes:
+    quantizer = import_from("ai-edge-quantizer", "ai_edge_quantizer.quantizer").Quantizer(content)
+    quantizer.load_quantization_recipe(FLOAT16_WEIGHTS)
+    return bytes(quantizer.quantize(enable_progress_report=False).quantized_model)
+
+
+def _with_float16_constants(model: Any) -> None:
+    """Position biases, of which ai-edge-quantizer takes no notice: half of TinyViT-21M at 384 pixels."""
+    pack_constants(model, "FLOAT16", keeps=lambda operator: False)
+
+
+def _edited(content: bytes, edit: Callable[[Any], None]) -> bytes:
+    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    edit(model)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _name_by_modules(model: Any) -> None:
+    """litert-torch names each tensor by the classes along its path too, which makes a tenth of a small model's file."""
+    (subgraph,) = model.subgraphs
+    for tensor in subgraph.tensors:
+        tensor.name = module_name(tensor.name.decode())
+
+
+def _tidy(model: Any) -> None:
+    """Name the interface as the signature does, and put every constant into the flatbuffer.
+
+    ai-edge-quantizer moves constants behind the flatbuffer, where older runtimes do not look.
+    """
+    model.description = DESCRIPTION
+    (subgraph,) = model.subgraphs
+    (signature,) = model.signatureDefs
+    for named in (*signature.inputs, *signature.outputs):
+        subgraph.tensors[named.tensorIndex].name = named.name
+    for buffer in model.buffers:
+        if buffer.data is not None:
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+
+
+def module_name(tensor_name: str) -> str:
+    """`pkg.ChannelsLast/pkg.PhoneGraph_network/torch.nn.Linear_head;1` -> `head;1`."""
+    return re.sub(r"[\w.]*\.ChannelsLast/(network/)?", "", re.sub(r"[\w.]*\.[A-Za-z0-9]+_", "", tensor_name))

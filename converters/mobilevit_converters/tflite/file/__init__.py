@@ -1,0 +1,1 @@
+"""The .tflite as a file: FlatBuffer, operators, delegation, associated files."""

@@ -1,0 +1,50 @@
+"""Labels and model spec within a .tflite file: a zip archive behind the flatbuffer.
+
+TFLite's metadata tools keep associated files there, so Android Studio and any zip reader find `labels.txt`, one label
+a line. `model.json` is the ModelSpec. Entries are stored and not compressed, as those tools expect.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import msgspec
+
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.spec import ModelSpec
+
+LABELS, SPEC = "labels.txt", "model.json"
+MAX_SPEC = 1 << 24  # bytes; a spec with 21,000 labels has half a million
+DESCRIPTION = b"mobilevit-sdk"  # of a model that has an archive, so that a file cut off behind the model is noticed
+
+
+def append_associated_files(path: Path, spec: ModelSpec) -> None:
+    """Append the archive to the model in `path`."""
+    with zipfile.ZipFile(path, "a") as archive:
+        if spec.labels is not None:
+            lines = (" ".join(label.split()) for label in spec.labels)
+            archive.writestr(zipfile.ZipInfo(LABELS), "".join(f"{line}\n" for line in lines))
+        archive.writestr(zipfile.ZipInfo(SPEC), msgspec.json.format(msgspec.json.encode(spec), indent=2))
+
+
+def read_spec(path: Path, *, required: bool) -> ModelSpec | None:
+    """The ModelSpec in the archive, None where it holds none and none is `required`. Raises ArtifactError."""
+    if not zipfile.is_zipfile(path):
+        if required:
+            raise ArtifactError(f"{path} is truncated: the archive with its labels is not there or has no end")
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if SPEC not in archive.namelist():
+                return None
+            with archive.open(SPEC) as file:
+                text = file.read(MAX_SPEC + 1)
+    except Exception as error:  # zipfile raises a dozen types for damaged archives
+        raise ArtifactError(f"{path} carries a damaged archive: {error}") from error
+    if len(text) > MAX_SPEC:
+        raise ArtifactError(f"{path} carries a {SPEC} of more than {MAX_SPEC >> 20} MiB")
+    try:
+        return msgspec.json.decode(text, type=ModelSpec)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        raise ArtifactError(f"{path} carries a malformed {SPEC}: {error}") from error

@@ -1,0 +1,80 @@
+"""What a .tflite file says of itself, and what LiteRT's CPU runtime makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mobilevit_converters.tflite.file.associated_files import DESCRIPTION, read_spec
+from mobilevit_converters.tflite.file.delegation import xnnpack_delegation
+from mobilevit_converters.tflite.file.flatbuffer import read_model
+from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_sdk.errors import ArtifactError, ToolchainError
+from mobilevit_sdk.formats.converter import Inspection, TensorInfo
+from mobilevit_sdk.processes.child import run_in_child
+
+
+def inspect(path: Path) -> Inspection:
+    """Read a file back: its flatbuffer, the archive behind it, and how XNNPACK takes it.
+
+    The delegation is what LiteRT does on this machine, in a process of its own; None where it cannot load the file.
+    Raises ArtifactError when it is no TFLite model.
+    """
+    model = read_model(path)
+    spec = read_spec(path, required=model.Description() == DESCRIPTION)
+    graph = model.Subgraphs(0)
+    try:
+        names = _signature_names(model)
+        inputs = [_tensor_info(graph, graph.Inputs(i), names) for i in range(graph.InputsLength())]
+        outputs = [_tensor_info(graph, graph.Outputs(i), names) for i in range(graph.OutputsLength())]
+        codes = (graph.Operators(i).OpcodeIndex() for i in range(graph.OperatorsLength()))
+        operators = Counter(_operator_name(model.OperatorCodes(code)) for code in codes)
+    except Exception as error:  # the generated reader raises whatever damaged offsets lead to
+        raise ArtifactError(f"{path} is damaged: its operators or its interface cannot be read") from error
+    delegates, undelegated = _delegation(path)
+    return Inspection(
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        operators=dict(sorted(operators.items())),
+        max_rank=max((graph.Tensors(i).ShapeLength() for i in range(graph.TensorsLength())), default=0),
+        delegates=delegates,
+        undelegated_ops=undelegated,
+        spec=spec,
+    )
+
+
+def _signature_names(model: Any) -> dict[int, str]:
+    """What the first signature calls the tensors of the interface."""
+    if model.SignatureDefsLength() == 0:
+        return {}
+    signature = model.SignatureDefs(0)
+    inputs = (signature.Inputs(i) for i in range(min(signature.InputsLength(), 64)))
+    outputs = (signature.Outputs(i) for i in range(min(signature.OutputsLength(), 64)))
+    return {tensor.TensorIndex(): tensor.Name().decode() for tensor in (*inputs, *outputs)}
+
+
+def _tensor_info(graph: Any, index: int, names: dict[int, str]) -> TensorInfo:
+    tensor = graph.Tensors(index)
+    shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
+    types = _names(import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType)
+    return TensorInfo(name=names.get(index) or tensor.Name().decode(), shape=shape, dtype=types[tensor.Type()].lower())
+
+
+def _operator_name(code: Any) -> str:
+    if code.CustomCode():
+        return str(code.CustomCode().decode())
+    operators = _names(import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").BuiltinOperator)
+    # Codes up to 127 are in the old field, newer ones in the new.
+    return operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
+
+
+def _delegation(path: Path) -> tuple[int, dict[str, int]] | tuple[None, None]:
+    try:
+        return run_in_child(xnnpack_delegation, path)
+    except ToolchainError:
+        return None, None

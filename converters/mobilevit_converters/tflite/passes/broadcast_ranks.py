@@ -1,0 +1,83 @@
+"""Operands of one rank, which LiteRT's GPU accelerator needs to compute what the CPU computes.
+
+TFLite broadcasts from the last axis: [3, 9, 9] + [1, 3, 9, 9] is [1, 3, 9, 9]. The accelerator lays every tensor out as
+[batch, height, width, channels] and takes the first axis for the batch, whatever the rank: here the 3 meets the 1. It
+takes the graph whole and answers wrongly. litert-torch drops axes of 1 wherever broadcasting allows it, so they come
+back here, as reshapes. Numbers and vectors of channels need none.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from mobilevit_converters.tflite.toolchain import import_from
+
+OPERATORS = ("ADD", "SUB", "MUL", "DIV", "SQUARED_DIFFERENCE", "BATCH_MATMUL")
+
+
+def broadcast_ranks(model: Any) -> None:
+    """Give operands of a lower rank than their operator's answer leading axes of 1, in place.
+
+    `model` is a `ModelT` of the public schema, with static shapes. A constant gets its shape, another tensor a RESHAPE.
+    """
+    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    codes = {getattr(schema.BuiltinOperator, name) for name in OPERATORS}
+    for graph in model.subgraphs:
+        operators = []
+        for operator in graph.operators:
+            if _code(model, operator) in codes:
+                rank = len(graph.tensors[operator.outputs[0]].shape)
+                for i, operand in enumerate(operator.inputs):
+                    if 2 <= len(graph.tensors[operand].shape) < rank:
+                        operator.inputs[i], reshapes = _with_rank(schema, model, graph, operand, rank)
+                        operators += reshapes
+            operators.append(operator)
+        graph.operators = operators
+
+
+def _with_rank(schema: Any, model: Any, graph: Any, index: int, rank: int) -> tuple[int, list[Any]]:
+    """A tensor that is `index` with `rank` axes, and what computes it."""
+    source = graph.tensors[index]
+    shape = np.array([1] * (rank - len(source.shape)) + list(source.shape), np.int32)
+    padded = copy.copy(source)
+    padded.name, padded.shape, padded.shapeSignature = source.name + b";rank", shape, None
+    if model.buffers[source.buffer].data is not None:  # a constant: another view of the same numbers
+        return _append(graph.tensors, padded), []
+    padded.buffer = 0  # that of everything computed
+    sizes = schema.TensorT()
+    sizes.name, sizes.type, sizes.shape = padded.name + b";shape", schema.TensorType.INT32, np.array([rank], np.int32)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
+    sizes.buffer = _append(model.buffers, buffer)
+    reshape = schema.OperatorT()
+    reshape.opcodeIndex = _reshape_code(schema, model)
+    reshape.inputs = [index, _append(graph.tensors, sizes)]
+    reshape.outputs = [_append(graph.tensors, padded)]
+    reshape.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+    reshape.builtinOptions = schema.ReshapeOptionsT()
+    reshape.builtinOptions.newShape = shape
+    return reshape.outputs[0], [reshape]
+
+
+def _code(model: Any, operator: Any) -> int:
+    """Codes up to 127 are in the old field, newer ones in the new."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def _reshape_code(schema: Any, model: Any) -> int:
+    for i, code in enumerate(model.operatorCodes):
+        if code.builtinCode == schema.BuiltinOperator.RESHAPE:
+            return i
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+    code.version = 1
+    return _append(model.operatorCodes, code)
+
+
+def _append(items: list[Any], item: Any) -> int:
+    items.append(item)
+    return len(items) - 1

@@ -1,0 +1,104 @@
+"""Large constants in fewer bits: position biases, and whatever else a model carries in float32 that is no weight."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection
+from typing import Any, Literal
+
+import numpy as np
+
+from mobilevit_converters.tflite.toolchain import import_from
+
+ConstantType = Literal["FLOAT16", "INT8"]
+
+MIN_PACKED_ELEMENTS = 1024  # elements; what unpacks a smaller one weighs as much as it saves
+VERSIONS = {"FLOAT16": 3, "INT8": 5}  # of DEQUANTIZE: the first that takes them, with a scale for each channel
+
+
+def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]) -> None:
+    """Put the large float32 constants of `model`, a `ModelT`, into `dtype`, each behind a DEQUANTIZE, in place.
+
+    Runtimes unpack them once, when the model is loaded. `keeps` tells of an operator, by its first output, whether its
+    constants stay. Integers have a scale for each index of the first axis that is longer than one: for each head.
+    """
+    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    (graph,) = model.subgraphs
+    unpacked: dict[int, int] = {}
+    unpacking = []
+    for operator in graph.operators:
+        if keeps(int(operator.outputs[0])):
+            continue
+        for position, index in enumerate(operator.inputs):
+            tensor = graph.tensors[index]
+            data = model.buffers[tensor.buffer].data
+            if (
+                index < 0
+                or tensor.type != schema.TensorType.FLOAT32
+                or data is None
+                or len(data) < 4 * MIN_PACKED_ELEMENTS
+            ):
+                continue
+            if len(tensor.shape) == 1:  # the bias of a layer, which kernels want as it is
+                continue
+            if index not in unpacked:
+                packed = _append(graph.tensors, _packed(schema, model, tensor, dtype))
+                unpacked[index] = _append(graph.tensors, copy.copy(tensor))
+                graph.tensors[unpacked[index]].name = tensor.name + b";float32"
+                graph.tensors[unpacked[index]].buffer = 0  # that of everything computed
+                unpacking.append(_dequantize(schema, model, packed, unpacked[index], VERSIONS[dtype]))
+            operator.inputs[position] = unpacked[index]
+    graph.operators = [*unpacking, *graph.operators]
+    _empty_unread_buffers(model, graph, unpacked)
+
+
+def _packed(schema: Any, model: Any, tensor: Any, dtype: str) -> Any:
+    values = np.frombuffer(model.buffers[tensor.buffer].data, np.float32).reshape(tensor.shape)
+    packed, buffer = copy.copy(tensor), schema.BufferT()
+    packed.type = getattr(schema.TensorType, dtype)
+    if dtype == "INT8":
+        axis = next((axis for axis, size in enumerate(values.shape) if size > 1), 0)
+        others = tuple(other for other in range(values.ndim) if other != axis)
+        scales = np.maximum(np.abs(values).max(others, keepdims=True) / np.float32(127), np.float32(1e-12))
+        values = np.rint(values / scales).astype(np.int8)
+        packed.quantization = schema.QuantizationParametersT()
+        packed.quantization.scale = scales.ravel()
+        packed.quantization.zeroPoint = np.zeros(scales.size, np.int64)
+        packed.quantization.quantizedDimension = axis
+    else:
+        values = values.astype(np.float16)
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    packed.buffer = _append(model.buffers, buffer)
+    return packed
+
+
+def _dequantize(schema: Any, model: Any, packed: int, unpacked: int, version: int) -> Any:
+    operator = schema.OperatorT()
+    operator.opcodeIndex = _dequantize_code(schema, model, version)
+    operator.inputs, operator.outputs = [packed], [unpacked]
+    operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
+    operator.builtinOptions = schema.DequantizeOptionsT()
+    return operator
+
+
+def _dequantize_code(schema: Any, model: Any, version: int) -> int:
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == schema.BuiltinOperator.DEQUANTIZE:
+            code.version = max(code.version, version)
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = version
+    return _append(model.operatorCodes, code)
+
+
+def _empty_unread_buffers(model: Any, graph: Any, constants: Collection[int]) -> None:
+    """Of `constants`, which were packed. Their numbers stay: tensors name them, and views of them may be read."""
+    read = {graph.tensors[index].buffer for operator in graph.operators for index in operator.inputs if index >= 0}
+    for buffer in {graph.tensors[index].buffer for index in constants} - read:
+        model.buffers[buffer].data = None
+
+
+def _append(items: list[Any], item: Any) -> int:
+    items.append(item)
+    return len(items) - 1

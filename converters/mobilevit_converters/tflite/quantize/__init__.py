@@ -1,0 +1,1 @@
+"""Integer precisions of TFLite: ranges, choice of operators, ai-edge-quantizer."""

@@ -1,0 +1,137 @@
+"""LiteRT on the GPU alone, as on a phone whose app asks for the GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilevit_converters.tflite.file.flatbuffer import read_model
+from mobilevit_converters.tflite.passes.interface import read_interface
+from mobilevit_converters.tflite.runtimes.vulkan import (
+    CHOICES,
+    MANIFEST,
+    find_driver,
+    find_swiftshader,
+    install_swiftshader,
+)
+from mobilevit_converters.tflite.toolchain import availability, import_from
+from mobilevit_sdk.errors import ArtifactError, ToolchainError
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact
+
+ACCELERATOR = "libLiteRtWebGpuAccelerator.so"
+INSTALL = "mobilevit doctor --install swiftshader"
+
+# What the accelerator writes: a line for each kind of operator with the reason, then how many stay where.
+_LEFT_TO_CPU = r"not supported by GPU delegate:\n(.+?)\n(\d+) operations will run on the GPU.+? (\d+) operations"
+
+
+class LiteRTGPURuntime:
+    """LiteRT's WebGPU accelerator on a Vulkan driver, with nothing left to the CPU.
+
+    A file with float32 weights is computed in float32. One with float16 weights is computed in float16 where the GPU
+    has it, as on a phone; SwiftShader has not.
+    """
+
+    name = "litert-gpu"
+    format = "tflite"
+    requirement = "swiftshader"
+    refuses: Mapping[str, str] = {
+        "int8": "the GPU takes no operators in integers whole",
+        "int8-weight": "the GPU does not unpack weights in 8 bits",
+        "int4-weight": "the GPU does not unpack weights in 4 bits",
+    }
+
+    def availability(self) -> Availability:
+        found = availability("ai-edge-litert")
+        if not found:
+            return found
+        package = importlib.metadata.distribution("ai-edge-litert")
+        if not Path(str(package.locate_file(f"ai_edge_litert/{ACCELERATOR}"))).is_file():
+            return Availability(None, f"this build of ai-edge-litert {found.version} has no GPU accelerator for Vulkan")
+        driver = find_driver()
+        if driver:
+            return Availability(f"{found.version} on {driver.name}")
+        if chosen := next((name for name in CHOICES if os.environ.get(name)), None):
+            return Availability(None, f"{chosen} names no Vulkan driver that works; unset it, or: {INSTALL}")
+        return Availability(None, f"no Vulkan driver for a GPU is here; one that needs no GPU: {INSTALL}")
+
+    def install(self, on_progress: Callable[[str], None]) -> Path:
+        return install_swiftshader(on_progress)
+
+    def load(self, path: Path) -> LoadedArtifact:
+        """See `Runtime.load`. Raises ArtifactError too when the accelerator does not take the
+        whole graph, with the operators that it leaves, and ToolchainError when there is no driver that it takes.
+        """
+        model = read_model(path)
+        interface = read_interface(path, model)
+        litert = import_from("ai-edge-litert", "ai_edge_litert.compiled_model")
+        options = litert.Options(
+            hardware_accelerators=litert.HardwareAccelerator.GPU,
+            gpu_options=litert.GpuOptions(enforce_f32=not _has_half(model)),
+        )
+        driver = find_driver()
+        if driver is None:
+            raise ToolchainError(self.availability().reason)
+        with driver.selected(), _standard_error() as words:
+            try:
+                compiled = litert.CompiledModel.from_file(str(path), options=options)
+                failure = None if compiled.is_fully_accelerated() else "some operators stay on the CPU"
+            except (RuntimeError, ValueError) as error:
+                failure = str(error)
+        if failure is not None:
+            raise _refusal(path, driver.name, words(), failure)
+        images, scores = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+
+        def predict(pixels: np.ndarray) -> np.ndarray:
+            images[0].write(interface.to_input(pixels))
+            compiled.run_by_index(0, images, scores)
+            answer: np.ndarray = scores[0].read(interface.classes, np.float32)
+            return answer
+
+        return predict
+
+
+def _has_half(model: Any) -> bool:
+    """Whether the file holds float16 weights."""
+    half = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType.FLOAT16
+    graph = model.Subgraphs(0)
+    return any(graph.Tensors(i).Type() == half for i in range(graph.TensorsLength()))
+
+
+@contextmanager
+def _standard_error() -> Iterator[Callable[[], str]]:
+    """Give what native code writes to standard error within the block, and write it there after it."""
+    content = ""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: content
+        finally:
+            os.dup2(kept, 2)
+            file.seek(0)
+            written = file.read()
+            content = written.decode(errors="replace")
+            with os.fdopen(kept, "wb") as stream:
+                stream.write(written)
+
+
+def _refusal(path: Path, driver: str, words: str, failure: str) -> ArtifactError | ToolchainError:
+    """Whose fault it is that LiteRT did not compile the file, by what it wrote meanwhile."""
+    if "Failed to initialize WebGPU environment" in words:
+        return ToolchainError(
+            f"LiteRT's GPU accelerator takes no device of {driver}; for SwiftShader, `{INSTALL}` and set "
+            f"{CHOICES[0]}={find_swiftshader() or '<its folder>'}/{MANIFEST}"
+        )
+    if left := re.search(_LEFT_TO_CPU, words, re.DOTALL):
+        named, on_gpu, on_cpu = left.groups()
+        failure = f"{on_cpu} of {int(on_gpu) + int(on_cpu)} operators stay on the CPU: {'; '.join(named.splitlines())}"
+    return ArtifactError(f"{path} does not run wholly on the GPU: {' '.join(failure.split())}")

@@ -1,0 +1,55 @@
+"""A program for another Python: it loads a .tflite file with the interpreter of that Python's own package, and answers.
+
+    python -I -S interpreter_program.py FOLDER MODULE FILE
+
+FOLDER holds the packages, MODULE is that of the interpreter. It speaks the frames of `ExternalRuntime`, of which
+it can import nothing: it needs Python 3.9 and numpy alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import struct
+import sys
+import threading
+
+HEADER = struct.Struct("<4sI")
+
+
+def main(folder: str, module: str, path: str) -> None:
+    frames, images = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
+    os.dup2(2, 1)  # whatever a runtime prints goes to the log
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    sys.path.insert(0, folder)
+    import numpy as np
+
+    def send(kind: bytes, payload: bytes = b"") -> None:
+        frames.write(HEADER.pack(kind, len(payload)) + payload)
+        frames.flush()
+
+    try:
+        interpreter = importlib.import_module(module).Interpreter(path, num_threads=1)
+        interpreter.allocate_tensors()
+        (image,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
+        send(b"REDY")
+        while header := images.read(HEADER.size):
+            content = images.read(HEADER.unpack(header)[1])
+            interpreter.set_tensor(image["index"], np.frombuffer(content, "<f4").reshape(image["shape"]))
+            interpreter.invoke()
+            send(b"SCOR", interpreter.get_tensor(scores["index"]).astype("<f4").tobytes())
+    except (ValueError, RuntimeError) as error:  # as an interpreter refuses a file, or an operator its operands
+        send(b"FAIL", str(error).encode()[:4096])
+
+
+def end_with_parent() -> None:
+    """A computation that never ends does not outlive who asked for it."""
+    pipe = select.poll()
+    pipe.register(0, 0)  # nothing but its hanging up
+    pipe.poll()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

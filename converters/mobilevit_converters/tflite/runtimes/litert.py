@@ -1,0 +1,84 @@
+"""LiteRT on the CPU, with XNNPACK and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mobilevit_converters.tflite.file.flatbuffer import read_model
+from mobilevit_converters.tflite.passes.interface import Interface
+from mobilevit_converters.tflite.toolchain import availability, import_from
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.formats.taps import TappedArtifact
+
+
+class LiteRTRuntime:
+    """LiteRT's interpreter, which hands to XNNPACK what XNNPACK takes; one thread, where no number is asked for."""
+
+    name = "litert-cpu"
+    format = "tflite"
+
+    def availability(self) -> Availability:
+        return availability("ai-edge-litert")
+
+    def load(self, path: Path) -> LoadedArtifact:
+        return self.session(path, threads=1)
+
+    def session(self, path: Path, threads: int) -> Session:
+        return _session(path, threads, "AUTO")
+
+    def tap(self, path: Path) -> TappedArtifact:
+        from mobilevit_converters.tflite.runtimes.taps import tap
+
+        return tap(path, "AUTO")
+
+
+class LiteRTBuiltinRuntime:
+    """LiteRT's interpreter with its own kernels alone: what computes in an app that turns XNNPACK off.
+
+    No TimedRuntime: nobody turns XNNPACK off for speed.
+    """
+
+    name = "litert-cpu-builtin"
+    format = "tflite"
+
+    def availability(self) -> Availability:
+        return availability("ai-edge-litert")
+
+    def load(self, path: Path) -> LoadedArtifact:
+        return _session(path, 1, "BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+
+    def tap(self, path: Path) -> TappedArtifact:
+        from mobilevit_converters.tflite.runtimes.taps import tap
+
+        return tap(path, "BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+
+
+def _session(path: Path, threads: int, kernels: str) -> Session:
+    """`kernels` is a name in LiteRT's OpResolverType."""
+    read_model(path)  # what is no whole model is refused before native code sees it
+    litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
+    resolver: Any = getattr(litert.OpResolverType, kernels)
+    try:
+        interpreter = litert.Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+        interpreter.allocate_tensors()
+        (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    except (ValueError, RuntimeError) as error:
+        raise ArtifactError(f"LiteRT cannot load {path}: {error}") from error
+
+    def to_input(pixels: np.ndarray) -> np.ndarray:
+        _, height, width, _ = image["shape"].tolist()
+        return Interface(path.name, height, width, logits["shape"][-1]).to_input(pixels)
+
+    def run(given: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(image["index"], given)
+        interpreter.invoke()
+        scores: np.ndarray = interpreter.get_tensor(logits["index"])
+        return scores.reshape(-1)
+
+    return Session(to_input, run)

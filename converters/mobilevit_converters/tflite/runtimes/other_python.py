@@ -1,0 +1,39 @@
+"""TFLite interpreters of packages that belong to another Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mobilevit_converters.tflite.file.flatbuffer import read_model
+from mobilevit_converters.tflite.passes.interface import read_interface
+from mobilevit_converters.tflite.runtimes import interpreter_program
+from mobilevit_sdk.formats.runtime import LoadedArtifact
+from mobilevit_sdk.processes.external_runtime import ExternalRuntime
+
+
+def load_in(
+    name: str,
+    python: Sequence[str],
+    packages: Path,
+    module: str,
+    path: Path,
+    *,
+    timeout: float,
+    environment: Mapping[str, str],
+) -> LoadedArtifact:
+    """Load a file with `module`'s interpreter, of `packages`, in a process of the command `python`.
+
+    `timeout` is the longest that it may take to load or to answer, in seconds. Raises ArtifactError and ToolchainError
+    like `ExternalRuntime`, and ArtifactError for what is not one image to one row of scores.
+    """
+    interface = read_interface(path, read_model(path))
+    command = [*python, "-I", "-S", interpreter_program.__file__, str(packages), module, str(path.resolve())]
+    worker = ExternalRuntime(name, command, classes=interface.classes, timeout=timeout, environment=environment)
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        return worker(interface.to_input(pixels))
+
+    return predict

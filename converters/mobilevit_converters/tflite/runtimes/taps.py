@@ -1,0 +1,74 @@
+"""Every value of a .tflite file as an output, so that LiteRT computes them as it would, XNNPACK included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilevit_converters.tflite.file.flatbuffer import read_model
+from mobilevit_converters.tflite.passes.interface import Interface
+from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.taps import Tap, TappedArtifact
+
+REAL = ("FLOAT32", "FLOAT16", "INT8", "UINT8", "INT16")  # types of activations
+
+
+def tap(path: Path, kernels: str) -> TappedArtifact:
+    """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`; `kernels` is a name in LiteRT's OpResolverType."""
+    read_model(path)  # what is no whole model is refused before native code sees it
+    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
+    litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
+    model = flatbuffer_utils.read_model_from_bytearray(path.read_bytes())
+    taps = _expose(model)
+    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    try:
+        interpreter = litert.Interpreter(
+            model_content=content,
+            num_threads=1,
+            experimental_op_resolver_type=getattr(litert.OpResolverType, kernels),
+        )
+        interpreter.allocate_tensors()
+        (image,) = interpreter.get_input_details()
+        outputs = interpreter.get_output_details()
+        _, height, width, _ = image["shape"].tolist()
+    except (ValueError, RuntimeError) as error:
+        raise ArtifactError(f"LiteRT cannot load {path}: {error}") from error
+    interface = Interface(path.name, height, width, outputs[-1]["shape"][-1])
+
+    def values(pixels: np.ndarray) -> list[np.ndarray]:
+        interpreter.set_tensor(image["index"], interface.to_input(pixels))
+        interpreter.invoke()
+        return [_real(interpreter.get_tensor(output["index"]), output["quantization"]) for output in outputs]
+
+    return TappedArtifact(taps, values)
+
+
+def _expose(model: Any) -> tuple[Tap, ...]:
+    """Make outputs, in place and in the order of execution, of all real values that operators compute."""
+    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    types, operators = _names(schema.TensorType), _names(schema.BuiltinOperator)
+    graph = model.subgraphs[0]
+    taps: dict[int, Tap] = {}
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        for index in operator.outputs:
+            tensor = graph.tensors[index]
+            if types[tensor.type] in REAL:
+                kind = operators[max(code.builtinCode, code.deprecatedBuiltinCode)]
+                taps[index] = Tap(kind, tensor.name.decode(), tuple(int(size) for size in tensor.shape))
+    graph.outputs = list(taps)
+    model.signatureDefs = []
+    return tuple(taps.values())
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
+
+
+def _real(value: np.ndarray, quantization: tuple[float, int]) -> np.ndarray:
+    scale, zero_point = quantization
+    real = value.astype(np.float32)
+    return (real - zero_point) * np.float32(scale) if scale else real

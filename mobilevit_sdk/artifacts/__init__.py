@@ -1,0 +1,1 @@
+"""Artifacts on disk: the phone file, its manifest and the reference vectors that prove it."""

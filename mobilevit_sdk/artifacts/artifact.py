@@ -1,0 +1,136 @@
+"""An artifact on disk: a folder with the phone file, its manifest, and the vectors that prove it.
+
+    mobilevit_xxs-tflite-fp32/
+        mobilevit_xxs.tflite      what the app ships
+        manifest.json             what it is, where it came from, what it holds
+        reference.safetensors     images and PyTorch's answers to them, to check it again anywhere
+
+The folder is written whole and renamed once, so the three always belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
+from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, read_reference
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import hash_and_size
+from mobilevit_sdk.formats.converter import Inspection, TensorInfo, converter_of_file
+from mobilevit_sdk.spec import ModelSpec, Origin, Strict
+
+MANIFEST = "manifest.json"
+REJECTED = ".rejected"  # behind the name of an artifact in integers that does its task too badly
+
+
+class Manifest(Strict, frozen=True, kw_only=True):
+    """What stands beside every artifact; all of it derived, none of it typed by hand."""
+
+    schema: int = 1
+    file: str
+    format: str
+    precision: str
+    backend: str | None = None  # that it was made for; None where none is named
+    target: str
+    bytes: int
+    sha256: str
+    spec: ModelSpec
+    config_sha256: str
+    origin: Origin
+    tools: dict[str, str]  # package -> version
+    seconds: float  # to convert
+    peak_memory_bytes: int  # of the converting process
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: dict[str, int]
+    max_rank: int
+    delegates: int | None
+    undelegated_ops: dict[str, int] | None
+    oldest_system: str | None = None  # that runs it, such as "iOS 17", where the file says so
+    warnings: tuple[str, ...] = ()  # of the static audit, about networks that are not the SDK's own
+    quantization: QuantizationRecord | None = None  # of precisions with integers
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A phone file and the folder that proves it."""
+
+    path: Path
+    manifest: Manifest
+
+    def reference(self) -> Reference:
+        """The vectors beside the file. Raises ArtifactError when they are missing, malformed or do not fit."""
+        return read_reference(self.path.parent / REFERENCE, self.manifest.spec)
+
+    @property
+    def rejected(self) -> bool:
+        """Whether it does its task too badly to ship."""
+        record = self.manifest.quantization
+        return bool(record and record.judgment and record.judgment.rejected)
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is still the one that the manifest describes."""
+        return hash_and_size(self.path) == (self.manifest.sha256, self.manifest.bytes)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+
+def find_artifacts(paths: Sequence[Path]) -> list[Artifact]:
+    """The artifacts at `paths`: a phone file, an artifact's folder, or a folder that holds several.
+
+    Raises ArtifactError where there is none, or where a manifest is missing or malformed.
+    """
+    found: dict[Path, Artifact] = {}
+    for path in paths:
+        if not path.exists():
+            raise ArtifactError(f"{path} does not exist; give a converted file or the folder that holds it")
+        folders = _folders(path)
+        if not folders:
+            raise ArtifactError(f"{path} holds no artifact (no {MANIFEST} in it or in a folder below it)")
+        for folder in folders:
+            found[folder.resolve()] = open_artifact(folder)
+    return list(found.values())
+
+
+def _folders(path: Path) -> list[Path]:
+    if path.is_dir() and (path / MANIFEST).is_file():
+        return [path]
+    if (path.parent / MANIFEST).is_file():
+        return [path.parent]
+    if not path.is_dir():
+        return []
+    folders = sorted(manifest.parent for manifest in path.glob(f"[!.]*/{MANIFEST}"))
+    return [folder for folder in folders if folder.suffix != REJECTED]
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Read an artifact's manifest. Raises ArtifactError when it or the file that it names is not there or malformed."""
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder} is no artifact: it has no {MANIFEST}") from None
+    except (msgspec.DecodeError, OSError) as error:
+        raise ArtifactError(f"{path} is no manifest of this SDK ({error})") from error
+    if Path(manifest.file).name != manifest.file or not (folder / manifest.file).exists():
+        raise ArtifactError(f"{path} names the file {manifest.file!r}, which is not in its folder")
+    return Artifact(folder / manifest.file, manifest)
+
+
+def inspect_artifact(path: Path | str) -> Inspection:
+    """What a phone file holds, read back from the file alone: operators, ranks, delegates, labels, preprocessing.
+
+    `path` is the file or its artifact's folder. Raises ArtifactError when it is neither, or malformed.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / MANIFEST).is_file():
+        path = open_artifact(path).path
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist; give a converted file or the folder that holds it")
+    return converter_of_file(path).inspect(path)

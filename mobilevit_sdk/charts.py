@@ -1,0 +1,1 @@
+"""What every plot has in common."""

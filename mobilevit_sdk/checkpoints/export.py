@@ -1,0 +1,126 @@
+"""A checkpoint under the names of a public release, so that nobody is locked in: what is loaded can be written back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.key_maps import OWN, KeyMap, all_key_maps
+from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.files import replacing
+from mobilevit_sdk.models.registry import list_models, model_spec
+from mobilevit_sdk.spec import ModelSpec
+
+SAFETENSORS, TORCH = (".safetensors",), (".pth", ".pt", ".bin")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. `load_with` is the line that loads it in timm; `notes` say what names do not carry."""
+
+    path: Path
+    layout: str
+    tensors: int
+    load_with: str | None
+    notes: tuple[str, ...]
+
+
+def export_checkpoint(checkpoint: Checkpoint, layout: str, path: str | Path) -> Exported:
+    """Write the weights under the names, and in the order, of a release: "timm", "transformers", "cream", "ml-cvnets".
+
+    The suffix of `path` decides on the format: `.safetensors`, or `.pth`, `.pt`, `.bin` for torch.save. The file is
+    replaced as a whole or not at all. A release's checkpoint that is loaded and exported into the same layout again
+    holds the same values, bit for bit, as long as they were float32. Raises RequestError for a layout that the family
+    does not have, another suffix, and a place that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in SAFETENSORS + TORCH:
+        raise RequestError(f"{path} must end in {', '.join(SAFETENSORS + TORCH)}: the suffix decides on the format")
+    if "widths" in checkpoint.spec.config:
+        raise RequestError(f"{checkpoint.source} is pruned: no {layout} network has its widths")
+    target = _find(layout, checkpoint.spec.family)
+    weights = release_weights(checkpoint.model, checkpoint.spec, target)
+    with replacing(path) as fresh:
+        if path.suffix in SAFETENSORS:
+            fresh.write_bytes(safetensors.torch.save(weights, {"format": "pt"}))  # transformers insists on this mark
+        else:
+            torch.save({target.container: weights} if target.container else weights, fresh)
+    notes = list(_notes(checkpoint.spec, target))
+    return Exported(path, layout, len(weights), _timm_line(checkpoint.spec, target, path), tuple(notes))
+
+
+def _find(layout: str, family: str) -> KeyMap:
+    layouts = {each.release: each for each in all_key_maps() if each.family == family and each.release != OWN}
+    if layout not in layouts:
+        raise RequestError(f"{family} has no layout {layout!r}; {suggest(layout, layouts)}")
+    return layouts[layout]
+
+
+def release_weights(model: nn.Module, spec: ModelSpec, layout: KeyMap) -> dict[str, Tensor]:
+    """The tensors of the network as the release stores them: names, rows, parts, and their order."""
+    config: Any = getattr(model, "config", None)
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    rows = layout.tensor_rows(config, state)
+    released: dict[str, Tensor] = {}
+    for name, theirs in layout.sources(config, state).items():
+        tensor = state[name]
+        if name in rows:
+            tensor = tensor[rows[name].argsort()]  # ours == theirs[rows]
+        prefix = "" if name.startswith(f"{layout.classifier}.") else layout.prefix
+        parts = tensor.chunk(len(theirs)) if len(theirs) > 1 else (tensor,)
+        released |= {prefix + each: part.clone() for each, part in zip(theirs, parts, strict=True)}
+    if layout.stores_derived:
+        buffers = dict(model.named_buffers())
+        released |= {layout.prefix + theirs: buffers[ours] for theirs, ours in layout.derived(config).items()}
+    return {name: released[name] for name in _state_dict_order(released)}
+
+
+def _state_dict_order(names: Iterable[str]) -> list[str]:
+    """The names in the order of `state_dict`: a module's own tensors first, then its children as they first occur."""
+    own: list[str] = []
+    children: dict[str, list[str]] = {}
+    for name in names:
+        child, dot, rest = name.partition(".")
+        if dot:
+            children.setdefault(child, []).append(rest)
+        else:
+            own.append(name)
+    return own + [f"{child}.{rest}" for child, inner in children.items() for rest in _state_dict_order(inner)]
+
+
+def _notes(spec: ModelSpec, layout: KeyMap) -> Iterator[str]:
+    """What a user of the file must know that its names and tensors do not say."""
+    registered = model_spec(spec.model, num_classes=spec.num_classes) if _is_registered(spec) else None
+    if registered is None:
+        yield f"{spec.model} is no model of this SDK: {layout.release} may have none with these widths"
+    elif spec.config != registered.config:
+        changed = [f"{name} {value}" for name, value in spec.config.items() if value != registered.config[name]]
+        yield f"tell {layout.release} what differs from {spec.model}: {', '.join(changed)}"
+    if registered is not None and layout.preprocessing is not None:
+        registered = msgspec.structs.replace(registered, preprocessing=layout.preprocessing(registered))
+    usual = registered.preprocessing if registered is not None else None
+    if spec.preprocessing != usual:
+        yield f"prepare images as for this checkpoint: {spec.preprocessing.describe()}" + (
+            f" ({layout.release} would: {usual.describe()})" if usual else ""
+        )
+
+
+def _is_registered(spec: ModelSpec) -> bool:
+    return spec.model in {entry.name for entry in list_models(spec.family)}
+
+
+def _timm_line(spec: ModelSpec, layout: KeyMap, path: Path) -> str | None:
+    """What loads the file in timm; None where that takes more than a line, or the file is for another library."""
+    if layout.release != "timm" or not _is_registered(spec):
+        return None
+    if spec.config != model_spec(spec.model, num_classes=spec.num_classes).config:
+        return None
+    return f"timm.create_model({spec.model!r}, num_classes={spec.num_classes}, checkpoint_path={str(path)!r})"

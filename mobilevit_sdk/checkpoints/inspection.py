@@ -1,0 +1,66 @@
+"""What a checkpoint holds, said before anything is made of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mobilevit_sdk.checkpoints.load import identify, load_checkpoint, match_notes, open_tensors
+from mobilevit_sdk.spec import Preprocessing
+
+
+class CheckpointInspection(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint in words and numbers; `mobilevit inspect --json` prints these fields."""
+
+    kind: str = "checkpoint"
+    path: str  # as it was asked for
+    model: str
+    family: str
+    layout: str  # "own", "timm", "transformers", "cream", "ml-cvnets"
+    num_classes: int | None  # None: a backbone without a classifier
+    parameters: int  # that are in the file, running statistics not among them
+    options: dict[str, Any]  # fields of the config that are not the registered model's: window sizes, a second head
+    bytes: int
+    sha256: str
+    dtypes: dict[str, int]  # type on disk -> number of tensors, counts of training steps aside
+    image_size: tuple[int, int]  # height, width
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None
+    license: str | None
+    notes: tuple[str, ...]  # what a load does not take as it stands in the file
+
+
+def inspect_checkpoint(source: str | Path) -> CheckpointInspection:
+    """Say what `source`, a file or `hf-hub:org/name`, holds, a backbone without a classifier included.
+
+    Raises CheckpointError for all that `load_checkpoint` refuses, damaged weights included, but for backbones.
+    """
+    file = open_tensors(source)
+    match = identify(file)
+    spec = match.spec
+    if match.is_backbone:
+        lacking = f"a backbone: it has no classifier ({match.classifier})"
+        notes = (*file.notes, lacking, *match_notes(match))
+    else:
+        notes = load_checkpoint(source).notes
+    types = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in match.tensors.values() if tensor.ndim)
+    return CheckpointInspection(
+        path=str(source),
+        model=spec.model,
+        family=spec.family,
+        layout=match.layout.release,
+        num_classes=None if match.is_backbone else spec.num_classes,
+        parameters=sum(p.numel() for name, p in match.network.named_parameters() if name in match.sources),
+        options=msgspec.to_builtins(match.options),
+        bytes=file.version.state.size,
+        sha256=file.version.sha256(),
+        dtypes=dict(types),
+        image_size=spec.preprocessing.image_size,
+        preprocessing=spec.preprocessing,
+        labels=spec.labels,
+        license=spec.license,
+        notes=notes,
+    )

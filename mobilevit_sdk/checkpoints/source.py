@@ -1,0 +1,79 @@
+"""What a user may name as the model to work on: a checkpoint, a registered name with a seed, or nothing at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.models.registry import list_models, model_spec, spec_at_size
+
+DEFAULT_CHECKPOINT = "mobilevit_xxs_cifar10.safetensors"
+
+
+def default_checkpoint() -> Path:
+    """The trained checkpoint that ships with the package: MobileViT-XXS on CIFAR-10 at 64x64."""
+    return Path(str(files("mobilevit_sdk") / "weights" / DEFAULT_CHECKPOINT))
+
+
+def open_source(
+    source: str | None = None,
+    *,
+    model: str | None = None,
+    num_classes: int | None = None,
+    random_weights_seed: int | None = None,
+    image_size: int | None = None,
+    labels_file: Path | None = None,
+) -> Checkpoint:
+    """A checkpoint from what the command line takes, with the caller's image size and labels in its spec.
+
+    Raises RequestError for a name without a seed, a seed without a name, and labels or classes that do not fit.
+    """
+    checkpoint = _load(source, model, num_classes, random_weights_seed, image_size)
+    if labels_file is None:
+        return checkpoint
+    return dataclasses.replace(checkpoint, spec=checkpoint.spec.with_labels(read_labels(labels_file), str(labels_file)))
+
+
+def _load(
+    source: str | None, model: str | None, num_classes: int | None, seed: int | None, image_size: int | None
+) -> Checkpoint:
+    names = [entry.name for entry in list_models()]
+    if seed is not None:
+        name = source or model
+        if name not in names:
+            what = f"{name!r} is none; {suggest(name, names)}" if name else "give one"
+            raise RequestError(f"--random-weights needs the name of a registered model: {what}")
+        overrides = {} if num_classes is None else {"num_classes": num_classes}
+        spec = model_spec(name, **overrides)
+        return random_checkpoint(spec_at_size(spec, image_size, image_size) if image_size else spec, seed)
+    if source is None:
+        source = str(default_checkpoint())
+    if source in names and not Path(source).exists():
+        raise RequestError(
+            f"{source} is a model's name, not a checkpoint: give a checkpoint of it, or --random-weights SEED to take "
+            f"random ones"
+        )
+    if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:
+        raise RequestError(f"{source!r} is neither a file nor a registered model; {suggest(source, names)}")
+    return load_checkpoint(source, model=model, num_classes=num_classes, image_size=image_size)
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Class names from a JSON list or from lines of text, in the order of the classes."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read the labels in {path}: {error}") from error
+    if path.suffix == ".json":
+        try:
+            return msgspec.json.decode(text, type=tuple[str, ...])
+        except msgspec.DecodeError as error:
+            raise RequestError(f"{path} is no JSON list of class names: {error}") from error
+    return tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -1,0 +1,1 @@
+"""From a checkpoint to verified artifacts: plan, one job a child process, pipeline."""

@@ -1,0 +1,84 @@
+"""Images to calibrate with, and others to judge by: read, cropped and forgotten one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mobilevit_sdk.data import crop_image, open_dataset
+from mobilevit_sdk.data.dataset import ImageDataset
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.spec import Preprocessing
+
+MIN_IMAGES, MAX_IMAGES = 10, 256
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Some images of a folder or a Parquet file, as the phone graph takes them.
+
+    Iterating gives RGB float32 [1, 3, H, W] in [0, 1], anew each time. Travels to another process as its path. Raises
+    RequestError for a source without images and for one that cannot be decoded.
+    """
+
+    source: Path
+    preprocessing: Preprocessing
+    rows: tuple[int, ...]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in ("source", "preprocessing", "rows")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """These images, encoded, with their labels where the source has any."""
+        return open_dataset(self.source).at(self.rows)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the pixels, in order."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            digest.update(self.pixels(index).tobytes())
+        return digest.hexdigest()
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Image `index`, RGB uint8 [3, H, W]."""
+        return crop_image(self.dataset.image(index), self.preprocessing)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for index in range(len(self)):
+            yield self.pixels(index)[None].astype(np.float32) / 255
+
+
+def split_images(source: Path, preprocessing: Preprocessing) -> tuple[CalibrationImages, CalibrationImages]:
+    """Images to calibrate with and others to judge by: at most 256 of each, both spread evenly over the source.
+
+    Of few images, two in three calibrate. Raises RequestError for fewer than ten.
+    """
+    total = len(open_dataset(source))
+    if total < MIN_IMAGES:
+        raise RequestError(f"{source} holds {total} images; to calibrate and to judge take 100 to 500 of them")
+    every = _spread(range(total), min(total, 2 * MAX_IMAGES))
+    judged = [row for index, row in enumerate(every) if index % (2 if total >= 2 * MAX_IMAGES else 3) == 1]
+    held_out = set(judged)
+    calibrating = [row for row in every if row not in held_out]
+    return (
+        CalibrationImages(source, preprocessing, tuple(_spread(calibrating, MAX_IMAGES))),
+        CalibrationImages(source, preprocessing, tuple(_spread(judged, MAX_IMAGES))),
+    )
+
+
+def _spread(rows: range | list[int], count: int) -> list[int]:
+    count = min(len(rows), count)
+    return [rows[index * len(rows) // count] for index in range(count)]

@@ -1,0 +1,85 @@
+"""What the gate asks: real photographs, cropped and varied, and inputs that break things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from mobilevit_sdk.data import crop_image, open_dataset
+from mobilevit_sdk.spec import Preprocessing
+
+# Share of the photograph (left, top, right, bottom) and what is done to it.
+_VIEWS: dict[str, tuple[tuple[float, float, float, float], Callable[[Image.Image], Image.Image]]] = {
+    "whole": ((0.0, 0.0, 1.0, 1.0), lambda image: image),
+    "mirrored": ((0.0, 0.0, 1.0, 1.0), ImageOps.mirror),
+    "center": ((0.25, 0.25, 0.75, 0.75), lambda image: image),
+    "top left": ((0.0, 0.0, 0.5, 0.5), lambda image: image),
+    "bottom right": ((0.5, 0.5, 1.0, 1.0), lambda image: image),
+    "dark": ((0.1, 0.0, 0.9, 1.0), lambda image: ImageEnhance.Brightness(image).enhance(0.35)),
+    "overexposed": ((0.1, 0.0, 0.9, 1.0), lambda image: ImageEnhance.Brightness(image).enhance(2.2)),
+    "gray": ((0.0, 0.1, 1.0, 0.9), ImageOps.grayscale),
+    "negative": ((0.2, 0.1, 0.8, 0.9), ImageOps.invert),
+    "turned": ((0.0, 0.2, 1.0, 0.8), lambda image: image.transpose(Image.Transpose.ROTATE_90)),
+}
+
+
+def builtin_cases(preprocessing: Preprocessing) -> tuple[Case, ...]:
+    """Ten views of each of scikit-learn's two photographs, then the hostile set; the same on every machine."""
+    from sklearn.datasets import load_sample_images
+
+    photographs = load_sample_images()
+    cases = []
+    for file, pixels in zip(photographs.filenames, photographs.images, strict=True):
+        photograph = Image.fromarray(pixels)
+        for name, (box, vary) in _VIEWS.items():
+            width, height = photograph.size
+            view = photograph.crop(
+                (int(box[0] * width), int(box[1] * height), int(box[2] * width), int(box[3] * height))
+            )
+            cases.append(Case(f"{Path(file).stem}, {name}", crop_image(vary(view), preprocessing)))
+    return (*cases, *_edge_cases(preprocessing.image_size, cases[0].image))
+
+
+def _edge_cases(size: tuple[int, int], photograph: np.ndarray) -> list[Case]:
+    height, width = size
+    rows, columns = np.indices(size)
+    bright_pixel = np.zeros((3, height, width), np.uint8)
+    bright_pixel[:, height // 3, width // 3] = 255
+    primaries = np.stack([np.where((rows * 3 // height + c) % 3 == 0, 255, 0) for c in range(3)]).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (3, height, width), np.uint8)
+    return [
+        Case("zeros", np.zeros((3, height, width), np.uint8)),
+        Case("ones", np.full((3, height, width), 255, np.uint8)),
+        Case("extremes, checkerboard", np.broadcast_to((rows + columns) % 2 * 255, noise.shape).astype(np.uint8)),
+        Case("extremes, primaries", primaries),
+        Case("one bright pixel", bright_pixel),
+        Case("noise", noise),
+        Case("photograph in non-contiguous memory", photograph, contiguous=False),
+    ]
+
+
+def image_cases(source: Path, preprocessing: Preprocessing, *, limit: int = 500) -> tuple[Case, ...]:
+    """The images of a folder or Parquet file as cases, at most `limit`, evenly spread. Raises RequestError for none."""
+    dataset = open_dataset(source)
+    if len(dataset) > limit:
+        dataset = dataset.sample(limit)
+    return tuple(
+        Case(name, crop_image(dataset.image(index), preprocessing)) for index, name in enumerate(dataset.names)
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image that an artifact is asked about: RGB uint8 [3, H, W]; `contiguous` says how it lies in memory."""
+
+    name: str
+    image: np.ndarray
+    contiguous: bool = True
+
+    def as_passed(self) -> np.ndarray:
+        """The image in the memory layout of the case: where it is not contiguous, channels come last."""
+        return self.image if self.contiguous else self.image.transpose(1, 2, 0).copy().transpose(2, 0, 1)

@@ -1,0 +1,51 @@
+"""The two halves of preprocessing: what an app does to a picture, and what the phone graph does to its pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mobilevit_sdk.spec import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def crop_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """Resize and crop the center: an RGB image -> uint8 [3, H, W], as an app would pass it.
+
+    An image whose crop would be larger than the resized picture is resized until it holds the crop. Of a strip that is
+    more than 16 times as long as wide, only the middle is resized: the rest would take gigabytes and be cropped away.
+    """
+    height, width = preprocessing.image_size
+    resampling = _RESAMPLING[preprocessing.interpolation]
+    if preprocessing.resize_mode == "squash":
+        return _pixels(image.convert("RGB").resize((width, height), resampling))
+    longest = 16 * min(image.size)
+    if max(image.size) > longest:
+        image = ImageOps.fit(image, (min(image.width, longest), min(image.height, longest)))
+    scale = max(preprocessing.resize_size / min(image.size), width / image.width, height / image.height)
+    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    image = image.convert("RGB").resize(size, resampling)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return _pixels(image.crop((left, top, left + width, top + height)))
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def to_model_input(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """RGB uint8 [B, 3, H, W], or floats in [0, 1], -> what the reference model takes: floats, ordered, normalized."""
+    import torch
+
+    x = images.float() / 255 if images.dtype == torch.uint8 else images
+    if preprocessing.channel_order == "bgr":
+        x = x.flip(1)
+    mean = torch.tensor(preprocessing.mean, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
+    return (x - mean) / std

@@ -1,0 +1,32 @@
+"""Gain and bias of a norm taken over by the projection that reads it.
+
+W (g * x + b) + c  ==  (W diag(g)) x + (W b + c). The products are taken in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mobilevit_sdk.layers import HasNormReaders
+from mobilevit_sdk.layers.traits import Norm, Projection
+
+
+def fold_norm_affines(network: nn.Module) -> None:
+    """Leave every norm whose reader its block declares without gain and bias, in place."""
+    for block in network.modules():
+        if isinstance(block, HasNormReaders):
+            for use in block.norm_readers():
+                fold_affine(use.norm, use.reader)
+
+
+@torch.no_grad()
+def fold_affine(norm: Norm, reader: Projection) -> None:
+    """Give gain and bias of `norm` to `reader`, in place. Raises ValueError for a reader without a bias."""
+    if reader.bias is None:
+        raise ValueError("a projection without bias cannot take over that of a norm")
+    weight = reader.weight.flatten(1).double()  # [out, C, 1, 1] of a convolution -> [out, C]
+    reader.bias.copy_(reader.bias.double() + weight @ norm.bias.double())
+    reader.weight.copy_((weight * norm.weight.double()).view_as(reader.weight))
+    norm.register_parameter("weight", None)
+    norm.register_parameter("bias", None)

@@ -1,0 +1,1 @@
+"""Accuracy on labeled images, of checkpoints and of phone files."""

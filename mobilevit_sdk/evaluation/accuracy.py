@@ -1,0 +1,79 @@
+"""Top-1 and top-5 accuracy of anything that answers images with class scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mobilevit_sdk.data import ImageDataset, crop_image
+from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.spec import ModelSpec
+
+# RGB uint8 [B, 3, H, W] -> class scores [B, num_classes]
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of the images, 0 to 1, whose class has the highest score, or one of the five highest."""
+
+    images: int
+    top1: float
+    top5: float
+
+
+def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
+    """The same labeled images with the class indices of the model's head.
+
+    Where both sides name their classes, the names decide: a folder may hold some of the classes only. Raises
+    RequestError when a class of the data has no place in the head, or when there are no labels.
+    """
+    if dataset.labels is None:
+        raise RequestError(f"{dataset.source} has no labels; give one folder per class, or a Parquet column `label`")
+    names, known = dataset.class_names, spec.labels
+    count = len(names) if names else max(dataset.labels) + 1
+    if count > spec.num_classes or (names and not known and count < spec.num_classes):
+        raise RequestError(f"{dataset.source} has {count} classes, but the head of {spec.model} has {spec.num_classes}")
+    if not names or not known or names == known[:count]:
+        return dataset
+    index_of = {name: index for index, name in enumerate(known)}
+    for name in names:
+        if name not in index_of:
+            raise RequestError(f"{dataset.source} has a class {name!r} that {spec.model} lacks; {suggest(name, known)}")
+    labels = [index_of[names[label]] for label in dataset.labels]
+    return dataclasses.replace(dataset, labels=labels, class_names=known)
+
+
+def evaluate(
+    predict: Predict,
+    spec: ModelSpec,
+    dataset: ImageDataset,
+    *,
+    batch_size: int = 64,
+    report: Callable[[int], None] = lambda done: None,
+) -> Accuracy:
+    """Run `predict` over a labeled dataset, preprocessed as `spec` says; `report` hears how many images are done.
+
+    Of equal scores the lower class index ranks first; an image whose class scores NaN counts as wrong. Raises
+    RequestError when the data do not fit the model or an image cannot be decoded.
+    """
+    dataset = match_classes(dataset, spec)
+    labels = np.asarray(dataset.labels)
+    top1 = top5 = 0
+    for start in range(0, len(dataset), batch_size):
+        rows = range(start, min(start + batch_size, len(dataset)))
+        scores = predict(np.stack([crop_image(dataset.image(row), spec.preprocessing) for row in rows]))
+        ranked = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+        hits = (ranked == labels[rows, None]) & ~np.isnan(np.take_along_axis(scores, ranked, axis=1))
+        top1 += int(hits[:, 0].sum())
+        top5 += int(hits.any(axis=1).sum())
+        report(rows.stop)
+    return Accuracy(len(dataset), top1 / len(dataset), top5 / len(dataset))
+
+
+def top1_of(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The share of the rows of `scores`, [images, num_classes], whose highest is at the class in `labels`."""
+    return float((scores.argmax(1) == labels).mean())

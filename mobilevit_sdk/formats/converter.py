@@ -1,0 +1,139 @@
+"""Converters: how a phone format plugs in. Found through the entry-point group `mobilevit_sdk.converters`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
+from mobilevit_sdk.formats.runtime import Availability, Runtime
+from mobilevit_sdk.spec import ModelSpec, Strict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mobilevit_sdk.formats.quantization import Quantization
+
+
+class TensorInfo(Strict, frozen=True):
+    """An input or output of an artifact, as the file itself states it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Inspection(Strict, frozen=True):
+    """What a converted file holds, read back from the file."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: dict[str, int]  # kind -> how often
+    max_rank: int
+    delegates: int | None  # calls into the accelerated backend; None where the format decides on the device
+    undelegated_ops: dict[str, int] | None
+    spec: ModelSpec | None  # model, labels and preprocessing that travel inside the file, where they do
+    backend: str | None = None  # that it was made for, by the name in `--backend`; None where none is named
+    oldest_system: str | None = None  # that runs it, such as "iOS 17", where the file says so
+
+
+class Converter(Protocol):
+    """One phone format, lowered to one backend: emits its files, reads them back, and brings what runs them."""
+
+    format: str  # the name in `--to` and in manifests
+    backend: str | None  # the name in `--backend`; None where the format's default has none
+    backends: Mapping[str, Converter]  # the format's converters by backend; a default with a name is the first
+    suffix: str  # of the file, dot included
+    precisions: tuple[str, ...]  # of `quantization.PRECISIONS`; the first is the default
+    nearest_precision: Mapping[str, str]  # for those that it cannot express: the one to take instead, and why
+    target: str  # of `mobilevit_sdk.deployment`
+    runtimes: tuple[Runtime, ...]
+
+    def availability(self) -> Availability:
+        """Cheap, and without importing the toolchain."""
+        ...
+
+    def convert(
+        self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+    ) -> None:
+        """Write `graph`, a deployed model in eval mode that takes RGB [1, 3, H, W] in [0, 1] and returns logits
+        [1, num_classes], to `path`. The file carries `spec`. `quantization` is there for every precision with integers.
+        Raises ToolchainError.
+        """
+        ...
+
+    def inspect(self, path: Path) -> Inspection:
+        """Read the file back, whichever its backend. Raises ArtifactError when it is none of this format."""
+        ...
+
+
+@runtime_checkable
+class TimesLayers(Protocol):
+    """A converter that can tell what single layers cost in its files on this machine's CPU."""
+
+    def time_layers(
+        self, layers: Sequence[tuple[nn.Module, tuple[int, ...]]], report: Callable[[int, int], None]
+    ) -> list[float]:
+        """Microseconds of each layer, in eval mode, for a float32 input of the shape beside it, on one thread.
+
+        `report` hears how much of how much is done. For a process that does nothing else. Raises ToolchainError.
+        """
+        ...
+
+
+@cache
+def converters() -> dict[str, Converter]:
+    """All installed converters by format, in alphabetical order, each with its default backend."""
+    found: dict[str, Converter] = {}
+    for point in sorted(entry_points(group="mobilevit_sdk.converters"), key=lambda point: point.name):
+        try:
+            found[point.name] = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ToolchainError(
+                f"the converter {point.value!r} does not load: {error}; uninstall or mend it"
+            ) from error
+    return found
+
+
+def find_converter(format_name: str, backend: str | None = None) -> Converter:
+    """The converter of a format, to its default backend where none is named.
+
+    Raises RequestError with the nearest names when there is no such format or backend.
+    """
+    if format_name not in converters():
+        raise RequestError(f"unknown format {format_name!r}; {suggest(format_name, converters())}")
+    converter = converters()[format_name]
+    if backend is None:
+        return converter
+    if backend not in converter.backends:
+        owners = {name: other.backends for name, other in converters().items() if other.backends}
+        wrong = f"has no backend {backend!r}" if converter.backends else "has no backends to choose from"
+        having = ", ".join(name for name, backends in owners.items() if backend in backends)
+        known = converter.backends or {name for backends in owners.values() for name in backends}
+        hint = f"give --backend {backend} with --to {having}" if having else suggest(backend, known)
+        raise RequestError(f"{format_name} {wrong}; {hint}")
+    return converter.backends[backend]
+
+
+def label(converter: Converter) -> str:
+    """A name for each converter: its format, and behind it another backend than the default, as `executorch-coreml`."""
+    is_default = converter.backend == find_converter(converter.format).backend
+    return converter.format if is_default else f"{converter.format}-{converter.backend}"
+
+
+def converter_of_file(path: Path) -> Converter:
+    """The converter whose suffix `path` has. Raises RequestError when there is none."""
+    for converter in converters().values():
+        if path.suffix == converter.suffix:
+            return converter
+    suffixes = ", ".join(converter.suffix for converter in converters().values())
+    raise RequestError(f"{path} is no artifact: expected a file that ends in {suffixes}")
+
+
+def toolchain_versions(converter: Converter) -> dict[str, str]:
+    """What a file depends on: package -> version, the format's toolchain under the format's name."""
+    names = ("mobilevit-sdk", "torch", "numpy")
+    return {name: version(name) for name in names} | {converter.format: converter.availability().version or ""}

@@ -1,0 +1,128 @@
+"""Weights for trying a model without a checkpoint, that hide nothing.
+
+Default initializations are no test of a conversion: residual branches whose last gain is 0 are folded away by the
+converter, the file shrinks, and parity is perfect. Here every gain, bias and statistic is away from its neutral value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mobilevit_sdk.layers import StochasticDepth
+
+M = TypeVar("M", bound=nn.Module)
+
+_BRANCH_STRENGTH = 1 / 16
+_PROTOTYPE_STRENGTH = 2
+_ALIKE = 0.8  # cosine
+
+
+@torch.no_grad()
+def randomize(model: M, seed: int) -> M:
+    """Fill every parameter and buffer, in place, with values that depend on its name and `seed` alone.
+
+    Kernels and matrices are normal with a gain that keeps activations alive through the depth; gains and variances lie
+    in [0.5, 1.5]; biases and means are normal with standard deviation 0.2. Integer buffers stay as they are.
+    """
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+        if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
+            value = torch.rand(tensor.shape, generator=generator) + 0.5
+        elif tensor.ndim > 1:
+            value = torch.randn(tensor.shape, generator=generator) * (1.4 / tensor[0].numel() ** 0.5)
+        else:
+            value = torch.randn(tensor.shape, generator=generator) * 0.2
+        tensor.copy_(value)
+    return model
+
+
+@torch.no_grad()
+def condition_weights(model: M, images: Tensor) -> M:
+    """Bring random weights, in place, into the state of a trained network, by one pass in eval mode over `images`.
+
+    What a random network lacks, and what its lack would show as, is:
+
+    - BatchNorm statistics that fit what reaches them. Activations grow through each sum: EfficientViT-M0 reaches 1e13,
+      where a softmax is an argmax and float16 infinite. Here every channel leaves with about a mean square of 1. Its
+      mean mostly stays: what is left when a large mean goes would grow with every layer, and rounding with it.
+    - Residual branches that are small beside their stream. With branches as strong as the stream the network is
+      chaotic: float32 and float64 already part. Each ends at a sixteenth of its strength.
+    - Classes that are apart. Random logits nearly tie in one image of thirty. The classifier gets, on top of its random
+      rows, one prototype for each image: the direction of its features from the mean, as one step of training would.
+
+    All of it is rounded coarsely, so that every machine finds the same. Images: [B, 3, H, W], as the model takes them,
+    no two alike.
+    """
+    last_layer: list[nn.Module] = []
+    classifier: list[tuple[nn.Linear, Tensor]] = []
+
+    def condition_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        axes = [axis for axis in range(inputs[0].dim()) if axis != 1]
+        var, mean = torch.var_mean(inputs[0].double(), axes, correction=0)
+        shift = norm.running_mean * var.sqrt()
+        power = var + (mean - shift) ** 2
+        power = power.clamp(min=float(power.mean()))  # what hardly varies here may vary in other images
+        std = 2 ** (power.log2().round() / 2)
+        norm.running_var.copy_(std**2)
+        norm.running_mean.copy_(_rounded(shift, std))
+
+    def remember(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        last_layer[:] = [layer]
+        if isinstance(layer, nn.Linear):
+            classifier[:] = [(layer, inputs[0])]
+
+    def weaken(end: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        for parameter in last_layer[0].parameters():
+            parameter.mul_(_BRANCH_STRENGTH)
+        return (inputs[0] * _BRANCH_STRENGTH,)
+
+    hooks = []
+    for layer in model.modules():
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            hooks.append(layer.register_forward_pre_hook(condition_norm))
+        if isinstance(layer, StochasticDepth):  # stands at the end of every residual branch
+            hooks.append(layer.register_forward_pre_hook(weaken))
+        elif [*layer.parameters(recurse=False)]:
+            hooks.append(layer.register_forward_hook(remember))
+    try:
+        model.eval()(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for linear, features in classifier:
+        _add_prototypes(linear, features)
+    return model
+
+
+def _add_prototypes(classifier: nn.Linear, features: Tensor) -> None:
+    """Add to rows of the classifier the directions of the images: nearest-mean classification. Features: [B, C].
+
+    Of images that look alike only the first gets one, or they would nearly tie.
+    """
+    mean = features.mean(0)
+    directions = nn.functional.normalize(features - mean)
+    chosen: list[int] = []
+    for image, likeness in enumerate(directions @ directions.T):
+        if not chosen or likeness[chosen].max() < _ALIKE:
+            chosen.append(image)
+    prototypes = _rounded(directions[chosen] * features.shape[1] ** 0.5, torch.ones(())) / features.shape[1] ** 0.5
+    prototypes *= _PROTOTYPE_STRENGTH * classifier.weight.norm(dim=1).mean()
+    rows = torch.arange(len(chosen)) * classifier.out_features // len(chosen)
+    classifier.weight.index_add_(0, rows, prototypes)
+    if classifier.bias is not None:
+        classifier.bias.index_add_(0, rows, _rounded(-prototypes @ mean, torch.ones(())))
+
+
+def _rounded(values: Tensor, unit: Tensor) -> Tensor:
+    """To quarters of the unit."""
+    return (4 * values / unit).round() / 4 * unit

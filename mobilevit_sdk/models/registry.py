@@ -1,0 +1,146 @@
+"""Names of models and families: how a family's file makes itself known, and how a model is created from a name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+import msgspec
+from torch import nn
+
+from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.spec import ModelConfig, ModelInfo, ModelSpec
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of networks: how its config and its model are made."""
+
+    name: str
+    config_type: type[ModelConfig]
+    model_type: Callable[[Any], nn.Module]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered model: its name, family, config and what is publicly known of it."""
+
+    name: str
+    family: str
+    config: ModelConfig
+    info: ModelInfo
+
+
+_FAMILIES = ("efficientvit", "mobilevit", "mobilevitv2", "tiny_vit")  # modules of this package, in alphabetical order
+_families: dict[str, Family] = {}
+_models: dict[str, Entry] = {}
+
+M = TypeVar("M", bound=Callable[[Any], nn.Module])
+
+
+def register_family(name: str, config_type: type[ModelConfig]) -> Callable[[M], M]:
+    """Class decorator: `model_type(config)` builds every network of the family `name`."""
+
+    def register(model_type: M) -> M:
+        _families[name] = Family(name, config_type, model_type)
+        return model_type
+
+    return register
+
+
+def register_model(info: ModelInfo) -> Callable[[Callable[[], ModelConfig]], Callable[[], ModelConfig]]:
+    """Function decorator: the function's name becomes the model's, what it returns is its config."""
+
+    def register(make_config: Callable[[], ModelConfig]) -> Callable[[], ModelConfig]:
+        config = make_config()
+        family = next(f.name for f in _families.values() if f.config_type is type(config))
+        _models[make_config.__name__] = Entry(make_config.__name__, family, config, info)
+        return make_config
+
+    return register
+
+
+@cache
+def _import_families() -> None:
+    """Ours, then those of other packages, which name their module in the entry-point group `mobilevit_sdk.models`."""
+    for family in _FAMILIES:
+        importlib.import_module(f"mobilevit_sdk.models.{family}")
+    for point in entry_points(group="mobilevit_sdk.models"):
+        point.load()
+
+
+def is_ours(family: str) -> bool:
+    """Whether the SDK itself defines the family: then its phone graphs are the SDK's to keep native."""
+    _import_families()
+    return _families[family].model_type.__module__.startswith("mobilevit_sdk.")
+
+
+def list_models(family: str | None = None) -> list[Entry]:
+    """All registered models, or those of one family. Raises RequestError for an unknown family."""
+    _import_families()
+    if family is not None and family not in _families:
+        raise RequestError(f"unknown family {family!r}; {suggest(family, _families)}")
+    return [entry for entry in _models.values() if family in (None, entry.family)]
+
+
+def model_entry(name: str) -> Entry:
+    """The registered model `name`. Raises RequestError with the nearest names when there is none."""
+    _import_families()
+    if name not in _models:
+        raise RequestError(f"unknown model {name!r}; {suggest(name, _models)}")
+    return _models[name]
+
+
+def model_spec(name: str, **overrides: Any) -> ModelSpec:
+    """The spec of a registered model, with fields of its config replaced by `overrides`."""
+    entry = model_entry(name)
+    unknown = set(overrides) - set(entry.config.__struct_fields__)
+    if unknown:
+        raise RequestError(f"{name} has no option {', '.join(sorted(unknown))}")
+    config = msgspec.structs.replace(entry.config, **overrides)
+    return ModelSpec(
+        model=name,
+        family=entry.family,
+        config=msgspec.to_builtins(config),
+        preprocessing=entry.info.preprocessing,
+        license=entry.info.license,
+    )
+
+
+def build_model(spec: ModelSpec) -> nn.Module:
+    """The network that `spec` describes, freshly initialized. Raises RequestError for a config that does not fit."""
+    _import_families()
+    if spec.family not in _families:
+        raise RequestError(f"unknown family {spec.family!r}; {suggest(spec.family, _families)}")
+    family = _families[spec.family]
+    try:
+        config = msgspec.convert(spec.config, family.config_type)
+        return family.model_type(config)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise RequestError(f"the config of {spec.model} is not one of family {spec.family}: {error}") from error
+
+
+def spec_at_size(spec: ModelSpec, height: int, width: int) -> ModelSpec:
+    """The spec of the same network for images of another size, in pixels: its windows follow, and its preprocessing.
+
+    Raises RequestError for a size that the architecture does not admit.
+    """
+    _import_families()
+    try:
+        config = msgspec.convert(spec.config, _families[spec.family].config_type).at_image_size(height, width)
+    except ValueError as error:
+        raise RequestError(f"{spec.model}: {error}") from error
+    preprocessing = spec.preprocessing.at_size(height, width)
+    return msgspec.structs.replace(spec, config=msgspec.to_builtins(config), preprocessing=preprocessing)
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """A registered model in reference form, freshly initialized: `create_model("mobilevit_xxs", num_classes=10)`.
+
+    Shapes: [B, 3, H, W] -> [B, num_classes]. Raises RequestError for an unknown name or option.
+    """
+    return build_model(model_spec(name, **overrides))

@@ -1,0 +1,172 @@
+"""Real artifacts and baselines, measured. No test asserts a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers import tiny_spec, write_artifact
+
+from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact, write_manifest
+from mobilevit_sdk.artifacts.reference import reference_of
+from mobilevit_sdk.bench import BASELINES, bench, candidates_of, describe_machine, prepare, usable_cores
+from mobilevit_sdk.bench.candidates import Question
+from mobilevit_sdk.bench.roofline import count_macs
+from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.cli import main
+from mobilevit_sdk.conversion.pipeline import convert
+from mobilevit_sdk.data.cases import builtin_cases
+from mobilevit_sdk.files import hash_and_size
+from mobilevit_sdk.models.random_weights import randomize
+from mobilevit_sdk.models.registry import build_model, model_spec
+from mobilevit_sdk.parity.images import checkpoint_of
+from mobilevit_sdk.processes.child import run_in_child
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return random_checkpoint(tiny_spec(), 0)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint):
+    preprocessing = checkpoint.spec.preprocessing
+    return reference_of(checkpoint.model, preprocessing, builtin_cases(preprocessing)[:2])
+
+
+@pytest.fixture(scope="module")
+def converted(checkpoint, tmp_path_factory):
+    pytest.importorskip("litert_torch")
+    pytest.importorskip("executorch")
+    out = tmp_path_factory.mktemp("converted")
+    result = convert(checkpoint, out=out, formats=["tflite", "executorch"], check=False)
+    assert not result.failures
+    return out
+
+
+def test_the_command_measures_artifacts_against_pytorch(converted, tmp_path):
+    picture = tmp_path / "picture.png"
+    result = run(
+        "bench", converted, "--threads", "1", "--against", "pytorch", "--rounds", 2, "--plot", picture, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert [row["runtime"] for row in document["results"]] == ["pytorch", "executorch", "litert-cpu"]
+    keys = {"artifact", "runtime", "threads", "median_ms", "p90_ms", "ratio"}
+    base = document["results"][0]["median_ms"]
+    for row in document["results"]:
+        assert keys <= set(row)
+        assert (row["status"], row["threads"]) == ("measured", 1)
+        assert row["ratio"] == pytest.approx(row["median_ms"] / base)
+        assert row["sqnr_db"] > 90
+    assert document["rounds"] == 2
+    assert document["sgemm_gmacs_per_second"]["1"] > 0
+    assert document["machine"]["processor"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_prints_a_table_and_reasons(converted):
+    result = run("bench", converted / "mobilevit_xxs-tflite-fp32", "--threads", "1", "--rounds", 1)
+    assert result.exit_code == 0, result.output
+    assert "mobilevit_xxs-tflite-fp32 · litert-cpu" in result.stdout
+    assert "1.00" in result.stdout
+    assert describe_machine().processor in result.stdout
+
+
+def test_a_file_that_does_not_load_is_an_error_with_exit_code_3_and_the_others_are_measured(converted, tmp_path):
+    shutil.copytree(converted, tmp_path, dirs_exist_ok=True)
+    artifact = open_artifact(tmp_path / "mobilevit_xxs-tflite-fp32")
+    artifact.path.write_bytes(artifact.path.read_bytes()[:1000])
+    sha256, size = hash_and_size(artifact.path)
+    write_manifest(artifact.path.parent, msgspec.structs.replace(artifact.manifest, sha256=sha256, bytes=size))
+    result = run("bench", tmp_path, "--threads", "1", "--rounds", 1, "--json")
+    assert result.exit_code == 3
+    good, bad = json.loads(result.stdout)["results"]
+    assert (good["runtime"], good["status"]) == ("executorch", "measured")
+    assert (bad["status"], bad["median_ms"], bad["ratio"]) == ("error", None, None)
+    assert str(artifact.path) in bad["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.tflite"], "nowhere.tflite does not exist"),
+        (["{out}", "--against", "onnxruntme"], "did you mean onnxruntime"),
+        (["{out}", "--threads", "0"], "--threads takes numbers from 1"),
+    ],
+)
+def test_a_wrong_request_is_one_line_with_exit_code_2(arguments, message, converted):
+    result = run("bench", *(argument.format(out=converted) for argument in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture(scope="module")
+def baselines(checkpoint, reference, tmp_path_factory):
+    """Those that run here, ready to be measured."""
+    folder = tmp_path_factory.mktemp("baselines")
+    question = Question(reference.cases[0].image, reference.logits[0], count_macs(checkpoint.spec))
+    prepared = [prepare(baseline, checkpoint, folder) for baseline in BASELINES.values() if baseline.availability()]
+    for each in prepared:
+        assert (each.seconds > 0, each.peak_memory_bytes > 0) == (bool(each.baseline.export),) * 2
+    return {each.baseline.name: each.candidate(question) for each in prepared}
+
+
+def test_every_baseline_answers_as_pytorch(baselines):
+    everything = list(baselines.values())
+    results = bench(everything, threads=[1], against=lambda mine: mine, rounds=1).results
+    assert [(row.runtime, row.status, row.reason) for row in results] == [(n, "measured", None) for n in baselines]
+    assert all(row.sqnr_db > 90 for row in results)
+    missing = set(BASELINES) - set(baselines)
+    if missing:
+        pytest.skip(f"not installed here: {', '.join(sorted(missing))}")
+
+
+def test_the_checkpoint_of_an_artifact_comes_at_the_artifacts_image_size(tmp_path):
+    """TinyViT's windows follow the image: at another size it is another network with the same weights."""
+    file = tmp_path / "trained.safetensors"
+    spec = model_spec("tiny_vit_5m_224", num_classes=5)
+    save_checkpoint(randomize(build_model(spec), 0), spec, file)
+    resized = load_checkpoint(file, image_size=256)
+    reference = reference_of(resized.model, resized.spec.preprocessing, builtin_cases(resized.spec.preprocessing)[:1])
+    artifact = write_artifact(tmp_path / "one", resized.spec, reference)
+    manifest = msgspec.structs.replace(artifact.manifest, origin=resized.origin)
+    found = checkpoint_of(dataclasses.replace(artifact, manifest=manifest), None)
+    assert found.spec == resized.spec
+    again = reference_of(found.model, found.spec.preprocessing, reference.cases)
+    np.testing.assert_array_equal(again.logits, reference.logits)
+
+
+def count_threads(open_session, arguments, threads, image):
+    """In a child: its native threads, once a session has run."""
+    session = open_session(*arguments, threads)
+    session.run(session.to_input(image))
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+@pytest.mark.skipif(usable_cores() < 2, reason="one core")
+@pytest.mark.parametrize("name", ["executorch", "litert-cpu", "onnxruntime", "pytorch"])
+def test_a_runtime_has_the_threads_that_it_is_told(name, converted, baselines):
+    if name in BASELINES and name not in baselines:
+        pytest.skip(BASELINES[name].availability().reason)
+    found = [each for artifact in find_artifacts([converted]) for each in candidates_of(artifact)]
+    mine = next(each for each in [*found, *baselines.values()] if each.runtime == name)
+    request = (mine.open_session, mine.arguments)
+    # The environment allows one thread in both, so that no other library brings a second one.
+    one, two = (run_in_child(count_threads, *request, n, mine.question.image, threads=1) for n in (1, 2))
+    assert one < two  # PyTorch has two pools, the others one

@@ -1,0 +1,135 @@
+"""The static audit names what a target would not take, where it stands, and why."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import tiny_model
+from torch import nn
+
+from mobilevit_sdk.deployment import TARGETS, audit, deploy
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.models.random_weights import randomize
+from mobilevit_sdk.models.registry import build_model, list_models, model_spec
+
+SIZE = (8, 8)
+ROWS = {target.name for target in TARGETS.values() if target.tokens == "rows"}
+
+
+class Inner(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Outer(nn.Module):
+    """`function` in the module `body.1`, after a convolution that every target takes."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 1), Inner(function))
+
+    def forward(self, image):
+        return self.body(image)
+
+
+@pytest.mark.parametrize(
+    ("function", "operator", "reason", "targets"),
+    [
+        (lambda x: F.scaled_dot_product_attention(x, x, x), "scaled_dot_product_attention", "not take", set(TARGETS)),
+        (lambda x: F.group_norm(x, 1), "group_norm", "not take", set(TARGETS)),
+        (lambda x: x[:, 0], "select.int", "not take", set(TARGETS)),
+        (lambda x: x.expand(2, 4, 8, 8), "expand", "not take", set(TARGETS)),
+        (lambda x: x[:, torch.tensor([1, 0])], "index.Tensor", "not take", set(TARGETS)),
+        (lambda x: F.layer_norm(x, (8,)), "layer_norm", "not take", {"xnnpack", "coreml-ane"}),
+        (lambda x: F.linear(x, x[0, 0]), "linear", "not take", {"coreml-ane"}),
+        (lambda x: torch.bmm(x[0], x[0]), "bmm", "not take", {"coreml-ane"}),
+        (lambda x: x.split(2, 1)[1], "split.Tensor", "not take", ROWS),
+        (lambda x: torch.einsum("abcd,adce->abce", x, x.transpose(1, 3)), "einsum", "not take", ROWS),
+        (lambda x: x.mean(1, keepdim=True), "mean.dim", "expected a global pool", ROWS),
+        (lambda x: x.sum(-1, keepdim=True), "sum.dim_IntList", "not take", ROWS),
+        (lambda x: x * 2.0, "mul.Tensor", "a number instead of a tensor", {"xnnpack"}),
+        (lambda x: x.mean((1, 2), keepdim=True), "mean.dim", "expected a global pool", set(TARGETS)),
+        (lambda x: x.mean((2, 3)), "mean.dim", "keeps H and W", set(TARGETS)),
+        (lambda x: x.softmax(1), "softmax.int", "expected the last", ROWS),
+        (lambda x: x.softmax(2), "softmax.int", "expected the last", set(TARGETS)),
+        (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), "pad.default", "expected 'constant'", set(TARGETS)),
+        (lambda x: x.flatten(2).unsqueeze(0), "unsqueeze", "not take", {"xnnpack"}),
+        (lambda x: x.reshape(1, 2, 2, 8, 8), "reshape", "rank 5", {"coreml", "coreml-ane", "litert-gpu", "xnnpack"}),
+    ],
+)
+def test_an_operator_outside_the_delegate_is_named_with_its_module(function, operator, reason, targets):
+    for target in TARGETS:
+        findings = audit(Outer(function), target, SIZE)
+        if target in targets:
+            assert any(
+                f.operator.startswith(operator) and reason in f.reason and f.module == "body.1" for f in findings
+            ), (target, findings)
+            assert findings[0].operator in str(findings[0])
+            assert "body.1" in str(findings[0])
+        else:
+            assert not [f for f in findings if f.operator.startswith(operator)], (target, findings)
+
+
+def test_what_every_target_with_tokens_in_rows_takes_is_not_named():
+    def everything(x):
+        tokens = x.flatten(2).transpose(1, 2)
+        scores = torch.bmm(tokens, tokens.permute(0, 2, 1)).softmax(-1)
+        y = torch.bmm(scores, tokens).transpose(1, 2).reshape(1, 4, 8, 8)
+        return F.gelu(y + F.silu(x)).mean((2, 3), keepdim=True)
+
+    assert [finding for target in ROWS for finding in audit(Outer(everything), target, SIZE)] == []
+
+
+def test_what_the_neural_engine_likes_is_not_named():
+    def everything(x):
+        first, second = F.pixel_unshuffle(x, 2).split(8, 1)
+        scores = torch.einsum("bkpc,bcpq->bkpq", first.permute(0, 3, 2, 1), second).softmax(1)
+        y = F.pixel_shuffle(torch.cat((torch.einsum("bcpk,bkpq->bcpq", first, scores), second), 1), 2)
+        y = y * torch.rsqrt((y * y).mean(1, keepdim=True) + 1e-5)
+        return y + (y * x.softmax(-1)).sum(-1, keepdim=True) - y.mean((2, 3), keepdim=True)
+
+    assert audit(Outer(everything), "coreml-ane", SIZE) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (
+            lambda x: torch.einsum("nhqc,nhkc->nhqk", x, x),
+            "with the equation nhqc,nhkc->nhqk, expected one like nchw,n",
+        ),
+        (lambda x: x.sum(1, keepdim=True), "over axes [1] of rank 4, expected the last of 4, kept"),
+        (lambda x: x.sum(3), "over axes [3] of rank 4, expected the last of 4, kept"),
+        (lambda x: x[0].mean(1, keepdim=True), "over axes [1] of rank 3, expected a global pool"),
+        (lambda x: x.flatten(2).softmax(1), "over axis 1 of rank 3, expected the last"),
+    ],
+)
+def test_other_uses_of_these_operators_are_named(function, reason):
+    assert any(reason in finding.reason for finding in audit(Outer(function), "coreml-ane", SIZE))
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_our_phone_graphs_pass_and_the_reference_form_does_not(target):
+    model, spec = tiny_model()
+    size = spec.preprocessing.image_size
+    assert audit(deploy(model, target, preprocessing=spec.preprocessing), target, size) == []
+    assert audit(model, target, size) != []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", sorted(TARGETS))
+@pytest.mark.parametrize("family", sorted({entry.family for entry in list_models()}))
+def test_the_smallest_model_of_each_family_is_taken_whole(family, target):
+    spec = model_spec(list_models(family)[0].name)
+    graph = deploy(randomize(build_model(spec), 0).eval(), target, preprocessing=spec.preprocessing)
+    assert audit(graph, target, spec.preprocessing.image_size) == []
+
+
+def test_an_unknown_target_names_the_nearest():
+    with pytest.raises(RequestError, match="did you mean litert-gpu"):
+        audit(nn.Identity(), "litert-gpi", SIZE)

@@ -1,0 +1,257 @@
+"""Counting of top-1 and top-5, matching of classes by name, and `mobilevit eval` over checkpoints and artifacts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from helpers import REPOSITORY, tiny_model, tiny_spec
+from labeled_images import NAMES, encode, pictures, write_folder, write_parquet
+
+from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.source import default_checkpoint
+from mobilevit_sdk.cli import main
+from mobilevit_sdk.data import ImageDataset, open_dataset, to_model_input
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
+from mobilevit_sdk.evaluation import measure
+from mobilevit_sdk.evaluation.accuracy import evaluate, match_classes
+from mobilevit_sdk.formats import converter
+from mobilevit_sdk.formats.converter import Inspection
+from mobilevit_sdk.formats.runtime import Availability
+from mobilevit_sdk.spec import ModelSpec
+
+CIFAR10 = REPOSITORY.parent / "shared" / "data" / "cifar10-test.parquet"
+
+
+def _dataset(tmp_path: Path, labels: list[int], names: tuple[str, ...] | None = None) -> ImageDataset:
+    encoded = pictures(1)[0][0]
+    return ImageDataset(tmp_path, [f"row {i}" for i in range(len(labels))], lambda i: encoded, labels, names)
+
+
+def _scores(*orders: tuple[int, ...], num_classes: int = 8) -> np.ndarray:
+    """One row for each order: class indices from the highest score to the lowest of those named."""
+    scores = np.zeros((len(orders), num_classes), np.float32)
+    for row, order in zip(scores, orders, strict=True):
+        row[list(order)] = np.arange(len(order), 0, -1)
+    return scores
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_known_ranks_are_counted(tmp_path: Path, batch_size: int) -> None:
+    answers = _scores((3, 1, 2, 4, 5), (1, 3, 2, 4, 5), (1, 2, 4, 5, 3), (1, 2, 4, 5, 6, 3), (3, 0, 1, 2, 4))
+    rows = iter(answers)
+    done: list[int] = []
+    accuracy = evaluate(
+        lambda images: np.stack([next(rows) for _ in images]),
+        tiny_spec(num_classes=8),
+        _dataset(tmp_path, [3] * 5),
+        batch_size=batch_size,
+        report=done.append,
+    )
+    assert (accuracy.images, accuracy.top1, accuracy.top5) == (5, 2 / 5, 4 / 5)
+    assert done[-1] == 5
+
+
+def test_constant_scores_are_right_for_the_first_class_alone(tmp_path: Path) -> None:
+    labels = list(range(8))
+    accuracy = evaluate(lambda x: np.ones((len(x), 8)), tiny_spec(num_classes=8), _dataset(tmp_path, labels))
+    assert (accuracy.top1, accuracy.top5) == (1 / 8, 5 / 8)
+
+
+def test_nan_is_never_right(tmp_path: Path) -> None:
+    accuracy = evaluate(lambda x: np.full((len(x), 8), np.nan), tiny_spec(num_classes=8), _dataset(tmp_path, [0, 1]))
+    assert (accuracy.top1, accuracy.top5) == (0, 0)
+
+
+def test_predictor_gets_the_images_preprocessed_for_the_app(tmp_path: Path) -> None:
+    seen: list[np.ndarray] = []
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        seen.append(images)
+        return np.zeros((len(images), 5))
+
+    evaluate(predict, tiny_spec(image_size=48), open_dataset(write_folder(tmp_path, pictures(3)), labeled=True))
+    assert (seen[0].shape, seen[0].dtype) == ((3, 3, 48, 48), np.uint8)
+
+
+def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+    dataset = open_dataset(write_folder(tmp_path, [p for p in pictures(10) if p[1] in (1, 4)]), labeled=True)
+    assert dataset.labels == [0, 0, 1, 1]
+    assert match_classes(dataset, tiny_spec()).labels == [1, 1, 4, 4]
+
+
+def test_unknown_class_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"class 'class 7' that mobilevit_xxs lacks; did you mean class"):
+        match_classes(_dataset(tmp_path, [0], ("class 7",)), tiny_spec())
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "known", "found"),
+    [
+        ([0, 5], None, NAMES, 6),
+        ([0], (*NAMES, "another"), NAMES, 6),
+        ([0], ("cat", "dog"), None, 2),  # without labels in the model, another number of classes cannot be its own
+    ],
+)
+def test_wrong_number_of_classes_is_refused_with_both_counts(
+    tmp_path: Path, labels: list[int], names: tuple[str, ...] | None, known: tuple[str, ...] | None, found: int
+) -> None:
+    spec = msgspec.structs.replace(tiny_spec(), labels=known)
+    with pytest.raises(RequestError, match=f"has {found} classes, but the head of mobilevit_xxs has 5"):
+        match_classes(_dataset(tmp_path, labels, names), spec)
+
+
+def test_unlabeled_data_cannot_be_evaluated(tmp_path: Path) -> None:
+    dataset = dataclasses.replace(_dataset(tmp_path, [0]), labels=None)
+    with pytest.raises(RequestError, match="has no labels"):
+        evaluate(lambda x: x, tiny_spec(), dataset)
+
+
+def test_parquet_and_folder_of_the_same_images_agree(tmp_path: Path) -> None:
+    images = pictures(20)
+    weights = np.random.default_rng(0).normal(size=(3 * 32 * 32, 5))
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        return x.reshape(len(x), -1) @ weights
+
+    folder = evaluate(predict, tiny_spec(), open_dataset(write_folder(tmp_path / "folder", images), labeled=True))
+    parquet = evaluate(predict, tiny_spec(), open_dataset(write_parquet(tmp_path / "a.parquet", images), labeled=True))
+    assert folder == parquet
+    assert 0 < folder.top1 < 1
+
+
+class _Echo:
+    """A runtime that answers with the mean of each channel; `works` says whether this machine can run it."""
+
+    format = "echo"
+
+    def __init__(self, name: str, works: bool) -> None:
+        self.name, self.works = name, works
+
+    def availability(self) -> Availability:
+        return Availability("1.0") if self.works else Availability(None, "not on this machine")
+
+    def load(self, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda image: np.append(image.mean((1, 2)), [0, 0])
+
+
+class _EchoConverter:
+    format, suffix = "echo", ".echo"
+
+    def __init__(self, *runtimes: _Echo, spec: ModelSpec | None = None) -> None:
+        self.runtimes, self.spec = runtimes, spec
+
+    def inspect(self, path: Path) -> Inspection:
+        return Inspection((), (), {}, 0, None, None, self.spec)
+
+
+def _install(monkeypatch: pytest.MonkeyPatch, *runtimes: _Echo, spec: ModelSpec | None = None) -> None:
+    monkeypatch.setattr(converter, "converters", lambda: {"echo": _EchoConverter(*runtimes, spec=spec)})
+    monkeypatch.setattr(measure, "converters", converter.converters)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    (tmp_path / "a.echo").write_bytes(b"any")
+    return tmp_path / "a.echo"
+
+
+@pytest.fixture
+def colors(tmp_path: Path) -> Path:
+    """Three red, two green and one blue image; the blue one lies among the red."""
+    red = np.full((8, 8, 3), [200, 20, 10], np.uint8)
+    shown_and_label = ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1), (2, 0))
+    return write_folder(
+        tmp_path / "colors", [(encode(np.roll(red, shown, 2)), label) for shown, label in shown_and_label]
+    )
+
+
+def test_artifact_is_measured_with_the_first_runtime_that_runs_here(
+    monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path
+) -> None:
+    _install(monkeypatch, _Echo("absent", False), _Echo("present", True), spec=tiny_spec())
+    result = measure.measure(str(artifact), None, colors, None, 4)
+    assert (result.runtime, result.accuracy.images) == ("present", 6)
+    assert result.accuracy.top1 == pytest.approx(5 / 6)
+    assert result.images_per_second > 0
+    assert measure.measure(str(artifact), "present", colors, 3, 4).accuracy.images == 3
+
+
+def test_runtime_that_does_not_run_here_says_why(monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path) -> None:
+    _install(monkeypatch, _Echo("absent", False), spec=tiny_spec())
+    with pytest.raises(ToolchainError, match=r"nothing here runs a\.echo \(absent: not on this machine\)"):
+        measure.measure(str(artifact), None, colors, None, 4)
+
+
+def test_runtime_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path) -> None:
+    _install(monkeypatch, _Echo("present", True), spec=tiny_spec())
+    with pytest.raises(RequestError, match="'presnt' does not run echo files; did you mean present"):
+        measure.measure(str(artifact), "presnt", colors, None, 4)
+    with pytest.raises(RequestError, match="a checkpoint runs with pytorch, not 'present'"):
+        measure.measure("a.safetensors", "present", colors, None, 4)
+
+
+def test_artifact_without_a_spec_and_a_manifest_is_refused(
+    monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path
+) -> None:
+    _install(monkeypatch, _Echo("present", True))
+    with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
+        measure.measure(str(artifact), None, colors, None, 4)
+    with pytest.raises(ArtifactError, match=r"missing\.echo does not exist"):
+        measure.measure(str(artifact.with_name("missing.echo")), None, colors, None, 4)
+
+
+def test_eval_of_a_checkpoint_prints_what_the_model_scores(tmp_path: Path) -> None:
+    model, spec = tiny_model()
+    save_checkpoint(model, spec, tmp_path / "a.safetensors")
+    data = write_parquet(tmp_path / "a.parquet", pictures(20))
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return model(to_model_input(torch.from_numpy(images), spec.preprocessing)).numpy()
+
+    expected = evaluate(predict, spec, open_dataset(data, labeled=True).sample(13))
+    arguments = ["eval", str(tmp_path / "a.safetensors"), "--data", str(data), "--limit", "13", "--json"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document.pop("images_per_second") > 0
+    assert document == {
+        "target": str(tmp_path / "a.safetensors"),
+        "runtime": "pytorch",
+        "images": 13,
+        "top1": expected.top1,
+        "top5": expected.top5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("mobilevit_xxs", "is a model's name, not a checkpoint"),
+        ("none.safetensors", "none.safetensors"),
+        ("none.tflite", "none.tflite does not exist"),
+    ],
+)
+def test_eval_of_nothing_is_one_line(tmp_path: Path, target: str, message: str) -> None:
+    result = CliRunner().invoke(main, ["eval", target, "--data", str(write_folder(tmp_path, pictures(5)))])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(not CIFAR10.exists(), reason=f"{CIFAR10} is not there")
+@pytest.mark.skipif(not default_checkpoint().exists(), reason="the default checkpoint is not there")
+def test_default_checkpoint_has_the_accuracy_that_its_header_states() -> None:
+    checkpoint = load_checkpoint(default_checkpoint())
+    result = measure.measure(None, None, CIFAR10, 500, 100)
+    assert result.accuracy.top1 == pytest.approx(checkpoint.spec.provenance["top1"], abs=0.05)
+    assert result.accuracy.top1 > 0.8

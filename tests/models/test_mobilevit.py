@@ -1,0 +1,119 @@
+"""The reference form of MobileViT."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import tiny_model, tiny_spec
+
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.layers import Fold, StochasticDepth, Unfold
+from mobilevit_sdk.models.registry import build_model, create_model, list_models, model_spec
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("mobilevit_xxs", 1_272_024), ("mobilevit_xs", 2_317_848), ("mobilevit_s", 5_578_632)]
+)
+def test_parameter_counts_are_the_published_ones(name, parameters):
+    with torch.device("meta"):
+        assert sum(p.numel() for p in create_model(name).parameters()) == parameters
+
+
+@pytest.mark.parametrize("size", [(32, 32), (36, 52), (33, 71)])
+def test_any_image_size_gives_scores_that_depend_on_the_image(size):
+    model, spec = tiny_model()
+    images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(1))
+    scores = model(images)
+    assert scores.shape == (3, spec.num_classes)
+    assert (scores[0] - scores[1]).abs().max() > 1e-3
+
+
+def test_batches_give_what_single_images_give():
+    model, _ = tiny_model()
+    images = torch.rand(3, 3, 36, 44, dtype=torch.float64)
+    model = model.double()
+    torch.testing.assert_close(model(images), torch.cat([model(image[None]) for image in images]), rtol=0, atol=1e-12)
+
+
+def test_gradients_reach_every_parameter():
+    model = tiny_model()[0].train()
+    model(torch.rand(4, 3, 32, 32)).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
+
+
+def test_unfold_groups_pixels_by_their_place_in_the_patch():
+    image = torch.arange(2 * 4 * 6.0).view(1, 2, 4, 6)
+    tokens = Unfold(2)(image)
+    assert tokens.shape == (4, 6, 2)
+    for place, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        assert torch.equal(tokens[place].T.reshape(2, 2, 3), image[0, :, row::2, column::2])
+
+
+def test_fold_undoes_unfold():
+    x = torch.randn(3, 5, 6, 8)
+    assert torch.equal(Fold(2)(Unfold(2)(x), x.shape), x)
+
+
+def test_sizes_between_patches_are_resized_up_and_back():
+    """At 36 pixels the attention stage sees 9x9 and must compute on 10x10: the same as resizing by hand."""
+    model, _ = tiny_model()
+    block = model.stages[1][1]
+    x = torch.randn(1, 12, 9, 9)
+    local = block.local_project(block.local_conv(x))
+    up = torch.nn.functional.interpolate(local, (10, 10), mode="bilinear", align_corners=False)
+    tokens = block.norm(block.transformer(Unfold(2)(up)))
+    back = torch.nn.functional.interpolate(Fold(2)(tokens, up.shape), (9, 9), mode="bilinear", align_corners=False)
+    expected = block.fuse(torch.cat((x, block.project(back)), 1))
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=0)
+
+
+def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    layer = StochasticDepth(0.25, groups=4).train()
+    kept = layer(torch.ones(4000, 3, 2)).view(1000, 4, 6)
+    assert torch.equal(kept, kept[:, :1, :1].expand_as(kept))  # the four patches of a sample drop together
+    assert kept.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert kept.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(layer.eval()(torch.ones(4, 1)), torch.ones(4, 1))
+
+
+def test_stochastic_options_act_in_training_alone():
+    options = {
+        "dropout": 0.2,
+        "attention_dropout": 0.2,
+        "mlp_dropout": 0.2,
+        "stochastic_depth": 0.5,
+        "head_dropout": 0.2,
+    }
+    spec = tiny_spec()
+    for name, value in options.items():
+        changed = type(spec)(**{**_fields(spec), "config": {**spec.config, name: value}})
+        model = build_model(changed).train()
+        x = torch.rand(8, 3, 32, 32)
+        assert not torch.equal(model(x), model(x)), name
+        model.eval()
+        assert torch.equal(model(x), model(x)), name
+
+
+def _fields(spec):
+    return {name: getattr(spec, name) for name in spec.__struct_fields__}
+
+
+def test_an_unknown_model_names_the_nearest():
+    with pytest.raises(RequestError, match=r"did you mean .*mobilevit_xxs"):
+        create_model("mobilevit_xss")
+
+
+def test_an_unknown_option_and_a_config_of_another_family_are_refused():
+    with pytest.raises(RequestError, match="no option depth"):
+        model_spec("mobilevit_xxs", depth=3)
+    spec = tiny_spec()
+    broken = type(spec)(**{**_fields(spec), "config": {**spec.config, "expansion": "two"}})
+    with pytest.raises(RequestError, match="expansion"):
+        build_model(broken)
+
+
+def test_the_listing_holds_every_variant_and_filters_by_family():
+    assert {"mobilevit_xxs", "mobilevit_xs", "mobilevit_s"} <= {entry.name for entry in list_models("mobilevit")}
+    with pytest.raises(RequestError, match="unknown family"):
+        list_models("mobilevitt")
