@@ -30,9 +30,9 @@ class ModelConfig(Strict, frozen=True, kw_only=True):
         return self
 
     def explicit(self) -> ModelConfig:
-        """The same network with all its widths written out, where `layers.widths.HasChannelGroups` names them.
+        """The same network with all its widths written out, where the paths of `channel_groups` lead.
 
-        Here: the same, for families that declare none.
+        Here: the same, for families without channel groups.
         """
         return self
 
