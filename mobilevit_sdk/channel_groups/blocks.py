@@ -62,9 +62,9 @@ def _attention(attention: Attention) -> Iterator[ChannelGroup]:
     keys[0] += (ChannelSlice(attention, "scores", 1),)
     rescaled = [each for query in queries for each in query]
     yield group("q/k", key_dim, *keys, name="key_dim", rows=heads, rescaled=rescaled)
-    answers = [(*writes(qkv, first_value + h * value_dim), *reads(proj, h * value_dim)) for h in range(heads)]
-    answers[0] += (ChannelSlice(attention, "answers", 1),)
-    yield group("v", value_dim, *answers, name="value_dim", rows=heads)
+    values = [(*writes(qkv, first_value + h * value_dim), *reads(proj, h * value_dim)) for h in range(heads)]
+    values[0] += (ChannelSlice(attention, "answers", 1),)
+    yield group("v", value_dim, *values, name="value_dim", rows=heads)
 
 
 @block_products.register
@@ -195,9 +195,9 @@ def _cascaded_group_products(attention: CascadedGroupAttention) -> dict[str, tup
 
 
 def cascade_stream(attention: CascadedGroupAttention) -> list[tuple[ChannelSlice, ...]]:
-    """Where each group of channels of the residual stream is read and written; then the answers that no head reads.
+    """Where each head's group of channels of the residual stream is read and written; then outputs that no head reads.
 
-    Channel i of a head's group is added to dimension i of the answer of the head before, so they belong together.
+    Channel i of a head's group is added to dimension i of the output of the head before, so they belong together.
     """
     size, after_keys = attention.value_dim, 2 * attention.key_dim
     parts: list[tuple[ChannelSlice, ...]] = [
@@ -206,11 +206,11 @@ def cascade_stream(attention: CascadedGroupAttention) -> list[tuple[ChannelSlice
     for index, position in enumerate(attention.positions):
         qkv = _head(attention.qkv, position)
         parts[position] += reads(qkv)
-        answer = (*writes(qkv, after_keys), *reads(attention.proj, index * size))
+        output = (*writes(qkv, after_keys), *reads(attention.proj, index * size))
         if position + 1 in attention.positions:
-            parts[position + 1] += answer
+            parts[position + 1] += output
         else:
-            parts.append(answer)
+            parts.append(output)
     parts[0] += (ChannelSlice(attention, "answers", 1),)
     return parts
 

@@ -65,7 +65,7 @@ def _stage(network: EfficientViT, i: int) -> tuple[Sandwich | None, dict[int, Sa
 
 
 def _stream(network: EfficientViT, i: int, name: str) -> ChannelGroup:
-    """The stage's channels: one part for the group of each head, and one for each answer that no other head reads."""
+    """The stage's channels: a part for each head's group of them, and one for each output that no other head reads."""
     stage = network.config.stages[i]
     downsample, blocks = _stage(network, i)
     if downsample is None:

@@ -68,13 +68,13 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class RemovableBlock:
-    """A module that can be removed as a whole; the explicit config then holds `gone` at `path`.
+    """A module that can be removed as a whole; the explicit config then holds `placeholder` at `path`.
 
     Without the module its input takes the place of its output, which has the same shape.
     """
 
     path: ConfigPath
-    gone: int | None
+    placeholder: int | None
     module: nn.Module
     stage: str = ""
 

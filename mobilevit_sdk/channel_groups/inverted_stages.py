@@ -60,7 +60,7 @@ def _blocks_of(stages: nn.Sequential) -> Iterator[tuple[int, int, nn.Module]]:
 
 
 class Stream:
-    """The channels from one layer that writes them anew to the next, with the residuals between."""
+    """The channels from one layer that begins a stream to the next, and all that adds to them between."""
 
     def __init__(self, stem: ConvNormAct) -> None:
         self._begin(stem, ("stem_channels",), "stem")

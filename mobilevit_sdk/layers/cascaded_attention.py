@@ -60,15 +60,15 @@ class CascadedGroupAttention(nn.Module):
         channels, w = x.shape[1], self.window_size
         windows = self.partition(maps).transpose(1, 2).reshape(-1, channels, w, w)  # [.., N, dim] -> [.., dim, w, w]
         groups = windows.chunk(self.num_groups, 1)
-        answers: list[Tensor] = []
+        outputs: list[Tensor] = []
         for before, i, bias in zip((None, *self.positions), self.positions, self.position_bias(), strict=False):
-            x = groups[i] + answers[-1] if before == i - 1 else groups[i]
+            x = groups[i] + outputs[-1] if before == i - 1 else groups[i]
             q, k, v = self.qkv[str(i)](x).split((self.key_dim, self.key_dim, self.value_dim), 1)
             q = self.token_interaction[str(i)](q)
             q, k, v = (each.flatten(2).transpose(1, 2)[:, None] for each in (q, k, v))  # [.., d, w, w] -> [.., 1, N, d]
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # rank 4: torch.onnx takes nothing else
-            answers.append(attended.transpose(2, 3).reshape(x.shape))  # [.., 1, N, d] -> [.., d, w, w]
-        windows = self.proj(F.relu(torch.cat(answers, 1)))
+            outputs.append(attended.transpose(2, 3).reshape(x.shape))  # [.., 1, N, d] -> [.., d, w, w]
+        windows = self.proj(F.relu(torch.cat(outputs, 1)))
         return self.reverse(windows.flatten(2).transpose(1, 2), maps.shape).permute(0, 3, 1, 2)
 
 

@@ -172,7 +172,7 @@ def kept_of(before: Structure, after: Structure) -> tuple[Kept, ...]:
 def _units(structure: Structure) -> Counter[tuple[str, str]]:
     counts = Counter[tuple[str, str]]()
     for group in structure.groups:
-        # EfficientViT's streams have parts that are not channels: answers of heads that no other head reads.
+        # EfficientViT's streams have parts that are not channels: outputs of heads that no other head reads.
         parts = group.scale if group.kind == "stream" else len(group.parts)
         counts[group.stage, group.kind] += group.size * parts
     return counts

@@ -110,7 +110,7 @@ class _Offer:
         """The least important of the units left in each part; none where too few would stay."""
         kept = pruning.kept(self.index)
         count = kept % self.step or self.step
-        if kept - count < max(self.group.minimum, self.step) or pruning.lies_in_gone_block(self.index):
+        if kept - count < max(self.group.minimum, self.step) or pruning.lies_in_removed_block(self.index):
             return []
         gone = self.group.size - kept
         return [part[gone : gone + count] for part in self.order]

@@ -74,8 +74,8 @@ class Pruning:
         for part, more in zip(gone, units, strict=True):
             part.update(more)
 
-    def lies_in_gone_block(self, index: int) -> bool:
-        """Whether the group belongs to a block that goes."""
+    def lies_in_removed_block(self, index: int) -> bool:
+        """Whether the group belongs to a block that is removed."""
         paths = self.structure.groups[index].paths
         gone = [self.structure.blocks[block].path for block in self.blocks]
         return any(path[: len(each)] == each for path in paths for each in gone)

@@ -51,7 +51,7 @@ def _pruned_spec(model: nn.Module, spec: ModelSpec, pruning: Pruning) -> ModelSp
         msgspec.json.encode(explicit)
     )  # lists in place of tuples, to be written to
     for index, parts in pruning.units.items():
-        if pruning.lies_in_gone_block(index):
+        if pruning.lies_in_removed_block(index):
             continue
         group = pruning.structure.groups[index]
         value: Any = pruning.kept(index) * group.scale
@@ -61,7 +61,7 @@ def _pruned_spec(model: nn.Module, spec: ModelSpec, pruning: Pruning) -> ModelSp
             _write(config, path, value)
     for index in pruning.blocks:
         block = pruning.structure.blocks[index]
-        _write(config, block.path, block.gone)
+        _write(config, block.path, block.placeholder)
     return msgspec.structs.replace(spec, config=config)
 
 

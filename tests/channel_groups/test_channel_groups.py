@@ -116,7 +116,7 @@ def test_only_the_first_block_of_a_stage_must_stay(family):
         for step in block.path[:-1]:
             holder = holder[step]
         assert holder[block.path[-1]]
-        holder[block.path[-1]] = block.gone
+        holder[block.path[-1]] = block.placeholder
     for name in ("hidden", "transformers", "convolutional", "blocks"):
         stages = config["widths"].get(name, [])
         for stage in [stages] if name == "convolutional" else stages:
