@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.formats.converter import TimesLayers, converters
 from mobilevit_sdk.layers import ConvNormAct
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.pruning.cost import mac_rates
 from mobilevit_sdk.pruning.structure import Structure
@@ -77,14 +78,12 @@ def _layers(model: nn.Module, image_size: tuple[int, int]) -> dict[str, tuple[nn
     def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda layer, given: shapes.update({name: tuple(given[0].shape)})
 
-    hooks = [layer.register_forward_pre_hook(remember(name)) for name, layer in found.items()]
     training, parameter = model.training, next(model.parameters())
     try:
-        model.eval()(torch.rand(1, 3, *image_size, dtype=parameter.dtype, device=parameter.device))
+        with forward_hooks(before=[(layer, remember(name)) for name, layer in found.items()]):
+            model.eval()(torch.rand(1, 3, *image_size, dtype=parameter.dtype, device=parameter.device))
     finally:
         model.train(training)
-        for hook in hooks:
-            hook.remove()
     return {name: (copy.deepcopy(found[name]).float().cpu().eval(), shape) for name, shape in shapes.items()}
 
 
