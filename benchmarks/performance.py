@@ -179,9 +179,8 @@ def exactness(checkpoint: Checkpoint, image: np.ndarray) -> dict[str, float]:
     """How far each target's phone graph is from the reference form in float64, relative to the largest score."""
     model = copy.deepcopy(checkpoint.model).double()
     pixels = torch.from_numpy(image)[None].double() / 255
-    preprocessing = checkpoint.spec.preprocessing
-    expected = model(to_model_input(pixels, preprocessing))
-    found = {target: deploy(model, target, preprocessing=preprocessing)(pixels) for target in TARGETS}
+    expected = model(to_model_input(pixels, checkpoint.spec.preprocessing))
+    found = {target: deploy(model, target, checkpoint.spec)(pixels) for target in TARGETS}
     return {target: float((scores - expected).abs().max() / expected.abs().max()) for target, scores in found.items()}
 
 

@@ -198,7 +198,7 @@ def run_group(faults: Sequence[Fault]) -> None:
     reference = reference_of(checkpoint.model, spec.preprocessing, cases)
     threshold = THRESHOLDS[precision]
     modules, holders = dict(checkpoint.model.named_modules()), weight_holders(checkpoint.model)
-    graph = TracedGraph(checkpoint.model, converter.target, spec.preprocessing)
+    graph = TracedGraph(checkpoint.model, converter.target, spec)
 
     def tap(path: Path, chosen: Sequence) -> tuple:
         taps, values = tapped_values(format_name, backend, runtime, path, chosen)
@@ -247,7 +247,7 @@ def visible_tables(model: nn.Module) -> None:
 def _convert(converter: Converter, model: nn.Module, spec: ModelSpec, precision: str, folder: Path) -> Path:
     folder.mkdir()
     file = folder / f"{spec.model}{converter.suffix}"
-    converter.convert(deploy(model, converter.target, preprocessing=spec.preprocessing), spec, precision, file)
+    converter.convert(deploy(model, converter.target, spec), spec, precision, file)
     return file
 
 

@@ -89,9 +89,7 @@ def bisect(
         on_progress("reading every value of the fresh conversion")
         fresh_tapped = read_taps(*where, fresh, cases)
     on_progress("comparing operator by operator")
-    graph = TracedGraph(
-        source.model, manifest.target, manifest.spec.preprocessing, quantized=manifest.precision in QUANTIZED
-    )
+    graph = TracedGraph(source.model, manifest.target, manifest.spec, quantized=manifest.precision in QUANTIZED)
     check_reference(artifact, graph, reference)
     return diagnose(verdict, graph, cases, tapped, fresh_tapped)
 
@@ -211,12 +209,7 @@ def convert_weights(weights: Path, format_name: str, backend: str | None, precis
     converter = find_converter(format_name, backend)
     checkpoint = load_checkpoint(weights)
     quantized = precision in QUANTIZED
-    graph = deploy(
-        checkpoint.model,
-        converter.target,
-        preprocessing=checkpoint.spec.preprocessing,
-        quantized=quantized,
-    )
+    graph = deploy(checkpoint.model, converter.target, checkpoint.spec, quantized=quantized)
     converter.convert(graph, checkpoint.spec, converter.precisions[0] if quantized else precision, file)
 
 

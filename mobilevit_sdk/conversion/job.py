@@ -50,12 +50,7 @@ def convert_file(job: Job) -> Converted:
     converter = find_converter(job.format, job.backend)
     emit("deploy")
     checkpoint = load_checkpoint(job.weights)
-    graph = deploy(
-        checkpoint.model,
-        converter.target,
-        preprocessing=checkpoint.spec.preprocessing,
-        quantized=job.quantization is not None,
-    )
+    graph = deploy(checkpoint.model, converter.target, checkpoint.spec, quantized=job.quantization is not None)
     if job.quantization:
         prepare(graph, job.quantization, job.precision)
     warnings = _audit(graph, converter, checkpoint.spec)

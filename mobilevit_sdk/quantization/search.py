@@ -65,7 +65,7 @@ def search(
     RequestError where nothing can be quantized.
     """
     recipe = quantization.recipe
-    graph = deploy(checkpoint.model, "litert-cpu", preprocessing=checkpoint.spec.preprocessing, quantized=True)
+    graph = deploy(checkpoint.model, "litert-cpu", checkpoint.spec, quantized=True)
     prepare(graph, quantization, precision)
     ranges = None
     if precision == "int8":

@@ -43,7 +43,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def graph(model):
-    return TracedGraph(model, "coreml", tiny_spec().preprocessing)
+    return TracedGraph(model, "coreml", tiny_spec())
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def changed(model, change):
     other = copy.deepcopy(model)
     with torch.no_grad():
         change(other)
-    return TracedGraph(other, "coreml", tiny_spec().preprocessing)
+    return TracedGraph(other, "coreml", tiny_spec())
 
 
 def one_weight(network):

@@ -55,9 +55,7 @@ def files(request, tmp_path_factory):
     paths = []
     for title, network in (("healthy", healthy), ("faulty", faulty)):
         paths.append(folder / f"{title}{converter.suffix}")
-        converter.convert(
-            deploy(network, converter.target, preprocessing=spec.preprocessing), spec, precision, paths[-1]
-        )
+        converter.convert(deploy(network, converter.target, spec), spec, precision, paths[-1])
     runtime = next(runtime for runtime in converter.runtimes if runtime.name == runtime_name)
     return converter, precision, runtime, healthy, *paths
 
@@ -85,7 +83,7 @@ def test_the_values_of_a_file_are_those_that_lead_to_its_answer(files):
 def test_every_operator_that_computes_is_found_in_the_file(files):
     converter, precision, runtime, model, path, _ = files
     spec, cases = tiny_spec(), builtin_cases(tiny_spec().preprocessing)[:1]
-    graph = TracedGraph(model, converter.target, spec.preprocessing)
+    graph = TracedGraph(model, converter.target, spec)
     places = places_of(graph, cases[0], tapped(converter, runtime, path, cases), precision)
     computing = {"conv2d", "linear", "bmm", "softmax", "silu", "add", "cat", "mean", "layer_norm", "mul", "rsqrt"}
     missing = [step.place for step in graph.steps if step.operator in computing and step.node not in places]
@@ -100,7 +98,7 @@ def test_a_fault_in_the_file_is_found(files, tmp_path):
     answer = runtime.load(faulty)
     scores = np.stack([answer(case.as_passed()) for case in cases])
     artifact = _artifact(tmp_path, converter, precision, faulty, reference)
-    graph = TracedGraph(model, converter.target, spec.preprocessing)
+    graph = TracedGraph(model, converter.target, spec)
     values, fresh = (tapped(converter, runtime, path, cases) for path in (faulty, healthy))
     verdict = judge(Run(artifact, runtime.name, "", scores, reference))
     found = diagnose(verdict, graph, cases, values, fresh)
