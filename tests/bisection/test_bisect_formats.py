@@ -24,6 +24,7 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.formats.taps import TappedRuntime
 from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.runs import Run
@@ -61,7 +62,7 @@ def files(request, tmp_path_factory):
 
 
 def tapped(converter, runtime, path, cases):
-    taps, values = tapped_values(converter.format, converter.backend, runtime.name, path, cases)
+    taps, values = tapped_values(RuntimeRef(converter.format, converter.backend, runtime.name, path), cases)
     return taps, list(values)
 
 
@@ -102,7 +103,7 @@ def test_a_fault_in_the_file_is_found(files, tmp_path):
     values, fresh = (tapped(converter, runtime, path, cases) for path in (faulty, healthy))
     verdict = judge(Run(artifact, runtime.name, "", scores, reference))
     found = diagnose(verdict, graph, cases, values, fresh)
-    assert (found.status, found.cause, found.others) == ("parted", "file", 1)
+    assert (found.status, found.cause, found.others) == ("diverged", "file", 1)
     assert found.culprit.layer in {f"stages.1.1.transformer.0.attention.{part}" for part in "qk"}
     assert (found.culprit.module, found.culprit.operator) == ("stages.1.1.transformer.0.attention", "linear")
     assert found.culprit.fresh_created_db > found.culprit.created_db + 40
@@ -150,10 +151,10 @@ def test_the_command_names_the_block_at_fault(converted, copy_of, tmp_path):
     done = run(copy_of, "--json", "--report", tmp_path / "report")
     assert done.exit_code == 1
     document = json.loads(done.stdout)
-    assert (document["status"], document["cause"]) == ("parted", "file")
+    assert (document["status"], document["cause"]) == ("diverged", "file")
     assert document["culprit"]["block"] == "stages.1.1.transformer.0"
     assert document["sqnr_db"] < document["threshold_db"] == 40
-    assert [row["block"] for row in document["blocks"] if row["parted"]] == ["stages.1.1.transformer.0"]
+    assert [row["block"] for row in document["blocks"] if row["diverged"]] == ["stages.1.1.transformer.0"]
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["bisect.json", "bisect.png"]
 
 
@@ -170,7 +171,7 @@ def test_what_is_wrong_with_the_request_is_said_in_one_line(converted, copy_of, 
         ((copy_of, "--checkpoint", tmp_path / "other.safetensors"), 2, "is not the checkpoint that"),
         ((copy_of, "--checkpoint", tmp_path / "none.safetensors"), 2, "does not exist"),
         ((copy_of, "--runtime", "coreml-referenz"), 2, "did you mean coreml-reference"),
-        ((copy_of, "--runtime", "coreml"), 2, "coreml does not show what it computes on the way"),
+        ((copy_of, "--runtime", "coreml"), 2, "coreml does not expose intermediate values"),
         ((tmp_path / "none",), 2, "does not exist"),
     ):
         done = run(*arguments)
