@@ -31,8 +31,8 @@ def headline(bisection: Bisection) -> str:
     culprit, scores = bisection.culprit, f"scores at {bisection.sqnr_db:.1f} dB, {bisection.threshold_db:g} asked"
     if culprit is None:
         weakest = bisection.weakest
-        return f"agrees; {_place(weakest)} costs most, {weakest.cost_db:.1f} dB by itself ({scores})"
-    verb = "differs" if bisection.status == "differs" else "parts"
+        return f"agrees; {_place(weakest)} costs most, {weakest.cost_db:.1f} dB alone ({scores})"
+    verb = "differs" if bisection.status == "differs" else "diverges"
     return f"{verb} at {_place(culprit)}: {culprit.before_db:.1f} to {culprit.sqnr_db:.1f} dB ({scores})"
 
 
@@ -92,7 +92,7 @@ def _mark(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> No
     if named not in operators:
         return
     at = operators.index(named)
-    color = RED if bisection.status == "parted" else ORANGE if bisection.culprit else DIM
+    color = RED if bisection.status == "diverged" else ORANGE if bisection.culprit else DIM
     axes.axvline(at, color=color, lw=1.2, alpha=0.7, zorder=1)
     axes.scatter([at], [named.sqnr_db], s=46, color=color, zorder=5)
     left = at > len(operators) / 2

@@ -31,12 +31,7 @@ def command(
     from mobilevit_sdk.evaluation.measure import Measurement, measure
 
     with Display(log) as display:
-
-        def show(event: tuple[int, int]) -> None:
-            done, total = event
-            display.update("evaluating", done, total, f"{done:,} of {total:,} images")
-
-        result: Measurement = run_in_child(measure, target, runtime, data, limit, batch_size, on_event=show)
+        result: Measurement = run_in_child(measure, target, runtime, data, limit, batch_size, on_event=display)
     print_notes(result.notes)
     if as_json:
         print_json(

@@ -59,9 +59,10 @@ def command(
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.errors import suggest
     from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, read_recipe
-    from mobilevit_sdk.quantization.calibrated import calibrate
+    from mobilevit_sdk.progress import Step
+    from mobilevit_sdk.quantization.calibrated import calibration_for
     from mobilevit_sdk.quantization.chart import write_chart
-    from mobilevit_sdk.quantization.search import Goal, write_result
+    from mobilevit_sdk.quantization.search import Goal, PointFound, write_result
     from mobilevit_sdk.quantization.search import search as run
 
     if precision not in QUANTIZED:
@@ -71,7 +72,13 @@ def command(
     source = open_source(checkpoint)
     print_notes(source.notes)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch, Display(log) as display:
-        calibrated = calibrate(source, recipe, calibration, Path(scratch), display.update)
+
+        def show(step: Step) -> None:
+            display(step)
+            if isinstance(step, PointFound):
+                display.line(_line(step.point))
+
+        calibrated = calibration_for(source, recipe, calibration, Path(scratch), show)
         result = run(
             source,
             calibrated.quantization,
@@ -79,8 +86,7 @@ def command(
             precision,
             goal,
             walk=search,
-            on_point=lambda point: display.line(_line(point)),
-            report=display.update,
+            progress=show,
         )
     write_result(result, folder)
     write_chart(result, goal, folder / "sensitivity.png", title=f"{source.spec.model}, {precision}")

@@ -10,9 +10,10 @@ import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact
 from mobilevit_sdk.data import open_dataset
-from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
+from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, evaluate
 from mobilevit_sdk.formats.converter import converter_of_file, converters, find_converter
+from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit
 from mobilevit_sdk.spec import ModelSpec
 
@@ -40,19 +41,13 @@ class Measurement:
 
 
 def measure(target: str | None, runtime: str | None, data: Path, limit: int | None, batch_size: int) -> Measurement:
-    """Evaluate `target` over `data`, emitting (images done, images in all) to the parent process."""
+    """Evaluate `target` over `data`, emitting steps to the parent process."""
     dataset = open_dataset(data, labeled=True)
     if limit is not None:
         dataset = dataset.sample(limit)
     predictor = predictor_for(target, runtime)
     started = time.monotonic()
-    accuracy = evaluate(
-        predictor.predict,
-        predictor.spec,
-        dataset,
-        batch_size=batch_size,
-        report=lambda done: emit((done, len(dataset))),
-    )
+    accuracy = evaluate(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=emit)
     seconds = time.monotonic() - started
     return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds, predictor.notes)
 
@@ -82,17 +77,10 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
         file = found[0].path
     inspection = converter_of_file(file).inspect(file)
     converter = find_converter(converter_of_file(file).format, inspection.backend)
-    by_name = {runtime.name: runtime for runtime in converter.runtimes}
-    if name is not None and name not in by_name:
-        raise RequestError(f"{name!r} does not run {converter.format} files; {suggest(name, by_name)}")
-    wanted = [by_name[name]] if name else list(by_name.values())
-    usable = [runtime for runtime in wanted if runtime.availability()]
-    if not usable:
-        reasons = "; ".join(f"{runtime.name}: {runtime.availability().reason}" for runtime in wanted)
-        raise ToolchainError(f"nothing here runs {file.name} ({reasons})")
+    runtime = choose_runtime(converter, name, converter.runtimes, f"run {file.name}")
     spec = inspection.spec or open_artifact(file.parent).manifest.spec
-    answer = usable[0].load(file)
-    return Predictor(str(path), usable[0].name, spec, lambda images: np.stack([answer(image) for image in images]))
+    answer = runtime.load(file)
+    return Predictor(str(path), runtime.name, spec, lambda images: np.stack([answer(image) for image in images]))
 
 
 def _checkpoint_predictor(target: str | None, runtime: str | None) -> Predictor:

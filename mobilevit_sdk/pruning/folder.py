@@ -94,7 +94,7 @@ def top1_of(model: nn.Module, spec: ModelSpec, dataset: ImageDataset, report: Re
         scores: Tensor = model.eval()(to_model_input(torch.from_numpy(images), spec.preprocessing))
         return scores.numpy()
 
-    accuracy = evaluate(predict, spec, dataset, report=lambda done: report("evaluating", done, len(dataset)))
+    accuracy = evaluate(predict, spec, dataset, progress=lambda step: report("evaluating", step.done, len(dataset)))
     return accuracy.top1
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import msgspec
 
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.bench import BenchProgress, Candidate, Row, bench, candidates_of
+from mobilevit_sdk.bench import Candidate, Row, bench, candidates_of
 from mobilevit_sdk.bench.plan import thread_counts
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
-from mobilevit_sdk.conversion.pipeline import ConvertProgress, convert
+from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.runtime import TimedRuntime
-from mobilevit_sdk.progress import Report
+from mobilevit_sdk.progress import Report, Step
 from mobilevit_sdk.spec import Strict
 
 MEASURED = "measured.json"
@@ -69,13 +69,13 @@ def measure_files(
     ended: set[tuple[str, str]] = set()
 
     def converted(checkpoint: Checkpoint, name: str) -> list[Artifact]:
-        def hear(progress: ConvertProgress) -> None:
-            if progress.stage in ("done", "up to date", "failed"):
-                ended.add((name, progress.format))
+        def hear(step: Step) -> None:
+            if step.status in ("done", "failed"):
+                ended.add((name, step.task))
             report("converting", len(ended), 2 * len(formats))
 
         result = convert(
-            checkpoint, out=folder / name, formats=formats, precisions=["fp32"], check=False, on_progress=hear
+            checkpoint, out=folder / name, formats=formats, precisions=["fp32"], check=False, progress=hear
         )
         if result.failures:
             raise ToolchainError("; ".join(f"{failure.format}: {failure.error}" for failure in result.failures))
@@ -102,10 +102,10 @@ def _measure(pairs: list[tuple[Artifact, Artifact]], hashes: list[str], rounds: 
     against: dict[Candidate, Candidate] = {each: one for one, other, _ in turns for each in (one, other)}
     counts = thread_counts([])
 
-    def hear(progress: BenchProgress) -> None:
-        report(f"{progress.stage}, threads: {progress.threads}", progress.done, progress.total)
+    def hear(step: Step) -> None:
+        report(f"{step.stage}, {step.detail}", step.done, step.total or 0)
 
-    result = bench(list(against), threads=counts, against=against.__getitem__, rounds=rounds, on_progress=hear)
+    result = bench(list(against), threads=counts, against=against.__getitem__, rounds=rounds, progress=hear)
     measured = zip(result.results[::2], result.results[1::2], [pair for *_, pair in turns] * len(counts), strict=True)
     rows = [_row(one, other, *pair) for one, other, pair in measured]
     return Latencies(machine=result.machine.describe(), files=hashes, rows=rows)

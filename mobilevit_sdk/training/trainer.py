@@ -270,7 +270,9 @@ class Trainer:
         def predict(images: np.ndarray) -> np.ndarray:
             return network(self._model_input(images)).cpu().numpy()
 
-        return evaluate(predict, self.spec, self.test, report=lambda done: self.report(what, done, len(self.test)))
+        return evaluate(
+            predict, self.spec, self.test, progress=lambda step: self.report(what, step.done, len(self.test))
+        )
 
     def _model_input(self, images: np.ndarray) -> Tensor:
         """RGB uint8 [B, 3, H, W] -> what the network takes."""

@@ -151,9 +151,9 @@ def test_the_checkpoint_of_an_artifact_comes_at_the_artifacts_image_size(tmp_pat
     np.testing.assert_array_equal(again.logits, reference.logits)
 
 
-def count_threads(open_session, arguments, threads, image):
+def count_threads(open_session, threads, image):
     """In a child: its native threads, once a session has run."""
-    session = open_session(*arguments, threads)
+    session = open_session(threads)
     session.run(session.to_input(image))
     return len(list(Path("/proc/self/task").iterdir()))
 
@@ -166,7 +166,6 @@ def test_a_runtime_has_the_threads_that_it_is_told(name, converted, baselines):
         pytest.skip(BASELINES[name].availability().reason)
     found = [each for artifact in find_artifacts([converted]) for each in candidates_of(artifact)]
     mine = next(each for each in [*found, *baselines.values()] if each.runtime == name)
-    request = (mine.open_session, mine.arguments)
     # The environment allows one thread in both, so that no other library brings a second one.
-    one, two = (run_in_child(count_threads, *request, n, mine.question.image, threads=1) for n in (1, 2))
+    one, two = (run_in_child(count_threads, mine.open_session, n, mine.question.image, threads=1) for n in (1, 2))
     assert one < two  # PyTorch has two pools, the others one

@@ -54,7 +54,7 @@ def test_known_ranks_are_counted(tmp_path: Path, batch_size: int) -> None:
         tiny_spec(num_classes=8),
         _dataset(tmp_path, [3] * 5),
         batch_size=batch_size,
-        report=done.append,
+        progress=lambda step: done.append(step.done),
     )
     assert (accuracy.images, accuracy.top1, accuracy.top5) == (5, 2 / 5, 4 / 5)
     assert done[-1] == 5
@@ -187,13 +187,15 @@ def test_artifact_is_measured_with_the_first_runtime_that_runs_here(
 
 def test_runtime_that_does_not_run_here_says_why(monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path) -> None:
     _install(monkeypatch, _Echo("absent", False), spec=tiny_spec())
-    with pytest.raises(ToolchainError, match=r"nothing here runs a\.echo \(absent: not on this machine\)"):
+    with pytest.raises(
+        ToolchainError, match=r"no echo runtime that is available here can run a\.echo \(absent: not on this machine\)"
+    ):
         measure.measure(str(artifact), None, colors, None, 4)
 
 
 def test_runtime_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path) -> None:
     _install(monkeypatch, _Echo("present", True), spec=tiny_spec())
-    with pytest.raises(RequestError, match="'presnt' does not run echo files; did you mean present"):
+    with pytest.raises(RequestError, match="echo has no runtime 'presnt'; did you mean present"):
         measure.measure(str(artifact), "presnt", colors, None, 4)
     with pytest.raises(RequestError, match="a checkpoint runs with pytorch, not 'present'"):
         measure.measure("a.safetensors", "present", colors, None, 4)

@@ -134,7 +134,7 @@ def test_answers_are_those_of_the_phone_graph_in_simulated_integers() -> None:
     """Where a BatchNorm ends a block the phone graph rounds once more: weights and inputs are alike."""
     model, spec = tiny_model()
     recipe = QuantizationRecipe(ranges="minmax")
-    graph = deploy(model, "litert-gpu", preprocessing=spec.preprocessing)
+    graph = deploy(model, "litert-gpu", spec)
     mean, std = (torch.tensor(getattr(spec.preprocessing, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
     pixels = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     x = (pixels.flip(1) - mean) / std
