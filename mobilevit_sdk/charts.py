@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow, which is too pale for lines on white.
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
-SKY, PURPLE, GRAY = "#56b4e9", "#cc79a7", "#999999"
+SKY, PURPLE, GRAY = "#56b4e9", "#cc79a7", "#c0c5ca"  # the gray is lighter than theirs, which looks like the purple
 INK, DIM, BAND = "#1c2024", "#6c757d", "#f1f3f5"  # of text, of what stands back, and of areas behind the data
 
 DPI = 140

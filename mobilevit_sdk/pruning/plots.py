@@ -36,9 +36,17 @@ def plot_kept(kept: Sequence[Kept], path: Path, title: str) -> None:
                 at, share = place + offset, row.after / row.before
                 axes.bar(at, 1, width=0.85, color="none", edgecolor="#ced4da", linewidth=0.7)
                 axes.bar(at, share, width=0.85, color=_COLORS[row.kind])
-                numbers = f"{row.after} of {row.before}"
-                above = {"textcoords": "offset points", "rotation": 90, "ha": "center", "va": "bottom"}
-                axes.annotate(numbers, (at, 1), (0, 3), size=6.5, color=DIM if share == 1 else INK, **above)
+                axes.annotate(
+                    f"{row.after} of {row.before}",
+                    (at, 1),
+                    (0, 3),
+                    textcoords="offset points",
+                    size=6.5,
+                    rotation=90,
+                    ha="center",
+                    va="bottom",
+                    color=DIM if share == 1 else INK,
+                )
             middles.append(place + (len(rows) - 1) / 2)
             place += len(rows) + 0.8
         axes.set_xticks(middles, stages)

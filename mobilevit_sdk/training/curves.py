@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mobilevit_sdk.charts import BLUE, GRAY, GREEN, INK, chart
-from mobilevit_sdk.training.progress import EpochResult
+from mobilevit_sdk.charts import BLUE, GREEN, SKY, chart
+from mobilevit_sdk.training.metrics import EpochResult
 
 
 def plot_curves(history: Sequence[EpochResult], path: Path, *, title: str) -> None:
@@ -19,7 +19,7 @@ def plot_curves(history: Sequence[EpochResult], path: Path, *, title: str) -> No
         loss, accuracy = figure.subplots(1, 2)
         loss.plot(epochs, [row.loss for row in history], color=BLUE, **dots)
         loss.set(title="training loss", xlabel="epoch")
-        for key, color in (("top5", GRAY), ("top1", GREEN)):
+        for key, color in (("top5", SKY), ("top1", GREEN)):
             shares = [getattr(row, key) for row in history]
             accuracy.plot(epochs, shares, color=color, label=key.replace("top", "top-"), **dots)
         if last.quantized_top1 is not None:
@@ -32,13 +32,12 @@ def plot_curves(history: Sequence[EpochResult], path: Path, *, title: str) -> No
             textcoords="offset points",
             ha="right" if len(history) > 1 else "center",
             va="top",
-            color=INK,
             weight="bold",
         )
         accuracy.set(title="test accuracy of the averaged weights", xlabel="epoch")
         accuracy.margins(y=0.12)
         accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
-        accuracy.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0)
+        accuracy.legend(loc="best")
         for axes in (loss, accuracy):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.suptitle(title)
