@@ -1,4 +1,4 @@
-"""A bisection as files: bisect.json, and bisect.png, a picture of SQNR along the depth."""
+"""A bisection as files: bisect.json, and bisect.png, a plot of SQNR along the depth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _INK, _DIM, _BAND = "#1c2024", "#868e96", "#f4f5f7"
 _OURS, _FRESH, _FAULT, _THRESHOLD = "#4263eb", "#adb5bd", "#e03131", "#f08c00"
-_TOP_DB = 160.0  # beyond what float32 resolves: copies
+_TOP_DB = 160.0  # above it, beyond what float32 resolves, values are copies
 
 
 def write_bisection(bisection: Bisection, folder: Path) -> None:
@@ -29,7 +29,10 @@ def write_bisection(bisection: Bisection, folder: Path) -> None:
 
 def headline(bisection: Bisection) -> str:
     """The verdict in a sentence."""
-    culprit, scores = bisection.culprit, f"scores at {bisection.sqnr_db:.1f} dB, {bisection.threshold_db:g} asked"
+    culprit, scores = (
+        bisection.culprit,
+        f"scores at {bisection.sqnr_db:.1f} dB, threshold {bisection.threshold_db:g} dB",
+    )
     if culprit is None:
         weakest = bisection.weakest
         return f"agrees; {_place(weakest)} costs most, {weakest.cost_db:.1f} dB alone ({scores})"
@@ -42,7 +45,7 @@ def _place(operator: Operator) -> str:
 
 
 def without_copies(operators: Sequence[Operator]) -> list[Operator]:
-    """One for each operator of the reference: what only moves a value says nothing new, unless it moves it wrongly."""
+    """The operators that compute: one that only moves a value is left out, unless it moves it wrongly."""
     return [each for each in operators if each.created_db < _TOP_DB or each.fresh_created_db < _TOP_DB]
 
 
@@ -60,9 +63,9 @@ def _plot(bisection: Bisection, path: Path) -> None:
     depth = range(len(operators))
     axes.plot(depth, [each.fresh_sqnr_db for each in operators], color=_FRESH, lw=4, label="a fresh conversion")
     axes.plot(depth, [each.sqnr_db for each in operators], color=_OURS, lw=1.5, label="this file")
-    own = "what each operator makes of its own inputs"
+    own = "created by each operator"
     axes.scatter(depth, made_here, s=11, color=_OURS, alpha=0.4, linewidths=0, label=own)
-    axes.axhline(bisection.threshold_db, color=_THRESHOLD, lw=1.1, ls=(0, (5, 3)), label="asked of the scores")
+    axes.axhline(bisection.threshold_db, color=_THRESHOLD, lw=1.1, ls=(0, (5, 3)), label="threshold of the scores")
     _mark(axes, operators, bisection)
     axes.set_ylabel("SQNR in dB, worst case", color=_INK, size=9)
     axes.grid(axis="y", color="#dee2e6", lw=0.6)
@@ -78,7 +81,7 @@ def _plot(bisection: Bisection, path: Path) -> None:
 
 
 def _draw_blocks(axes: Axes, operators: Sequence[Operator]) -> None:
-    """Bands behind the lines, a block each, with its name below."""
+    """Draw a band for each block behind the lines, with its name below."""
     start, middles, names = 0, [], []
     for number, (name, run) in enumerate(groupby(operators, key=lambda each: each.block)):
         size = len(list(run))
@@ -103,7 +106,7 @@ def _mark(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> No
     left = at > len(operators) / 2
     top = axes.get_ylim()[1]
     axes.annotate(
-        f"{named.place}\n{named.operator}: {named.before_db:.1f} dB before it, {named.sqnr_db:.1f} dB behind it",
+        f"{named.place}\n{named.operator}: {named.before_db:.1f} dB before it, {named.sqnr_db:.1f} dB after it",
         (at, top),
         (-7 if left else 7, -4),
         textcoords="offset points",

@@ -20,7 +20,7 @@ from mobilevit_sdk.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Predictor:
-    """Something that answers images with class scores, how it runs, and what it is."""
+    """A function from images to class scores, with what it computes and on which runtime."""
 
     target: str
     runtime: str
@@ -31,7 +31,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The accuracy, and the speed with decoding and preprocessing of the images included."""
+    """The accuracy, and the speed including decoding and preprocessing of the images."""
 
     target: str
     runtime: str
