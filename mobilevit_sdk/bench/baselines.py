@@ -185,7 +185,7 @@ BASELINES = {
             _export_onnx,
         ),
         StockRuntime(
-            "executorch-plain",
+            "executorch-stock",
             "torch.export, to_edge_transform_and_lower with XnnpackPartitioner",
             lambda: find_converter("executorch").availability(),
             _open_executorch,
@@ -193,7 +193,7 @@ BASELINES = {
             _export_executorch,
         ),
         StockRuntime(
-            "tflite-plain",
+            "tflite-stock",
             "litert_torch.convert",
             lambda: find_converter("tflite").availability(),
             _open_tflite,

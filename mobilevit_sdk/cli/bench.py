@@ -22,8 +22,8 @@ _STYLE = {"error": "bold red", "unavailable": "yellow"}
 @click.option(
     "--against",
     metavar="REFERENCE",
-    help="What the ratios are over: an artifact, or pytorch, pytorch-compile, onnxruntime, executorch-plain or "
-    "tflite-plain of the artifact's own checkpoint.  [default: the first artifact]",
+    help="What the ratios are over: an artifact, or pytorch, pytorch-compile, onnxruntime, executorch-stock or "
+    "tflite-stock of the artifact's own checkpoint.  [default: the first artifact]",
 )
 @click.option("--checkpoint", help="The checkpoint for --against, if it was moved.")
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Rounds of ten inferences each.")

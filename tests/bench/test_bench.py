@@ -325,7 +325,7 @@ def test_a_baseline_is_made_once_for_each_network(folder, fake_runtimes, tmp_pat
     ("against", "message"),
     [
         ("pytorhc", "did you mean pytorch"),
-        ("nowhere/model.pte", "known: executorch-plain"),
+        ("nowhere/model.pte", "known: executorch-stock"),
         ("{folder}", "2 artifacts"),
     ],
 )
