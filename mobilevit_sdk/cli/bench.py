@@ -46,20 +46,18 @@ def command(
     `of roof` is the share of the machine's best sgemm rate, with as many threads, that the network's
     multiply-accumulates reach. Exit 0: measured. 3: something failed, or nothing could be measured here.
     """
-    import tempfile
-
     import msgspec
 
-    from mobilevit_sdk.bench import bench
+    from mobilevit_sdk.bench.benchmark import benchmark
     from mobilevit_sdk.bench.chart import write_chart
-    from mobilevit_sdk.bench.plan import plan, thread_counts
+    from mobilevit_sdk.bench.plan import thread_counts
     from mobilevit_sdk.cli.display import Display
 
     counts = thread_counts(threads)
-    with Display(log) as display, tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
-        planned = plan(artifacts, against, checkpoint, Path(scratch), progress=display)
-        against_of = planned.against.__getitem__
-        result = bench(planned.candidates, threads=counts, against=against_of, rounds=rounds, progress=display)
+    with Display(log) as display:
+        result = benchmark(
+            artifacts, threads=counts, against=against, checkpoint=checkpoint, rounds=rounds, progress=display
+        )
     if plot:
         panels = {count(n, "thread"): [row for row in result.results if row.threads == n] for n in counts}
         write_chart(panels, plot)

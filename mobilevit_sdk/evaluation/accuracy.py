@@ -48,7 +48,7 @@ def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     return dataclasses.replace(dataset, labels=labels, class_names=known)
 
 
-def evaluate(
+def measure_accuracy(
     predict: Predict,
     spec: ModelSpec,
     dataset: ImageDataset,

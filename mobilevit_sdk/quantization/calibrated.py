@@ -15,7 +15,7 @@ from mobilevit_sdk.data.calibration import CalibrationImages, split_images
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.files import cache_folder
 from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
-from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.quantization.judgment import cases_of
 
 # Synthesized without a request, so few enough to wait for; `mobilevit synthesize` makes more.
@@ -91,7 +91,7 @@ def _synthesized(checkpoint: Checkpoint, progress: Progress) -> Path:
     name = f"{spec.model}-{height}x{width}-{network_sha256(checkpoint.model, spec)[:16]}.parquet"
     path = cache_folder() / "synthesized" / name
     options = SynthesisOptions(images=max(_MIN_IMAGES, min(96, _MAX_PIXELS // (height * width))))
-    synthesize(checkpoint, path, options, lambda at: progress(Step("synthesizing images", at.steps_done, at.steps)))
+    synthesize(checkpoint, path, options, progress=progress)
     return path
 
 

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from helpers import tiny_spec, write_artifact
 
+import mobilevit_sdk
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact, write_manifest
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.bench import BASELINES, bench, candidates_of, describe_machine, prepare, usable_cores
@@ -76,6 +77,10 @@ def test_the_command_measures_artifacts_against_pytorch(converted, tmp_path):
     assert document["sgemm_gmacs_per_second"]["1"] > 0
     assert document["machine"]["processor"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+    found = mobilevit_sdk.benchmark([converted], threads=[1], against="pytorch", rounds=1)
+    for row, printed in zip(found.results, document["results"], strict=True):
+        same = ("artifact", "runtime", "threads", "status", "sqnr_db")
+        assert {key: getattr(row, key) for key in same} == {key: printed[key] for key in same}
 
 
 def test_the_command_prints_a_table_and_reasons(converted):

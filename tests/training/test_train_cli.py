@@ -107,7 +107,7 @@ def test_interrupt_saves_the_state_and_the_same_command_goes_on(
     handler = signal.getsignal(signal.SIGINT)
     stopped = _run(data, tmp_path / "stopped", *_tiny(checkpoint, "--json"))
     assert (stopped.exit_code, steps) == (130, 2)
-    assert "the same command goes on from it" in stopped.stderr
+    assert "the same command continues from it" in stopped.stderr
     assert json.loads(stopped.stdout)["exit_code"] == 130
     assert signal.getsignal(signal.SIGINT) is handler
 
@@ -138,7 +138,7 @@ def test_options_override_the_recipe_file(data: Path, checkpoint: Path, tmp_path
         (["--epochs", "0"], "the recipe's epochs must lie between 1 and 1,000,000, not 0"),
         (["--learning-rate", "nan"], "the recipe's learning_rate must lie between"),
         (["--sizes", "32,16"], "sizes must lie between 32 and 4096 pixels, not 32, 16"),
-        (["--sizes", "big"], "'big' is no list of sizes in pixels"),
+        (["--sizes", "big"], "'big' is not a list of sizes in pixels"),
         (["--recipe", "none.json"], "cannot read the recipe none.json"),
         (["--test-data", "none"], "none does not exist"),
         (["--device", "cuda"], "finds no cuda device here; use --device auto or cpu"),
