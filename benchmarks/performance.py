@@ -152,7 +152,7 @@ def measure(name: str, out: Path, rounds: int) -> Record:
 
     latency = bench(
         candidates,
-        threads=thread_counts(["1", "2"]),
+        threads=thread_counts([1, 2]),
         against=lambda candidate: pytorch,
         rounds=rounds,
         progress=show,

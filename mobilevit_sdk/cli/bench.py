@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
+from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def command(
     from mobilevit_sdk.bench.plan import thread_counts
     from mobilevit_sdk.cli.display import Display
 
-    counts = thread_counts(threads)
+    counts = thread_counts([_number(each) for each in threads])
     with Display(log) as display:
         result = benchmark(
             artifacts, threads=counts, against=against, checkpoint=checkpoint, rounds=rounds, progress=display
@@ -67,6 +68,12 @@ def command(
         _print_result(result)
     statuses = {row.status for row in result.results}
     return 0 if "measured" in statuses and "error" not in statuses else 3
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise RequestError(f"--threads takes numbers, such as 1,4, not {text!r}")
+    return int(text)
 
 
 def _print_result(result: BenchResult) -> None:
