@@ -19,7 +19,7 @@ class RequestError(MobileViTError):
 
 
 class CheckpointError(RequestError):
-    """A checkpoint is missing, truncated, foreign, unsafe, or does not fit its model."""
+    """A checkpoint is missing, truncated, of an unknown kind, unsafe, or does not fit its model."""
 
 
 class ArtifactError(RequestError):
