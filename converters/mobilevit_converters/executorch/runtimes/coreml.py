@@ -76,8 +76,8 @@ class CoreMLReferenceRuntime:
         return predict
 
     def tap(self, path: Path) -> TappedArtifact:
-        """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
-        from mobilevit_converters.coreml.runtimes.taps import tap_program
+        """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
+        from mobilevit_converters.coreml.runtimes.reference.taps import tap_program
 
         program, to_input, _ = self._load(path)
         return tap_program(program, to_input)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mobilevit_converters.executorch.file.program import MAX_PROGRAM, TIMEOUT, XNNPACK, read_program
-from mobilevit_converters.executorch.runtimes.host import ExecuTorchRuntime
+from mobilevit_converters.executorch.runtimes.session import load_program
 from mobilevit_converters.executorch.toolchain import flatc, import_module, wheel_file
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.taps import Tap, TappedArtifact
@@ -32,7 +32,7 @@ _OTHER_NAME = {"inf": "Infinity", "nan": "NaN", "Infinity": "inf", "NaN": "nan"}
 
 
 def tap(path: Path) -> TappedArtifact:
-    """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
+    """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
     read_program(path)  # what is no whole program is refused before anything else reads it
     try:
         taps, content = _expose(path.read_bytes())
@@ -41,7 +41,7 @@ def tap(path: Path) -> TappedArtifact:
     with tempfile.TemporaryDirectory() as folder:
         edited = Path(folder) / path.name
         edited.write_bytes(content)
-        to_input, run = ExecuTorchRuntime().all_outputs(edited)
+        to_input, run = load_program(edited)
 
     def values(pixels: np.ndarray) -> list[np.ndarray]:
         return [output.numpy().astype(np.float32) for output in run(to_input(pixels))]

@@ -17,7 +17,7 @@ REAL = ("FLOAT32", "FLOAT16", "INT8", "UINT8", "INT16")  # types of activations
 
 
 def tap(path: Path, kernels: str) -> TappedArtifact:
-    """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`; `kernels` is a name in LiteRT's OpResolverType."""
+    """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`; `kernels` is a name in LiteRT's OpResolverType."""
     read_model(path)  # what is no whole model is refused before native code sees it
     flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
     litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")

@@ -45,8 +45,8 @@ class ReferenceRuntime:
         return predict
 
     def tap(self, path: Path) -> TappedArtifact:
-        """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
-        from mobilevit_converters.coreml.runtimes.taps import tap_program
+        """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
+        from mobilevit_converters.coreml.runtimes.reference.taps import tap_program
 
         return tap_program(*self._load(path))
 
