@@ -51,7 +51,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     delegates: int | None
     undelegated_ops: dict[str, int] | None
     oldest_system: str | None = None  # that runs it, such as "iOS 17", where the file says so
-    warnings: tuple[str, ...] = ()  # of the static audit, about networks that are not the SDK's own
+    warnings: tuple[str, ...] = ()  # of the static audit, about foreign networks, and of the converter
     quantization: QuantizationRecord | None = None  # of precisions with integers
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
-from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.errors import ConversionWarning, ToolchainError
 from mobilevit_sdk.formats.converter import Converter, Inspection, find_converter, toolchain_versions
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.models.registry import is_ours
-from mobilevit_sdk.processes.child import emit, peak_memory_bytes
+from mobilevit_sdk.processes.child import emit
+from mobilevit_sdk.processes.process import peak_memory_bytes
 from mobilevit_sdk.quantization.preparation import prepare
 from mobilevit_sdk.spec import ModelSpec
 
@@ -58,12 +63,31 @@ def convert_file(job: Job) -> Converted:
     )
     if job.quantization:
         prepare(graph, job.quantization, job.precision)
-    warnings = _audit(graph, converter, checkpoint.spec)
+    findings = _audit(graph, converter, checkpoint.spec)
     emit("convert")
-    converter.convert(graph, checkpoint.spec, job.precision, job.out, job.quantization)
+    with conversion_warnings() as notes:
+        converter.convert(graph, checkpoint.spec, job.precision, job.out, job.quantization)
     emit("inspect")
     inspection = converter.inspect(job.out)
-    return Converted(inspection, toolchain_versions(converter), peak_memory_bytes(), warnings)
+    return Converted(inspection, toolchain_versions(converter), peak_memory_bytes(), (*findings, *notes))
+
+
+@contextmanager
+def conversion_warnings() -> Iterator[list[str]]:
+    """Collect the messages of ConversionWarnings; other warnings are shown as ever."""
+    notes: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, ConversionWarning):
+                notes.append(str(message))
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = keep
+        warnings.simplefilter("always", ConversionWarning)
+        yield notes
 
 
 def _audit(graph: PhoneGraph, converter: Converter, spec: ModelSpec) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.processes.child import stderr_tail
+from mobilevit_sdk.processes.process import stderr_tail
 
 
 def install_wheels(

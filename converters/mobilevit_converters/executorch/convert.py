@@ -11,10 +11,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from mobilevit_converters.executorch.file.program import LABELS, SPEC
-from mobilevit_converters.executorch.passes.dynamic_input_layout import dynamic_input_layout
-from mobilevit_converters.executorch.passes.fast_lowering import fast_lowering
-from mobilevit_converters.executorch.passes.partitioner import partitioner
-from mobilevit_converters.executorch.passes.transpose_elimination import eliminate_transposes
+from mobilevit_converters.executorch.passes.lowering import xnnpack_lowering
 from mobilevit_converters.executorch.quantize.pt2e import quantized
 from mobilevit_converters.executorch.toolchain import import_module
 from mobilevit_sdk.deployment import exported
@@ -44,8 +41,8 @@ def convert(
         traced = exported(graph, spec.preprocessing.image_size)
         if quantization is not None:
             traced = quantized(traced, precision, quantization)
-        to_coreml = backend == "coreml"
-        program = _lower_to_coreml(traced, strings, precision) if to_coreml else _lower_to_xnnpack(traced, strings)
+        lower = _lower_to_coreml if backend == "coreml" else _lower_to_xnnpack
+        program = lower(traced, strings, precision)
     except (OSError, ToolchainError):
         raise  # a full disk is no fault of the toolchain
     except Exception as error:
@@ -53,9 +50,9 @@ def convert(
     path.write_bytes(program)
 
 
-def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str]) -> bytes:
+def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
     exir = import_module("executorch.exir")
-    with fast_lowering(), dynamic_input_layout(), eliminate_transposes():
+    with xnnpack_lowering(precision) as partitioner:
         edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner()], constant_methods=strings)
         return bytes(edge.to_executorch().buffer)
 

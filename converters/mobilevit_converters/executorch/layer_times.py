@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobilevit_converters.executorch.passes.fast_lowering import fast_lowering
-from mobilevit_converters.executorch.passes.partitioner import partitioner
-from mobilevit_converters.executorch.passes.transpose_elimination import eliminate_transposes
+from mobilevit_converters.executorch.passes.lowering import xnnpack_lowering
 from mobilevit_converters.executorch.toolchain import import_module, import_runtime
 from mobilevit_sdk.errors import ToolchainError
 
@@ -73,8 +71,8 @@ def _as_in_delegate(layer: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module
 def _lowered(timed: Sequence[tuple[nn.Module, Tensor]]) -> bytes:
     exir = import_module("executorch.exir")
     programs = {f"layer_{i}": torch.export.export(layer.eval(), (given,)) for i, (layer, given) in enumerate(timed)}
-    partitioners = {name: [partitioner()] for name in programs}
-    with fast_lowering(), eliminate_transposes():
+    with xnnpack_lowering() as partitioner:
+        partitioners = {name: [partitioner()] for name in programs}
         edge = exir.to_edge_transform_and_lower(programs, partitioner=partitioners)
     return bytes(edge.to_executorch().buffer)
 

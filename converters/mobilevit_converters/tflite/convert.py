@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_converters.tflite.file.associated_files import DESCRIPTION, append_associated_files
+from mobilevit_converters.tflite.file.schema import parse, serialize
 from mobilevit_converters.tflite.passes.broadcast_ranks import broadcast_ranks
 from mobilevit_converters.tflite.passes.constants import pack_constants
 from mobilevit_converters.tflite.quantize.quantize import quantize
@@ -91,10 +92,9 @@ def _with_float16_constants(model: Any) -> None:
 
 
 def _edited(content: bytes, edit: Callable[[Any], None]) -> bytes:
-    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = parse(content)
     edit(model)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return serialize(model)
 
 
 def _name_by_modules(model: Any) -> None:

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mobilevit_converters.executorch.passes.dynamic_input_layout import separate_ranges
-from mobilevit_converters.executorch.toolchain import import_module
+from mobilevit_converters.executorch.passes.replacement import replaced
+
+SERIALIZE = "executorch.backends.xnnpack.xnnpack_preprocess:serialize_xnnpack_binary"
+REPLACES = (SERIALIZE,)
 
 _TRANSPOSE, _RESHAPE, _CONVERT = "XNNStaticTranspose", "XNNStaticReshape", "XNNConvert"
 _MOVES = (_TRANSPOSE, _RESHAPE, _CONVERT)
@@ -23,20 +25,17 @@ _MOVES = (_TRANSPOSE, _RESHAPE, _CONVERT)
 
 @contextmanager
 def eliminate_transposes() -> Iterator[None]:
-    """While it lasts, XNNPACK graphs are simplified before they are written; for a process that does nothing else."""
-    preprocess = import_module("executorch.backends.xnnpack.xnnpack_preprocess")
-    serialize = preprocess.serialize_xnnpack_binary
+    """Within the context, XNNPACK graphs are simplified before they are serialized."""
 
-    def simplify_and_serialize(graph: Any, constants: bytearray) -> bytes:
-        simplify(graph)
-        separate_ranges(graph)
-        return bytes(serialize(graph, constants))
+    def simplified(serialize: Any) -> Any:
+        def simplify_and_serialize(graph: Any, constants: bytearray) -> bytes:
+            simplify(graph)
+            return bytes(serialize(graph, constants))
 
-    preprocess.serialize_xnnpack_binary = simplify_and_serialize
-    try:
+        return simplify_and_serialize
+
+    with replaced(SERIALIZE, simplified):
         yield
-    finally:
-        preprocess.serialize_xnnpack_binary = serialize
 
 
 def simplify(graph: Any) -> None:

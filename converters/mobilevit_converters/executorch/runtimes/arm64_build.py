@@ -54,7 +54,6 @@ def build(version: str, folder: Path, on_progress: Callable[[str], None]) -> Non
     """Put the runner and ExecuTorch's libraries into `folder`, which is made. Raises ToolchainError."""
     with tempfile.TemporaryDirectory() as scratch:
         wheel, toolchain = Path(scratch, "wheel"), Path(scratch, "toolchain")
-        on_progress(f"fetching ExecuTorch {version} for ARM64")
         install_wheels([f"executorch=={version}"], wheel, arm64.PYTHON, platforms=PLATFORMS)
         packages = [*COMPILER, *COMPILER_NEEDS, *SYSROOT]
         for archive in download_from(arm64.RELEASE, packages, Path(scratch), on_progress).values():

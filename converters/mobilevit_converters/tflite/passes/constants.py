@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_converters.tflite.file.schema import append, load_schema, opcode_index
 
 ConstantType = Literal["FLOAT16", "INT8"]
 
@@ -22,7 +22,7 @@ def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]
     Runtimes unpack them once, when the model is loaded. `keeps` tells of an operator, by its first output, whether its
     constants stay. Integers have a scale for each index of the first axis that is longer than one: for each head.
     """
-    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    schema = load_schema()
     (graph,) = model.subgraphs
     unpacked: dict[int, int] = {}
     unpacking = []
@@ -42,8 +42,8 @@ def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]
             if len(tensor.shape) == 1:  # the bias of a layer, which kernels want as it is
                 continue
             if index not in unpacked:
-                packed = _append(graph.tensors, _packed(schema, model, tensor, dtype))
-                unpacked[index] = _append(graph.tensors, copy.copy(tensor))
+                packed = append(graph.tensors, _packed(schema, model, tensor, dtype))
+                unpacked[index] = append(graph.tensors, copy.copy(tensor))
                 graph.tensors[unpacked[index]].name = tensor.name + b";float32"
                 graph.tensors[unpacked[index]].buffer = 0  # that of everything computed
                 unpacking.append(_dequantize(schema, model, packed, unpacked[index], VERSIONS[dtype]))
@@ -68,28 +68,17 @@ def _packed(schema: Any, model: Any, tensor: Any, dtype: str) -> Any:
     else:
         values = values.astype(np.float16)
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    packed.buffer = _append(model.buffers, buffer)
+    packed.buffer = append(model.buffers, buffer)
     return packed
 
 
 def _dequantize(schema: Any, model: Any, packed: int, unpacked: int, version: int) -> Any:
     operator = schema.OperatorT()
-    operator.opcodeIndex = _dequantize_code(schema, model, version)
+    operator.opcodeIndex = opcode_index(model, "DEQUANTIZE", version)
     operator.inputs, operator.outputs = [packed], [unpacked]
     operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
     operator.builtinOptions = schema.DequantizeOptionsT()
     return operator
-
-
-def _dequantize_code(schema: Any, model: Any, version: int) -> int:
-    for index, code in enumerate(model.operatorCodes):
-        if code.builtinCode == schema.BuiltinOperator.DEQUANTIZE:
-            code.version = max(code.version, version)
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = version
-    return _append(model.operatorCodes, code)
 
 
 def _empty_unread_buffers(model: Any, graph: Any, constants: Collection[int]) -> None:
@@ -97,8 +86,3 @@ def _empty_unread_buffers(model: Any, graph: Any, constants: Collection[int]) ->
     read = {graph.tensors[index].buffer for operator in graph.operators for index in operator.inputs if index >= 0}
     for buffer in {graph.tensors[index].buffer for index in constants} - read:
         model.buffers[buffer].data = None
-
-
-def _append(items: list[Any], item: Any) -> int:
-    items.append(item)
-    return len(items) - 1

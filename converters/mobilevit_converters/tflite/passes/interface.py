@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_converters.tflite.file.schema import tensor_types
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.runtime import require_image
 
@@ -34,13 +34,12 @@ def read_interface(path: Path, model: Any) -> Interface:
 
     For what takes other data without a word: buffers, pipes.
     """
-    types = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType
     graph = model.Subgraphs(0)
     tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
     try:
         ends = [[tensors[i] for i in end] for end in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())]
         shapes = [tuple(int(n) for n in tensor.ShapeAsNumpy()) for end in ends for tensor in end]
-        is_float = all(tensor.Type() == types.FLOAT32 for end in ends for tensor in end)
+        is_float = all(tensor_types().get(tensor.Type()) == "FLOAT32" for end in ends for tensor in end)
     except (IndexError, TypeError) as error:  # a tensor that is not there, or none at all
         raise ArtifactError(f"{path} is damaged: its interface cannot be read") from error
     match shapes:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mobilevit_converters.tflite.file.operators import Operator, is_float_value
+from mobilevit_converters.tflite.file.schema import parse, serialize
 from mobilevit_converters.tflite.quantize.op_selection import KEEPING_RANGE
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.formats.quantization import Quantization
@@ -24,7 +25,7 @@ def find_ranges(content: bytes, operators: Sequence[Operator], quantization: Qua
     The images go through the model one at a time. A tensor that holds the values of another shares its range, so that
     passing them on is no work.
     """
-    model = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils").read_model_from_bytearray(content)
+    model = parse(content)
     origin: dict[int, int] = {}
     for operator in operators:  # in the order of execution
         if operator.code in KEEPING_RANGE:
@@ -43,13 +44,12 @@ def find_ranges(content: bytes, operators: Sequence[Operator], quantization: Qua
 
 
 def _observed(model: Any, tensors: Sequence[int], quantization: Quantization) -> dict[int, Range]:
-    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
     litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
     (graph,) = model.subgraphs
     (image,) = (int(tensor) for tensor in graph.inputs)
     computed = [tensor for tensor in tensors if tensor != image]
     graph.outputs, model.signatureDefs = computed, []
-    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    content = serialize(model)
     interpreter = litert.Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     (given,), outputs = interpreter.get_input_details(), interpreter.get_output_details()

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from mobilevit_converters.tflite.file.operators import WEIGHTED, Operator, is_constant, operators_of
+from mobilevit_converters.tflite.file.operators import WEIGHTED, Operator, operators_of
+from mobilevit_converters.tflite.file.schema import is_constant, operator_name, parse, serialize, tensor_types
 from mobilevit_converters.tflite.passes.constants import ConstantType, pack_constants
 from mobilevit_converters.tflite.passes.pointwise import pointwise_as_linears
 from mobilevit_converters.tflite.quantize.calibrate import Range, find_ranges
@@ -55,8 +56,7 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
 
     The image and the scores stay float32.
     """
-    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = parse(content)
     if precision == "int4-weight":
         pointwise_as_linears(model)
     operators = operators_of(model, graph)
@@ -71,9 +71,9 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     for number, tensor in enumerate(model.subgraphs[0].tensors):  # by which operators and ranges find their tensors
         tensor.name = f"{number}:{tensor.name.decode()}"
     names = [tensor.name for tensor in model.subgraphs[0].tensors]
-    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    content = serialize(model)
     content = _rewritten(content, _recipe(operators, forms), {names[i]: found for i, found in statistics.items()})
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = parse(content)
     floating = {names[op.outputs[0]] for op in operators if quantization.recipe.keeps_float(op.module)}
     # What the GPU takes in integers are files of int8-dynamic, and it aborts over constants in 8 bits.
     dtype: ConstantType = "FLOAT16" if precision == "int8-dynamic" else "INT8"
@@ -82,7 +82,7 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     release_unread(model)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().partition(":")[2]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return serialize(model)
 
 
 def _raise_version(model: Any) -> None:
@@ -90,13 +90,12 @@ def _raise_version(model: Any) -> None:
 
     An older one takes the first for all and answers wrongly; told the version, it refuses the file.
     """
-    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
     (graph,) = model.subgraphs
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
-            image, weights = (graph.tensors[tensor].type for tensor in operator.inputs[:2])
-            if image == schema.TensorType.FLOAT32 != weights:
+        if operator_name(model, operator) == "FULLY_CONNECTED":
+            image, weights = (tensor_types()[graph.tensors[tensor].type] for tensor in operator.inputs[:2])
+            if image == "FLOAT32" != weights:
+                code = model.operatorCodes[operator.opcodeIndex]
                 code.version = max(code.version, BY_CHANNEL)
 
 
