@@ -1,4 +1,4 @@
-"""What single layers cost in XNNPACK: one program with a method for each of them, which take turns."""
+"""The latency of single layers in XNNPACK: one program with a method for each layer, measured in turns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mobilevit_converters.executorch.toolchain import import_module, import_runt
 from mobilevit_sdk.errors import ToolchainError
 
 ROUNDS = 30
-CALLS = 5  # of a layer in a row; the first of a round brings its weights back into the caches and does not count
+CALLS = 5  # of a layer in a row; a first, untimed call of each round brings its weights back into the caches
 
 
 class _ChannelsLast(nn.Module):
-    """A layer of maps as it stands within a delegate, where channels come last: [B, H, W, C] -> [B, H, W, C]."""
+    """A layer of feature maps as within a delegate, where channels come last: [B, H, W, C] -> [B, H, W, C]."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class _ChannelsLast(nn.Module):
 
 
 class _Nothing(nn.Module):
-    """What a call costs without a layer."""
+    """The cost of a call itself."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + x
 
 
 def time_layers(layers: Sequence[tuple[nn.Module, tuple[int, ...]]], report: Callable[[int, int], None]) -> list[float]:
-    """Microseconds of each layer on one thread, for an input of the shape beside it; a call of nothing is taken off.
+    """Microseconds of each layer on one thread, without the cost of the call, for an input of the shape beside it.
 
     For a process that does nothing else. Raises ToolchainError.
     """

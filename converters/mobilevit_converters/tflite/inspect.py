@@ -1,4 +1,4 @@
-"""What a .tflite file says of itself, and what LiteRT's CPU runtime makes of it."""
+"""Inspection of a .tflite file, and of what LiteRT's CPU runtime delegates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def inspect(path: Path) -> Inspection:
     """Read a file back: its flatbuffer, the archive behind it, and how XNNPACK takes it.
 
     The delegation is what LiteRT does on this machine, in a process of its own; None where it cannot load the file.
-    Raises ArtifactError when it is no TFLite model.
+    Raises ArtifactError when it is not a TFLite model.
     """
     model = read_model(path)
     spec = read_spec(path, required=model.Description() == DESCRIPTION)

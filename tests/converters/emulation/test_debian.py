@@ -36,20 +36,22 @@ def test_a_truncated_package_is_refused(kept, tmp_path):
     whole = write_deb(tmp_path / "p.deb", {"./usr/lib/first": bytes(range(256)) * 400, "./usr/lib/wanted": b"yes"})
     content = whole.read_bytes()
     whole.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(ToolchainError, match=r"p\.deb is no whole Debian package"):
+    with pytest.raises(ToolchainError, match=r"p\.deb is not a complete Debian package"):
         debian.unpack_files(whole, ["usr/lib/wanted"], tmp_path)
 
 
 @needs_dpkg
 def test_foreign_bytes_are_refused(tmp_path):
     (tmp_path / "p.deb").write_bytes(b"<html>not found</html>" * 1000)
-    with pytest.raises(ToolchainError, match=r"p\.deb is no whole Debian package"):
+    with pytest.raises(ToolchainError, match=r"p\.deb is not a complete Debian package"):
         debian.unpack_files(tmp_path / "p.deb", ["usr/lib/wanted"], tmp_path)
 
 
 def test_without_apt_the_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(debian, "which", lambda tool: None)
-    with pytest.raises(ToolchainError, match=r"no apt-get here .* chromium-common; take usr/lib/a, usr/lib/b"):
+    with pytest.raises(
+        ToolchainError, match=r"apt-get is not installed, .* chromium-common; take usr/lib/a, usr/lib/b"
+    ):
         debian.fetch_files("chromium-common", ["usr/lib/a", "usr/lib/b"], tmp_path)
 
 

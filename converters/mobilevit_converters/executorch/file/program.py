@@ -16,7 +16,7 @@ from mobilevit_converters.executorch.file.flatc import AS_NULL, to_json
 from mobilevit_converters.executorch.toolchain import wheel_file
 from mobilevit_sdk.errors import ArtifactError
 
-LABELS, SPEC = "labels", "model_spec"  # the methods that answer what travels with the model
+LABELS, SPEC = "labels", "model_spec"  # the methods that return what travels with the model
 XNNPACK, COREML = "XnnpackBackend", "CoreMLBackend"  # as programs name their delegates
 
 PROGRAM_SCHEMA, GRAPH_SCHEMA = "exir/_serialize/program.fbs", "backends/xnnpack/serialization/schema.fbs"
@@ -175,7 +175,7 @@ def read_program(path: Path) -> ProgramFile:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
     if content[4:8] != b"ET12":
         found = content[:8].hex(" ") or "nothing"
-        raise ArtifactError(f"{path} is no ExecuTorch program: expected ET12 at byte 4, found {found}")
+        raise ArtifactError(f"{path} is not an ExecuTorch program: expected ET12 at byte 4, found {found}")
     size, start, segments = len(content), 0, 0
     if content[8:12] == b"eh00" and len(content) >= 40:
         header, size, start, segments = struct.unpack_from("<IQQQ", content, 12)
@@ -191,8 +191,8 @@ def read_program(path: Path) -> ProgramFile:
 def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
     """The image that `forward` takes and the scores that it gives back, float32 [1, 3, H, W] and [1, num_classes].
 
-    Raises ArtifactError for any other interface, other orders in memory among them: a runtime takes the bytes that it
-    is given without a word.
+    Raises ArtifactError for any other interface, other orders in memory among them: a runtime silently takes
+    whatever bytes it is given.
     """
     forward = file.method("forward")
     try:

@@ -1,8 +1,8 @@
-"""ExecuTorch's lowering without the work that changes nothing: the same program in a third to a half of the time.
+"""ExecuTorch's lowering without the passes that would change nothing: the same program in a third to half of the time.
 
-Most of the time goes into passes. Each traces the graph anew, also where it finds nothing of what it looks for, and two
-of XNNPACK's first export, lower and match pattern graphs of their own. The graph is also decomposed three times, where
-once is enough for what has neither side effects nor operators left that are to be decomposed. Each copy of a node also
+Most of the time goes into passes. Each traces the graph again, even where it finds nothing to change, and two of
+XNNPACK's first export, lower and match pattern graphs of their own. The graph is also decomposed three times, though
+once is enough for a graph without side effects and without operators left to decompose. Each copy of a node also
 copies the whole history of nodes that it came from.
 """
 
@@ -20,7 +20,7 @@ from torch.fx.passes.infra.pass_base import PassResult
 
 from mobilevit_converters.executorch.passes.replacement import replaced
 
-Looks = Callable[[str, Node], bool]  # whether a pass looks for this operator
+Looks = Callable[[str, Node], bool]  # whether a pass would change this operator
 
 
 def _for(*parts: str) -> Looks:
@@ -54,7 +54,7 @@ def _for_another_type(name: str, node: Node) -> bool:
 _FOR_QUANTIZED = _for("quantize")
 _FOR_BATCH_NORM = _for("batch_norm")
 
-# What each pass of ExecuTorch 1.5 begins with; one that is not named here always runs.
+# The operators that each pass of ExecuTorch 1.5 starts from; a pass that is not named here always runs.
 LOOKS_FOR: Mapping[str, Looks] = {
     "NormalizeTransposePass": _for("aten.t.default"),
     "ReplaceBrokenOpsWithFunctionalOpsPass": _for_view,

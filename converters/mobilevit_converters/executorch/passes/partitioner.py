@@ -1,4 +1,4 @@
-"""ExecuTorch's partitioner for XNNPACK, with what ExecuTorch 1.5 keeps from the delegate although XNNPACK takes it."""
+"""ExecuTorch's partitioner for XNNPACK, with operators that XNNPACK takes and ExecuTorch 1.5 does not delegate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IN_INT8_TOO = ("SigmoidConfig", "GeluConfig", "HardswishConfig", "ConstantPadCon
 
 
 def partitioner() -> Any:
-    """A partitioner for graphs in float and with quantize nodes alike."""
+    """A partitioner for float graphs and quantized ones."""
     module = import_module(f"{_PARTITION}.xnnpack_partitioner")
     configs = import_module(f"{_PARTITION}.config").ALL_PARTITIONER_CONFIGS
     kind = import_module(f"{_PARTITION}.config.xnnpack_config").ConfigPrecisionType
@@ -30,7 +30,7 @@ def partitioner() -> Any:
     part_by_part = module.XnnpackPartitioner.generate_partitions
 
     def generate_partitions(self: Any, program: ExportedProgram) -> list[Partition]:
-        """One partition where all is taken; merged in pairs, linears that share an input stay apart."""
+        """One partition where every operator is taken; merging in pairs leaves linears that share an input apart."""
         taken = {node for group in self.get_matched_nodes_from_configs(program) for node in group}
         calls = {node for node in program.graph_module.graph.nodes if node.op == "call_function"}
         if calls <= taken:

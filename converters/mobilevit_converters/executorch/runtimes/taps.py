@@ -1,7 +1,7 @@
-"""Every value of a .pte file's XNNPACK delegates as an output of the program, so that ExecuTorch hands it out.
+"""Every value in a .pte file's XNNPACK delegates as an output of the program, so that ExecuTorch returns it.
 
-The delegate's graph is rewritten: each value that one of its operators computes becomes an external output, which the
-program around it is given a tensor for. Operators and weights stay as they are.
+The delegate's graph is rewritten: each value that one of its operators computes becomes an external output, for
+which the program around it gets a tensor. Operators and weights stay as they are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALIGNMENT = 16  # bytes, of tensors and of the parts of a delegate
 
 def tap(path: Path) -> TappedArtifact:
     """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
-    read_program(path)  # what is no whole program is refused before anything else reads it
+    read_program(path)  # an incomplete program is refused before anything else reads it
     try:
         taps, content = _expose(path.read_bytes())
     except (LookupError, ValueError, TypeError, AssertionError, struct.error) as error:
@@ -47,7 +47,7 @@ def tap(path: Path) -> TappedArtifact:
 
 
 def _expose(content: bytes) -> tuple[tuple[Tap, ...], bytes]:
-    """The taps of a program, and a program whose outputs they are."""
+    """The taps of a program, and the program that has them as outputs."""
     serialization = import_module("executorch.exir._serialize._program")
     file = serialization.deserialize_pte_binary(content)
     schema = import_module("executorch.exir.schema")
@@ -91,7 +91,7 @@ def _is_float(value: dict[str, Any]) -> bool:
 
 
 def _add_tensor(schema: Any, plan: Any, sizes: list[int]) -> int:
-    """Add to a method a float32 tensor with memory of its own, behind what was planned; its number."""
+    """Add a float32 tensor to a method, with memory of its own behind what was planned; returns its index."""
     start = plan.non_const_buffer_sizes[1]
     plan.non_const_buffer_sizes[1] += -(-4 * math.prod(sizes) // ALIGNMENT) * ALIGNMENT
     tensor = schema.Tensor(

@@ -25,7 +25,7 @@ def read_model(path: Path) -> Any:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
     if content[4:8] != IDENTIFIER:
         found = content[:8].hex(" ") or "nothing"
-        raise ArtifactError(f"{path} is no TFLite model: expected {IDENTIFIER.decode()} at byte 4, found {found}")
+        raise ArtifactError(f"{path} is not a TFLite model: expected {IDENTIFIER.decode()} at byte 4, found {found}")
     try:
         model = schema.Model.GetRootAs(content, 0)
         whole = model.SubgraphsLength() > 0 and _is_whole(model, len(content))

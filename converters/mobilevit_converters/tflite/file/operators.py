@@ -1,4 +1,4 @@
-"""The operators of a .tflite graph by what they compute, and by the module of the network that they come from."""
+"""The operators of a .tflite graph: what they compute, and which module of the network they come from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, DecomposedLayerNorm, GlobalNorm, MatmulGlob
 ATTENTION = (ExplicitAttention, ExplicitCascadedAttention, ExplicitHead, NCHWSeparableAttention)
 ACTIVATIONS = (nn.SiLU, nn.GELU, nn.ReLU, nn.Hardswish, nn.Sigmoid)
 
-# TFLite's operators by the words of a recipe; MUL is also half of a SiLU, and one of attention's products. GELU and
+# TFLite's operators in the terms of a recipe; MUL is also half of a SiLU, and one of attention's products. GELU and
 # RELU are not among them: XNNPACK takes neither in integers, and makes a table of one that stands between integers.
 KINDS = {
     "CONV_2D": "convolution",
@@ -48,7 +48,7 @@ class Operator:
 
 
 def operators_of(model: Any, graph: nn.Module) -> list[Operator]:
-    """Those of `model`, a `ModelT` whose tensors have the names that `module_name` gives, converted from `graph`."""
+    """The operators of `model`, a `ModelT` converted from `graph`, with tensors named by `module_name`."""
     (subgraph,) = model.subgraphs
     found = []
     for operator in subgraph.operators:
@@ -66,7 +66,7 @@ def operators_of(model: Any, graph: nn.Module) -> list[Operator]:
 
 
 def is_float_value(model: Any, tensor: int) -> bool:
-    """Whether it holds float32 numbers that are computed, or given."""
+    """Whether a tensor holds float32 values that are computed or passed in."""
     if tensor < 0 or is_constant(model, tensor):
         return False
     return tensor_types()[model.subgraphs[0].tensors[tensor].type] == "FLOAT32"
@@ -96,6 +96,6 @@ def _kind(code: str, module: nn.Module | None, has_constants: bool) -> str | Non
         return "activation"
     if isinstance(module, ATTENTION) and code == "MUL":  # one of two activations, as BATCH_MATMUL: stays float
         return None
-    if code == "ADD" and has_constants:  # a position bias: added to what a softmax reads
+    if code == "ADD" and has_constants:  # a position bias, added to the input of a softmax
         return None
     return KINDS.get(code)

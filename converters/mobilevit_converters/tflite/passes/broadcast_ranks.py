@@ -1,9 +1,9 @@
-"""Operands of one rank, which LiteRT's GPU accelerator needs to compute what the CPU computes.
+"""Operands of equal rank, without which LiteRT's GPU accelerator computes something else than the CPU.
 
 TFLite broadcasts from the last axis: [3, 9, 9] + [1, 3, 9, 9] is [1, 3, 9, 9]. The accelerator lays every tensor out as
 [batch, height, width, channels] and takes the first axis for the batch, whatever the rank: here the 3 meets the 1. It
-takes the graph whole and answers wrongly. litert-torch drops axes of 1 wherever broadcasting allows it, so they come
-back here, as reshapes. Numbers and vectors of channels need none.
+accepts the whole graph and answers wrongly. litert-torch drops axes of 1 wherever broadcasting allows it, so they are
+restored here by reshapes. Scalars and vectors of channels need none.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _with_rank(schema: Any, model: Any, graph: Any, index: int, rank: int) -> tu
     padded.name, padded.shape, padded.shapeSignature = source.name + b";rank", shape, None
     if model.buffers[source.buffer].data is not None:  # a constant: another view of the same numbers
         return append(graph.tensors, padded), []
-    padded.buffer = 0  # that of everything computed
+    padded.buffer = 0  # the buffer of all computed tensors
     sizes = schema.TensorT()
     sizes.name, sizes.type, sizes.shape = padded.name + b";shape", schema.TensorType.INT32, np.array([rank], np.int32)
     buffer = schema.BufferT()

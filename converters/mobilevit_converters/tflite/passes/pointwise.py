@@ -1,4 +1,4 @@
-"""1x1 convolutions as fully connected layers, which TFLite alone has in groups of 4 bits."""
+"""1x1 convolutions as fully connected layers, the only operator that TFLite has in groups of 4 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranges that 8 bits are to cover, as images find them in the float model."""
+"""Calibration: the ranges that 8 bits must cover, observed by running images through the float model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mobilevit_sdk.formats.ranges import RangeEstimator
 
 Range = tuple[float, float]
 
-SIGMOID: Range = (0.0, 255 / 256)  # TFLite's kernels leave a sigmoid in these 256 levels, whatever it is asked for
+SIGMOID: Range = (0.0, 255 / 256)  # TFLite's kernels write a sigmoid in these 256 levels, whatever range is asked for
 
 
 def find_ranges(content: bytes, operators: Sequence[Operator], quantization: Quantization) -> dict[int, Range]:
-    """Low and high of every float tensor that `operators`, of the model `content`, take and leave.
+    """Low and high of every float tensor that `operators` of the model `content` read or write.
 
     The images go through the model one at a time. A tensor that holds the values of another shares its range, so that
-    passing them on is no work.
+    passing them on needs no conversion.
     """
     model = parse(content)
     origin: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Integers in a .tflite file: ai-edge-quantizer rewrites it, told of each operator what to do and in which ranges."""
+"""Integer precisions in a .tflite file: ai-edge-quantizer rewrites it, by a form and ranges for each operator."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from mobilevit_sdk.formats.quantization import MIN_INT4_WEIGHTS, Quantization, Q
 
 Statistics = dict[str, np.ndarray]
 
-MAX_BIAS = 2**30  # in steps of 32 bits; what is added to it needs room too
+MAX_BIAS = 2**30  # in steps, of 32 bits; what is added to it needs room too
 
 GROUPS = (32, 64, 128, 256)  # of weights that can share a scale in 4 bits
 
-BY_CHANNEL = 12  # the version of FULLY_CONNECTED that knows a scale for each channel of weights in integers
+BY_CHANNEL = 12  # the version of FULLY_CONNECTED with a scale for each channel of integer weights
 
 _INT8 = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
 _ACTIVATION = {"num_bits": 8, "symmetric": False, "granularity": "TENSORWISE", "dtype": "INT"}
 
-# What becomes of an operator, in the words of ai-edge-quantizer.
+# What becomes of an operator, in the terms of ai-edge-quantizer.
 FORMS: dict[str, dict[str, Any]] = {
     "static": {
         "activation_tensor_config": _ACTIVATION,
@@ -52,7 +52,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Quantization) -> bytes:
-    """A float model, whose tensors are named by the modules of `graph`, in a precision with integers.
+    """A float model, whose tensors are named by the modules of `graph`, in an integer precision.
 
     The image and the scores stay float32.
     """
@@ -68,14 +68,16 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     statistics = (
         _statistics(ranges) | _kernel_statistics(model, static, ranges) | _group_statistics(model, operators, forms)
     )
-    for number, tensor in enumerate(model.subgraphs[0].tensors):  # by which operators and ranges find their tensors
+    for number, tensor in enumerate(
+        model.subgraphs[0].tensors
+    ):  # by these numbers, operators and ranges find their tensors
         tensor.name = f"{number}:{tensor.name.decode()}"
     names = [tensor.name for tensor in model.subgraphs[0].tensors]
     content = serialize(model)
     content = _rewritten(content, _recipe(operators, forms), {names[i]: found for i, found in statistics.items()})
     model = parse(content)
     floating = {names[op.outputs[0]] for op in operators if quantization.recipe.keeps_float(op.module)}
-    # What the GPU takes in integers are files of int8-dynamic, and it aborts over constants in 8 bits.
+    # The GPU takes files of int8-dynamic, and aborts on constants in 8 bits.
     dtype: ConstantType = "FLOAT16" if precision == "int8-dynamic" else "INT8"
     pack_constants(model, dtype, lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
     _raise_version(model)
@@ -86,9 +88,9 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
 
 
 def _raise_version(model: Any) -> None:
-    """Say in the file what ai-edge-quantizer leaves out: matrices need a kernel that knows a scale for each channel.
+    """Write the version that ai-edge-quantizer leaves out: matrices need a kernel with a scale for each channel.
 
-    An older one takes the first for all and answers wrongly; told the version, it refuses the file.
+    An older kernel uses the first scale for all channels and answers wrongly; given the version, it refuses the file.
     """
     (graph,) = model.subgraphs
     for operator in graph.operators:
@@ -100,7 +102,7 @@ def _raise_version(model: Any) -> None:
 
 
 def release_unread(model: Any) -> None:
-    """Take the values from tensors that nobody reads any more: they may have become another tensor's integers."""
+    """Detach tensors that nothing reads any more from buffers that may hold another tensor's integers by now."""
     (graph,) = model.subgraphs
     read = {int(index) for operator in graph.operators for index in (*operator.inputs, *operator.outputs)}
     read |= {int(end) for end in (*graph.inputs, *graph.outputs)}
@@ -109,11 +111,11 @@ def release_unread(model: Any) -> None:
         read |= {int(groups.scales), int(groups.zeroPoints)} if groups else set()
     for index, tensor in enumerate(graph.tensors):
         if index not in read:
-            tensor.buffer = 0  # that of everything computed
+            tensor.buffer = 0  # the buffer of all computed tensors
 
 
 def _forms(model: Any, operators: Sequence[Operator], precision: str, recipe: QuantizationRecipe) -> dict[int, str]:
-    """What becomes of which operators; the others stay as they are."""
+    """The form of each operator by index; operators without one stay as they are."""
     weighted = [
         index
         for index, operator in enumerate(operators)
@@ -141,7 +143,7 @@ def _forms(model: Any, operators: Sequence[Operator], precision: str, recipe: Qu
 def _group_size(model: Any, operator: Operator, recipe: QuantizationRecipe) -> int | None:
     """How many weights of a layer share a scale in 4 bits; None where it takes 8 bits.
 
-    The most that the recipe allows of what there is, or the fewest that there is.
+    The largest supported size that the recipe allows, or else the smallest one.
     """
     shape = [int(size) for size in model.subgraphs[0].tensors[operator.inputs[1]].shape]
     if operator.code != "FULLY_CONNECTED" or math.prod(shape) < MIN_INT4_WEIGHTS:
@@ -151,7 +153,7 @@ def _group_size(model: Any, operator: Operator, recipe: QuantizationRecipe) -> i
 
 
 def _recipe(operators: Sequence[Operator], forms: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Of ai-edge-quantizer, which tells operators by the names of the tensors that they compute."""
+    """A recipe of ai-edge-quantizer, which selects operators by the names of the tensors that they compute."""
     numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, form in forms.items():
         numbers[form, operators[index].code].append(operators[index].outputs[0])
@@ -171,9 +173,9 @@ def _statistics(ranges: Mapping[int, Range]) -> dict[int, Statistics]:
 
 
 def _kernel_statistics(model: Any, operators: Sequence[Operator], ranges: Mapping[int, Range]) -> dict[int, Statistics]:
-    """Ranges for weights so small that their layer's bias, in steps of input times weight, would not fit into 32 bits.
+    """Ranges of weights, widened where the bias, in steps of input times weight, would exceed 32 bits.
 
-    Trained networks have them: channels whose BatchNorm's gain has died. The others' ranges are their own.
+    Trained networks have such channels: their BatchNorm's gain is almost zero.
     """
     found: dict[int, Statistics] = {}
     for operator in operators:

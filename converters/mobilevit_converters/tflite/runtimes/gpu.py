@@ -69,7 +69,7 @@ class LiteRTGPURuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ArtifactError too when the accelerator does not take the
-        whole graph, with the operators that it leaves, and ToolchainError when there is no driver that it takes.
+        whole graph, with the operators that it leaves, and ToolchainError when no driver works.
         """
         model = read_model(path)
         interface = read_interface(path, model)

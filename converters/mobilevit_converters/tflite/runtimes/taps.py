@@ -19,7 +19,7 @@ REAL = ("FLOAT32", "FLOAT16", "INT8", "UINT8", "INT16")  # types of activations
 
 def tap(path: Path, kernels: str) -> TappedArtifact:
     """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`; `kernels` is a name in LiteRT's OpResolverType."""
-    read_model(path)  # what is no whole model is refused before native code sees it
+    read_model(path)  # an incomplete model is refused before native code sees it
     litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
     model = parse(path.read_bytes())
     taps = _expose(model)
@@ -47,7 +47,7 @@ def tap(path: Path, kernels: str) -> TappedArtifact:
 
 
 def _expose(model: Any) -> tuple[Tap, ...]:
-    """Make outputs, in place and in the order of execution, of all real values that operators compute."""
+    """Turn all real values that operators compute into outputs, in place and in the order of execution."""
     graph = model.subgraphs[0]
     taps: dict[int, Tap] = {}
     for operator in graph.operators:
