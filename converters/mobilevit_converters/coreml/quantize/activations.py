@@ -49,7 +49,7 @@ def quantize_activations(function: Any, quantization: Quantization, kept: KeptFl
     from coremltools.converters.mil.mil import Builder as mb
 
     readers = _integer_tensors(function, kept)
-    parameters = _calibrate(function, list(readers), quantization)
+    parameters = _parameters_of(function, list(readers), quantization)
     order = {op: index for index, op in enumerate(function.operations)}
     with function:
         for tensor, ops in readers.items():
@@ -113,7 +113,9 @@ def _is_constant(var: Any) -> bool:
     return var.op is not None and var.op.op_type == "const"
 
 
-def _calibrate(function: Any, tensors: list[Any], quantization: Quantization) -> dict[Any, tuple[np.float16, np.int8]]:
+def _parameters_of(
+    function: Any, tensors: list[Any], quantization: Quantization
+) -> dict[Any, tuple[np.float16, np.int8]]:
     """Scale and zero point of each tensor; those between which values only move share them."""
     estimators = {var.name: RangeEstimator(quantization.recipe) for var in tensors}
 

@@ -14,8 +14,8 @@ from mobilevit_converters.tflite.file.operators import WEIGHTED, Operator, opera
 from mobilevit_converters.tflite.file.schema import is_constant, operator_name, parse, serialize, tensor_types
 from mobilevit_converters.tflite.passes.constants import ConstantType, pack_constants
 from mobilevit_converters.tflite.passes.pointwise import pointwise_as_linears
-from mobilevit_converters.tflite.quantize.calibrate import Range, find_ranges
 from mobilevit_converters.tflite.quantize.op_selection import integer_operators
+from mobilevit_converters.tflite.quantize.ranges import Range, find_ranges
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.formats.quantization import MIN_INT4_WEIGHTS, Quantization, QuantizationRecipe
 
