@@ -25,22 +25,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
-import numpy as np
+from damage_oracle import TIMEOUT, UNSEEN, is_another_function, unseen_cases, unseen_db
 from small_networks import small_specs
 
 from mobilevit_sdk import convert
 from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, open_artifact
 from mobilevit_sdk.artifacts.reference import REFERENCE
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
-from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.files import hash_and_size, replacing
-from mobilevit_sdk.parity import THRESHOLDS, compare, verify
+from mobilevit_sdk.parity import verify
 from mobilevit_sdk.parity.runs import run_cases
 from mobilevit_sdk.processes.child import run_in_child
-
-TIMEOUT = 60.0  # seconds for one case of a network that takes a hundredth of one
-UNSEEN = 8  # images that the gate has not seen
 
 _HEAD = """# Mutated artifacts
 
@@ -253,9 +249,9 @@ def _try(number: int, seed: int, originals: Sequence[Artifact]) -> Outcome:
         outcome = Outcome(number, name, kind, sealed, status, reason, round(seconds, 2))
         if status != "passed":
             return outcome
-        unseen_db = _unseen_db(original, folder)
-        threshold = THRESHOLDS[original.manifest.precision].sqnr_db
-        return msgspec.structs.replace(outcome, unseen_db=unseen_db, wrong=unseen_db < threshold)
+        unseen = _unseen_db(original, folder)
+        wrong = is_another_function(unseen, original.manifest.precision)
+        return msgspec.structs.replace(outcome, unseen_db=unseen, wrong=wrong)
 
 
 RUNTIMES = {"coreml": "coreml-reference", "tflite": "litert-cpu", "executorch": "executorch"}
@@ -273,19 +269,13 @@ def _judge(folder: Path) -> tuple[str, str]:
 
 
 def _unseen_db(original: Artifact, folder: Path) -> float:
-    """The SQNR in dB of the file's answers to images that the gate has not seen, held to its original's; the worst."""
-    manifest = original.manifest
-    noise = np.random.default_rng(1)
-    shape = (3, *manifest.spec.preprocessing.image_size)
-    images = [noise.integers(0, 256, shape, np.uint8) for _ in range(UNSEEN // 2)]
-    images += [np.roll(case.image, 5, axis=2) for case in original.reference().cases[: UNSEEN // 2]]
-    cases = tuple(Case(f"unseen {i}", image) for i, image in enumerate(images))
-    ref = original.on(RUNTIMES[manifest.format])
+    """The worst SQNR in dB, over images that the gate has not seen, of the file's answers against its original's."""
+    cases, ref = unseen_cases(original.reference()), original.on(RUNTIMES[original.manifest.format])
     expected, found = (
         run_in_child(run_cases, dataclasses.replace(ref, path=path), cases, threads=1)
         for path in (original.path, folder / original.path.name)
     )
-    return compare(expected, found).sqnr_db.worst
+    return unseen_db(expected, found)
 
 
 def _hung(outcome: Outcome) -> bool:

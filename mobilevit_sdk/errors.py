@@ -32,6 +32,10 @@ class ToolchainError(MobileViTError):
     exit_code = 3
 
 
+class ConversionWarning(UserWarning):
+    """A converter wrote a correct file in another way than usual; conversions keep the message in the manifest."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelled name: the nearest known names, or all of them when none is near."""
     known = sorted(known)

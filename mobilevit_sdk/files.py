@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 from mobilevit_sdk.errors import RequestError
 
 
 def cache_folder() -> Path:
-    """Where this SDK keeps what it has fetched for the user, by the XDG base directory specification.
+    """Where this SDK keeps what it has fetched for the user: the platform's cache folder, or that of XDG_CACHE_HOME.
 
-    Raises RequestError for a user who has no home.
+    Raises RequestError for a user without a home.
     """
-    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        return (caches if caches.is_absolute() else Path.home() / ".cache") / "mobilevit-sdk"
+        return platformdirs.user_cache_path("mobilevit-sdk", appauthor=False)
     except RuntimeError as error:
         raise RequestError("there is no home folder for a cache; set XDG_CACHE_HOME") from error
 

@@ -28,7 +28,8 @@ from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.formats.runtime import Availability, Session
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.formats.toolchain import import_optional, installed
-from mobilevit_sdk.processes.child import peak_memory_bytes, run_in_child
+from mobilevit_sdk.processes.child import run_in_child
+from mobilevit_sdk.processes.process import peak_memory_bytes
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 

@@ -10,7 +10,8 @@ from mobilevit_sdk.checkpoints.load import load_weights
 from mobilevit_sdk.conversion.phone_file import PhoneFile, write_phone_file
 from mobilevit_sdk.formats.converter import find_converter, toolchain_versions
 from mobilevit_sdk.formats.quantization import Quantization
-from mobilevit_sdk.processes.child import emit, peak_memory_bytes
+from mobilevit_sdk.processes.child import emit
+from mobilevit_sdk.processes.process import peak_memory_bytes
 from mobilevit_sdk.spec import ModelSpec
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
-from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.errors import ConversionWarning, ToolchainError
 from mobilevit_sdk.formats.converter import Converter, Inspection
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.models.registry import is_ours
@@ -19,7 +23,7 @@ from mobilevit_sdk.spec import ModelSpec
 
 @dataclass(frozen=True)
 class PhoneFile:
-    """What a written file holds, and what the static audit found where that is not an error."""
+    """What a written file holds, and what the static audit and the converter warn of."""
 
     inspection: Inspection
     warnings: tuple[str, ...]
@@ -47,11 +51,30 @@ def write_phone_file(
         graph = deploy(model, converter.target, spec, quantized=quantized)
     else:
         graph = deploy_prepared(model, converter.target, spec, quantization, precision)
-    warnings = _audit(graph, converter, spec)
+    findings = _audit(graph, converter, spec)
     progress(Step("convert"))
-    converter.convert(graph, spec, precision, path, quantization)
+    with conversion_warnings() as notes:
+        converter.convert(graph, spec, precision, path, quantization)
     progress(Step("inspect"))
-    return PhoneFile(converter.inspect(path), warnings)
+    return PhoneFile(converter.inspect(path), (*findings, *notes))
+
+
+@contextmanager
+def conversion_warnings() -> Iterator[list[str]]:
+    """Collect the messages of ConversionWarnings; other warnings are shown as usual."""
+    notes: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, ConversionWarning):
+                notes.append(str(message))
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = keep
+        warnings.simplefilter("always", ConversionWarning)
+        yield notes
 
 
 def _audit(graph: PhoneGraph, converter: Converter, spec: ModelSpec) -> tuple[str, ...]:

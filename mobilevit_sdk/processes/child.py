@@ -1,4 +1,9 @@
-"""Work in a process of its own: toolchains that print, leak or clash, and native parsers that can crash, stay there."""
+"""Work in a process of its own: toolchains that print, leak or clash, and native parsers that can crash, stay there.
+
+The parent calls `run_in_child`; what runs in the child may call `emit` and `ask`. Requests and answers are pickles on
+the child's standard input and on what was its standard output: ("event", value), ("question", value), and one
+("result", value) or ("error", reason) at the end.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,20 @@ import errno
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from mobilevit_sdk.errors import MobileViTError, RequestError, ToolchainError
+from mobilevit_sdk.processes.process import Watch, describe_exit, stderr_tail
 
 T = TypeVar("T")
 
-# Not the fault of what runs in the child: no space, no permission.
+# Errors of the file system that are not the fault of what runs in the child: no space, no permission.
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
 
 _events: BinaryIO | None = None
@@ -38,10 +42,11 @@ def run_in_child(
     """Call a module-level `function` in a fresh Python process and return what it returns.
 
     What the child passes to `emit` reaches `on_event` in this process; what it passes to `ask` reaches `on_question`,
-    whose answer goes back while the child waits. Errors of this SDK are raised here as they were there. Raises
-    ToolchainError when the child raises anything else or dies, with its last words. The child ends with this process,
-    however this one ends. `threads` limits the child's computation where it is not 0. A child that says nothing for
-    `timeout` seconds is stopped, which is a ToolchainError too.
+    whose answer goes back while the child waits. `threads` limits the threads that the child computes with; 0 leaves
+    them to it. The child ends with this process, however this one ends.
+
+    Errors of this SDK are raised here as they were raised there. Raises ToolchainError, with the last line that the
+    child has printed, when the child raises anything else, dies, or sends nothing for `timeout` seconds.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if threads:
@@ -87,32 +92,8 @@ def run_in_child(
             process.stdout.close()
 
 
-class Watch:
-    """Kills the process when what is within the context takes longer than `timeout` seconds; `fired` says so."""
-
-    def __init__(self, process: subprocess.Popen[bytes], timeout: float | None) -> None:
-        self.fired = False
-        self._process = process
-        self._timeout = timeout
-        self._timer: threading.Timer | None = None
-
-    def __enter__(self) -> None:
-        if self._timeout is not None:
-            self._timer = threading.Timer(self._timeout, self._fire)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def __exit__(self, *raised: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _fire(self) -> None:
-        self.fired = True
-        self._process.kill()
-
-
 def emit(event: Any) -> None:
-    """Send `event` to the parent's `on_event`; without a parent it goes nowhere."""
+    """In the child: send `event` to the parent's `on_event`. In any other process it is dropped."""
     if _events is not None:
         pickle.dump(("event", event), _events)
         _events.flush()
@@ -120,28 +101,14 @@ def emit(event: Any) -> None:
 
 def ask(question: Any) -> Any:
     """In the child: send `question` to the parent's `on_question` and wait for its answer."""
-    assert _events is not None, "only a child has somebody to ask"
+    assert _events is not None, "only a child has a parent to ask"
     pickle.dump(("question", question), _events)
     _events.flush()
     return _answers.get()
 
 
-def describe_exit(code: int) -> str:
-    if code < 0:
-        return f"the process died of {signal.Signals(-code).name}"
-    return f"the process ended early with exit code {code}"
-
-
-def stderr_tail(log: BinaryIO) -> str:
-    """The last line that a child has written, for an error of one line."""
-    log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - 4096))
-    lines = log.read().decode(errors="replace").strip().splitlines()
-    return f": {lines[-1].strip()[:300]}" if lines else ""
-
-
 def _listen(stdin: BinaryIO) -> None:
-    """Hand on the parent's answers, and end with it: its end is the end of the stream."""
+    """Pass on the parent's answers until the stream ends; then the parent is gone, and this process ends too."""
     try:
         while True:
             _answers.put(pickle.load(stdin))
@@ -150,7 +117,7 @@ def _listen(stdin: BinaryIO) -> None:
 
 
 def _main() -> None:
-    """The child: one request on standard input, events and one answer on what was standard output."""
+    """The child's side: read one request, send events and questions, then one answer."""
     global _events
     _events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a toolchain prints goes to the log
@@ -180,16 +147,3 @@ if __name__ == "__main__":
     from mobilevit_sdk.processes import child
 
     child._main()
-
-
-def peak_memory_bytes() -> int:
-    """The most memory that this process has had resident, in bytes.
-
-    Not `ru_maxrss` where Linux tells otherwise: a child inherits it from whoever started it.
-    """
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

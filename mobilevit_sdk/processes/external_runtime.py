@@ -8,7 +8,7 @@ and the payload.
     SCOR  from the program, one for each image             float32, the scores
     FAIL  from the program, instead of one of its frames   UTF-8, why the file is not for it
 
-What the program writes to its standard error is its log. It has to end when its standard input does.
+What the program writes to standard error is its log. It must end when its standard input does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contextlib import suppress
 import numpy as np
 
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
-from mobilevit_sdk.processes.child import Watch, describe_exit, stderr_tail
+from mobilevit_sdk.processes.process import Watch, describe_exit, stderr_tail
 
 _HEADER = struct.Struct("<4sI")
 _MAX_REASON = 1 << 16  # bytes
@@ -32,8 +32,8 @@ _MAX_REASON = 1 << 16  # bytes
 class ExternalRuntime:
     """A running program that has loaded a file. Called with an image, it returns `classes` scores, float32.
 
-    Making and calling it raise ArtifactError with the program's own reason when the file is not for it, and
-    ToolchainError, with its last words, when the program dies, does not answer within `timeout` seconds or answers
+    Both the constructor and the call raise ArtifactError, with the program's own reason, when it refuses the file, and
+    ToolchainError, with the last line of its log, when it dies, does not answer within `timeout` seconds or answers
     anything else. The program ends then, or with this object.
     """
 
@@ -41,7 +41,7 @@ class ExternalRuntime:
         self, name: str, command: Sequence[str], *, classes: int, timeout: float, environment: Mapping[str, str]
     ) -> None:
         self._name, self._classes, self._timeout = name, classes, timeout
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as this object
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment
@@ -98,7 +98,7 @@ class ExternalRuntime:
 
 
 class _Garbage(Exception):
-    """Bytes that are no frame, or not the one that is due."""
+    """Bytes that are not a frame, or a frame of another kind or size than expected."""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

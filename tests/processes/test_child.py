@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from mobilevit_sdk.errors import CheckpointError, RequestError, ToolchainError
-from mobilevit_sdk.processes.child import emit, peak_memory_bytes, run_in_child
+from mobilevit_sdk.processes.child import emit, run_in_child
+from mobilevit_sdk.processes.process import peak_memory_bytes
 
 
 def noisy_double(value):

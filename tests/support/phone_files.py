@@ -9,14 +9,16 @@ import msgspec
 import numpy as np
 from torch import nn
 
+from mobilevit_sdk.artifacts.artifact import Artifact, Manifest
 from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.deployment import deploy
+from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.formats.converter import Converter
 from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
 from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import ModelSpec, Origin
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,33 @@ class PhoneFile:
         """How near the first runtime's answers are to those of the reference model."""
         answer = converter.runtimes[0].load(self.path)
         return compare(self.reference.logits, np.stack([answer(case.as_passed()) for case in self.reference.cases]))
+
+
+def artifact_of(file: PhoneFile, converter: Converter, precision: str) -> Artifact:
+    """The file as an artifact for the gate, with a manifest that is not written anywhere."""
+    sha256, size = hash_and_size(file.path)
+    manifest = Manifest(
+        file=file.path.name,
+        format=converter.format,
+        backend=converter.backend,
+        precision=precision,
+        target=converter.target,
+        bytes=size,
+        sha256=sha256,
+        spec=file.spec,
+        config_sha256=file.spec.config_sha256,
+        origin=Origin(source="a test", layout="random weights", random_weights_seed=0),
+        tools={},
+        seconds=1.0,
+        peak_memory_bytes=1,
+        inputs=(),
+        outputs=(),
+        operators={},
+        max_rank=4,
+        delegates=None,
+        undelegated_ops=None,
+    )
+    return Artifact(file.path, manifest)
 
 
 def convert_model(converter: Converter, model: nn.Module, spec: ModelSpec, precision: str, folder: Path) -> PhoneFile:

@@ -1,4 +1,4 @@
-"""CoreML: .mlpackage files (ML Program, iOS 16 and newer), and what runs them on a Mac and elsewhere."""
+"""CoreML: .mlpackage files (ML Program, iOS 16 and newer), and the runtimes for them, on a Mac and elsewhere."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class CoreMLConverter:
-    """Emits and reads .mlpackage files, in the form that suits every processor or that of the Neural Engine.
+    """Writes and reads .mlpackage files, in a form for every processor or in that of the Neural Engine.
 
-    See `formats.Converter`.
+    See `formats.converter.Converter`.
     """
 
     backend: str | None
@@ -35,7 +35,7 @@ class CoreMLConverter:
     suffix: str = ".mlpackage"
     precisions: tuple[str, ...] = ("fp16", "fp32", "int8", "int8-weight", "int4-weight")
     nearest_precision: Mapping[str, str] = field(
-        default_factory=lambda: {"int8-dynamic": "int8-weight, as Core ML finds no ranges at run time"}
+        default_factory=lambda: {"int8-dynamic": "int8-weight, as Core ML does not find ranges at run time"}
     )
     runtimes: tuple[Runtime, ...] = (*RUNTIMES, ReferenceRuntime(), FP16AccumulationRuntime())
 

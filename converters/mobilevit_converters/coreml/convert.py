@@ -53,7 +53,7 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The package takes an RGB image of the spec's size. It answers `logits`, float32 [1, num_classes], and, where the
+    The package takes an RGB image of the spec's size. It returns `logits`, float32 [1, num_classes], and, where the
     spec has labels, the label and the probabilities that Vision and Xcode's preview read. Raises ToolchainError.
     """
     ct = import_coremltools()
@@ -64,7 +64,7 @@ def convert(
                 quantize(program, precision, quantization, wrappers=1 if spec.labels is None else 2)
             _emit(ct, program, spec, precision, path)
     except OSError:
-        raise  # a full disk is no fault of the toolchain
+        raise  # a full disk is not the toolchain's fault
     except Exception as error:
         raise ToolchainError(f"coremltools cannot convert {spec.model}: {type(error).__name__}: {error}") from error
     _describe(path, spec, backend)
@@ -79,7 +79,7 @@ def _program(ct: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
     if spec.labels is not None:
         graph = _WithProbabilities(graph)
         names.append(PROBABILITIES)
-    # Traced, not exported: from torch.export, coremltools 9.0 drops keyword arguments without a word, so that tanh-GELU
+    # Traced, not exported: from torch.export, coremltools 9.0 silently drops keyword arguments, so that tanh-GELU
     # becomes exact and torch.add(x, y, alpha=2) becomes x + y.
     traced = torch.jit.trace(graph.eval(), image, check_trace=False)  # type: ignore[no-untyped-call]
     return ct.convert(
@@ -97,7 +97,7 @@ def _emit(ct: Any, program: Any, spec: ModelSpec, precision: str, path: Path) ->
 
     A step of its own because coremltools 9.0 takes either named outputs or a classifier, not both in one call: the
     classifier replaces one output by two, and the list of declared outputs is then too short. The program keeps the
-    names; the declarations are dropped. FLOAT32 here means: cast nothing more.
+    names; the declarations are dropped. FLOAT32 means here that nothing more is cast.
     """
     program.functions["main"].set_output_types(None)
     classifier = None
@@ -118,7 +118,7 @@ def _emit(ct: Any, program: Any, spec: ModelSpec, precision: str, path: Path) ->
 
 
 def distinct(labels: tuple[str, ...]) -> list[str]:
-    """The labels with a number behind each repetition: Core ML answers a dictionary, and ImageNet has two cranes."""
+    """The labels with a number behind each repetition: Core ML returns a dictionary, and ImageNet has two cranes."""
     names: dict[str, None] = {}
     for label in labels:
         name, count = label, 1
@@ -130,7 +130,7 @@ def distinct(labels: tuple[str, ...]) -> list[str]:
 
 
 def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
-    """Write into the package who it is: what Xcode shows, and spec and backend for our own tools."""
+    """Write the package's metadata: what Xcode shows, and spec and backend for our own tools."""
     file = model_file(path)
     model = parse_model(file)
     description, height_width = model.description, spec.preprocessing.image_size

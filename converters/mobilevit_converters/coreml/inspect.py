@@ -1,4 +1,4 @@
-"""What an .mlpackage says of itself."""
+"""Inspection of an .mlpackage."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SYSTEMS = {7: "iOS 16", 8: "iOS 17", 9: "iOS 18", 10: "iOS 26"}  # by specifica
 
 
 def inspect(path: Path) -> Inspection:
-    """Read a package back, from its protobuf alone. Raises ArtifactError when it is none."""
+    """Read a package back, from its protobuf alone. Raises ArtifactError for anything but an .mlpackage."""
     return describe(read_package(path))
 
 
 def describe(package: Package) -> Inspection:
-    """What a package holds. Raises ArtifactError where its parts contradict each other.
+    """What a package holds. Raises ArtifactError where its description does not fit its program.
 
     `delegates` is None: Core ML decides on the device which operators run on the Neural Engine.
     """

@@ -1,4 +1,4 @@
-"""coremltools: whether it is here, and how to use it without its chatter."""
+"""coremltools: whether it is installed, and how to use it without its log output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mobilevit_sdk.formats.toolchain import import_optional, installed
 
 availability = partial(installed, "coremltools", extra="coreml")
 
-# For frontends that are not used here. coremltools imports them wherever they are installed, in 7 of its 9 seconds.
+# Frontends that are not used here. coremltools imports them wherever they are installed: 7 of its 9 seconds.
 _FRONTENDS = ("executorch", "sklearn", "tensorflow", "torchao", "transformers", "xgboost")
 
 
@@ -27,7 +27,7 @@ def import_coremltools() -> Any:
 
 @contextlib.contextmanager
 def _hidden(packages: tuple[str, ...]) -> Iterator[None]:
-    """Let imports of `packages` within the block find nothing, but for those that this process has already imported."""
+    """Make imports of `packages` within the block fail, except for those that this process has already imported."""
     absent = [package for package in packages if package not in sys.modules]
     for package in absent:
         sys.modules[package] = None  # type: ignore[assignment]
@@ -40,7 +40,7 @@ def _hidden(packages: tuple[str, ...]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow the progress bars, warnings and log lines that coremltools and torch.export write to standard error."""
+    """Suppress the progress bars, warnings and log lines that coremltools and torch.export write to standard error."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

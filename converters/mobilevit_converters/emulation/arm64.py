@@ -1,7 +1,7 @@
 """An ARM64 Linux on a machine of another kind: QEMU's user mode and the files of a few Debian packages, without root.
 
-It runs the ARM builds of runtimes, which compute with other kernels than those of this machine's processor. It tells
-nothing about their speed.
+It runs the ARM builds of runtimes, which compute with other kernels than this machine's processor. It says nothing
+about their speed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RELEASE = "trixie"  # its QEMU is 10; the one before, 7.2, crashes in LiteRT
 EMULATOR, EMULATOR_FILE = "qemu-user:amd64", "usr/bin/qemu-aarch64"  # linked statically: it needs nothing else
 PYTHON = "3.13"
 PROCESSOR = "cortex-a76"  # of many phones: float16 and dot products, no SVE
-# Python without what a runtime needs of its library's modules, and what those link to.
+# Python with only the modules that a runtime needs, and the libraries that those link to.
 PACKAGES = tuple(
     f"{name}:arm64"
     for name in (
@@ -38,11 +38,11 @@ PACKAGES = tuple(
     )
 )
 
-# What a program inside sees: nothing of this machine's own libraries and settings.
+# All that a program inside sees: none of this machine's own libraries and settings.
 ENVIRONMENT = {"LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
 ON_REQUEST = f"an emulated {PROCESSOR}, and slow"
 TIMEOUT = 1800.0  # seconds for an image; emulation takes hundreds of times as long as the processor itself
-CHECK_TIMEOUT = 300.0  # seconds, for a program that only shows that it starts
+CHECK_TIMEOUT = 300.0  # seconds, for a program that only has to start
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class EmulatedMachine:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of the packages. Raises OSError and ValueError where the folder is not whole."""
+        """The versions of the packages. Raises OSError and ValueError where the folder is incomplete."""
         found: dict[str, str] = json.loads((self.folder / "versions.json").read_text())
         return found
 
     @property
     def version(self) -> str | None:
-        """QEMU's, with its name; None where the machine is not there or not whole."""
+        """QEMU's name and version; None where the machine is missing or incomplete."""
         with suppress(OSError, ValueError, LookupError):
             return "QEMU " + self.versions[EMULATOR].split("+")[0]
         return None
@@ -95,12 +95,12 @@ def emulated() -> EmulatedMachine:
 
 
 def part(name: str) -> Path:
-    """The folder of the user's cache for one part of what is installed. Raises RequestError without a home."""
+    """The folder in the user's cache for one component. Raises RequestError without a home."""
     return cache_folder() / REQUIREMENT / name
 
 
 def install(on_progress: Callable[[str], None]) -> EmulatedMachine:
-    """Bring the machine into the user's cache folder, if none that works is there. Raises ToolchainError."""
+    """Install the machine into the user's cache folder, unless one that works is there. Raises ToolchainError."""
     machine = emulated()
     if machine.version and machine.runs([*machine.python, "-I", "-S", "-c", ""]):
         on_progress(f"{machine.version} is already in {machine.folder}")

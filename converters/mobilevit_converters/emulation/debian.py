@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from mobilevit_sdk.errors import ToolchainError
 
-MIRROR = "http://deb.debian.org/debian"  # Debian's own, for systems that know none
+MIRROR = "http://deb.debian.org/debian"  # Debian's own, for systems without one
 KEYRING_PACKAGE, KEYRING = "debian-archive-keyring", "usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -35,7 +35,7 @@ def download(package: str, scratch: Path, on_progress: Callable[[str], None]) ->
     """The package's .deb in `scratch`, from the archives that this system trusts, its dependencies left out."""
     on_progress(f"fetching the Debian package {package}")
     failure = _apt(["download", package], scratch)
-    if failure:  # no lists of packages, as in containers, or old ones: fetch lists that belong to us
+    if failure:  # no package lists, as in containers, or old ones: fetch lists of our own
         on_progress("fetching the lists of packages")
         own_lists = _own_lists(scratch)
         failure = _apt([*own_lists, "update"], scratch) or _apt([*own_lists, "download", package], scratch)
@@ -50,7 +50,7 @@ def download_from(
 ) -> dict[str, Path]:
     """The .deb of each of `packages`, such as "libc6:arm64" or "tzdata:all", in `scratch`.
 
-    This system may be of another release. They come from where its own packages do, if Debian's `release` is there too,
+    This system may be of another release. They come from this system's own mirror, if Debian's `release` is there too,
     or else from Debian; apt checks signatures and hashes. Raises ToolchainError.
     """
     _need_tools(f"Debian's {release}")
@@ -109,17 +109,17 @@ def unpack_files(archive: Path, members: Sequence[str], folder: Path) -> None:
                         target.write_bytes(content.read())
                         del wanted[PurePosixPath(entry.name)]
         except tarfile.TarError as error:
-            raise ToolchainError(f"{archive.name} is no whole Debian package: {error}") from error
+            raise ToolchainError(f"{archive.name} is not a complete Debian package: {error}") from error
         finally:
             words = process.communicate()[1].decode(errors="replace").strip()
     if process.returncode:
-        raise ToolchainError(f"{archive.name} is no whole Debian package: {words}")
+        raise ToolchainError(f"{archive.name} is not a complete Debian package: {words}")
     if wanted:
         raise ToolchainError(f"{archive.name} holds no file {', '.join(map(str, wanted))}")
 
 
 def _apt(arguments: Sequence[str], folder: Path) -> str | None:
-    """Run apt-get in `folder`; None where it succeeds, else its last complaint."""
+    """Run apt-get in `folder`; None where it succeeds, else its last error."""
     command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *arguments]
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode == 0:
@@ -135,7 +135,7 @@ def _parts(archive: Path) -> tuple[str, str, str]:
 
 
 def _sites() -> list[str]:
-    """Where this system gets packages from, as far as apt can read it anywhere, and at last Debian itself."""
+    """This system's own mirrors, as far as apt knows any, and Debian's at the end."""
     done = subprocess.run(
         ["apt-get", "--print-uris", "update"], stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -156,4 +156,4 @@ def _own_lists(scratch: Path) -> list[str]:
 def _need_tools(what: str) -> None:
     for tool in ("apt-get", "dpkg-deb"):
         if which(tool) is None:
-            raise ToolchainError(f"there is no {tool} here to fetch {what}")
+            raise ToolchainError(f"{tool} is not installed, which fetches {what}")

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.processes.child import stderr_tail
+from mobilevit_sdk.processes.process import stderr_tail
 
 
 def install_wheels(
     requirements: Sequence[str], folder: Path, python_version: str, *, platforms: Sequence[str] = ()
 ) -> None:
-    """Install exactly `requirements`, nothing that they depend on, into `folder`, for Python `python_version` ("3.11").
+    """Install exactly `requirements`, without their dependencies, into `folder`, for Python `python_version` ("3.11").
 
-    `platforms` are tags such as "manylinux2014_aarch64"; without any, this machine's. pip takes them from wherever the
-    user has told it to, and holds each file to its index's hash. Raises ToolchainError.
+    `platforms` are tags such as "manylinux2014_aarch64"; without any, this machine's. pip uses the user's own
+    configuration, and checks each file against its index's hash. Raises ToolchainError.
     """
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-compile", "--no-deps", "--only-binary=:all:", "--implementation=cp"]

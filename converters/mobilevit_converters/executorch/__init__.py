@@ -1,4 +1,4 @@
-"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS alike, or to CoreML, for iOS."""
+"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS, or to CoreML, for iOS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class ExecuTorchConverter:
-    """Emits and reads .pte files, the first for one backend. See `formats.Converter`."""
+    """Writes .pte files for one backend, and reads those of any. See `formats.converter.Converter`."""
 
     backend: str | None
     target: str
@@ -52,7 +52,7 @@ class ExecuTorchConverter:
     def time_layers(
         self, layers: Sequence[tuple[nn.Module, tuple[int, ...]]], report: Callable[[int, int], None]
     ) -> list[float]:
-        """See `formats.TimesLayers`; in XNNPACK, whatever the backend."""
+        """See `formats.converter.TimesLayers`; always in XNNPACK, whatever the backend."""
         from mobilevit_converters.executorch.layer_times import time_layers
 
         return time_layers(layers, report)

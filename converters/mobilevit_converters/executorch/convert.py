@@ -11,10 +11,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from mobilevit_converters.executorch.file.program import LABELS, SPEC
-from mobilevit_converters.executorch.passes.dynamic_input_layout import dynamic_input_layout
-from mobilevit_converters.executorch.passes.fast_lowering import fast_lowering
-from mobilevit_converters.executorch.passes.partitioner import partitioner
-from mobilevit_converters.executorch.passes.transpose_elimination import eliminate_transposes
+from mobilevit_converters.executorch.passes.lowering import xnnpack_lowering
 from mobilevit_converters.executorch.quantize.pt2e import quantized
 from mobilevit_converters.executorch.toolchain import import_module
 from mobilevit_sdk.deployment import exported
@@ -33,8 +30,8 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The method `forward` takes float32 [1, 3, H, W] and answers the logits, float32 [1, num_classes]. Two more methods
-    answer strings, so that an app reads them with the runtime it has: `labels`, one a line, and `model_spec`, JSON.
+    The method `forward` takes float32 [1, 3, H, W] and returns the logits, float32 [1, num_classes]. Two more methods
+    return strings, which an app reads with the runtime that it has: `labels`, one per line, and `model_spec`, JSON.
     Raises ToolchainError.
     """
     strings = {SPEC: msgspec.json.encode(spec).decode()}
@@ -44,29 +41,29 @@ def convert(
         traced = exported(graph, spec.preprocessing.image_size)
         if quantization is not None:
             traced = quantized(traced, precision, quantization)
-        to_coreml = backend == "coreml"
-        program = _lower_to_coreml(traced, strings, precision) if to_coreml else _lower_to_xnnpack(traced, strings)
+        lower = _lower_to_coreml if backend == "coreml" else _lower_to_xnnpack
+        program = lower(traced, strings, precision)
     except (OSError, ToolchainError):
-        raise  # a full disk is no fault of the toolchain
+        raise  # a full disk is not the toolchain's fault
     except Exception as error:
         raise ToolchainError(f"ExecuTorch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
     path.write_bytes(program)
 
 
-def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str]) -> bytes:
+def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
     exir = import_module("executorch.exir")
-    with fast_lowering(), dynamic_input_layout(), eliminate_transposes():
+    with xnnpack_lowering(precision) as partitioner:
         edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner()], constant_methods=strings)
         return bytes(edge.to_executorch().buffer)
 
 
 def _lower_to_coreml(traced: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
-    """For iOS 16 and newer, as our .mlpackage; whole in one delegate, or not at all."""
+    """For iOS 16 and newer, like our .mlpackage; the whole graph in one delegate, or an error."""
     from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 
     ct = import_coremltools()
     for node in traced.graph.nodes:
-        if node.kwargs:  # coremltools 9.0 drops them without a word: tanh-GELU becomes exact, alpha of add becomes 1
+        if node.kwargs:  # coremltools 9.0 silently drops them: tanh-GELU becomes exact, alpha of add becomes 1
             raise ToolchainError(f"coremltools does not read the keywords of {node.target}: {dict(node.kwargs)}")
     with quiet():
         exir = import_module("executorch.exir")
@@ -83,7 +80,7 @@ def _lower_to_coreml(traced: ExportedProgram, strings: dict[str, str], precision
 
 
 def _without_debug_information(data: bytes) -> bytes:
-    """A CoreML delegate's bytes without what only ExecuTorch's event tracer reads: an eighth of MobileViT-XXS."""
+    """A CoreML delegate without what only ExecuTorch's event tracer reads: an eighth of the bytes of MobileViT-XXS."""
     container: Any = import_module("executorch.backends.apple.coreml.executorchcoreml")
     with tempfile.TemporaryDirectory() as folder:
         container.unflatten_directory_contents(data, folder)

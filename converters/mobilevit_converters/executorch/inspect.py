@@ -1,4 +1,4 @@
-"""What a .pte file says of itself."""
+"""Inspection of a .pte file."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "BYTE": "u
 
 
 def inspect(path: Path) -> Inspection:
-    """Read a file back, what its delegates run included. Raises ArtifactError when it is none.
+    """Read a file back, with what its delegates run. Raises ArtifactError for anything but a .pte file.
 
     `operators` counts what XNNPACK runs under XNNPACK's names, what Core ML runs under MIL's, the rest under the
-    kernels' names, and a delegate that cannot be read as one operator, under its own name. A program names neither its
-    input nor its output; they are numbered. Raises ToolchainError when coremltools is missing for a CoreML delegate.
+    kernels' names; a delegate that cannot be read counts as one operator under its own name. A program names neither
+    its input nor its output, so they are numbered. Raises ToolchainError for a CoreML delegate without coremltools.
     """
     file = read_program(path)
     forward = file.method("forward")
@@ -46,7 +46,7 @@ def inspect(path: Path) -> Inspection:
         calls, kernels = _instructions(forward)
         delegates = [forward.delegates[index] for index in calls]
     except (IndexError, KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise ArtifactError(f"{path} is damaged: `forward` refers to what is not there") from error
+        raise ArtifactError(f"{path} is damaged: `forward` refers to something that is missing") from error
     operators = Counter(kernels)
     ranks = [len(value.val.get("sizes", [])) for value in forward.values]
     for delegate in delegates:
@@ -66,7 +66,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def read_spec(file: ProgramFile) -> ModelSpec | None:
-    """The ModelSpec that the method `model_spec` answers, None for a program that another tool made."""
+    """The ModelSpec that the method `model_spec` returns, None for a program made by another tool."""
     method = file.method(SPEC)
     if method is None:
         return None
@@ -96,7 +96,7 @@ def _contents(file: ProgramFile, delegate: Delegate) -> tuple[dict[str, int], in
 
 
 def _instructions(method: Plan) -> tuple[list[int], Counter[str]]:
-    """The delegates that a method calls, by index, and the kernels that it runs outside them, with counts."""
+    """The indices of the delegates that a method calls, and the kernels that it runs outside them, with counts."""
     calls: list[int] = []
     kernels: Counter[str] = Counter()
     for instruction in (instruction for chain in method.chains for instruction in chain.instructions):

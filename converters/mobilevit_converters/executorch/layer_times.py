@@ -1,4 +1,4 @@
-"""What single layers cost in XNNPACK: one program with a method for each of them, which take turns."""
+"""The latency of single layers in XNNPACK: one program with a method for each layer, measured in turns."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobilevit_converters.executorch.passes.fast_lowering import fast_lowering
-from mobilevit_converters.executorch.passes.partitioner import partitioner
-from mobilevit_converters.executorch.passes.transpose_elimination import eliminate_transposes
+from mobilevit_converters.executorch.passes.lowering import xnnpack_lowering
 from mobilevit_converters.executorch.toolchain import import_module, import_runtime
 from mobilevit_sdk.errors import ToolchainError
 
 ROUNDS = 30
-CALLS = 5  # of a layer in a row; the first of a round brings its weights back into the caches and does not count
+CALLS = 5  # of a layer in a row; a first, untimed call of each round brings its weights back into the caches
 
 
 class _ChannelsLast(nn.Module):
-    """A layer of maps as it stands within a delegate, where channels come last: [B, H, W, C] -> [B, H, W, C]."""
+    """A layer of feature maps as within a delegate, where channels come last: [B, H, W, C] -> [B, H, W, C]."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -33,14 +31,14 @@ class _ChannelsLast(nn.Module):
 
 
 class _Nothing(nn.Module):
-    """What a call costs without a layer."""
+    """The cost of a call itself."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + x
 
 
 def time_layers(layers: Sequence[tuple[nn.Module, tuple[int, ...]]], report: Callable[[int, int], None]) -> list[float]:
-    """Microseconds of each layer on one thread, for an input of the shape beside it; a call of nothing is taken off.
+    """Microseconds of each layer on one thread, without the cost of the call, for an input of the shape beside it.
 
     For a process that does nothing else. Raises ToolchainError.
     """
@@ -73,8 +71,8 @@ def _as_in_delegate(layer: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module
 def _lowered(timed: Sequence[tuple[nn.Module, Tensor]]) -> bytes:
     exir = import_module("executorch.exir")
     programs = {f"layer_{i}": torch.export.export(layer.eval(), (given,)) for i, (layer, given) in enumerate(timed)}
-    partitioners = {name: [partitioner()] for name in programs}
-    with fast_lowering(), eliminate_transposes():
+    with xnnpack_lowering() as partitioner:
+        partitioners = {name: [partitioner()] for name in programs}
         edge = exir.to_edge_transform_and_lower(programs, partitioner=partitioners)
     return bytes(edge.to_executorch().buffer)
 

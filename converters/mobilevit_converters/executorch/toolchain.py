@@ -1,4 +1,4 @@
-"""ExecuTorch: whether it is here, and the parts of its wheel that read its files."""
+"""ExecuTorch: whether it is installed, and the files of its wheel that are needed to read .pte files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EXPORTER = "executorch.exir"
 
 
 def import_runtime(module: str) -> Any:
-    """A module of ExecuTorch's runtime, without the exporter. Raises ToolchainError when it is not there.
+    """A module of ExecuTorch's runtime, without the exporter. Raises ToolchainError when it is not installed.
 
-    All that the runtime takes from `executorch.exir` is a class of warnings; the import of that package is 3 of 4
-    seconds. Where it is not imported yet, the runtime meets a bare package in its place, which is gone afterwards.
+    All that the runtime uses of `executorch.exir` is a class of warnings, and importing that package takes 3 of 4
+    seconds. Where it is not imported yet, an empty package stands in its place during the import.
     """
     if EXPORTER in sys.modules or not availability():
         return import_module(module)
@@ -48,12 +48,12 @@ def wheel_file(name: str) -> Path:
 
 
 def flatc() -> Path:
-    """The flatbuffer compiler that ExecuTorch writes and reads its files with."""
+    """The FlatBuffers compiler, with which ExecuTorch writes and reads its files."""
     return wheel_file("data/bin/flatc.exe" if sys.platform == "win32" else "data/bin/flatc")
 
 
 def coreml_availability() -> Availability:
-    """Whether Core ML programs can be put into ExecuTorch's files and read out of them: that takes coremltools, too."""
+    """Whether Core ML programs can be written into .pte files and read back, which also takes coremltools."""
     executorch, coremltools = availability(), installed("coremltools", extra="coreml")
     if not (executorch and coremltools):
         return coremltools if executorch else executorch

@@ -1,4 +1,4 @@
-"""TFLite: .tflite files emitted by litert-torch (once ai-edge-torch), run by LiteRT (once TensorFlow Lite)."""
+"""TFLite: .tflite files written by litert-torch (formerly ai-edge-torch), run by LiteRT (formerly TensorFlow Lite)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TFLiteConverter:
-    """Emits and reads .tflite files. See `formats.Converter`."""
+    """Writes and reads .tflite files. See `formats.converter.Converter`."""
 
     format = "tflite"
     backend = None

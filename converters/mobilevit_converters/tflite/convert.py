@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_converters.tflite.file.associated_files import DESCRIPTION, append_associated_files
+from mobilevit_converters.tflite.file.schema import parse, serialize
 from mobilevit_converters.tflite.passes.broadcast_ranks import broadcast_ranks
 from mobilevit_converters.tflite.passes.constants import pack_constants
 from mobilevit_converters.tflite.quantize.quantize import quantize
@@ -39,7 +40,7 @@ FLOAT16_WEIGHTS = [
 
 
 class ChannelsLast(nn.Module):
-    """The graph behind the layout of Android's pixels: RGB in [0, 1], [1, H, W, 3] -> {"logits": [1, num_classes]}."""
+    """The graph with the layout of Android's pixels: RGB in [0, 1], [1, H, W, 3] -> {"logits": [1, num_classes]}."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The file takes `image`, float32 [1, H, W, 3], and answers `logits`, float32 [1, num_classes]; labels.txt and
+    The file takes `image`, float32 [1, H, W, 3], and returns `logits`, float32 [1, num_classes]; labels.txt and
     model.json are appended to it. Raises ToolchainError.
     """
     try:
@@ -71,7 +72,7 @@ def convert(
 
 
 def float_model(graph: nn.Module, spec: ModelSpec) -> bytes:
-    """`graph` as a float32 model whose tensors are named by the modules they come from."""
+    """`graph` as a float32 model whose tensors have the names of the modules that they come from."""
     litert_torch = import_from("litert-torch", "litert_torch")
     height, width = spec.preprocessing.image_size
     sample = {IMAGE: torch.zeros(1, height, width, 3)}
@@ -86,19 +87,18 @@ def _with_float16_weights(content: bytes) -> bytes:
 
 
 def _with_float16_constants(model: Any) -> None:
-    """Position biases, of which ai-edge-quantizer takes no notice: half of TinyViT-21M at 384 pixels."""
+    """Position biases, which ai-edge-quantizer ignores: half of TinyViT-21M at 384 pixels."""
     pack_constants(model, "FLOAT16", keeps=lambda operator: False)
 
 
 def _edited(content: bytes, edit: Callable[[Any], None]) -> bytes:
-    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = parse(content)
     edit(model)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return serialize(model)
 
 
 def _name_by_modules(model: Any) -> None:
-    """litert-torch names each tensor by the classes along its path too, which makes a tenth of a small model's file."""
+    """litert-torch also puts the classes along the path into each name, which makes a tenth of a small model's file."""
     (subgraph,) = model.subgraphs
     for tensor in subgraph.tensors:
         tensor.name = module_name(tensor.name.decode())

@@ -1,4 +1,4 @@
-"""What a .tflite file says of itself, and what LiteRT's CPU runtime makes of it."""
+"""Inspection of a .tflite file, and of what LiteRT's CPU runtime delegates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mobilevit_converters.tflite.file.associated_files import DESCRIPTION, read_spec
 from mobilevit_converters.tflite.file.delegation import xnnpack_delegation
 from mobilevit_converters.tflite.file.flatbuffer import read_model
-from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_converters.tflite.file.schema import builtin_name, tensor_types
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import Inspection, TensorInfo
 from mobilevit_sdk.processes.child import run_in_child
@@ -19,7 +19,7 @@ def inspect(path: Path) -> Inspection:
     """Read a file back: its flatbuffer, the archive behind it, and how XNNPACK takes it.
 
     The delegation is what LiteRT does on this machine, in a process of its own; None where it cannot load the file.
-    Raises ArtifactError when it is no TFLite model.
+    Raises ArtifactError when it is not a TFLite model.
     """
     model = read_model(path)
     spec = read_spec(path, required=model.Description() == DESCRIPTION)
@@ -57,20 +57,14 @@ def _signature_names(model: Any) -> dict[int, str]:
 def _tensor_info(graph: Any, index: int, names: dict[int, str]) -> TensorInfo:
     tensor = graph.Tensors(index)
     shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
-    types = _names(import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType)
-    return TensorInfo(name=names.get(index) or tensor.Name().decode(), shape=shape, dtype=types[tensor.Type()].lower())
+    dtype = tensor_types()[tensor.Type()].lower()
+    return TensorInfo(name=names.get(index) or tensor.Name().decode(), shape=shape, dtype=dtype)
 
 
 def _operator_name(code: Any) -> str:
     if code.CustomCode():
         return str(code.CustomCode().decode())
-    operators = _names(import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").BuiltinOperator)
-    # Codes up to 127 are in the old field, newer ones in the new.
-    return operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-
-
-def _names(enumeration: type) -> dict[int, str]:
-    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
+    return builtin_name(code.BuiltinCode(), code.DeprecatedBuiltinCode())
 
 
 def _delegation(path: Path) -> tuple[int, dict[str, int]] | tuple[None, None]:

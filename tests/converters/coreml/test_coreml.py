@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import platform
@@ -14,16 +13,17 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from helpers import randomize, tiny_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from mobilevit_converters.coreml import converter
+from phone_files import PhoneFile
 from torch import nn
 
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import deploy
-from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
+from mobilevit_sdk.parity import builtin_cases, reference_of
 from mobilevit_sdk.spec import Preprocessing
 
 pytest.importorskip("coremltools")
@@ -359,21 +359,27 @@ def test_damaged_package_is_one_line(damage, copy):
 def test_file_that_is_no_package_is_refused(tmp_path):
     (tmp_path / "file.mlpackage").write_bytes(b"CoreML")
     for path in (tmp_path / "file.mlpackage", tmp_path / "missing.mlpackage", tmp_path):
-        with pytest.raises(ArtifactError, match=r"is no \.mlpackage"):
+        with pytest.raises(ArtifactError, match=r"is not an \.mlpackage"):
             converter.inspect(path)
 
 
-@settings(deadline=None, max_examples=60)
-@given(data=st.data())
-def test_any_change_of_the_model_file_ends_in_an_answer_or_a_named_error(packages, tmp_path_factory, data):
-    path = shutil.copytree(packages["fp16"], tmp_path_factory.mktemp("fuzz") / "a.mlpackage")
-    content = bytearray(model_file(path).read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    model_file(path).write_bytes(content)
-    for action in (converter.inspect, lambda p: REFERENCE.load(p)(cases(SIZE)[0])):
-        with contextlib.suppress(MobileViTError):
-            action(path)
+@pytest.fixture(scope="module")
+def damaged(packages, tmp_path_factory):
+    def in_program(path):
+        return model_file(path), 0, model_file(path).stat().st_size
+
+    return damaged_copies(packages["fp16"], tmp_path_factory.mktemp("damaged"), 16, in_program)
+
+
+def test_damage_anywhere_in_the_program_is_read_or_refused(damaged):
+    assert_inspected_or_refused(converter.inspect, damaged)
+
+
+def test_a_damaged_package_is_refused_fails_or_computes_the_same(tiny, packages, damaged):
+    model, spec = tiny
+    reference = reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    file = PhoneFile(packages["fp16"], model, spec, reference)
+    assert_harmless(fates(file, converter, "fp16", "coreml-reference", damaged))
 
 
 def test_apple_runtime_says_why_it_is_not_here(monkeypatch):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from debian_packages import needs_dpkg, write_deb
 from helpers import tiny_model
 from mobilevit_converters.emulation import arm64
 from mobilevit_converters.executorch import converter as executorch
@@ -17,7 +18,6 @@ from mobilevit_converters.executorch.runtimes import arm64_build
 from mobilevit_converters.executorch.runtimes.arm64 import ExecuTorchARM64Runtime
 from mobilevit_converters.tflite import converter as tflite
 from mobilevit_converters.tflite.runtimes.arm64 import LiteRTARM64Runtime
-from test_debian import needs_dpkg, write_deb
 
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint

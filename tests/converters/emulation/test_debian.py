@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import tarfile
-from pathlib import Path
 
 import pytest
+from debian_packages import needs_dpkg, write_deb
 from mobilevit_converters.emulation import debian
 
 from mobilevit_sdk.errors import ToolchainError
-
-needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not here")
-
-
-def write_deb(path: Path, files: dict[str, bytes | str]) -> Path:
-    """A Debian package that holds `files`: bytes are a file's content, a string is what a symbolic link points to."""
-    members = {"debian-binary": b"2.0\n", "control.tar.gz": _tar({"./control": b""}), "data.tar.gz": _tar(files)}
-    with path.open("wb") as archive:
-        archive.write(b"!<arch>\n")
-        for name, content in members.items():
-            archive.write(f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode())
-            archive.write(content + b"\n" * (len(content) % 2))
-    return path
-
-
-def _tar(files: dict[str, bytes | str]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            if isinstance(content, str):
-                entry.type, entry.linkname = tarfile.SYMTYPE, content
-                archive.addfile(entry)
-            else:
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 @needs_dpkg
@@ -65,20 +36,22 @@ def test_a_truncated_package_is_refused(kept, tmp_path):
     whole = write_deb(tmp_path / "p.deb", {"./usr/lib/first": bytes(range(256)) * 400, "./usr/lib/wanted": b"yes"})
     content = whole.read_bytes()
     whole.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(ToolchainError, match=r"p\.deb is no whole Debian package"):
+    with pytest.raises(ToolchainError, match=r"p\.deb is not a complete Debian package"):
         debian.unpack_files(whole, ["usr/lib/wanted"], tmp_path)
 
 
 @needs_dpkg
 def test_foreign_bytes_are_refused(tmp_path):
     (tmp_path / "p.deb").write_bytes(b"<html>not found</html>" * 1000)
-    with pytest.raises(ToolchainError, match=r"p\.deb is no whole Debian package"):
+    with pytest.raises(ToolchainError, match=r"p\.deb is not a complete Debian package"):
         debian.unpack_files(tmp_path / "p.deb", ["usr/lib/wanted"], tmp_path)
 
 
 def test_without_apt_the_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(debian, "which", lambda tool: None)
-    with pytest.raises(ToolchainError, match=r"no apt-get here .* chromium-common; take usr/lib/a, usr/lib/b"):
+    with pytest.raises(
+        ToolchainError, match=r"apt-get is not installed, .* chromium-common; take usr/lib/a, usr/lib/b"
+    ):
         debian.fetch_files("chromium-common", ["usr/lib/a", "usr/lib/b"], tmp_path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from helpers import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,21 +141,20 @@ def test_foreign_bytes_are_refused(
         assert "\n" not in str(refusal.value)
 
 
-@few
-@given(position=st.floats(0, 1, exclude_max=True), value=st.binary(min_size=4, max_size=4), in_program=st.booleans())
-def test_damage_anywhere_is_read_or_refused(
-    pte: PhoneFile, position: float, value: bytes, in_program: bool, tmp_path_factory: pytest.TempPathFactory
-):
-    content = bytearray(pte.path.read_bytes())
-    size = struct.unpack_from("<Q", content, 16)[0] if in_program else len(content)
-    at = int(position * (size - 4)) & ~3
-    content[at : at + 4] = value
-    path = tmp_path_factory.mktemp("damaged") / "model.pte"
-    path.write_bytes(content)
-    try:
-        converter.inspect(path)
-    except ArtifactError:
-        return
+@pytest.fixture(scope="module")
+def damaged(pte: PhoneFile, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    def in_program(path: Path) -> tuple[Path, int, int]:
+        return path, 0, struct.unpack_from("<Q", path.read_bytes(), 16)[0]
+
+    return damaged_copies(pte.path, tmp_path_factory.mktemp("damaged"), 24, in_program)
+
+
+def test_damage_anywhere_is_read_or_refused(damaged: list[Path]):
+    assert_inspected_or_refused(converter.inspect, damaged)
+
+
+def test_a_damaged_file_is_refused_fails_or_computes_the_same(pte: PhoneFile, damaged: list[Path]):
+    assert_harmless(fates(pte, converter, "fp32", "executorch", damaged))
 
 
 def test_numbers_that_are_not_finite_do_not_spoil_the_text(tmp_path: Path):

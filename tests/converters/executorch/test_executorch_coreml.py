@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib.metadata
 import json
@@ -14,9 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from helpers import randomize, tiny_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from mobilevit_converters.executorch import converter as xnnpack
 from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_delegate
 from mobilevit_converters.executorch.file.program import COREML, Chain, Delegate, Instruction, ProgramFile, read_program
@@ -24,7 +22,7 @@ from mobilevit_converters.executorch.runtimes import coreml as coreml_runtime
 from phone_files import PhoneFile, convert_model, mobilevit_xxs, patched, same_spec
 from torch import nn
 
-from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, ToolchainError
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
@@ -273,19 +271,21 @@ def test_a_compiled_model_counts_as_one_operator(fp16: PhoneFile, monkeypatch):
     assert (found.operators, found.delegates, found.backend) == ({COREML: 1}, 1, "coreml")
 
 
-@settings(deadline=None, max_examples=40)
-@given(data=st.data())
-def test_damage_anywhere_ends_in_an_answer_or_a_named_error(fp16: PhoneFile, data, tmp_path_factory):
-    content = bytearray(fp16.path.read_bytes())
-    index = len(content) - 1500  # where the index of the delegate lies
-    for _ in range(data.draw(st.integers(1, 4))):
-        lowest = data.draw(st.sampled_from([0, index]))
-        content[data.draw(st.integers(lowest, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("damaged") / "model.pte"
-    path.write_bytes(content)
-    for action in (converter.inspect, lambda path: REFERENCE.load(path)(fp16.reference.cases[0].image)):
-        with contextlib.suppress(MobileViTError):
-            action(path)
+@pytest.fixture(scope="module")
+def damaged(fp16: PhoneFile, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    def in_index(path: Path) -> tuple[Path, int, int]:
+        size = path.stat().st_size
+        return path, size - 1500, size  # where the index of the delegate lies
+
+    return damaged_copies(fp16.path, tmp_path_factory.mktemp("damaged"), 16, in_index)
+
+
+def test_damage_anywhere_is_read_or_refused(damaged: list[Path]):
+    assert_inspected_or_refused(converter.inspect, damaged)
+
+
+def test_a_damaged_file_is_refused_fails_or_computes_the_same(fp16: PhoneFile, damaged: list[Path]):
+    assert_harmless(fates(fp16, converter, "fp16", "coreml-reference", damaged))
 
 
 # What cannot be converted, and where it cannot run.

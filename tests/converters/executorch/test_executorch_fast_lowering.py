@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 
 import pytest
 import torch
@@ -17,7 +17,9 @@ pytest.importorskip("executorch.exir", reason="needs the extra executorch")
 from executorch.backends.xnnpack._passes import XNNPACKPassManager
 from executorch.exir.pass_base import ExportPass
 from mobilevit_converters.executorch import convert as executorch_convert
+from mobilevit_converters.executorch.passes import lowering
 from mobilevit_converters.executorch.passes.fast_lowering import LOOKS_FOR, fast_lowering, is_decomposed, is_needed
+from mobilevit_converters.executorch.passes.transpose_elimination import eliminate_transposes
 
 DECOMPOSE = "decompositions"
 
@@ -69,8 +71,8 @@ def lowered(graph: nn.Module, size: int, fast: bool) -> tuple[bytes, list[str]]:
         patch.setattr(ExportPass, "__call__", spy_call)
         patch.setattr(ExportedProgram, "run_decompositions", spy_decompose)
         if not fast:
-            patch.setattr(executorch_convert, "fast_lowering", nullcontext)
-        return executorch_convert._lower_to_xnnpack(program, {}), ran
+            patch.setattr(lowering, "OPTIMIZATIONS", (eliminate_transposes,))
+        return executorch_convert._lower_to_xnnpack(program, {}, "fp32"), ran
 
 
 @pytest.mark.parametrize("family", ["mobilevit", "all operators"])

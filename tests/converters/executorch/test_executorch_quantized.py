@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +28,9 @@ pytest.importorskip("executorch.exir", reason="needs the extra executorch")
 from mobilevit_converters.executorch import convert as executorch_convert
 from mobilevit_converters.executorch import converter
 from mobilevit_converters.executorch.file.program import read_program
+from mobilevit_converters.executorch.passes import lowering
 from mobilevit_converters.executorch.passes.graph_rewrites import write_silu_as_product
+from mobilevit_converters.executorch.passes.transpose_elimination import eliminate_transposes
 from mobilevit_converters.executorch.quantize.int8_regions import integer_nodes
 from mobilevit_converters.executorch.quantize.pt2e import quantized
 from mobilevit_converters.executorch.runtimes.taps import _read
@@ -274,9 +275,9 @@ def test_large_constants_are_stored_in_int8(precision, tmp_path):
 def test_the_file_is_the_same_byte_for_byte_without_idle_work(precision, monkeypatch):
     graph = PhoneGraph((8, 8), nn.Identity(), randomize(Both(), 0)).eval().requires_grad_(False)
     program = quantized(exported(graph, (8, 8)), precision, quantization(8))
-    fast = executorch_convert._lower_to_xnnpack(program, {})
-    monkeypatch.setattr(executorch_convert, "fast_lowering", nullcontext)
-    assert executorch_convert._lower_to_xnnpack(program, {}) == fast
+    fast = executorch_convert._lower_to_xnnpack(program, {}, precision)
+    monkeypatch.setattr(lowering, "OPTIMIZATIONS", (eliminate_transposes,))
+    assert executorch_convert._lower_to_xnnpack(program, {}, precision) == fast
 
 
 def test_values_cross_between_int8_and_float_at_norms_and_attention_only(files):

@@ -9,9 +9,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import damage_oracle
 import msgspec
 import numpy as np
 import pytest
+from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from helpers import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from phone_files import PhoneFile, convert_model, mobilevit_xxs, patched, same_s
 
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
+from mobilevit_sdk.parity import Threshold, judge
 
 few = settings(max_examples=60, deadline=None)
 
@@ -171,20 +174,40 @@ def test_foreign_bytes_are_refused(
         assert "\n" not in str(refusal.value)
 
 
-@few
-@given(position=st.floats(0, 1, exclude_max=True), value=st.binary(min_size=4, max_size=4))
-def test_damage_anywhere_is_read_or_refused(
-    fp32: PhoneFile, position: float, value: bytes, tmp_path_factory: pytest.TempPathFactory
-):
-    content = bytearray(fp32.path.read_bytes())
-    at = int(position * (len(content) - 4)) & ~3
-    content[at : at + 4] = value
-    path = tmp_path_factory.mktemp("damaged") / "model.tflite"
-    path.write_bytes(content)
-    try:
-        inspect_without_runtime(path)
-    except ArtifactError:
-        return
+@pytest.fixture(scope="module")
+def damaged(fp32: PhoneFile, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    def in_graph(path: Path) -> tuple[Path, int, int]:
+        return path, 0, path.stat().st_size // 4  # tensors and operators stand before the constants
+
+    return damaged_copies(fp32.path, tmp_path_factory.mktemp("damaged"), 24, in_graph)
+
+
+def test_damage_anywhere_is_read_or_refused(damaged: list[Path]):
+    assert_inspected_or_refused(inspect_without_runtime, damaged)
+
+
+def test_a_damaged_file_is_refused_fails_or_computes_the_same(fp32: PhoneFile, damaged: list[Path]):
+    assert_harmless(fates(fp32, converter, "fp32", "litert-cpu", damaged))
+
+
+def test_the_oracle_notices_a_damaged_file_that_the_gate_lets_pass(fp32: PhoneFile, tmp_path: Path, monkeypatch):
+    """Weights that are zero: another function. With a gate that passes everything, the oracle alone sees it."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(fp32.path))
+    largest = max((b for b in model.buffers if b.data is not None), key=lambda buffer: len(buffer.data))
+    largest.data = np.zeros(len(largest.data), np.uint8)
+    path = tmp_path / "zeros.tflite"
+    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    append_associated_files(path, fp32.spec)
+    (fate,) = fates(fp32, converter, "fp32", "litert-cpu", [path])
+    assert (fate.status, fate.wrong) == ("failed", False)
+    passing = Threshold(sqnr_db=-1000.0, top1_agreement=0.0)
+    monkeypatch.setattr(damage_oracle, "judge", lambda run: judge(run, {"fp32": passing}))
+    (fate,) = fates(fp32, converter, "fp32", "litert-cpu", [path])
+    assert (fate.status, fate.wrong) == ("passed", True)
+    with pytest.raises(AssertionError):
+        assert_harmless([fate])
 
 
 def test_a_file_that_the_runtime_refuses_is_inspected_without_its_delegation(fp32: PhoneFile, tmp_path: Path):

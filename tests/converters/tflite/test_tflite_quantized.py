@@ -27,8 +27,8 @@ from mobilevit_converters.tflite import converter
 from mobilevit_converters.tflite.file.delegation import xnnpack_delegation
 from mobilevit_converters.tflite.file.operators import operators_of
 from mobilevit_converters.tflite.passes.constants import pack_constants
-from mobilevit_converters.tflite.quantize.calibrate import find_ranges
 from mobilevit_converters.tflite.quantize.quantize import quantize, release_unread
+from mobilevit_converters.tflite.quantize.ranges import find_ranges
 
 FAMILIES = tuple(small_specs())
 WHOLE = QuantizationRecipe(ranges="minmax")

@@ -100,7 +100,7 @@ def test_an_operator_that_a_runtime_does_not_know_is_named(name, artifacts, tmp_
 def test_a_foreign_file_does_not_reach_native_code(name, tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(b"<html>not found</html>" * 100)
-    with pytest.raises(ArtifactError, match="is no TFLite model"):
+    with pytest.raises(ArtifactError, match="is not a TFLite model"):
         load(name, path)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import pwd
 import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from debian_packages import needs_dpkg, write_deb
 from mobilevit_converters.emulation import debian
 from mobilevit_converters.tflite.runtimes import vulkan
 from mobilevit_converters.tflite.runtimes.gpu import LiteRTGPURuntime
 from mobilevit_converters.tflite.runtimes.vulkan import SWIFTSHADER_FILES, Driver, find_driver
-from test_debian import needs_dpkg, write_deb
 
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.errors import RequestError, ToolchainError
@@ -113,13 +114,14 @@ def test_a_driver_chosen_in_the_environment_is_asked_whatever_it_computes_on(var
     assert machine.asked[-1] == ("libvulkan.so.1", True)
 
 
-def no_home() -> Path:
-    raise RuntimeError("Could not determine home directory.")
+def no_home(uid: int) -> None:
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
 
 
 def test_a_user_without_a_home_has_no_cache_and_no_error(machine, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_home)
     assert not runtime.availability()
     with pytest.raises(RequestError, match="set XDG_CACHE_HOME"):
         runtime.install(print)

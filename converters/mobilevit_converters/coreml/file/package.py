@@ -1,4 +1,4 @@
-"""An .mlpackage on disk, read as a file of strangers.
+"""An .mlpackage on disk, read as an untrusted file.
 
 A package is a folder: `Manifest.json` names its items, which lie under `Data`; the root item is the model, a protobuf
 message of Core ML's public Model.proto; its program refers into `weights/weight.bin` beside it.
@@ -20,7 +20,7 @@ from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.spec import ModelSpec
 
-IMAGE, LOGITS = "image", "logits"  # what a program of ours takes and yields, beside a classifier's own outputs
+IMAGE, LOGITS = "image", "logits"  # what a program of ours takes and returns, besides a classifier's own outputs
 SPEC_KEY = "mobilevit_sdk"  # of the user-defined metadata that holds the ModelSpec
 BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
 
@@ -38,7 +38,7 @@ class _Manifest(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Package:
-    """A package whose parts were found in place: the parsed model and the folder of its weights."""
+    """A package that was found to be complete: the parsed model and the folder of its weights."""
 
     path: Path
     model: Any  # coremltools.proto.Model_pb2.Model with an mlProgram
@@ -56,12 +56,12 @@ class Package:
 
     @property
     def backend(self) -> str | None:
-        """The backend in the metadata, as it stands there."""
+        """The backend in the metadata, unchecked."""
         return self.model.description.metadata.userDefined.get(BACKEND_KEY)
 
     @property
     def spec(self) -> ModelSpec | None:
-        """The ModelSpec in the metadata, None for a package that another tool made."""
+        """The ModelSpec in the metadata, None for a package made by another tool."""
         text = self.model.description.metadata.userDefined.get(SPEC_KEY)
         try:
             return None if text is None else msgspec.json.decode(text, type=ModelSpec)
@@ -70,7 +70,7 @@ class Package:
 
 
 def read_package(path: Path) -> Package:
-    """Read a package and check that every part it refers to is there and whole.
+    """Read a package and check that everything it refers to is there and complete.
 
     Nothing outside the folder is read. Raises ArtifactError for anything but an .mlpackage with an ML Program.
     """
@@ -91,7 +91,7 @@ def model_file(path: Path) -> Path:
     """The model's protobuf inside the package, as Manifest.json names it. Raises ArtifactError."""
     manifest = path / "Manifest.json"
     if not path.is_dir() or not manifest.is_file():
-        raise ArtifactError(f"{path} is no .mlpackage: expected a folder with a Manifest.json")
+        raise ArtifactError(f"{path} is not an .mlpackage: expected a folder with a Manifest.json")
     try:
         entries = msgspec.json.decode(manifest.read_bytes(), type=_Manifest)
         relative = entries.itemInfoEntries[entries.rootModelIdentifier].path
@@ -101,7 +101,7 @@ def model_file(path: Path) -> Path:
 
 
 def parse_model(file: Path) -> Any:
-    """The protobuf message in `file`. Raises ArtifactError when it is none of Core ML's."""
+    """The protobuf message in `file`. Raises ArtifactError when it is not one of Core ML's."""
     import_coremltools()
     from coremltools.proto import Model_pb2
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -110,7 +110,7 @@ def parse_model(file: Path) -> Any:
     try:
         model.ParseFromString(file.read_bytes())
     except DecodeError as error:
-        raise ArtifactError(f"{file} is no Core ML model, or is truncated") from error
+        raise ArtifactError(f"{file} is not a Core ML model, or is truncated") from error
     return model
 
 

@@ -27,7 +27,7 @@ from mobilevit_sdk.formats.ranges import RangeEstimator
 
 INTEGER = {"conv": "convolution", "linear": "linear", "add": "add", "avg_pool": "pool", "max_pool": "pool"}
 ACTIVATIONS = {"relu", "relu6", "leaky_relu", "silu", "gelu", "sigmoid", "sigmoid_hard", "tanh"}
-# What comes out of them went in: where both are integers, they are the same ones.
+# Their outputs are values of their inputs: where both are integers, they are the same integers.
 MOVES = {
     "concat",
     "expand_dims",
@@ -41,15 +41,15 @@ MOVES = {
     "transpose",
 }
 LEVELS = 255  # steps from the lowest to the highest of 8 bits
-MIN_SCALE = 2.0**-14  # the smallest float16 that no hardware takes for 0
+MIN_SCALE = 2.0**-14  # the smallest normal float16: hardware may take smaller ones for 0
 
 
 def quantize_activations(function: Any, quantization: Quantization, kept: KeptFloat) -> None:
-    """Let the operators in integers read and yield values rounded to int8, in `function` of a MIL program."""
+    """Make the integer operators in `function`, of a MIL program, read and return values rounded to int8."""
     from coremltools.converters.mil.mil import Builder as mb
 
     readers = _integer_tensors(function, kept)
-    parameters = _calibrate(function, list(readers), quantization)
+    parameters = _parameters_of(function, list(readers), quantization)
     order = {op: index for index, op in enumerate(function.operations)}
     with function:
         for tensor, ops in readers.items():
@@ -70,9 +70,9 @@ def quantize_activations(function: Any, quantization: Quantization, kept: KeptFl
 
 
 def _integer_tensors(function: Any, kept: KeptFloat) -> dict[Any, list[Any]]:
-    """The tensors that become integers, and who reads them as such.
+    """The tensors that become integers, each with the operators that read it as such.
 
-    What an operator in integers yields, all read so; what another yields, the operators in integers alone.
+    The result of an integer operator is read as integers by all; any other result, by integer operators only.
     """
     answers = _answers(function)
     produced: set[Any] = set()
@@ -99,7 +99,7 @@ def _integer_tensors(function: Any, kept: KeptFloat) -> dict[Any, list[Any]]:
 
 
 def _answers(function: Any) -> set[Any]:
-    """The outputs, and what they are only cast, moved or softened from: near classes would come out equal."""
+    """The outputs, and what they are only cast, moved or normalized from: close classes would become equal."""
     found, pending = set(), list(function.outputs)
     while pending:
         var = pending.pop()
@@ -113,7 +113,9 @@ def _is_constant(var: Any) -> bool:
     return var.op is not None and var.op.op_type == "const"
 
 
-def _calibrate(function: Any, tensors: list[Any], quantization: Quantization) -> dict[Any, tuple[np.float16, np.int8]]:
+def _parameters_of(
+    function: Any, tensors: list[Any], quantization: Quantization
+) -> dict[Any, tuple[np.float16, np.int8]]:
     """Scale and zero point of each tensor; those between which values only move share them."""
     estimators = {var.name: RangeEstimator(quantization.recipe) for var in tensors}
 
@@ -135,7 +137,7 @@ def _calibrate(function: Any, tensors: list[Any], quantization: Quantization) ->
 
 
 def _leaders(function: Any) -> dict[Any, Any]:
-    """For each tensor out of or into which values are moved, one that stands for all that have the same values."""
+    """For each tensor that values are moved from or to, one that represents all tensors with the same values."""
     above: dict[Any, Any] = {}
 
     def leader(var: Any) -> Any:

@@ -1,4 +1,4 @@
-"""mil_edits."""
+"""Edits of a MIL program that the quantization of weights and of activations share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class KeptFloat:
         self._recipe, self._wrappers = recipe, wrappers
 
     def has(self, op: Any, kind: str | None = None) -> bool:
-        """Whether the operator stays as it is, for its module's sake or for that of its `kind` in the recipe."""
+        """Whether the operator stays as it is, because of its module or of its `kind` in the recipe."""
         from coremltools.converters.mil.mil.scope import ScopeSource
 
         scope = op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])  # its last part names a value
@@ -30,7 +30,7 @@ def first(ops: Iterable[Any], order: dict[Any, int]) -> Any:
 
 
 def new_operators(before: Any) -> ExitStack:
-    """Operators made within the context come before that one, and belong to its module."""
+    """Operators made within the context come before `before`, and belong to its module."""
     from coremltools.converters.mil.mil import Builder as mb
     from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
 

@@ -1,4 +1,7 @@
-"""palettes."""
+"""Palettes of 16 values for weights in 4 bits: k-means in one dimension, batched over the rows of a matrix.
+
+Of coremltools' `kmeans1d`, which is exact for rows of any length, only a third of the rows agree to the last bit.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,19 @@ import torch
 from torch import Tensor
 
 TABLE = 16  # values of a 4-bit palette
+MAX_CUTS = 128  # places in a row where clusters may end; shorter rows are solved exactly
 
-
-MAX_CUTS = 128
-
-
-# Fewer weights than this have 8 bits in `int4-weight`: with its table in float16, a palette would save them less than a
-# quarter. A depthwise kernel has 9 weights, of which no table of 16 is worth its place.
+# Rows of fewer weights have 8 bits in `int4-weight`: with its table in float16, a palette would save them less than a
+# quarter, and a depthwise kernel, of 9 weights, has fewer than the table.
 MIN_PALETTE_ELEMENTS = 128
 
 
 def palettes(rows: Tensor, batch: int = 256, steps: int = 20) -> tuple[Tensor, Tensor]:
-    """For each row of numbers the 16 values nearest to them in the mean square, and which of these each number takes.
+    """For each row, the 16 values with the least mean square error, and which of these each number takes.
 
     k-means in one dimension: exact by dynamic programming (Wang and Song, "Ckmeans.1d.dp", R Journal 2011) for rows of
-    up to 128 numbers; of more, runs of neighbors go together and Lloyd's steps improve on it. Shapes: [O, N] ->
-    [O, 16], ascending, rounded to float16, and [O, N].
+    up to 128 numbers; in longer rows, runs of neighbors stay together and `steps` of Lloyd's algorithm improve on the
+    result. Shapes: [O, N] -> [O, 16], ascending, rounded to float16, and [O, N].
     """
     found = torch.cat([_centers(part, steps) for part in torch.split(rows, batch)]).half().float()
     return found, _nearest(rows, found)
@@ -30,7 +30,7 @@ def palettes(rows: Tensor, batch: int = 256, steps: int = 20) -> tuple[Tensor, T
 def _centers(rows: Tensor, steps: int) -> Tensor:
     """[O, N] -> [O, 16]"""
     ordered = rows.sort(1).values
-    sums = torch.nn.functional.pad(ordered.double().cumsum(1), (1, 0))  # [O, N + 1], of the numbers before each place
+    sums = torch.nn.functional.pad(ordered.double().cumsum(1), (1, 0))  # [O, N + 1], of the values before each place
     squares = torch.nn.functional.pad(ordered.double().square().cumsum(1), (1, 0))
     cuts = _cuts(ordered)  # [O, C], the places where one cluster may end and the next begin
     at, sum_at, square_at = cuts.double(), sums.gather(1, cuts), squares.gather(1, cuts)
@@ -44,7 +44,7 @@ def _centers(rows: Tensor, steps: int) -> Tensor:
     for origin in reversed(origins):
         ends.insert(0, origin.gather(1, ends[0]))
     borders = torch.nn.functional.pad(cuts.gather(1, torch.cat(ends, 1)), (1, 0))  # [O, 17]
-    tables = ordered[:, -1:].expand(-1, TABLE)  # what an empty cluster has
+    tables = ordered[:, -1:].expand(-1, TABLE)  # for an empty cluster
     for _ in range(steps):
         count = borders.diff(dim=1)
         means = (sums.gather(1, borders).diff(dim=1) / count.clamp(min=1)).float()
@@ -55,7 +55,7 @@ def _centers(rows: Tensor, steps: int) -> Tensor:
 
 
 def _cuts(ordered: Tensor) -> Tensor:
-    """Every place of a short row; of a long one those at even quantiles and those at even steps of its numbers."""
+    """Every place in a short row; in a long one, those at even quantiles and those at even steps of its values."""
     rows, length = ordered.shape
     if length <= MAX_CUTS:
         return torch.arange(length + 1).expand(rows, -1)

@@ -1,4 +1,4 @@
-"""Weights, and in `int8` activations too, as integers: changes to a MIL program before it is emitted."""
+"""Integer weights, and in `int8` integer activations: edits of a MIL program before it is written."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from mobilevit_converters.coreml.quantize.palettes import MIN_PALETTE_ELEMENTS, 
 from mobilevit_sdk.formats.quantization import Quantization
 
 WEIGHTED = {"conv": "convolution", "linear": "linear"}  # MIL operator -> its kind in a recipe
-MIN_QUANTIZED_ELEMENTS = (
-    1024  # elements; other constants than weights, such as position biases, are quantized from this size on
-)
+MIN_QUANTIZED_ELEMENTS = 1024  # of constants that are not weights, such as position biases
 
 
 def quantize(program: Any, precision: str, quantization: Quantization, wrappers: int) -> None:
     """Change `program`, a coremltools `Program` in floating point, to `precision`.
 
-    `wrappers`: how many modules stand around the network whose module paths the recipe knows. Raises ValueError where
+    `wrappers`: how many modules wrap the network whose module paths the recipe uses. Raises ValueError where
     the values to calibrate with are not finite.
     """
     from mobilevit_converters.coreml.quantize.activations import quantize_activations
@@ -59,7 +57,7 @@ def quantize_weights(function: Any, kept: KeptFloat, bits: int) -> None:
 
 
 def _stored(value: np.ndarray, name: str, bits: int, has_four_bits: bool) -> Any:
-    """The constant in integers, and the operator that makes float16 of it; iOS 18, which has 4 bits, spells it anew."""
+    """The constant in integers with the operator that turns it into float16; iOS 18, which has 4 bits, has new ones."""
     from coremltools.converters.mil.mil import Builder as mb
     from coremltools.converters.mil.mil import types
 

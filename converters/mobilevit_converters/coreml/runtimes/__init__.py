@@ -1,1 +1,1 @@
-"""What runs a .mlpackage: CoreML itself on macOS, the reference interpreter anywhere."""
+"""Runtimes for .mlpackage files: Core ML itself on macOS, the reference interpreter anywhere."""

@@ -28,7 +28,7 @@ class CoreMLRuntime:
         from PIL import Image
 
         ct = import_coremltools()
-        package = read_package(path)  # what is no package is refused before native code sees it
+        package = read_package(path)  # anything but a package is refused before native code sees it
         image_type = package.model.description.input[0].type.imageType
         with quiet():
             model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[self.compute_units])
@@ -43,7 +43,7 @@ class CoreMLRuntime:
 
 
 class CoreMLUnitsRuntime(CoreMLRuntime):
-    """The same, kept to some of the processors: an operator that the Neural Engine does not take runs on the CPU."""
+    """The same on some of the processors: an operator that the Neural Engine does not take runs on the CPU."""
 
     on_request = "one choice of processors"
 

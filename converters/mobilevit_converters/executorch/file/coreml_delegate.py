@@ -1,7 +1,7 @@
-"""What a CoreML delegate of a .pte file holds: the files of an .mlpackage, packed one behind the other.
+"""The contents of a CoreML delegate in a .pte file: the files of an .mlpackage, one after the other.
 
-ExecuTorch's delegate lays a folder down as one run of bytes: the contents of the files, and behind them an index in
-JSON, written backwards so that it is found from the end. The index lists files (kind 0) and folders (kind 1), a folder
+ExecuTorch's delegate stores a folder as one run of bytes: the contents of the files, then an index in JSON, written
+backwards so that it can be found from the end. The index lists files (kind 0) and folders (kind 1), a folder
 after what lies in it, the outermost one last; a file states where its bytes are, a folder the positions in the list of
 what lies in it.
 """
@@ -64,7 +64,7 @@ class CoreMLDelegate:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether it holds what Xcode's compiler made, which the phone then prefers and nothing but Core ML reads."""
+        """Whether it holds a compiled model, which the phone then prefers and only Core ML can read."""
         return any(name.startswith(f"{COMPILED}/") for name in self.files)
 
     @property
@@ -76,7 +76,7 @@ class CoreMLDelegate:
 
     @contextmanager
     def package(self) -> Iterator[Package]:
-        """The .mlpackage, unpacked for as long as the context lasts. Raises ArtifactError when it is not whole."""
+        """The .mlpackage, unpacked for as long as the context lasts. Raises ArtifactError when it is incomplete."""
         from mobilevit_converters.coreml.file.package import read_package
 
         if self.is_compiled:
@@ -98,10 +98,10 @@ class CoreMLDelegate:
 def read_coreml_delegate(path: Path, data: bytes) -> CoreMLDelegate:
     """The files in a CoreML delegate's `data`. Raises ArtifactError when it is malformed.
 
-    Nothing is taken from the names in it but what lies inside the outermost folder, and no byte is given out twice.
+    Only names inside the outermost folder are accepted, and no byte belongs to two files.
     """
     if data.startswith(b"CMJR"):
-        raise ArtifactError(f"{path} shares one Core ML model between several methods; that is not covered")
+        raise ArtifactError(f"{path} shares one Core ML model between several methods, which is not supported")
     try:
         index, _ = json.JSONDecoder().raw_decode(data[-MAX_INDEX:][::-1].decode("latin-1"))
         files = dict(_files(data, msgspec.convert(index, _Index).nodes))
@@ -111,7 +111,7 @@ def read_coreml_delegate(path: Path, data: bytes) -> CoreMLDelegate:
 
 
 def _files(data: bytes, nodes: list[_Node]) -> Iterator[tuple[str, bytes]]:
-    """Every file below the last node by its path. Raises ValueError for an index that is no tree of `data`."""
+    """Every file below the last node by its path. Raises ValueError for an index that is not a tree of `data`."""
     pending, waiting, left = [("", len(nodes) - 1)], set(range(len(nodes))), len(data)
     while pending:
         path, position = pending.pop()
@@ -128,7 +128,7 @@ def _files(data: bytes, nodes: list[_Node]) -> Iterator[tuple[str, bytes]]:
         for name, child in node.children.items():
             below = f"{path}/{name}" if path else name
             if name in ("", ".", "..") or set(name) & set("/\\\0") or len(below) > MAX_PATH:
-                raise ValueError(f"{name[:40]!r} is no file name")
+                raise ValueError(f"{name[:40]!r} is not a file name")
             if child in waiting and nodes[child].name != name:
-                raise ValueError(f"{name!r} has another name, too")
+                raise ValueError(f"{name!r} also has another name")
             pending.append((below, child))

@@ -1,29 +1,25 @@
-"""A .pte file read as a file of strangers: its program, and the graphs inside its XNNPACK delegates.
+"""A .pte file read as an untrusted file: its program, and the graphs inside its XNNPACK delegates.
 
-Both are flatbuffers. ExecuTorch's wheel carries their schemas and flatc, the compiler that verifies a buffer against
-its schema and prints it as JSON, in a process of its own.
+Both are FlatBuffers, whose schemas ExecuTorch's wheel carries.
 """
 
 from __future__ import annotations
 
-import re
 import struct
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from mobilevit_converters.executorch.toolchain import flatc, wheel_file
+from mobilevit_converters.executorch.file.flatc import AS_NULL, to_json
+from mobilevit_converters.executorch.toolchain import wheel_file
 from mobilevit_sdk.errors import ArtifactError
 
-LABELS, SPEC = "labels", "model_spec"  # the methods that answer what travels with the model
+LABELS, SPEC = "labels", "model_spec"  # the methods that return what travels with the model
 XNNPACK, COREML = "XnnpackBackend", "CoreMLBackend"  # as programs name their delegates
 
-TIMEOUT = 60.0  # seconds for flatc; a program of 10,000 operators takes less than one
-MAX_PROGRAM = 1 << 24  # bytes, without the weights
+PROGRAM_SCHEMA, GRAPH_SCHEMA = "exir/_serialize/program.fbs", "backends/xnnpack/serialization/schema.fbs"
 
 # What follows mirrors, as far as it is read here, the tables of executorch/schema/program.fbs ...
 
@@ -179,15 +175,14 @@ def read_program(path: Path) -> ProgramFile:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
     if content[4:8] != b"ET12":
         found = content[:8].hex(" ") or "nothing"
-        raise ArtifactError(f"{path} is no ExecuTorch program: expected ET12 at byte 4, found {found}")
+        raise ArtifactError(f"{path} is not an ExecuTorch program: expected ET12 at byte 4, found {found}")
     size, start, segments = len(content), 0, 0
     if content[8:12] == b"eh00" and len(content) >= 40:
         header, size, start, segments = struct.unpack_from("<IQQQ", content, 12)
         segments = segments if header >= 32 else 0  # the first version of the header ended before it
     if max(size, start + segments) > len(content):
         raise ArtifactError(f"{path} is truncated: {len(content)} of {max(size, start + segments)} bytes are there")
-    schema = wheel_file("exir/_serialize/program.fbs")
-    program = _decode(path, schema, content[:size], Program)
+    program = _decode(path, wheel_file(PROGRAM_SCHEMA), content[:size], Program)
     if any(start + segment.offset + segment.size > len(content) for segment in program.segments):
         raise ArtifactError(f"{path} is truncated or damaged: a segment lies outside the file")
     return ProgramFile(path, content, start, program)
@@ -196,8 +191,8 @@ def read_program(path: Path) -> ProgramFile:
 def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
     """The image that `forward` takes and the scores that it gives back, float32 [1, 3, H, W] and [1, num_classes].
 
-    Raises ArtifactError for any other interface, other orders in memory among them: a runtime takes the bytes that it
-    is given without a word.
+    Raises ArtifactError for any other interface, other orders in memory among them: a runtime silently takes
+    whatever bytes it is given.
     """
     forward = file.method("forward")
     try:
@@ -223,37 +218,15 @@ def read_xnnpack_graph(path: Path, data: bytes) -> XGraph:
     if data[4:8] != b"XH00" or len(data) < 18:
         raise ArtifactError(f"{path} is damaged: its XNNPACK delegate has no header")
     start, size = struct.unpack_from("<II", data, 10)
-    schema = wheel_file("backends/xnnpack/serialization/schema.fbs")
-    return _decode(path, schema, data[start : start + size], XGraph)
+    return _decode(path, wheel_file(GRAPH_SCHEMA), data[start : start + size], XGraph)
 
 
 T = TypeVar("T")
 
-_STRING_OR_NON_FINITE = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\b(?:inf|nan)\b')
-
 
 def _decode(path: Path, schema: Path, flatbuffer: bytes, table: type[T]) -> T:
     """Print `flatbuffer` as JSON and read the fields of `table` from it."""
-    if len(flatbuffer) > MAX_PROGRAM:
-        raise ArtifactError(f"{path} has a program of {len(flatbuffer) >> 20} MiB without its weights: damaged")
-    with tempfile.TemporaryDirectory() as folder:
-        binary = Path(folder) / "table.bin"
-        binary.write_bytes(flatbuffer)
-        options = ["--json", "--strict-json", "--defaults-json", "-o", folder]
-        try:
-            result = subprocess.run(
-                [flatc(), *options, schema, "--", binary], capture_output=True, timeout=TIMEOUT, check=False
-            )
-            text = binary.with_suffix(".json").read_bytes()
-        except subprocess.TimeoutExpired as error:
-            raise ArtifactError(f"{path} is damaged: its program has no end") from error
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{path} is damaged: it does not follow {schema.name}") from error
-    if result.returncode != 0:
-        raise ArtifactError(f"{path} is damaged: it does not follow {schema.name}")
-    # flatc prints non-finite numbers as inf and nan, which JSON lacks; none of them is read.
-    text = _STRING_OR_NON_FINITE.sub(lambda match: match[0] if match[0].startswith(b'"') else b"null", text)
     try:
-        return msgspec.json.decode(text, type=table)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(to_json(schema, flatbuffer, AS_NULL), type=table)
+    except (ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error

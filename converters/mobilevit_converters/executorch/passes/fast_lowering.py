@@ -1,8 +1,8 @@
-"""ExecuTorch's lowering without the work that changes nothing: the same program in a third to a half of the time.
+"""ExecuTorch's lowering without the passes that would change nothing: the same program in a third to half of the time.
 
-Most of the time goes into passes. Each traces the graph anew, also where it finds nothing of what it looks for, and two
-of XNNPACK's first export, lower and match pattern graphs of their own. The graph is also decomposed three times, where
-once is enough for what has neither side effects nor operators left that are to be decomposed. Each copy of a node also
+Most of the time goes into passes. Each traces the graph again, even where it finds nothing to change, and two of
+XNNPACK's first export, lower and match pattern graphs of their own. The graph is also decomposed three times, though
+once is enough for a graph without side effects and without operators left to decompose. Each copy of a node also
 copies the whole history of nodes that it came from.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
-from torch.fx import GraphModule, Node, traceback
+from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassResult
 
-from mobilevit_converters.executorch.toolchain import import_module
+from mobilevit_converters.executorch.passes.replacement import replaced
 
-Looks = Callable[[str, Node], bool]  # whether a pass looks for this operator
+Looks = Callable[[str, Node], bool]  # whether a pass would change this operator
 
 
 def _for(*parts: str) -> Looks:
@@ -51,10 +51,10 @@ def _for_another_type(name: str, node: Node) -> bool:
     return any(getattr(each.meta["val"], "dtype", None) is not torch.float32 for each in node.all_input_nodes)
 
 
-_FOR_QUANTizED = _for("quantize")
+_FOR_QUANTIZED = _for("quantize")
 _FOR_BATCH_NORM = _for("batch_norm")
 
-# What each pass of ExecuTorch 1.5 begins with; one that is not named here always runs.
+# The operators that each pass of ExecuTorch 1.5 starts from; a pass that is not named here always runs.
 LOOKS_FOR: Mapping[str, Looks] = {
     "NormalizeTransposePass": _for("aten.t.default"),
     "ReplaceBrokenOpsWithFunctionalOpsPass": _for_view,
@@ -65,29 +65,34 @@ LOOKS_FOR: Mapping[str, Looks] = {
     "XNNPACKRemoveCloneOpsTransform": _for("clone"),
     "DimOrderOpsRevertPass": _for("dim_order"),
     "ConvertToUpsampleBilinear2d": _for("index"),
-    "PropagateCustomMetaPass": _FOR_QUANTizED,
+    "PropagateCustomMetaPass": _FOR_QUANTIZED,
     "ConvertToSDPAPass": _for("mul.Scalar"),
     "FuseBatchNormPass": _FOR_BATCH_NORM,
     "DecomposeBatchNorm": _FOR_BATCH_NORM,
     "FuseActivationPass": _for("relu", "hardtanh"),
     "DecomposeConcatenate": _for("cat.default"),
     "RemoveGetItemPass": _for("max_pool2d", "max.dim"),
-    "InsertPadQDQPass": _FOR_QUANTizED,
+    "InsertPadQDQPass": _FOR_QUANTIZED,
     "Conv1dUnsqueezePass": _for_convolution_in_1d,
     "PReLUReshapePass": _for("prelu"),
 }
 
 
+TRANSFORM = "executorch.backends.xnnpack._passes:XNNPACKPassManager.transform"
+CALL = "executorch.exir.pass_base:ExportPass.__call__"
+REPLACES = (TRANSFORM, CALL)
+_DECOMPOSE = "torch.export:ExportedProgram.run_decompositions"
+_COPY_NODE_SOURCE = "torch.fx.traceback:NodeSource.__deepcopy__"
+
+
 @contextmanager
 def fast_lowering() -> Iterator[None]:
-    """While it lasts, graphs are lowered to XNNPACK faster; for a process that does nothing else."""
-    manager = import_module("executorch.backends.xnnpack._passes").XNNPACKPassManager
-    passes = import_module("executorch.exir.pass_base").ExportPass
+    """Within the context, graphs are lowered to XNNPACK faster."""
     with (
-        _replaced(manager, "transform", _transform_where_needed),
-        _replaced(passes, "__call__", _call_where_needed),
-        _replaced(ExportedProgram, "run_decompositions", _decompose_where_needed),
-        _replaced(traceback.NodeSource, "__deepcopy__", lambda _: lambda self, memo: self),  # written once, then read
+        replaced(TRANSFORM, _transform_where_needed),
+        replaced(CALL, _call_where_needed),
+        replaced(_DECOMPOSE, _decompose_where_needed),
+        replaced(_COPY_NODE_SOURCE, lambda _: lambda self, memo: self),  # written once, then only read
     ):
         yield
 
@@ -134,17 +139,3 @@ def _decompose_where_needed(decompose: Any) -> Any:
         return self if known else decompose(self, decomp_table, **options)
 
     return decompose_where_needed
-
-
-@contextmanager
-def _replaced(owner: type, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
-    """`owner` has `wrap` of its own method `name` while it lasts, or of None where it has none of its own."""
-    own = vars(owner).get(name)
-    setattr(owner, name, wrap(own or getattr(owner, name, None)))
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)

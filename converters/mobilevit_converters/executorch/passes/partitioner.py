@@ -1,4 +1,4 @@
-"""ExecuTorch's partitioner for XNNPACK, with what ExecuTorch 1.5 keeps from the delegate although XNNPACK takes it."""
+"""ExecuTorch's partitioner for XNNPACK, with operators that XNNPACK takes and ExecuTorch 1.5 does not delegate."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from torch.fx.passes.infra.partitioner import Partition
 
 from mobilevit_converters.executorch.toolchain import import_module
 
+_PARTITION = "executorch.backends.xnnpack.partition"
+REPLACES = (
+    f"{_PARTITION}.xnnpack_partitioner:XnnpackPartitioner.generate_partitions",
+    f"{_PARTITION}.xnnpack_partitioner:XnnpackPartitioner.get_matched_nodes_from_configs",
+    f"{_PARTITION}.config:ALL_PARTITIONER_CONFIGS",
+    f"{_PARTITION}.config.xnnpack_config:ConfigPrecisionType.STATIC_QUANT",
+)
+
 IN_INT8_TOO = ("SigmoidConfig", "GeluConfig", "HardswishConfig", "ConstantPadConfig")
 
 
 def partitioner() -> Any:
-    """A partitioner for graphs in float and with quantize nodes alike."""
-    module = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    configs = import_module("executorch.backends.xnnpack.partition.config").ALL_PARTITIONER_CONFIGS
-    kind = import_module("executorch.backends.xnnpack.partition.config.xnnpack_config").ConfigPrecisionType
+    """A partitioner for float graphs and quantized ones."""
+    module = import_module(f"{_PARTITION}.xnnpack_partitioner")
+    configs = import_module(f"{_PARTITION}.config").ALL_PARTITIONER_CONFIGS
+    kind = import_module(f"{_PARTITION}.config.xnnpack_config").ConfigPrecisionType
     both = {"supported_precision_types": lambda self: [kind.FP32, kind.STATIC_QUANT]}
     chosen = [type(each.__name__, (each,), both) if each.__name__ in IN_INT8_TOO else each for each in configs]
     part_by_part = module.XnnpackPartitioner.generate_partitions
 
     def generate_partitions(self: Any, program: ExportedProgram) -> list[Partition]:
-        """One partition where all is taken; merged in pairs, linears that share an input stay apart."""
+        """One partition where every operator is taken; merging in pairs leaves linears that share an input apart."""
         taken = {node for group in self.get_matched_nodes_from_configs(program) for node in group}
         calls = {node for node in program.graph_module.graph.nodes if node.op == "call_function"}
         if calls <= taken:

@@ -1,10 +1,10 @@
-"""Fewer moves of data within an XNNPACK graph.
+"""Fewer data movements within an XNNPACK graph.
 
-Convolutions of XNNPACK want channels last, everything else keeps PyTorch's order, and ExecuTorch 1.5 moves the data
+XNNPACK's convolutions want channels last, everything else keeps PyTorch's order, and ExecuTorch 1.5 moves the data
 each time that a value passes from one to the other: a `permute` behind a convolution becomes two transposes that undo
-each other. Merged here, in the graph that ExecuTorch is about to write: a transpose of a transpose is one transpose, a
-reshape of a reshape is one reshape, what moves nothing is no operator, and the same move of the same value is made
-once, as is the same crossing between float and int8. Every answer stays the same bit for bit.
+each other. They are merged here, in the graph that ExecuTorch is about to write: a transpose of a transpose becomes
+one transpose, a reshape of a reshape one reshape, and an operator that moves nothing disappears; the same move of the
+same value is made once, as is the same conversion between float and int8. Every answer stays the same bit for bit.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mobilevit_converters.executorch.passes.dynamic_input_layout import separate_ranges
-from mobilevit_converters.executorch.toolchain import import_module
+from mobilevit_converters.executorch.passes.replacement import replaced
+
+SERIALIZE = "executorch.backends.xnnpack.xnnpack_preprocess:serialize_xnnpack_binary"
+REPLACES = (SERIALIZE,)
 
 _TRANSPOSE, _RESHAPE, _CONVERT = "XNNStaticTranspose", "XNNStaticReshape", "XNNConvert"
 _MOVES = (_TRANSPOSE, _RESHAPE, _CONVERT)
@@ -23,20 +25,17 @@ _MOVES = (_TRANSPOSE, _RESHAPE, _CONVERT)
 
 @contextmanager
 def eliminate_transposes() -> Iterator[None]:
-    """While it lasts, XNNPACK graphs are simplified before they are written; for a process that does nothing else."""
-    preprocess = import_module("executorch.backends.xnnpack.xnnpack_preprocess")
-    serialize = preprocess.serialize_xnnpack_binary
+    """Within the context, XNNPACK graphs are simplified before they are serialized."""
 
-    def simplify_and_serialize(graph: Any, constants: bytearray) -> bytes:
-        simplify(graph)
-        separate_ranges(graph)
-        return bytes(serialize(graph, constants))
+    def simplified(serialize: Any) -> Any:
+        def simplify_and_serialize(graph: Any, constants: bytearray) -> bytes:
+            simplify(graph)
+            return bytes(serialize(graph, constants))
 
-    preprocess.serialize_xnnpack_binary = simplify_and_serialize
-    try:
+        return simplify_and_serialize
+
+    with replaced(SERIALIZE, simplified):
         yield
-    finally:
-        preprocess.serialize_xnnpack_binary = serialize
 
 
 def simplify(graph: Any) -> None:
@@ -89,7 +88,7 @@ def _in_int8(crossing: Any, producers: dict[int, Any], values: dict[int, Any]) -
 
 
 def _undone(move: Any, producers: dict[int, Any], values: dict[int, Any]) -> int | None:
-    """The id of the value that a move leaves as it was, or takes back to what it had been."""
+    """The id of the value that a move leaves unchanged, or restores."""
     kind = type(move).__name__
     if kind == _CONVERT:
         before: Any = producers.get(move.input_id)

@@ -1,10 +1,10 @@
-"""groups."""
+"""Groups of weights that share a scale in 4 bits."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-_GROUP = 32  # XNNPACK takes groups of multiples of this
+_GROUP = 32  # XNNPACK takes multiples of this
 
 
 def in_groups(weight: Tensor, group_size: int) -> int:

@@ -1,4 +1,4 @@
-"""Which operators of a graph compute in int8, so that values cross between int8 and float as seldom as it pays.
+"""Which operators of a graph compute in int8, so chosen that values are rarely converted between int8 and float.
 
 Products with constant weights do. What follows them element by element (activations, gates, sums on the way to the
 next product) stays in int8 with them. Sums that feed nothing but norms and further sums, the residual stream of a
@@ -35,7 +35,7 @@ MOVES = {
 def free_calls(module: GraphModule, recipe: QuantizationRecipe) -> list[Node]:
     """The calls of an exported phone graph that may become integers.
 
-    They are no part of a norm, and the recipe does not keep their modules float; moves change no number and always may.
+    Those outside of norms whose modules the recipe does not keep float; moves change no value and always may.
     """
     calls = [node for node in module.graph.nodes if node.op == "call_function"]
     norms = {module_path(node) for node in calls if node.target == aten.rsqrt.default}
@@ -97,7 +97,7 @@ def is_silu(node: Node) -> bool:
 
 
 def activations(node: Node) -> list[Node]:
-    """What a call reads that is no constant."""
+    """What a call reads, without constants."""
     return [value for value in node.all_input_nodes if value.op != "get_attr"]
 
 

@@ -1,4 +1,4 @@
-"""A phone graph with its quantize and dequantize nodes, through PT2E: the form that XNNPACK's delegate takes whole."""
+"""A phone graph with quantize and dequantize nodes, from PT2E: the form that XNNPACK's delegate takes whole."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mobilevit_sdk.formats.quantization import Quantization
 
 
 def quantized(traced: ExportedProgram, precision: str, quantization: Quantization) -> ExportedProgram:
-    """`traced` in fewer bits. Raises ToolchainError without torchao, ValueError for values that are not finite.
+    """`traced` in an integer precision. Raises ToolchainError without torchao, ValueError for non-finite values.
 
-    int8: activations by ranges from the images, weights by output channel; the last product, where nothing but the
-    caller reads the answer, gives float scores of an input that is quantized when it is run.
+    int8: activations by ranges from the images, weights by output channel; the last product, whose answer only the
+    caller reads, returns float scores from an input that is quantized at run time.
     int8-dynamic: so are the inputs of all products, by row of a linear, by tensor of a convolution. Depthwise
     convolutions, which XNNPACK does not have in that form, stay float.
     int4-weight: the same with 4 bits for the weights of linears, in groups of the recipe's size (rounded up to a

@@ -1,1 +1,1 @@
-"""What runs a .pte: ExecuTorch here, its ARM64 build under emulation, the CoreML program within."""
+"""Runtimes for .pte files: ExecuTorch on this machine, its ARM64 build under emulation, the CoreML program inside."""

@@ -1,8 +1,8 @@
 """Builds the program that runs .pte files on an emulated ARM64 machine.
 
-ExecuTorch's Python bindings want torch, which is half a gigabyte for ARM64. Its wheel also carries the runtime as
+ExecuTorch's Python bindings need torch, which is half a gigabyte for ARM64. Its wheel also carries the runtime as
 libraries with C++ headers, so a small program of our own is linked with those. The cross compiler comes from Debian
-packages and runs with the C library that it was made for: it is the same on whichever Linux.
+packages and runs with the C library that it was built for, so it is the same on every Linux.
 """
 
 from __future__ import annotations
@@ -51,10 +51,9 @@ SYSROOT = tuple(
 
 
 def build(version: str, folder: Path, on_progress: Callable[[str], None]) -> None:
-    """Put the runner and ExecuTorch's libraries into `folder`, which is made. Raises ToolchainError."""
+    """Put the runner and ExecuTorch's libraries into `folder`, a new one. Raises ToolchainError."""
     with tempfile.TemporaryDirectory() as scratch:
         wheel, toolchain = Path(scratch, "wheel"), Path(scratch, "toolchain")
-        on_progress(f"fetching ExecuTorch {version} for ARM64")
         install_wheels([f"executorch=={version}"], wheel, arm64.PYTHON, platforms=PLATFORMS)
         packages = [*COMPILER, *COMPILER_NEEDS, *SYSROOT]
         for archive in download_from(arm64.RELEASE, packages, Path(scratch), on_progress).values():
@@ -68,7 +67,7 @@ def build(version: str, folder: Path, on_progress: Callable[[str], None]) -> Non
 
 
 def _compile(toolchain: Path, package: Path, program: Path) -> None:
-    """Compile, assemble and link: what the driver `g++` does, which would look for its parts outside `toolchain`."""
+    """Compile, assemble and link without the driver `g++`, which would look for its parts outside `toolchain`."""
     target, gcc = toolchain / "usr/aarch64-linux-gnu", toolchain / f"usr/lib/gcc-cross/aarch64-linux-gnu/{GCC}"
     include = package / "include"
     headers = [target / f"include/c++/{GCC}", target / f"include/c++/{GCC}/aarch64-linux-gnu", gcc / "include"]
@@ -89,7 +88,11 @@ def _compile(toolchain: Path, package: Path, program: Path) -> None:
         *(f"--sysroot={toolchain}", "-pie", "-dynamic-linker", "/lib/ld-linux-aarch64.so.1", "--eh-frame-hdr"),
         *("-rpath", "$ORIGIN", "-o", program, target / "lib/Scrt1.o", target / "lib/crti.o", gcc / "crtbeginS.o"),
         *(objects, f"-L{package / 'lib'}", f"-L{gcc}", f"-L{target / 'lib'}"),
-        *("--no-as-needed", *(f"-l{component}" for component in COMPONENTS), "--as-needed"),  # they register kernels
+        *(
+            "--no-as-needed",
+            *(f"-l{component}" for component in COMPONENTS),
+            "--as-needed",
+        ),  # they register kernels when they are loaded
         *("-lstdc++", "-lm", "-lc", "-lgcc_s", "-lgcc", gcc / "crtendS.o", target / "lib/crtn.o"),
     )
 

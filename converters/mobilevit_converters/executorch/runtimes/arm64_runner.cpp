@@ -1,4 +1,5 @@
-// Answers images with the `forward` of a .pte file, in the frames that mobilevit_sdk/worker.py describes.
+// Answers images with the `forward` of a .pte file, in the frames that
+// mobilevit_sdk/processes/external_runtime.py describes.
 //
 //     runner FILE SIZE...    the sizes of the image's axes
 

@@ -1,4 +1,4 @@
-"""What runs a .pte file whose graph is a CoreML delegate: ExecuTorch on a Mac, and the reference anywhere."""
+"""Runtimes for .pte files whose graph is a CoreML delegate: ExecuTorch on a Mac, and the reference anywhere."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class CoreMLDelegateRuntime:
         return availability()
 
     def load(self, path: Path) -> LoadedArtifact:
-        read_program(path)  # what is no whole program is refused before native code sees it
+        read_program(path)  # an incomplete program is refused before native code sees it
         backends = import_runtime("executorch.runtime").Runtime.get().backend_registry
         if not backends.is_available(COREML):
             raise ToolchainError(f"executorch {availability().version} was built without {COREML}")
@@ -64,8 +64,8 @@ class CoreMLReferenceRuntime:
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ToolchainError that names an operator it does not know.
 
-        The answer is the embedded program's, so the .pte around it has to hand the image on as it is and do nothing
-        else: one that does more, or that lays its tensors out in another way, is refused with ArtifactError.
+        The answer is the embedded program's, so the .pte around it must pass the image on unchanged and do nothing
+        else: one that does more, or that has another memory layout, is refused with ArtifactError.
         """
         program, to_input, answer = self._load(path)
 
@@ -76,14 +76,14 @@ class CoreMLReferenceRuntime:
         return predict
 
     def tap(self, path: Path) -> TappedArtifact:
-        """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
-        from mobilevit_converters.coreml.runtimes.taps import tap_program
+        """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
+        from mobilevit_converters.coreml.runtimes.reference.taps import tap_program
 
         program, to_input, _ = self._load(path)
         return tap_program(program, to_input)
 
     def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]], str]:
-        """The program, what makes its input of an image, and the name of its answer."""
+        """The program, what makes its input from an image, and the name of its answer."""
         import torch
 
         from mobilevit_converters.coreml.inspect import describe
@@ -103,7 +103,7 @@ class CoreMLReferenceRuntime:
             or (tuple(program.inputs), tuple(program.output_names)) != (names.inputNames, names.outputNames)
             or (len(inputs), len(outputs)) != (1, 1)
         ):
-            raise ArtifactError(f"{path} is damaged: its CoreML delegate takes and gives other tensors than it says")
+            raise ArtifactError(f"{path} is damaged: its CoreML delegate takes and returns other tensors than it says")
         (name,), (answer,) = names.inputNames, names.outputNames
         _, _, height, width = image.sizes
 
@@ -116,9 +116,9 @@ class CoreMLReferenceRuntime:
 
 
 def _only_step(file: ProgramFile) -> tuple[Delegate, Tensor, Tensor]:
-    """The one CoreML delegate that a program calls, the image that it is given and the scores that it gives back.
+    """The one CoreML delegate that a program calls, the image that it takes and the scores that it returns.
 
-    Raises ArtifactError for a program that does anything besides, or takes no float32 [1, 3, H, W] in that order.
+    Raises ArtifactError for a program that does anything else, or does not take float32 [1, 3, H, W] in that order.
     """
     forward = file.method("forward")
     try:

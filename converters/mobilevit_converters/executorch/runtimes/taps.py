@@ -1,16 +1,14 @@
-"""Every value of a .pte file's XNNPACK delegates as an output of the program, so that ExecuTorch hands it out.
+"""Every value in a .pte file's XNNPACK delegates as an output of the program, so that ExecuTorch returns it.
 
-The delegate's graph is rewritten: each value that one of its operators computes becomes an external output, which the
-program around it is given a tensor for. Operators and weights stay as they are.
+The delegate's graph is rewritten: each value that one of its operators computes becomes an external output, for
+which the program around it gets a tensor. Operators and weights stay as they are.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import struct
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,30 +16,29 @@ from typing import Any
 
 import numpy as np
 
-from mobilevit_converters.executorch.file.program import MAX_PROGRAM, TIMEOUT, XNNPACK, read_program
-from mobilevit_converters.executorch.runtimes.host import ExecuTorchRuntime
-from mobilevit_converters.executorch.toolchain import flatc, import_module, wheel_file
+from mobilevit_converters.executorch.file.flatc import AS_PYTHON, to_flatbuffer, to_json
+from mobilevit_converters.executorch.file.program import GRAPH_SCHEMA, XNNPACK, read_program
+from mobilevit_converters.executorch.runtimes.session import load_program
+from mobilevit_converters.executorch.toolchain import import_module, wheel_file
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.taps import Tap, TappedArtifact
 
 EXTERNAL_OUTPUT = 2  # XNN_VALUE_FLAG_EXTERNAL_OUTPUT
 HEADER = struct.Struct("<4s4sHIIIQ")  # zeros, "XH00", its size; then where the flatbuffer and the constants are
 ALIGNMENT = 16  # bytes, of tensors and of the parts of a delegate
-_STRING_OR_NON_FINITE = re.compile(r'"(?:[^"\\]|\\.)*"|\b(?:inf|nan|Infinity|NaN)\b')
-_OTHER_NAME = {"inf": "Infinity", "nan": "NaN", "Infinity": "inf", "NaN": "nan"}  # flatc's and Python's
 
 
 def tap(path: Path) -> TappedArtifact:
-    """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
-    read_program(path)  # what is no whole program is refused before anything else reads it
+    """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
+    read_program(path)  # an incomplete program is refused before anything else reads it
     try:
         taps, content = _expose(path.read_bytes())
-    except (LookupError, ValueError, TypeError, AssertionError, struct.error, subprocess.SubprocessError) as error:
+    except (LookupError, ValueError, TypeError, AssertionError, struct.error) as error:
         raise ArtifactError(f"the values within {path} cannot be made outputs: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
         edited = Path(folder) / path.name
         edited.write_bytes(content)
-        to_input, run = ExecuTorchRuntime().all_outputs(edited)
+        to_input, run = load_program(edited)
 
     def values(pixels: np.ndarray) -> list[np.ndarray]:
         return [output.numpy().astype(np.float32) for output in run(to_input(pixels))]
@@ -50,7 +47,7 @@ def tap(path: Path) -> TappedArtifact:
 
 
 def _expose(content: bytes) -> tuple[tuple[Tap, ...], bytes]:
-    """The taps of a program, and a program whose outputs they are."""
+    """The taps of a program, and the program that has them as outputs."""
     serialization = import_module("executorch.exir._serialize._program")
     file = serialization.deserialize_pte_binary(content)
     schema = import_module("executorch.exir.schema")
@@ -94,7 +91,7 @@ def _is_float(value: dict[str, Any]) -> bool:
 
 
 def _add_tensor(schema: Any, plan: Any, sizes: list[int]) -> int:
-    """Add to a method a float32 tensor with memory of its own, behind what was planned; its number."""
+    """Add a float32 tensor to a method, with memory of its own behind what was planned; returns its index."""
     start = plan.non_const_buffer_sizes[1]
     plan.non_const_buffer_sizes[1] += -(-4 * math.prod(sizes) // ALIGNMENT) * ALIGNMENT
     tensor = schema.Tensor(
@@ -117,16 +114,14 @@ def _add_tensor(schema: Any, plan: Any, sizes: list[int]) -> int:
 def _read(data: bytes) -> tuple[dict[str, Any], bytes]:
     """A delegate's graph, as flatc prints it, and its constants."""
     _, mark, _, start, size, constants, constants_size = HEADER.unpack_from(data)
-    if mark != b"XH00" or size > MAX_PROGRAM:
+    if mark != b"XH00":
         raise ValueError("an XNNPACK delegate has no header")
-    printed = _flatc(["--json", "--strict-json", "--defaults-json"], "graph.bin", data[start : start + size])
-    graph = json.loads(_exchange_names(printed.decode()))
+    graph = json.loads(to_json(wheel_file(GRAPH_SCHEMA), data[start : start + size], AS_PYTHON))
     return graph, data[constants : constants + constants_size]
 
 
 def _write(graph: dict[str, Any], constants: bytes) -> bytes:
-    text = _exchange_names(json.dumps(graph))
-    flatbuffer = _flatc(["--binary"], "graph.json", text.encode())
+    flatbuffer = to_flatbuffer(wheel_file(GRAPH_SCHEMA), json.dumps(graph))
     start = _aligned(HEADER.size)
     behind = _aligned(start + len(flatbuffer))
     header = HEADER.pack(b"", b"XH00", HEADER.size, start, len(flatbuffer), behind, len(constants))
@@ -135,21 +130,3 @@ def _write(graph: dict[str, Any], constants: bytes) -> bytes:
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _exchange_names(text: str) -> str:
-    """Numbers that are not finite under Python's names for flatc's, and the other way round."""
-    return _STRING_OR_NON_FINITE.sub(lambda match: _OTHER_NAME.get(match[0], match[0]), text)
-
-
-def _flatc(options: list[str], name: str, content: bytes) -> bytes:
-    """What flatc makes of a file of an XNNPACK graph."""
-    schema = wheel_file("backends/xnnpack/serialization/schema.fbs")
-    with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder) / name, Path(folder) / "made"
-        given.write_bytes(content)
-        behind = ["--"] if name.endswith(".bin") else []
-        command: list[str | Path] = [flatc(), *options, "-o", made, schema, *behind, given]
-        subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=True)
-        (file,) = made.iterdir()
-        return file.read_bytes()

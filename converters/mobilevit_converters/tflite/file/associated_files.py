@@ -1,7 +1,7 @@
-"""Labels and model spec within a .tflite file: a zip archive behind the flatbuffer.
+"""Labels and model spec within a .tflite file: a zip archive behind the FlatBuffer.
 
 TFLite's metadata tools keep associated files there, so Android Studio and any zip reader find `labels.txt`, one label
-a line. `model.json` is the ModelSpec. Entries are stored and not compressed, as those tools expect.
+per line. `model.json` is the ModelSpec. Entries are stored and not compressed, as those tools expect.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mobilevit_sdk.spec import ModelSpec
 
 LABELS, SPEC = "labels.txt", "model.json"
 MAX_SPEC = 1 << 24  # bytes; a spec with 21,000 labels has half a million
-DESCRIPTION = b"mobilevit-sdk"  # of a model that has an archive, so that a file cut off behind the model is noticed
+DESCRIPTION = b"mobilevit-sdk"  # marks a model that has an archive, so that a file cut off behind the model is noticed
 
 
 def append_associated_files(path: Path, spec: ModelSpec) -> None:
@@ -29,10 +29,10 @@ def append_associated_files(path: Path, spec: ModelSpec) -> None:
 
 
 def read_spec(path: Path, *, required: bool) -> ModelSpec | None:
-    """The ModelSpec in the archive, None where it holds none and none is `required`. Raises ArtifactError."""
+    """The ModelSpec in the archive; None where it is missing and not `required`. Raises ArtifactError."""
     if not zipfile.is_zipfile(path):
         if required:
-            raise ArtifactError(f"{path} is truncated: the archive with its labels is not there or has no end")
+            raise ArtifactError(f"{path} is truncated: the archive with its labels is missing or incomplete")
         return None
     try:
         with zipfile.ZipFile(path) as archive:

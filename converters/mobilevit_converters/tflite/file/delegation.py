@@ -11,8 +11,8 @@ from mobilevit_converters.tflite.toolchain import import_from
 def xnnpack_delegation(path: Path) -> tuple[int, dict[str, int]]:
     """How many delegates LiteRT's CPU runtime makes of a file, and the operators that it runs itself, with counts.
 
-    The runtime keeps the nodes that a delegate replaced and says what goes into the delegate and what comes out. The
-    replaced ones are those on the way back from its outputs to its inputs.
+    The runtime keeps the nodes that a delegate replaced, and lists the delegate's inputs and outputs. The replaced
+    nodes are those on the paths back from its outputs to its inputs.
     """
     litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
     interpreter = litert.Interpreter(str(path), num_threads=1)

@@ -1,4 +1,4 @@
-"""A .tflite file's flatbuffer, read as a file of strangers before any native code sees it."""
+"""A .tflite file's flatbuffer, read as an untrusted file before any native code sees it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_converters.tflite.file.schema import load_schema
 from mobilevit_sdk.errors import ArtifactError
 
 IDENTIFIER = b"TFL3"
@@ -18,14 +18,14 @@ def read_model(path: Path) -> Any:
 
     Raises ArtifactError for anything but a whole TFLite model with one graph or more.
     """
-    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    schema = load_schema()
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
     if content[4:8] != IDENTIFIER:
         found = content[:8].hex(" ") or "nothing"
-        raise ArtifactError(f"{path} is no TFLite model: expected {IDENTIFIER.decode()} at byte 4, found {found}")
+        raise ArtifactError(f"{path} is not a TFLite model: expected {IDENTIFIER.decode()} at byte 4, found {found}")
     try:
         model = schema.Model.GetRootAs(content, 0)
         whole = model.SubgraphsLength() > 0 and _is_whole(model, len(content))

@@ -1,4 +1,4 @@
-"""The operators of a .tflite graph by what they compute, and by the module of the network that they come from."""
+"""The operators of a .tflite graph: what they compute, and which module of the network they come from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_converters.tflite.file.schema import is_constant, operator_name, tensor_types
 from mobilevit_sdk.deployment.cascaded_attention import ExplicitCascadedAttention, ExplicitHead
 from mobilevit_sdk.deployment.decomposed_layer_norm import DecomposedLayerNorm
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
@@ -18,7 +18,7 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, DecomposedLayerNorm, GlobalNorm, MatmulGlob
 ATTENTION = (ExplicitAttention, ExplicitCascadedAttention, ExplicitHead, NCHWSeparableAttention)
 ACTIVATIONS = (nn.SiLU, nn.GELU, nn.ReLU, nn.Hardswish, nn.Sigmoid)
 
-# TFLite's operators by the words of a recipe; MUL is also half of a SiLU, and one of attention's products. GELU and
+# TFLite's operators in the terms of a recipe; MUL is also half of a SiLU, and one of attention's products. GELU and
 # RELU are not among them: XNNPACK takes neither in integers, and makes a table of one that stands between integers.
 KINDS = {
     "CONV_2D": "convolution",
@@ -48,14 +48,11 @@ class Operator:
 
 
 def operators_of(model: Any, graph: nn.Module) -> list[Operator]:
-    """Those of `model`, a `ModelT` whose tensors have the names that `module_name` gives, converted from `graph`."""
-    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
-    codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    """The operators of `model`, a `ModelT` converted from `graph`, with tensors named by `module_name`."""
     (subgraph,) = model.subgraphs
     found = []
     for operator in subgraph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        name = codes[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = operator_name(model, operator)
         inputs = tuple(int(tensor) for tensor in operator.inputs)
         outputs = tuple(int(tensor) for tensor in operator.outputs)
         # Weights are named by their layer, whatever became of what it computes: that may be the graph's output.
@@ -68,16 +65,11 @@ def operators_of(model: Any, graph: nn.Module) -> list[Operator]:
     return found
 
 
-def is_constant(model: Any, tensor: int) -> bool:
-    return tensor >= 0 and model.buffers[model.subgraphs[0].tensors[tensor].buffer].data is not None
-
-
 def is_float_value(model: Any, tensor: int) -> bool:
-    """Whether it holds float32 numbers that are computed, or given."""
-    types = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType
+    """Whether a tensor holds float32 values that are computed or passed in."""
     if tensor < 0 or is_constant(model, tensor):
         return False
-    return bool(model.subgraphs[0].tensors[tensor].type == types.FLOAT32)
+    return tensor_types()[model.subgraphs[0].tensors[tensor].type] == "FLOAT32"
 
 
 def _module_path(name: str | bytes) -> str:
@@ -104,6 +96,6 @@ def _kind(code: str, module: nn.Module | None, has_constants: bool) -> str | Non
         return "activation"
     if isinstance(module, ATTENTION) and code == "MUL":  # one of two activations, as BATCH_MATMUL: stays float
         return None
-    if code == "ADD" and has_constants:  # a position bias: added to what a softmax reads
+    if code == "ADD" and has_constants:  # a position bias, added to the input of a softmax
         return None
     return KINDS.get(code)

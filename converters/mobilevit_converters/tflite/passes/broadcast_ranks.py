@@ -1,9 +1,9 @@
-"""Operands of one rank, which LiteRT's GPU accelerator needs to compute what the CPU computes.
+"""Operands of equal rank, without which LiteRT's GPU accelerator computes something else than the CPU.
 
 TFLite broadcasts from the last axis: [3, 9, 9] + [1, 3, 9, 9] is [1, 3, 9, 9]. The accelerator lays every tensor out as
 [batch, height, width, channels] and takes the first axis for the batch, whatever the rank: here the 3 meets the 1. It
-takes the graph whole and answers wrongly. litert-torch drops axes of 1 wherever broadcasting allows it, so they come
-back here, as reshapes. Numbers and vectors of channels need none.
+accepts the whole graph and answers wrongly. litert-torch drops axes of 1 wherever broadcasting allows it, so they are
+restored here by reshapes. Scalars and vectors of channels need none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_converters.tflite.file.schema import append, load_schema, opcode_index, operator_name
 
 OPERATORS = ("ADD", "SUB", "MUL", "DIV", "SQUARED_DIFFERENCE", "BATCH_MATMUL")
 
@@ -23,12 +23,11 @@ def broadcast_ranks(model: Any) -> None:
 
     `model` is a `ModelT` of the public schema, with static shapes. A constant gets its shape, another tensor a RESHAPE.
     """
-    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
-    codes = {getattr(schema.BuiltinOperator, name) for name in OPERATORS}
+    schema = load_schema()
     for graph in model.subgraphs:
         operators = []
         for operator in graph.operators:
-            if _code(model, operator) in codes:
+            if operator_name(model, operator) in OPERATORS:
                 rank = len(graph.tensors[operator.outputs[0]].shape)
                 for i, operand in enumerate(operator.inputs):
                     if 2 <= len(graph.tensors[operand].shape) < rank:
@@ -45,39 +44,18 @@ def _with_rank(schema: Any, model: Any, graph: Any, index: int, rank: int) -> tu
     padded = copy.copy(source)
     padded.name, padded.shape, padded.shapeSignature = source.name + b";rank", shape, None
     if model.buffers[source.buffer].data is not None:  # a constant: another view of the same numbers
-        return _append(graph.tensors, padded), []
-    padded.buffer = 0  # that of everything computed
+        return append(graph.tensors, padded), []
+    padded.buffer = 0  # the buffer of all computed tensors
     sizes = schema.TensorT()
     sizes.name, sizes.type, sizes.shape = padded.name + b";shape", schema.TensorType.INT32, np.array([rank], np.int32)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
-    sizes.buffer = _append(model.buffers, buffer)
+    sizes.buffer = append(model.buffers, buffer)
     reshape = schema.OperatorT()
-    reshape.opcodeIndex = _reshape_code(schema, model)
-    reshape.inputs = [index, _append(graph.tensors, sizes)]
-    reshape.outputs = [_append(graph.tensors, padded)]
+    reshape.opcodeIndex = opcode_index(model, "RESHAPE")
+    reshape.inputs = [index, append(graph.tensors, sizes)]
+    reshape.outputs = [append(graph.tensors, padded)]
     reshape.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
     reshape.builtinOptions = schema.ReshapeOptionsT()
     reshape.builtinOptions.newShape = shape
     return reshape.outputs[0], [reshape]
-
-
-def _code(model: Any, operator: Any) -> int:
-    """Codes up to 127 are in the old field, newer ones in the new."""
-    code = model.operatorCodes[operator.opcodeIndex]
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
-
-
-def _reshape_code(schema: Any, model: Any) -> int:
-    for i, code in enumerate(model.operatorCodes):
-        if code.builtinCode == schema.BuiltinOperator.RESHAPE:
-            return i
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
-    code.version = 1
-    return _append(model.operatorCodes, code)
-
-
-def _append(items: list[Any], item: Any) -> int:
-    items.append(item)
-    return len(items) - 1

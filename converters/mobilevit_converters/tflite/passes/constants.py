@@ -1,4 +1,4 @@
-"""Large constants in fewer bits: position biases, and whatever else a model carries in float32 that is no weight."""
+"""Large constants in fewer bits: position biases, and any other float32 constants that are not weights."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_converters.tflite.file.schema import append, load_schema, opcode_index
 
 ConstantType = Literal["FLOAT16", "INT8"]
 
-MIN_PACKED_ELEMENTS = 1024  # elements; what unpacks a smaller one weighs as much as it saves
+MIN_PACKED_ELEMENTS = 1024  # elements; unpacking a smaller one takes as many bytes as it saves
 VERSIONS = {"FLOAT16": 3, "INT8": 5}  # of DEQUANTIZE: the first that takes them, with a scale for each channel
 
 
 def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]) -> None:
     """Put the large float32 constants of `model`, a `ModelT`, into `dtype`, each behind a DEQUANTIZE, in place.
 
-    Runtimes unpack them once, when the model is loaded. `keeps` tells of an operator, by its first output, whether its
-    constants stay. Integers have a scale for each index of the first axis that is longer than one: for each head.
+    Runtimes unpack them once, when the model is loaded. `keeps` says of an operator, by its first output, whether its
+    constants stay float32. INT8 has a scale for each index of the first axis that is longer than one: for each head.
     """
-    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
+    schema = load_schema()
     (graph,) = model.subgraphs
     unpacked: dict[int, int] = {}
     unpacking = []
@@ -42,10 +42,10 @@ def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]
             if len(tensor.shape) == 1:  # the bias of a layer, which kernels want as it is
                 continue
             if index not in unpacked:
-                packed = _append(graph.tensors, _packed(schema, model, tensor, dtype))
-                unpacked[index] = _append(graph.tensors, copy.copy(tensor))
+                packed = append(graph.tensors, _packed(schema, model, tensor, dtype))
+                unpacked[index] = append(graph.tensors, copy.copy(tensor))
                 graph.tensors[unpacked[index]].name = tensor.name + b";float32"
-                graph.tensors[unpacked[index]].buffer = 0  # that of everything computed
+                graph.tensors[unpacked[index]].buffer = 0  # the buffer of all computed tensors
                 unpacking.append(_dequantize(schema, model, packed, unpacked[index], VERSIONS[dtype]))
             operator.inputs[position] = unpacked[index]
     graph.operators = [*unpacking, *graph.operators]
@@ -68,37 +68,21 @@ def _packed(schema: Any, model: Any, tensor: Any, dtype: str) -> Any:
     else:
         values = values.astype(np.float16)
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    packed.buffer = _append(model.buffers, buffer)
+    packed.buffer = append(model.buffers, buffer)
     return packed
 
 
 def _dequantize(schema: Any, model: Any, packed: int, unpacked: int, version: int) -> Any:
     operator = schema.OperatorT()
-    operator.opcodeIndex = _dequantize_code(schema, model, version)
+    operator.opcodeIndex = opcode_index(model, "DEQUANTIZE", version)
     operator.inputs, operator.outputs = [packed], [unpacked]
     operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
     operator.builtinOptions = schema.DequantizeOptionsT()
     return operator
 
 
-def _dequantize_code(schema: Any, model: Any, version: int) -> int:
-    for index, code in enumerate(model.operatorCodes):
-        if code.builtinCode == schema.BuiltinOperator.DEQUANTIZE:
-            code.version = max(code.version, version)
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = version
-    return _append(model.operatorCodes, code)
-
-
 def _empty_unread_buffers(model: Any, graph: Any, constants: Collection[int]) -> None:
-    """Of `constants`, which were packed. Their numbers stay: tensors name them, and views of them may be read."""
+    """Empty the buffers of `constants`, which were packed. The buffers keep their indices, which tensors refer to."""
     read = {graph.tensors[index].buffer for operator in graph.operators for index in operator.inputs if index >= 0}
     for buffer in {graph.tensors[index].buffer for index in constants} - read:
         model.buffers[buffer].data = None
-
-
-def _append(items: list[Any], item: Any) -> int:
-    items.append(item)
-    return len(items) - 1

@@ -1,4 +1,4 @@
-"""The way in and out of a .tflite file: one image, one row of scores."""
+"""The interface of a .tflite file: one image in, one row of scores out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilevit_converters.tflite.toolchain import import_from
+from mobilevit_converters.tflite.file.schema import tensor_types
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.runtime import require_image
 
@@ -30,18 +30,17 @@ class Interface:
 
 
 def read_interface(path: Path, model: Any) -> Interface:
-    """That of `model`, the root table of the file. Raises ArtifactError for a graph with any other interface.
+    """The interface of `model`, the root table of the file. Raises ArtifactError for a graph with any other.
 
-    For what takes other data without a word: buffers, pipes.
+    For runtimes that silently take other data: buffers, pipes.
     """
-    types = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType
     graph = model.Subgraphs(0)
     tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
     try:
         ends = [[tensors[i] for i in end] for end in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())]
         shapes = [tuple(int(n) for n in tensor.ShapeAsNumpy()) for end in ends for tensor in end]
-        is_float = all(tensor.Type() == types.FLOAT32 for end in ends for tensor in end)
-    except (IndexError, TypeError) as error:  # a tensor that is not there, or none at all
+        is_float = all(tensor_types().get(tensor.Type()) == "FLOAT32" for end in ends for tensor in end)
+    except (IndexError, TypeError) as error:  # a tensor that is missing, or none at all
         raise ArtifactError(f"{path} is damaged: its interface cannot be read") from error
     match shapes:
         case [(1, height, width, 3), (1, classes)] if is_float and len(ends[0]) == 1:

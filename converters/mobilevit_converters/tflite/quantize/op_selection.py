@@ -8,15 +8,15 @@ from collections.abc import Collection, Sequence
 from mobilevit_converters.tflite.file.operators import MOVERS, Operator
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 
-KEEPING_RANGE = (*MOVERS, "PAD", "RESIZE_BILINEAR")  # what leaves them lies in the range of what enters
+KEEPING_RANGE = (*MOVERS, "PAD", "RESIZE_BILINEAR")  # their outputs lie in the range of their inputs
 PASSING = (*KEEPING_RANGE, "CONCATENATION")
 
 
 def integer_operators(operators: Sequence[Operator], outputs: Collection[int], recipe: QuantizationRecipe) -> set[int]:
     """The indices of the operators that compute in 8 bits; `outputs` are the graph's.
 
-    The recipe names those that compute. What passes values on follows its neighbors, so that nothing is unpacked for
-    it. The last one stays float: 256 levels over all scores would tie classes.
+    The recipe names the kinds that do. An operator that only passes values on follows its neighbors, so that nothing is
+    unpacked for it. The last operator stays float: 256 levels over all scores would tie classes.
     """
     free = {
         index

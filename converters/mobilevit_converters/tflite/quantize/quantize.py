@@ -1,4 +1,4 @@
-"""Integers in a .tflite file: ai-edge-quantizer rewrites it, told of each operator what to do and in which ranges."""
+"""Integer precisions in a .tflite file: ai-edge-quantizer rewrites it, by a form and ranges for each operator."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from mobilevit_converters.tflite.file.operators import WEIGHTED, Operator, is_constant, operators_of
+from mobilevit_converters.tflite.file.operators import WEIGHTED, Operator, operators_of
+from mobilevit_converters.tflite.file.schema import is_constant, operator_name, parse, serialize, tensor_types
 from mobilevit_converters.tflite.passes.constants import ConstantType, pack_constants
 from mobilevit_converters.tflite.passes.pointwise import pointwise_as_linears
-from mobilevit_converters.tflite.quantize.calibrate import Range, find_ranges
 from mobilevit_converters.tflite.quantize.op_selection import integer_operators
+from mobilevit_converters.tflite.quantize.ranges import Range, find_ranges
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.formats.quantization import MIN_INT4_WEIGHTS, Quantization, QuantizationRecipe
 
 Statistics = dict[str, np.ndarray]
 
-MAX_BIAS = 2**30  # in steps of 32 bits; what is added to it needs room too
+MAX_BIAS = 2**30  # in steps, of 32 bits; what is added to it needs room too
 
 GROUPS = (32, 64, 128, 256)  # of weights that can share a scale in 4 bits
 
-BY_CHANNEL = 12  # the version of FULLY_CONNECTED that knows a scale for each channel of weights in integers
+BY_CHANNEL = 12  # the version of FULLY_CONNECTED with a scale for each channel of integer weights
 
 _INT8 = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
 _ACTIVATION = {"num_bits": 8, "symmetric": False, "granularity": "TENSORWISE", "dtype": "INT"}
 
-# What becomes of an operator, in the words of ai-edge-quantizer.
+# What becomes of an operator, in the terms of ai-edge-quantizer.
 FORMS: dict[str, dict[str, Any]] = {
     "static": {
         "activation_tensor_config": _ACTIVATION,
@@ -51,12 +52,11 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Quantization) -> bytes:
-    """A float model, whose tensors are named by the modules of `graph`, in a precision with integers.
+    """A float model, whose tensors are named by the modules of `graph`, in an integer precision.
 
     The image and the scores stay float32.
     """
-    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = parse(content)
     if precision == "int4-weight":
         pointwise_as_linears(model)
     operators = operators_of(model, graph)
@@ -68,40 +68,41 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     statistics = (
         _statistics(ranges) | _kernel_statistics(model, static, ranges) | _group_statistics(model, operators, forms)
     )
-    for number, tensor in enumerate(model.subgraphs[0].tensors):  # by which operators and ranges find their tensors
+    for number, tensor in enumerate(
+        model.subgraphs[0].tensors
+    ):  # by these numbers, operators and ranges find their tensors
         tensor.name = f"{number}:{tensor.name.decode()}"
     names = [tensor.name for tensor in model.subgraphs[0].tensors]
-    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    content = serialize(model)
     content = _rewritten(content, _recipe(operators, forms), {names[i]: found for i, found in statistics.items()})
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = parse(content)
     floating = {names[op.outputs[0]] for op in operators if quantization.recipe.keeps_float(op.module)}
-    # What the GPU takes in integers are files of int8-dynamic, and it aborts over constants in 8 bits.
+    # The GPU takes files of int8-dynamic, and aborts on constants in 8 bits.
     dtype: ConstantType = "FLOAT16" if precision == "int8-dynamic" else "INT8"
     pack_constants(model, dtype, lambda tensor: model.subgraphs[0].tensors[tensor].name.decode() in floating)
     _raise_version(model)
     release_unread(model)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().partition(":")[2]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return serialize(model)
 
 
 def _raise_version(model: Any) -> None:
-    """Say in the file what ai-edge-quantizer leaves out: matrices need a kernel that knows a scale for each channel.
+    """Write the version that ai-edge-quantizer leaves out: matrices need a kernel with a scale for each channel.
 
-    An older one takes the first for all and answers wrongly; told the version, it refuses the file.
+    An older kernel uses the first scale for all channels and answers wrongly; given the version, it refuses the file.
     """
-    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
     (graph,) = model.subgraphs
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
-            image, weights = (graph.tensors[tensor].type for tensor in operator.inputs[:2])
-            if image == schema.TensorType.FLOAT32 != weights:
+        if operator_name(model, operator) == "FULLY_CONNECTED":
+            image, weights = (tensor_types()[graph.tensors[tensor].type] for tensor in operator.inputs[:2])
+            if image == "FLOAT32" != weights:
+                code = model.operatorCodes[operator.opcodeIndex]
                 code.version = max(code.version, BY_CHANNEL)
 
 
 def release_unread(model: Any) -> None:
-    """Take the values from tensors that nobody reads any more: they may have become another tensor's integers."""
+    """Detach tensors that nothing reads any more from buffers that may hold another tensor's integers by now."""
     (graph,) = model.subgraphs
     read = {int(index) for operator in graph.operators for index in (*operator.inputs, *operator.outputs)}
     read |= {int(end) for end in (*graph.inputs, *graph.outputs)}
@@ -110,11 +111,11 @@ def release_unread(model: Any) -> None:
         read |= {int(groups.scales), int(groups.zeroPoints)} if groups else set()
     for index, tensor in enumerate(graph.tensors):
         if index not in read:
-            tensor.buffer = 0  # that of everything computed
+            tensor.buffer = 0  # the buffer of all computed tensors
 
 
 def _forms(model: Any, operators: Sequence[Operator], precision: str, recipe: QuantizationRecipe) -> dict[int, str]:
-    """What becomes of which operators; the others stay as they are."""
+    """The form of each operator by index; operators without one stay as they are."""
     weighted = [
         index
         for index, operator in enumerate(operators)
@@ -142,7 +143,7 @@ def _forms(model: Any, operators: Sequence[Operator], precision: str, recipe: Qu
 def _group_size(model: Any, operator: Operator, recipe: QuantizationRecipe) -> int | None:
     """How many weights of a layer share a scale in 4 bits; None where it takes 8 bits.
 
-    The most that the recipe allows of what there is, or the fewest that there is.
+    The largest supported size that the recipe allows, or else the smallest one.
     """
     shape = [int(size) for size in model.subgraphs[0].tensors[operator.inputs[1]].shape]
     if operator.code != "FULLY_CONNECTED" or math.prod(shape) < MIN_INT4_WEIGHTS:
@@ -152,7 +153,7 @@ def _group_size(model: Any, operator: Operator, recipe: QuantizationRecipe) -> i
 
 
 def _recipe(operators: Sequence[Operator], forms: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Of ai-edge-quantizer, which tells operators by the names of the tensors that they compute."""
+    """A recipe of ai-edge-quantizer, which selects operators by the names of the tensors that they compute."""
     numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, form in forms.items():
         numbers[form, operators[index].code].append(operators[index].outputs[0])
@@ -172,9 +173,9 @@ def _statistics(ranges: Mapping[int, Range]) -> dict[int, Statistics]:
 
 
 def _kernel_statistics(model: Any, operators: Sequence[Operator], ranges: Mapping[int, Range]) -> dict[int, Statistics]:
-    """Ranges for weights so small that their layer's bias, in steps of input times weight, would not fit into 32 bits.
+    """Ranges of weights, widened where the bias, in steps of input times weight, would exceed 32 bits.
 
-    Trained networks have them: channels whose BatchNorm's gain has died. The others' ranges are their own.
+    Trained networks have such channels: their BatchNorm's gain is almost zero.
     """
     found: dict[int, Statistics] = {}
     for operator in operators:

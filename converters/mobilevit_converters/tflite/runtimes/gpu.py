@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mobilevit_converters.tflite.file.flatbuffer import read_model
+from mobilevit_converters.tflite.file.schema import tensor_types
 from mobilevit_converters.tflite.passes.interface import read_interface
 from mobilevit_converters.tflite.runtimes.vulkan import (
     CHOICES,
@@ -68,7 +69,7 @@ class LiteRTGPURuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ArtifactError too when the accelerator does not take the
-        whole graph, with the operators that it leaves, and ToolchainError when there is no driver that it takes.
+        whole graph, with the operators that it leaves, and ToolchainError when no driver works.
         """
         model = read_model(path)
         interface = read_interface(path, model)
@@ -101,9 +102,8 @@ class LiteRTGPURuntime:
 
 def _has_half(model: Any) -> bool:
     """Whether the file holds float16 weights."""
-    half = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated").TensorType.FLOAT16
     graph = model.Subgraphs(0)
-    return any(graph.Tensors(i).Type() == half for i in range(graph.TensorsLength()))
+    return any(tensor_types().get(graph.Tensors(i).Type()) == "FLOAT16" for i in range(graph.TensorsLength()))
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
     python -I -S interpreter_program.py FOLDER MODULE FILE
 
-FOLDER holds the packages, MODULE is that of the interpreter. It speaks the frames of `ExternalRuntime`, of which
-it can import nothing: it needs Python 3.9 and numpy alone.
+FOLDER holds the packages, MODULE is that of the interpreter. It speaks the frames of `ExternalRuntime`, but
+cannot import it: all that it needs is Python 3.9 and numpy.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(folder: str, module: str, path: str) -> None:
 
 
 def end_with_parent() -> None:
-    """A computation that never ends does not outlive who asked for it."""
+    """End with the parent, even amid a computation that never ends."""
     pipe = select.poll()
     pipe.register(0, 0)  # nothing but its hanging up
     pipe.poll()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LiteRTRuntime:
-    """LiteRT's interpreter, which hands to XNNPACK what XNNPACK takes; one thread, where no number is asked for."""
+    """LiteRT's interpreter, which delegates to XNNPACK what XNNPACK takes; on one thread unless more are asked for."""
 
     name = "litert-cpu"
     format = "tflite"
@@ -39,9 +39,9 @@ class LiteRTRuntime:
 
 
 class LiteRTBuiltinRuntime:
-    """LiteRT's interpreter with its own kernels alone: what computes in an app that turns XNNPACK off.
+    """LiteRT's interpreter with only its own kernels, as in an app that turns XNNPACK off.
 
-    No TimedRuntime: nobody turns XNNPACK off for speed.
+    Not a TimedRuntime: nobody turns XNNPACK off for speed.
     """
 
     name = "litert-cpu-builtin"
@@ -61,7 +61,7 @@ class LiteRTBuiltinRuntime:
 
 def _session(path: Path, threads: int, kernels: str) -> Session:
     """`kernels` is a name in LiteRT's OpResolverType."""
-    read_model(path)  # what is no whole model is refused before native code sees it
+    read_model(path)  # an incomplete model is refused before native code sees it
     litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
     resolver: Any = getattr(litert.OpResolverType, kernels)
     try:

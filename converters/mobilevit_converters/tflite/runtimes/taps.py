@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mobilevit_converters.tflite.file.flatbuffer import read_model
+from mobilevit_converters.tflite.file.schema import operator_name, parse, serialize, tensor_types
 from mobilevit_converters.tflite.passes.interface import Interface
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.errors import ArtifactError
@@ -17,13 +18,12 @@ REAL = ("FLOAT32", "FLOAT16", "INT8", "UINT8", "INT16")  # types of activations
 
 
 def tap(path: Path, kernels: str) -> TappedArtifact:
-    """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`; `kernels` is a name in LiteRT's OpResolverType."""
-    read_model(path)  # what is no whole model is refused before native code sees it
-    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
+    """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`; `kernels` is a name in LiteRT's OpResolverType."""
+    read_model(path)  # an incomplete model is refused before native code sees it
     litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
-    model = flatbuffer_utils.read_model_from_bytearray(path.read_bytes())
+    model = parse(path.read_bytes())
     taps = _expose(model)
-    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    content = serialize(model)
     try:
         interpreter = litert.Interpreter(
             model_content=content,
@@ -47,25 +47,19 @@ def tap(path: Path, kernels: str) -> TappedArtifact:
 
 
 def _expose(model: Any) -> tuple[Tap, ...]:
-    """Make outputs, in place and in the order of execution, of all real values that operators compute."""
-    schema = import_from("ai-edge-litert", "ai_edge_litert.schema_py_generated")
-    types, operators = _names(schema.TensorType), _names(schema.BuiltinOperator)
+    """Turn all real values that operators compute into outputs, in place and in the order of execution."""
     graph = model.subgraphs[0]
     taps: dict[int, Tap] = {}
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
         for index in operator.outputs:
             tensor = graph.tensors[index]
-            if types[tensor.type] in REAL:
-                kind = operators[max(code.builtinCode, code.deprecatedBuiltinCode)]
-                taps[index] = Tap(kind, tensor.name.decode(), tuple(int(size) for size in tensor.shape))
+            if tensor_types()[tensor.type] in REAL:
+                taps[index] = Tap(
+                    operator_name(model, operator), tensor.name.decode(), tuple(int(size) for size in tensor.shape)
+                )
     graph.outputs = list(taps)
     model.signatureDefs = []
     return tuple(taps.values())
-
-
-def _names(enumeration: type) -> dict[int, str]:
-    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
 
 
 def _real(value: np.ndarray, quantization: tuple[float, int]) -> np.ndarray:

@@ -20,7 +20,7 @@ from mobilevit_sdk.errors import RequestError, ToolchainError
 from mobilevit_sdk.files import cache_folder, replacing
 from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact
 
-VERSION = "2.14.0"  # the last that there is
+VERSION = "2.14.0"  # the last release
 REQUIREMENTS = (f"tflite-runtime=={VERSION}", "numpy<2")  # it was built for numpy 1, and does not say so
 PYTHONS = ("3.11", "3.10", "3.9")  # that it has wheels for
 MODULE = "tflite_runtime.interpreter"
@@ -28,7 +28,7 @@ TIMEOUT = 120.0  # seconds; the largest of the networks takes a second or two fo
 
 
 class TFLiteRuntime:
-    """tflite-runtime as it comes, with its XNNPACK of 2023: one thread, in a process of its own.
+    """tflite-runtime as released, with its XNNPACK of 2023: one thread, in a process of its own.
 
     It and the numpy 1 that it needs lie in the user's cache folder. It runs in this Python where it has wheels for it,
     else in an older one on PATH.
@@ -38,8 +38,8 @@ class TFLiteRuntime:
     format = "tflite"
     requirement = "tflite-runtime"
     refuses: Mapping[str, str] = {
-        "int8-dynamic": "2.14.0 knows no scale for each channel of a matrix",
-        "int4-weight": "2.14.0 knows no weights in groups",
+        "int8-dynamic": "2.14.0 does not know a scale for each channel of a matrix",
+        "int4-weight": "2.14.0 does not know weights in groups",
     }
 
     def availability(self) -> Availability:

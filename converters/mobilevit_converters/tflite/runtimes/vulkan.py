@@ -21,7 +21,7 @@ MANIFEST = "vk_swiftshader_icd.json"
 SWIFTSHADER_FILES = (LOADER, MANIFEST, "libvk_swiftshader.so")
 PACKAGE, INSIDE = "chromium-common", "usr/lib/chromium"  # the Debian package that carries them, and where
 
-# What the Vulkan loader itself obeys, the newer name first: who sets one has chosen the driver.
+# What the Vulkan loader itself obeys, the newer name first: whoever sets one has chosen the driver.
 CHOICES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
 # Where drivers put their manifests. Mesa puts some on machines without a GPU: they only say that asking is worth it.
 DRIVER_FOLDERS = tuple(Path(folder, "vulkan/icd.d") for folder in ("/etc", "/usr/share", "/usr/local/share"))
@@ -85,7 +85,7 @@ class _DeviceProperties(ctypes.Structure):
 def find_driver() -> Driver | None:
     """The driver that was chosen in the environment, else that of the machine's GPU, else SwiftShader, else None.
 
-    Drivers are native code of strangers: they are asked in a child process, and only where there are any.
+    Drivers are untrusted native code: they are asked in a child process, and only where any are installed.
     """
     folder = find_swiftshader()
     loaders = (LOADER, *([str(folder / LOADER)] if folder else []))

@@ -1,7 +1,7 @@
 """Runs the program of an .mlpackage on any machine, so that a file for the iPhone can be proven on Linux.
 
 An independent reading: program and weights come from the file alone, and each operator is evaluated by its
-documented meaning. It models what the file says, not the order of summation or the fused kernels of one device.
+documented meaning. It models what the file states, not the order of summation or the fused kernels of one device.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class ReferenceRuntime:
         return predict
 
     def tap(self, path: Path) -> TappedArtifact:
-        """See `mobilevit_sdk.bisection.taps.TappedRuntime.tap`."""
-        from mobilevit_converters.coreml.runtimes.taps import tap_program
+        """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
+        from mobilevit_converters.coreml.runtimes.reference.taps import tap_program
 
         return tap_program(*self._load(path))
 
     def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
-        """The program, and what makes its input of an image."""
+        """The program, and what makes its input from an image."""
         import torch
 
         from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram
@@ -75,8 +75,8 @@ class ReferenceRuntime:
 
 
 class FP16AccumulationRuntime(ReferenceRuntime):
-    """The same with every partial sum rounded to float16 too: a bound for hardware that sums so, whatever its order."""
+    """The same with every partial sum rounded to float16: a bound for hardware that sums so, whatever its order."""
 
     name = "coreml-fp16-accumulate"
     fp16_accumulation = True
-    on_request = "a worst case, which no device need be"
+    on_request = "a worst case, which no device has to be"

@@ -13,7 +13,7 @@ from mobilevit_sdk.formats.taps import Tap, TappedArtifact
 
 
 def tap_program(program: ReferenceProgram, to_input: Callable[[np.ndarray], dict[str, torch.Tensor]]) -> TappedArtifact:
-    """A program with the real values of all its operators; `to_input` makes its input of an image."""
+    """A program with the real values of all its operators; `to_input` makes its input from an image."""
     taps = {name: Tap(kind, name, shape) for name, (kind, shape) in program.results.items()}
 
     def values(image: np.ndarray) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The ranges that 8 bits are to cover, as images find them in the float model."""
+"""Calibration: the ranges that 8 bits must cover, observed by running images through the float model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mobilevit_converters.tflite.file.operators import Operator, is_float_value
+from mobilevit_converters.tflite.file.schema import parse, serialize
 from mobilevit_converters.tflite.quantize.op_selection import KEEPING_RANGE
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.formats.quantization import Quantization
@@ -15,16 +16,16 @@ from mobilevit_sdk.formats.ranges import RangeEstimator
 
 Range = tuple[float, float]
 
-SIGMOID: Range = (0.0, 255 / 256)  # TFLite's kernels leave a sigmoid in these 256 levels, whatever it is asked for
+SIGMOID: Range = (0.0, 255 / 256)  # TFLite's kernels write a sigmoid in these 256 levels, whatever range is asked for
 
 
 def find_ranges(content: bytes, operators: Sequence[Operator], quantization: Quantization) -> dict[int, Range]:
-    """Low and high of every float tensor that `operators`, of the model `content`, take and leave.
+    """Low and high of every float tensor that `operators` of the model `content` read or write.
 
     The images go through the model one at a time. A tensor that holds the values of another shares its range, so that
-    passing them on is no work.
+    passing them on needs no conversion.
     """
-    model = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils").read_model_from_bytearray(content)
+    model = parse(content)
     origin: dict[int, int] = {}
     for operator in operators:  # in the order of execution
         if operator.code in KEEPING_RANGE:
@@ -43,13 +44,12 @@ def find_ranges(content: bytes, operators: Sequence[Operator], quantization: Qua
 
 
 def _observed(model: Any, tensors: Sequence[int], quantization: Quantization) -> dict[int, Range]:
-    flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
     litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
     (graph,) = model.subgraphs
     (image,) = (int(tensor) for tensor in graph.inputs)
     computed = [tensor for tensor in tensors if tensor != image]
     graph.outputs, model.signatureDefs = computed, []
-    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    content = serialize(model)
     interpreter = litert.Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     (given,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
