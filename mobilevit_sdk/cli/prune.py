@@ -128,9 +128,10 @@ def command(
     with TrainingDisplay(log) as display:
 
         def show(step: Step) -> None:
-            display(step)
             if isinstance(step, SweepStep):
                 display.line(f"{step.stage}: {step.detail}")
+            else:
+                display(step)
 
         report = prune_into(
             folder,

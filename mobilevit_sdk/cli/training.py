@@ -14,7 +14,6 @@ class TrainingDisplay(Display):
 
     def __call__(self, step: Step, /) -> None:
         """Show a step."""
-        super().__call__(step)
         if isinstance(step, TrainingStarted):
             self.line(Text.assemble((step.stage, "bold"), f": {step.detail}"))
             if step.resumed:
@@ -23,6 +22,8 @@ class TrainingDisplay(Display):
             self.line(_epoch_line(step.stage, step.result))
         elif isinstance(step, TrainingStopped):
             self.line(step.detail)
+        else:
+            super().__call__(step)
 
 
 def _epoch_line(stage: str, result: EpochResult) -> Text:
