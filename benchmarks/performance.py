@@ -40,7 +40,7 @@ from mobilevit_sdk.parity import passed
 from mobilevit_sdk.progress import Step
 from mobilevit_sdk.spec import Strict
 
-PLAIN = ("executorch-plain", "tflite-plain", "onnxruntime", "pytorch-compile", "pytorch")
+PLAIN = ("executorch-stock", "tflite-stock", "onnxruntime", "pytorch-compile", "pytorch")
 FORMATS = {"executorch": ".pte", "tflite": ".tflite"}
 EXACT = 1e-9  # relative, float64
 CONVERSION = 0.6
@@ -57,8 +57,8 @@ class Bar:
 
 MODELS = ("mobilevit_xxs", "tiny_vit_5m_224", "efficientvit_m0", "mobilevitv2_050")
 BARS = (
-    Bar("executorch", "executorch-plain", dict(zip(MODELS, (0.30, 0.55, 0.65, 0.70), strict=True))),
-    Bar("litert-cpu", "tflite-plain", dict.fromkeys(MODELS, 0.85)),
+    Bar("executorch", "executorch-stock", dict(zip(MODELS, (0.30, 0.55, 0.65, 0.70), strict=True))),
+    Bar("litert-cpu", "tflite-stock", dict.fromkeys(MODELS, 0.85)),
     Bar("litert-cpu", "onnxruntime", dict.fromkeys(MODELS, 0.70)),
 )
 
@@ -152,7 +152,7 @@ def measure(name: str, out: Path, rounds: int) -> Record:
 
     latency = bench(
         candidates,
-        threads=thread_counts(["1", "2"]),
+        threads=thread_counts([1, 2]),
         against=lambda candidate: pytorch,
         rounds=rounds,
         progress=show,
@@ -272,9 +272,9 @@ def _bars(record: Record) -> Iterator[tuple[str, bool]]:
         ]
         yield _bar(record, f"{names[bar.runtime]} over {bar.baseline}", at_most, ratios, ", ".join(asked))
     seconds = {conversion.name: conversion.seconds for conversion in record.conversions}
-    ours, plain = seconds[".pte"], seconds["executorch-plain"]
+    ours, plain = seconds[".pte"], seconds["executorch-stock"]
     yield _bar(
-        record, "seconds to a .pte over executorch-plain", CONVERSION, [ours / plain if ours and plain else None]
+        record, "seconds to a .pte over executorch-stock", CONVERSION, [ours / plain if ours and plain else None]
     )
     yield _bar(record, "relative difference, float64, worst target", EXACT, [max(record.exactness.values())])
 

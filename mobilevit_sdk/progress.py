@@ -7,7 +7,6 @@ pickled: work in a child process passes `processes.child.emit` as its `progress`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, Protocol
 
@@ -37,7 +36,3 @@ class Progress(Protocol):
 
 def silent(step: Step, /) -> None:
     """A Progress that ignores every step: the default."""
-
-
-# What producers that do not send steps yet call with the stage, how much of it is done, and of how much.
-Report = Callable[[str, int, int], None]

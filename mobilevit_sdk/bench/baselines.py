@@ -1,7 +1,7 @@
-"""What a user would do with the same checkpoint without this SDK: each runtime's own documented way, and no more.
+"""Baselines: the same checkpoint in each runtime's own documented way, without this SDK.
 
 All of them take the reference form of the network, as it was trained, and normalized pixels: preprocessing stays
-outside, and outside of what is timed. Their files run in the very runtimes that run the SDK's own.
+outside of the file and of what is timed. Their files run in the same runtimes as the SDK's own.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from mobilevit_sdk.spec import Preprocessing
 
 @dataclass(frozen=True)
 class StockRuntime:
-    """A way to run a checkpoint: `export` writes the file that `open_session` loads, where one is needed.
+    """A way to run a checkpoint without the SDK: `export` writes the file that `open_session` loads.
 
     `export(model, sample, file)` and `open_session(file, preprocessing, threads)` run in child processes; without an
-    export the file is the checkpoint.
+    export, the file is the checkpoint.
     """
 
     name: str
@@ -50,7 +50,7 @@ class StockRuntime:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A baseline's file, and what it took to make it: seconds, and bytes of memory at the peak; 0 without an export."""
+    """A baseline's file, and what making it took: seconds, and peak memory in bytes; 0 without an export."""
 
     baseline: StockRuntime
     checkpoint: Checkpoint
@@ -65,7 +65,7 @@ class Prepared:
 
 
 def prepare(baseline: StockRuntime, checkpoint: Checkpoint, folder: Path) -> Prepared:
-    """Write the baseline's file to `folder`. Raises ToolchainError where it is not installed or does not convert."""
+    """Write the baseline's file to `folder`. Raises ToolchainError where it is not installed or fails."""
     available = baseline.availability()
     if not available:
         raise ToolchainError(f"{baseline.name} cannot run here: {available.reason}")
@@ -81,7 +81,7 @@ def prepare(baseline: StockRuntime, checkpoint: Checkpoint, folder: Path) -> Pre
 
 
 def export_file(name: str, weights: Path, file: Path) -> int:
-    """In a child process: write the file of the baseline `name`; the peak of memory in bytes."""
+    """In a child process: write the file of the baseline `name`, and return the peak memory in bytes."""
     checkpoint = load_checkpoint(weights)
     export = BASELINES[name].export
     assert export is not None
@@ -146,7 +146,7 @@ def _open_pytorch(compiled: bool, file: Path, preprocessing: Preprocessing, thre
 
 
 def _normalized(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
-    """RGB uint8 [3, H, W] -> what the reference form takes, float32 [1, 3, H, W]."""
+    """RGB uint8 [3, H, W] -> the input of the reference form, float32 [1, 3, H, W]."""
     pixels = torch.from_numpy(np.ascontiguousarray(image))
     return to_model_input(pixels[None], preprocessing).contiguous()
 
@@ -185,7 +185,7 @@ BASELINES = {
             _export_onnx,
         ),
         StockRuntime(
-            "executorch-plain",
+            "executorch-stock",
             "torch.export, to_edge_transform_and_lower with XnnpackPartitioner",
             lambda: find_converter("executorch").availability(),
             _open_executorch,
@@ -193,7 +193,7 @@ BASELINES = {
             _export_executorch,
         ),
         StockRuntime(
-            "tflite-plain",
+            "tflite-stock",
             "litert_torch.convert",
             lambda: find_converter("tflite").availability(),
             _open_tflite,

@@ -31,7 +31,7 @@ def benchmark(
     Raises ArtifactError for a path without an artifact, RequestError for an unknown reference or more threads than
     cores, CheckpointError when the checkpoint is not found, and ToolchainError when the baseline cannot be made here.
     """
-    counts = thread_counts([str(count) for count in threads])
+    counts = thread_counts(threads)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         planned = plan([Path(each) for each in artifacts], against, checkpoint, Path(scratch), progress=progress)
         reference_of = planned.against.__getitem__

@@ -1,4 +1,4 @@
-"""What can be measured: artifacts on the runtimes that can be timed; `baselines` adds what else a user could run."""
+"""What can be measured: artifacts on the runtimes that can be timed; `baselines` adds the alternatives."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mobilevit_sdk.formats.runtime import Session, TimedRuntime
 
 @dataclass(frozen=True)
 class Question:
-    """What every candidate of one network answers: an image, PyTorch's scores for it, and how much there is to do."""
+    """What every candidate of one network computes: an image, PyTorch's scores for it, and the work in between."""
 
     image: np.ndarray  # RGB uint8 [3, H, W]
     scores: np.ndarray  # float32 [num_classes]
-    macs: int
+    macs: int  # multiply-accumulates
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Candidate:
 
 
 def candidates_of(artifact: Artifact) -> list[Candidate]:
-    """The artifact on each of its runtimes that can be timed; at least one, which may not be available.
+    """The artifact on each of its runtimes that can be timed; at least one candidate, which may be unavailable.
 
     Raises ArtifactError when the file has changed, or its reference vectors are missing or malformed.
     """

@@ -1,4 +1,4 @@
-"""Latencies as a picture: a bar to the median of each candidate, a whisker to its 90th percentile."""
+"""A chart of latencies: a bar to the median of each candidate, a whisker to its 90th percentile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def label(row: Row) -> str:
-    """What a row is called in tables and pictures: a baseline by its name, an artifact by its folder and runtime."""
+    """The name of a row in tables and charts: that of a baseline, or the folder and runtime of an artifact."""
     return row.runtime if row.runtime in BASELINES else f"{Path(row.artifact).parent.name} · {row.runtime}"
 
 

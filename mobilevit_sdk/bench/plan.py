@@ -57,15 +57,13 @@ def plan(
     return Plan([*(made for _, made in baselines), *measured], held)
 
 
-def thread_counts(asked: Sequence[str]) -> list[int]:
-    """Numbers of threads from what a user wrote; by default one, and all cores. Raises RequestError."""
+def thread_counts(requested: Sequence[int] = ()) -> list[int]:
+    """The requested numbers of threads, each once; by default one, and all cores. Raises RequestError."""
     cores = usable_cores()
-    if not asked:
-        return sorted({1, cores})
-    wrong = [each for each in asked if not each.isdecimal() or not 1 <= int(each) <= cores]
-    if wrong:
-        raise RequestError(f"--threads takes numbers from 1 to {cores}, the cores of this machine, not {wrong[0]!r}")
-    return list(dict.fromkeys(int(each) for each in asked))
+    for number in requested:
+        if not 1 <= number <= cores:
+            raise RequestError(f"--threads takes numbers from 1 to {cores}, the cores of this machine, not {number}")
+    return list(dict.fromkeys(requested)) or sorted({1, cores})
 
 
 def _the_one_at(path: str) -> Path:

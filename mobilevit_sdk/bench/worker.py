@@ -1,4 +1,4 @@
-"""One candidate alive in a process of its own, which computes when it is its turn and sleeps otherwise."""
+"""One candidate in a process of its own, which computes when it is its turn and sleeps otherwise."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.formats.runtime import Session
 from mobilevit_sdk.processes.child import ask, run_in_child
 
-WARM_UP_SECONDS = 0.5  # at the beginning, and at least three inferences
-UNTIMED = 2  # inferences at the beginning of each turn, which bring threads and caches back
+WARM_UP_SECONDS = 0.5  # at the start, and at least three inferences
+UNTIMED = 2  # inferences at the start of each turn, which wake threads and refill caches
 
 
 class Worker:
@@ -29,12 +29,12 @@ class Worker:
         self._thread.start()
 
     def scores(self) -> np.ndarray:
-        """Wait until the candidate is warm; its answer. Raises MobileViTError when it cannot load or has died."""
+        """Wait until the candidate is warm, and return its answer. Raises MobileViTError when it fails or dies."""
         answer: np.ndarray = self._next()
         return answer
 
     def turn(self, inferences: int) -> list[float]:
-        """Let it compute; the seconds of each inference. Raises MobileViTError when it fails or has died."""
+        """Let it compute, and return the seconds of each inference. Raises MobileViTError when it fails or has died."""
         self._commands.put(inferences)
         seconds: list[float] = self._next()
         return seconds
@@ -57,7 +57,7 @@ class Worker:
             run_in_child(serve, open_session, threads, image, on_question=self._hand_over, threads=threads)
         except MobileViTError as error:
             self._events.put(error)
-        except Exception as error:  # without it, whoever waits for an event would wait for ever
+        except Exception as error:  # otherwise the caller would wait for an event forever
             self._events.put(ToolchainError(f"{type(error).__name__}: {error}"))
 
     def _hand_over(self, event: Any) -> int:
@@ -66,7 +66,7 @@ class Worker:
 
 
 def serve(open_session: Callable[[int], Session], threads: int, image: np.ndarray) -> None:
-    """In the child: load and warm up, tell the scores, then time as many inferences as the parent asks, until 0."""
+    """In the child: load, warm up, send the scores, then time as many inferences as the parent asks for, until 0."""
     session = open_session(threads)
     given = session.to_input(image)
     inferences = ask(_warm_up(session, given))

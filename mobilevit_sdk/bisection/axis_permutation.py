@@ -1,7 +1,7 @@
-"""Whether two arrays hold the same values in another order of axes, and which order it is.
+"""Whether two arrays hold the same values with their axes in another order, and in which.
 
-Formats keep images with channels last, heads within the batch, tokens with or without an axis of 1: one value has as
-many layouts as there are formats.
+Formats store images with channels last, heads within the batch, tokens with or without an axis of 1: every format may
+lay out the same value in its own way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from mobilevit_sdk.parity.metrics import sqnr_db
 
-SAMPLE = 512  # elements that are compared before all are
+SAMPLE = 512  # elements that are compared first, before all are
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AxisPermutation:
         return permuted.transpose(np.argsort(self.axes))
 
     def tap_positions(self, positions: np.ndarray) -> np.ndarray:
-        """Where in the tap, both read from front to back, the values at `positions` of the result are."""
+        """The positions in the flattened tap of the values at `positions` of the flattened result."""
         place = np.unravel_index(positions, self.shape)
         ordered = [self.shape[axis] for axis in self.axes]
         permuted = np.ravel_multi_index([place[axis] for axis in self.axes], ordered)
@@ -47,9 +47,9 @@ class AxisPermutation:
 
 
 def layouts(shape: tuple[int, ...], tap_shape: tuple[int, ...]) -> Iterator[AxisPermutation]:
-    """Ways in which a tap could hold a result: the plain one first, then either with its axes in another order.
+    """Ways in which a tap could hold a result: the identity first, then permutations of the axes of either.
 
-    Axes of 1 are left out: to move them changes nothing.
+    Axes of 1 are left out: moving them changes nothing.
     """
     shape, tap_shape = (tuple(size for size in each if size > 1) or (1,) for each in (shape, tap_shape))
     same, tap_same = tuple(range(len(shape))), tuple(range(len(tap_shape)))
@@ -61,7 +61,7 @@ def layouts(shape: tuple[int, ...], tap_shape: tuple[int, ...]) -> Iterator[Axis
 
 
 def best_permutation(result: np.ndarray, tap: np.ndarray, min_db: float) -> tuple[AxisPermutation, float] | None:
-    """The layout in which `tap` is nearest to `result`, and how near, as SQNR in dB; None below `min_db`."""
+    """The permutation in which `tap` is nearest to `result`, and its SQNR in dB; None below `min_db`."""
     if result.size != tap.size:
         return None
     best: tuple[AxisPermutation, float] | None = None

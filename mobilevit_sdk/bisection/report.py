@@ -1,4 +1,4 @@
-"""A bisection as files: bisect.json, and bisect.png, a picture of SQNR along the depth."""
+"""A bisection as files: bisect.json, and bisect.png, a plot of SQNR along the depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mobilevit_sdk.files import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TOP_DB = 160.0  # beyond what float32 resolves: copies
+_TOP_DB = 160.0  # above it, beyond what float32 resolves, values are copies
 
 
 def write_bisection(bisection: Bisection, folder: Path) -> None:
@@ -28,7 +28,10 @@ def write_bisection(bisection: Bisection, folder: Path) -> None:
 
 def headline(bisection: Bisection) -> str:
     """The verdict in a sentence."""
-    culprit, scores = bisection.culprit, f"scores at {bisection.sqnr_db:.1f} dB, {bisection.threshold_db:g} asked"
+    culprit, scores = (
+        bisection.culprit,
+        f"scores at {bisection.sqnr_db:.1f} dB, threshold {bisection.threshold_db:g} dB",
+    )
     if culprit is None:
         weakest = bisection.weakest
         return f"agrees; {_place(weakest)} costs most, {weakest.cost_db:.1f} dB alone ({scores})"
@@ -41,7 +44,7 @@ def _place(operator: Operator) -> str:
 
 
 def without_copies(operators: Sequence[Operator]) -> list[Operator]:
-    """One for each operator of the reference: what only moves a value says nothing new, unless it moves it wrongly."""
+    """The operators that compute: one that only moves a value is left out, unless it moves it wrongly."""
     return [each for each in operators if each.created_db < _TOP_DB or each.fresh_created_db < _TOP_DB]
 
 
@@ -62,9 +65,9 @@ def _draw(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> No
     depth = range(len(operators))
     axes.plot(depth, [each.fresh_sqnr_db for each in operators], color=GRAY, lw=4, label="a fresh conversion")
     axes.plot(depth, [each.sqnr_db for each in operators], color=BLUE, lw=1.5, label="this file")
-    own = "what each operator makes of its own inputs"
+    own = "created by each operator"
     axes.scatter(depth, made_here, s=11, color=BLUE, alpha=0.4, linewidths=0, label=own)
-    axes.axhline(bisection.threshold_db, color=ORANGE, lw=1.1, ls=(0, (5, 3)), label="asked of the scores")
+    axes.axhline(bisection.threshold_db, color=ORANGE, lw=1.1, ls=(0, (5, 3)), label="threshold of the scores")
     _mark(axes, operators, bisection)
     axes.set_ylabel("SQNR in dB, worst case")
     axes.grid(axis="x", visible=False)
@@ -73,7 +76,7 @@ def _draw(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> No
 
 
 def _draw_blocks(axes: Axes, operators: Sequence[Operator]) -> None:
-    """Bands behind the lines, a block each, with its name below."""
+    """Draw a band for each block behind the lines, with its name below."""
     start, middles, names = 0, [], []
     for number, (name, run) in enumerate(groupby(operators, key=lambda each: each.block)):
         size = len(list(run))
@@ -98,7 +101,7 @@ def _mark(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> No
     left = at > len(operators) / 2
     top = axes.get_ylim()[1]
     axes.annotate(
-        f"{named.place}\n{named.operator}: {named.before_db:.1f} dB before it, {named.sqnr_db:.1f} dB behind it",
+        f"{named.place}\n{named.operator}: {named.before_db:.1f} dB before it, {named.sqnr_db:.1f} dB after it",
         (at, top),
         (-7 if left else 7, -4),
         textcoords="offset points",

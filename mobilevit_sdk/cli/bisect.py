@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
+from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 @verb("bisect")
 @click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
-@click.option("--checkpoint", help="The checkpoint that the artifact was made of, if it is not where it was.")
-@click.option("--runtime", metavar="NAME", help="Compute on this runtime; by default the first that runs here.")
+@click.option("--checkpoint", help="The checkpoint that the artifact was made from, if it was moved.")
+@click.option("--runtime", metavar="NAME", help="Use this runtime; by default the first that is available.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write bisect.json and bisect.png into this folder.")
 def command(artifact: Path, checkpoint: str | None, runtime: str | None, report: Path | None, as_json: bool) -> int:
     """Find the first operator at which an artifact diverges from the PyTorch reference.
@@ -67,13 +68,13 @@ def _table(
     rows: Iterable[tuple[Block | Operator, str, str]],
     named: Operator | None = None,
 ) -> Table:
-    """Blocks or operators with their numbers; what diverged, and `named`, stand out."""
+    """Blocks or operators with their numbers; those that diverged, and `named`, are highlighted."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in titles:
         table.add_column(title, no_wrap=True)
-    for title in ("SQNR", "made here", "costs", "fresh", "fresh, made here"):
+    for title in ("SQNR", "created here", "costs", "fresh", "fresh, created here"):
         table.add_column(title, justify="right", no_wrap=True)
     for row, name, what in rows:
         numbers = (row.sqnr_db, row.created_db, row.cost_db, row.fresh_sqnr_db, row.fresh_created_db)
@@ -98,16 +99,16 @@ def _verdict(bisection: Bisection) -> Iterable[str]:
         return
     if bisection.cause == "conversion":
         yield (
-            "a fresh conversion of the checkpoint diverges there as well: it is not this file but the converter, the "
-            "runtime, or a precision too low for this network"
+            "a fresh conversion of the checkpoint diverges there as well: the fault is not in this file but in the "
+            "converter or the runtime, or the precision is too low for this network"
         )
     else:
         yield (
-            f"on the inputs that the file gave it, {culprit.artifact_operator} is at {culprit.created_db:.1f} dB; in a "
-            f"fresh conversion of the checkpoint at {culprit.fresh_created_db:.1f} dB"
+            f"on the file's own inputs, {culprit.artifact_operator} is at {culprit.created_db:.1f} dB; in a fresh "
+            f"conversion of the checkpoint, at {culprit.fresh_created_db:.1f} dB"
         )
     if culprit.also:
         yield f"the weights of {', '.join(culprit.also)} are folded into it"
     if bisection.others:
-        are = "operator is" if bisection.others == 1 else "operators are"
-        yield f"{bisection.others} more {are} off behind it, inherited errors aside"
+        own = "creates an error of its own" if bisection.others == 1 else "create errors of their own"
+        yield f"after it, {count(bisection.others, 'operator')} more {own}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="With --to executorch: xnnpack, the default, or coreml, for iOS. With --to coreml: ane, the Neural Engine.",
 )
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
-@click.option("--model", help="The model of the checkpoint, instead of what its keys and shapes say.")
+@click.option("--model", help="The model of the checkpoint; by default found by its keys and shapes.")
 @click.option("--image-size", type=click.IntRange(min=32), metavar="N", help="Square input, in pixels.")
 @click.option(
     "--num-classes", type=click.IntRange(min=1), metavar="N", help="The head's classes; checked against a checkpoint."
@@ -43,14 +43,18 @@ if TYPE_CHECKING:
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="100 to 500 images for precisions with integers: a folder or a Parquet file.  [default: synthesized ones]",
+    help="100 to 500 images for integer precisions: a folder or a Parquet file.  [default: synthesized ones]",
 )
 @click.option(
-    "--recipe", "recipe_file", type=click.Path(path_type=Path), metavar="FILE", help="What mobilevit quantize wrote."
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The recipe that mobilevit quantize wrote.",
 )
-@click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by its name, without a checkpoint.")
+@click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by name, without a checkpoint.")
 @click.option("--no-verify", is_flag=True, help="Do not run the files.")
-@click.option("--force", is_flag=True, help="Convert again what is up to date.")
+@click.option("--force", is_flag=True, help="Convert even what is up to date.")
 def command(
     source: str | None,
     formats: list[str],

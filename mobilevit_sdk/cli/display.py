@@ -60,10 +60,6 @@ class Display:
         self._console.print(text, markup=False)
         self._last_line = time.monotonic()
 
-    def update(self, what: str, done: int, total: int, detail: str = "") -> None:
-        """`self(Step(...))`, for a `mobilevit_sdk.progress.Report`."""
-        self(Step(what, done, total, detail=detail))
-
     def _show(self, step: Step) -> None:
         if step.task not in self._row_of:
             self._row_of[step.task] = self._rows.add_task("", visible=False, share="", detail="", step=step)

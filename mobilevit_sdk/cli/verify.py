@@ -1,4 +1,4 @@
-"""`mobilevit verify`: the gate."""
+"""`mobilevit verify`: run artifacts and compare them with PyTorch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @verb("verify")
 @click.argument("artifacts", metavar="ARTIFACT_OR_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be given again.")
-@click.option("--images", type=click.Path(path_type=Path), help="Check on these images: a folder or a Parquet file.")
-@click.option("--checkpoint", help="The checkpoint for --images and --bisect, if it is not where it was.")
-@click.option("--baseline", type=click.Path(path_type=Path), help="Say what is worse than in this verdicts.json.")
+@click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be repeated.")
+@click.option("--images", type=click.Path(path_type=Path), help="Use these images: a folder or a Parquet file.")
+@click.option("--checkpoint", help="The checkpoint for --images and --bisect, if it was moved.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Report what is worse than in this verdicts.json.")
 @click.option("--config", type=click.Path(path_type=Path), help="Thresholds; the project's pyproject.toml by default.")
 @click.option(
     "--timeout",
     default=600.0,
     metavar="SECONDS",
-    help="A runtime that answers no case for so long is stopped.",
+    help="Stop a runtime that answers no case for this long.",
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
 )
-@click.option("--bisect", "is_bisected", is_flag=True, help="Name the layer that breaks an artifact that fails.")
+@click.option("--bisect", "is_bisected", is_flag=True, help="Name the layer at fault in an artifact that fails.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write HTML, JUnit XML, JSON and Markdown here.")
 @click.option("--summary", type=click.Path(path_type=Path), help="Append Markdown here, as to $GITHUB_STEP_SUMMARY.")
 def command(
@@ -47,11 +47,11 @@ def command(
     summary: Path | None,
     as_json: bool,
 ) -> int:
-    """Run artifacts on the runtimes of this machine and hold their answers to PyTorch's, and to each other's.
+    """Run artifacts on the runtimes of this machine, and compare their answers with PyTorch's and with each other's.
 
-    Thresholds may be tightened in [tool.mobilevit.parity] of the pyproject.toml here or above, and lowered with a
-    stated reason. Exit 0: every artifact ran somewhere, and everything that ran met its thresholds. 1: a threshold was
-    missed, or something is worse than in --baseline. 3: a runtime failed, or an artifact could not run anywhere.
+    Thresholds can be raised in [tool.mobilevit.parity] of the pyproject.toml here or above, and lowered with a stated
+    reason. Exit 0: every artifact ran on some runtime, and everything that ran met its thresholds. 1: a threshold was
+    missed, or something is worse than in --baseline. 3: a runtime failed, or an artifact could not run at all.
     """
     from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
     from mobilevit_sdk.cli.display import Display
@@ -94,7 +94,7 @@ def command(
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0: all passed; 1: a threshold was missed; 3: a runtime failed, or an artifact ran nowhere."""
+    """0: all passed; 1: a threshold was missed; 3: a runtime failed, or an artifact ran on no runtime."""
     from mobilevit_sdk.parity import passed
 
     if any(verdict.status == "failed" for verdict in verdicts):

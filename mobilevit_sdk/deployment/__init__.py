@@ -1,6 +1,6 @@
 """From the reference form of a model to an equivalent graph that a phone's backend takes whole.
 
-Each rewrite is an algebraic identity in a file of its own; which of them apply is written in the target's record.
+Each rewrite is an algebraic identity in a file of its own; the target's record says which of them apply.
 """
 
 from __future__ import annotations

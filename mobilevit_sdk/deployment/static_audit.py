@@ -1,4 +1,4 @@
-"""The static audit: what a target would not take whole, found in the exported graph before any converter runs."""
+"""The static audit: operators that a target would not take, found in the exported graph before any converter runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Finding:
 
     operator: str  # ATen's name, such as "select.int"
     shape: tuple[int, ...]  # of its result
-    module: str  # path of the module that it came from, "" for the graph itself
+    module: str  # path of the module that it came from; "" for the graph itself
     reason: str
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ def audit(graph: nn.Module, target: str, image_size: tuple[int, int]) -> list[Fi
 
 
 def _first(value: object) -> object:
-    """What a node computes; the first part of it where it answers with several, which `getitem` picks from."""
+    """A node's result; the first of several where it returns a tuple, which `getitem` picks from."""
     return value[0] if isinstance(value, (list, tuple)) and value else value
 
 

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy of anything that answers images with class scores."""
+"""Top-1 and top-5 accuracy of anything that maps images to class scores."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Accuracy:
 def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     """The same labeled images with the class indices of the model's head.
 
-    Where both sides name their classes, the names decide: a folder may hold some of the classes only. Raises
-    RequestError when a class of the data has no place in the head, or when there are no labels.
+    Where both sides name their classes, the names decide, and the data may hold only some of the classes. Raises
+    RequestError when a class of the data is not in the head, or when there are no labels.
     """
     if dataset.labels is None:
         raise RequestError(f"{dataset.source} has no labels; give one folder per class, or a Parquet column `label`")

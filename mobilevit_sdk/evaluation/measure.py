@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictor:
-    """What answers images with class scores, and on which runtime."""
+    """A function from images to class scores, with what it computes and on which runtime."""
 
     target: str
     runtime: str

@@ -1,4 +1,4 @@
-"""How near two sets of class scores are."""
+"""How near two sets of values are: SQNR, cosine and agreement of the best classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Agreement(Strict, frozen=True):
     cosine_median: float
     top1_agreement: float  # share of the cases with the same best class
     top5_agreement: float  # mean share of the reference's five best classes among the artifact's five best
-    top5_worst: float  # that share in the worst case
+    top5_worst: float  # the same in the worst case
     case_sqnr_db: tuple[float, ...]  # of each case, in order
 
 
@@ -87,7 +87,7 @@ def to_db(signal: float, noise: float) -> float:
 
 
 def _median(values: np.ndarray) -> float:
-    """Without the overflow of a mean of two of the largest floats."""
+    """The median, without overflow in the mean of two of the largest floats."""
     low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
     return float(low / 2 + high / 2)
 

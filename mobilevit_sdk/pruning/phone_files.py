@@ -99,7 +99,7 @@ def _measure(pairs: list[tuple[Artifact, Artifact]], hashes: list[str], rounds: 
         if one.unavailable is None
     ]
     against: dict[Candidate, Candidate] = {each: one for one, other, _ in turns for each in (one, other)}
-    counts = thread_counts([])
+    counts = thread_counts()
 
     result = bench(list(against), threads=counts, against=against.__getitem__, rounds=rounds, progress=progress)
     measured = zip(result.results[::2], result.results[1::2], [pair for *_, pair in turns] * len(counts), strict=True)

@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from mobilevit_sdk.artifacts import artifact as artifact_module
 from mobilevit_sdk.artifacts.artifact import open_artifact
 from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.bench import BASELINES, Candidate, bench, candidates, candidates_of
+from mobilevit_sdk.bench import BASELINES, Candidate, bench, candidates_of
 from mobilevit_sdk.bench import plan as planning
 from mobilevit_sdk.bench.candidates import Question
 from mobilevit_sdk.bench.plan import plan, thread_counts
@@ -249,7 +250,7 @@ def fake_runtimes(monkeypatch):
     class Converter:
         runtimes = found
 
-    monkeypatch.setattr(candidates, "find_converter", lambda name, backend: Converter)
+    monkeypatch.setattr(artifact_module, "find_converter", lambda name, backend: Converter)
     return found
 
 
@@ -325,7 +326,7 @@ def test_a_baseline_is_made_once_for_each_network(folder, fake_runtimes, tmp_pat
     ("against", "message"),
     [
         ("pytorhc", "did you mean pytorch"),
-        ("nowhere/model.pte", "known: executorch-plain"),
+        ("nowhere/model.pte", "known: executorch-stock"),
         ("{folder}", "2 artifacts"),
     ],
 )
@@ -350,16 +351,23 @@ def test_torch_compile_without_a_compiler_says_so(monkeypatch):
 def test_thread_counts_are_one_and_all_cores_unless_asked(monkeypatch):
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
     assert thread_counts([]) == [1, 8]
-    assert thread_counts(["4", "2", "4"]) == [4, 2]
+    assert thread_counts([4, 2, 4]) == [4, 2]
     monkeypatch.setattr(planning, "usable_cores", lambda: 1)
     assert thread_counts([]) == [1]
 
 
-@pytest.mark.parametrize("wrong", ["0", "-1", "9", "two", "1.5", "²"])
+@pytest.mark.parametrize("wrong", [0, -1, 9])
 def test_wrong_thread_counts_are_refused(wrong, monkeypatch):
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
     with pytest.raises(RequestError, match="numbers from 1 to 8"):
-        thread_counts(["1", wrong])
+        thread_counts([1, wrong])
+
+
+@pytest.mark.parametrize("wrong", ["two", "1.5", "²", "-1"])
+def test_what_is_not_a_number_of_threads_is_refused(wrong):
+    result = run("bench", "model.tflite", "--threads", f"1,{wrong}")
+    assert result.exit_code == 2
+    assert f"--threads takes numbers, such as 1,4, not {wrong!r}" in result.stderr
 
 
 def test_macs_are_those_of_convolutions_linears_and_attention():
