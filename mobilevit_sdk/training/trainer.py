@@ -104,7 +104,8 @@ class Trainer:
                 return None
             seconds = time.monotonic() - started
             result = self._finish_epoch(seconds, (meter.images - images_before) / max(seconds, 1e-9))
-            done = f"epoch {result.epoch}/{self.recipe.epochs}"
+            epochs = self.recipe.epochs
+            done = f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}"
             self.progress(EpochDone(done, self.epoch * len(self.images), meter.total, result=result))
         return self.history()[-1]
 
