@@ -65,7 +65,9 @@ PATH = click.Path(path_type=Path)
 @click.option("--out", "folder", type=PATH, metavar="DIR", help="Folder of this pruning.  [default: NAME-pruned]")
 @click.option("--seed", type=int, metavar="N", help="Random seed.  [default: 0]")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="To fine-tune on.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Device to fine-tune on."
+)
 def command(
     *,
     checkpoint: str | None,
