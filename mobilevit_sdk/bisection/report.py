@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -51,9 +52,11 @@ def without_copies(operators: Sequence[Operator]) -> list[Operator]:
 def _plot(bisection: Bisection, path: Path) -> None:
     operators = without_copies(bisection.operators)
     name = f"{Path(bisection.artifact).parent.name} on {bisection.runtime}"
-    with chart(path, min(13.0, max(7.5, 0.09 * len(operators))), 5.6) as figure:
+    width = min(13.0, max(7.5, 0.09 * len(operators)))
+    with chart(path, width, 5.6) as figure:
         _draw(figure.subplots(), operators, bisection)
-        figure.suptitle(f"{name}: {headline(bisection)}", x=0.01, ha="left")
+        title = textwrap.fill(f"{name}: {headline(bisection)}", round(9 * width))  # so many characters fit
+        figure.suptitle(title, x=0.01, ha="left")
 
 
 def _draw(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> None:

@@ -65,7 +65,9 @@ PATH = click.Path(path_type=Path)
 @click.option("--out", "folder", type=PATH, metavar="DIR", help="Folder of this pruning.  [default: NAME-pruned]")
 @click.option("--seed", type=int, metavar="N", help="Random seed.  [default: 0]")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="To fine-tune on.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Device to fine-tune on."
+)
 def command(
     *,
     checkpoint: str | None,
@@ -128,9 +130,10 @@ def command(
     with TrainingDisplay(log) as display:
 
         def show(step: Step) -> None:
-            display(step)
             if isinstance(step, SweepStep):
                 display.line(f"{step.stage}: {step.detail}")
+            else:
+                display(step)
 
         report = prune_into(
             folder,

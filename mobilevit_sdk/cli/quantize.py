@@ -67,9 +67,10 @@ def command(
     with Display(log) as display:
 
         def show(step: Step) -> None:
-            display(step)
             if isinstance(step, PointFound):
                 display.line(_line(step.point))
+            else:
+                display(step)
 
         result = quantize(
             source,
@@ -95,7 +96,7 @@ def _line(point: Point) -> str:
     blocks = "block" if kept == 1 else "blocks"
     words = f"{kept:>3} {blocks} in floating point: size {point.size:.1%}, agreement {point.agreement:.1%}"
     if point.top1_drop is not None:
-        words += f", top-1 {point.top1:.2%} ({-point.top1_drop:+.2f})"
+        words += f", top-1 {point.top1:.2%} ({0 - point.top1_drop:+.2f})"
     return words
 
 

@@ -33,7 +33,7 @@ class _Sizes(click.ParamType):
     type=click.Choice(["int8", "int4-weight"]),
     is_flag=False,
     flag_value="int8",
-    help="Prepare --checkpoint for this precision, in a short training with itself as the teacher.  [default: int8]",
+    help="Prepare --checkpoint for this precision, in a short training with itself as the teacher.  [int8 if no value is given]",
 )
 @click.option("--quantization", type=PATH, metavar="FILE", help="Recipe from `mobilevit quantize`, for --qat.")
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")
@@ -41,7 +41,12 @@ class _Sizes(click.ParamType):
     "--test-data", type=PATH, metavar="PATH", required=True, help="Images to measure accuracy on after every epoch."
 )
 @click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of this training.")
-@click.option("--image-size", type=click.IntRange(32, 4096), metavar="N", help="In pixels.  [default: the model's]")
+@click.option(
+    "--image-size",
+    type=click.IntRange(32, 4096),
+    metavar="N",
+    help="Side of the input in pixels.  [default: the model's]",
+)
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="JSON file; the next six options override it.")
 @click.option("--epochs", type=int, metavar="N", help="Passes over the images.  [default: 100; 1 with --qat]")
 @click.option(

@@ -14,7 +14,6 @@ class TrainingDisplay(Display):
 
     def __call__(self, step: Step, /) -> None:
         """Show a step."""
-        super().__call__(step)
         if isinstance(step, TrainingStarted):
             self.line(Text.assemble((step.stage, "bold"), f": {step.detail}"))
             if step.resumed:
@@ -23,14 +22,16 @@ class TrainingDisplay(Display):
             self.line(_epoch_line(step.stage, step.result))
         elif isinstance(step, TrainingStopped):
             self.line(step.detail)
+        else:
+            super().__call__(step)
 
 
 def _epoch_line(stage: str, result: EpochResult) -> Text:
-    integers = "" if result.quantized_top1 is None else f"   integers {result.quantized_top1:.2%}"
+    """Fits 80 columns, but for long trainings for integers."""
+    integers = "" if result.quantized_top1 is None else f"  integers {result.quantized_top1:.2%}"
     return Text.assemble(
         (stage, "bold"),
-        f"   loss {result.loss:.3f}   top-1 ",
-        (f"{result.top1:7.2%}", "bold green"),
-        f"   top-5 {result.top5:7.2%}{integers}   {result.images_per_second:,.0f} images/s   "
-        f"lr {result.learning_rate:.1e}",
+        f"  loss {result.loss:.3f}  top-1 ",
+        (f"{result.top1:.2%}", "bold green"),
+        f"{integers}  top-5 {result.top5:.2%}  {result.images_per_second:,.0f} images/s  lr {result.learning_rate:.1e}",
     )

@@ -1,4 +1,4 @@
-"""Rounded weights shift the mean of what a layer writes; its bias takes that back.
+"""Rounded weights shift the mean of a layer's output; its bias corrects that.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, with
 means over calibration images.
@@ -21,10 +21,10 @@ from mobilevit_sdk.quantization.simulation import Layer, quantized_layers, round
 
 @torch.no_grad()
 def correct_biases(graph: PhoneGraph, recipe: QuantizationRecipe, images: Iterable[np.ndarray]) -> None:
-    """Add to the bias of every layer that the recipe rounds to 8 bits what the rounding takes from its mean, in place.
+    """Correct the biases of the layers that the recipe quantizes for what rounding to 8 bits shifts, in place.
 
-    b' = b + E[W x] - E[round(W) x] for each output channel, over `images`, each RGB float32 [1, 3, H, W] in [0, 1], and
-    all places. A layer without a bias gets one.
+    b' = b + E[W x] - E[round(W) x] for each output channel, over all positions and `images`, each RGB float32
+    [1, 3, H, W] in [0, 1]. A layer without a bias gets one.
     """
     rounded = quantized_layers(graph, recipe)
     lost = {path: layer.weight - round_weights(layer.weight, 8, recipe.group_size) for path, layer in rounded.items()}
@@ -41,14 +41,14 @@ def correct_biases(graph: PhoneGraph, recipe: QuantizationRecipe, images: Iterab
         for image in images:
             graph(torch.from_numpy(image))
     for path, layer in rounded.items():
-        if shifts[path]:  # nobody asks for the scores of attention over one token
+        if shifts[path]:  # the scores of attention over one token are never computed
             shift = torch.stack(shifts[path]).mean(0)
             bias = shift if layer.bias is None else layer.bias + shift
             layer.bias = nn.Parameter(bias, requires_grad=False)
 
 
 def _mean_product(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
-    """The mean of what `layer` would write with `weight` and no bias: [out channels]."""
+    """The mean output of `layer` with `weight` and without its bias: [out channels]."""
     if isinstance(layer, nn.Linear):
         return F.linear(x.flatten(0, -2).mean(0), weight)
     y = F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)

@@ -1,4 +1,4 @@
-"""A quantized phone graph computed in floating point: what integers do to the answers, without any phone format."""
+"""A quantized phone graph simulated in floating point, without any phone format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEVELS = 255  # steps between the lowest and the highest of 8 bits
 
 @dataclass(frozen=True)
 class Ranges:
-    """Low and high of what a layer reads and of what it writes."""
+    """(low, high) of the input and of the output of a layer."""
 
     input: tuple[float, float]
     output: tuple[float, float]
@@ -52,8 +52,8 @@ def observe_ranges(
 ) -> dict[str, Ranges]:
     """The ranges around every convolution and linear, over `images`, each RGB float32 [1, 3, H, W] in [0, 1].
 
-    A layer that nobody asks, such as the scores of attention over one token, has none. `report` hears how many images
-    are done. Raises RequestError for no images.
+    A layer that never runs, such as the scores of attention over one token, has none. `report` hears how many images
+    are done. Raises RequestError when there are no images.
     """
     estimators = {path: (RangeEstimator(recipe), RangeEstimator(recipe)) for path in layers(graph)}
 
@@ -70,7 +70,7 @@ def observe_ranges(
             graph(torch.from_numpy(image))
             report(done := done + 1)
     if not done:
-        raise RequestError("there are no images to observe_ranges with")
+        raise RequestError("there are no images to observe ranges with")
     return {path: Ranges(*(each.range() for each in pair)) for path, pair in estimators.items() if pair[0].seen}
 
 
@@ -78,9 +78,9 @@ def observe_ranges(
 def simulate(
     graph: PhoneGraph, recipe: QuantizationRecipe, precision: str, ranges: dict[str, Ranges] | None = None
 ) -> PhoneGraph:
-    """A copy of `graph` whose layers hold, and for `int8` and `int8-dynamic` read, rounded values.
+    """A copy of `graph` with rounded weights and, for `int8` and `int8-dynamic`, rounded inputs of its layers.
 
-    `int8` needs `ranges`, and rounds what the layers write as well: the next operator reads it in 8 bits.
+    `int8` needs `ranges`, and rounds the outputs of layers as well: the next operator reads them in 8 bits.
     """
     simulated = copy.deepcopy(graph)
     for path, layer in quantized_layers(simulated, recipe).items():
@@ -95,17 +95,17 @@ def simulate(
 
 
 def weight_bits(weight: Tensor, precision: str, group_size: int) -> int:
-    """How many bits the weights [O, I, ...] of a layer have.
+    """The bits of a layer's weights [O, I, ...].
 
-    In int4-weight, 4 have those of large linears and 1x1 convolutions whose rows groups divide, as in .tflite.
-    ExecuTorch keeps 8 for 1x1 convolutions and gives 4 to the other linears, by row; CoreML's palettes lose less.
+    In int4-weight, large linears and 1x1 convolutions whose rows divide into groups have 4, as in .tflite. ExecuTorch
+    keeps 8 for 1x1 convolutions and gives 4 to the other linears, by row; the palettes of Core ML lose less.
     """
     in_groups = weight[0].numel() == weight.shape[1] and weight.shape[1] % group_size == 0
     return 4 if precision == "int4-weight" and in_groups and weight.numel() >= MIN_INT4_WEIGHTS else 8
 
 
 def round_weights(weight: Tensor, bits: int, group_size: int) -> Tensor:
-    """The nearest of 2^bits - 1 symmetric levels, by output channel; in 4 bits by groups of `group_size` inputs.
+    """Round to 2^bits - 1 symmetric levels, by output channel; in 4 bits by groups of `group_size` inputs.
 
     Shapes: [O, ...] -> the same.
     """
@@ -118,14 +118,14 @@ def round_weights(weight: Tensor, bits: int, group_size: int) -> Tensor:
 
 
 def round_activations(x: Tensor, low: float, high: float) -> Tensor:
-    """The nearest of 256 levels from `low` to `high`, one of which is zero; values outside go to the ends."""
+    """Round to 256 levels from `low` to `high`, one of which is zero; values outside are clipped."""
     scale = max(high - low, 1e-12) / LEVELS
     zero = round(-low / scale)
     return (((x / scale).round() + zero).clamp(0, LEVELS) - zero) * scale
 
 
 def _round_around(layer: Layer, ranges: Ranges) -> None:
-    """Scores, the only values of rank 2, stay float in every format."""
+    """Round the input and the output; scores, the only outputs of rank 2, stay float in every format."""
 
     def written(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return output if output.dim() == 2 else round_activations(output, *ranges.output)

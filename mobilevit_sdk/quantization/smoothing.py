@@ -1,9 +1,9 @@
-"""Channels that share a scale, brought nearer to each other where that is exact.
+"""Channels that share a scale are brought to similar ranges, where that is exact.
 
-W x  ==  (W diag(s)) (x / s) for every s > 0: with s_j = sqrt(max |x_j| / max |W_j|) the channels of what is read, and
-the columns of the weights that read them, reach about as far (Xiao et al., "SmoothQuant", ICML 2023, equation 4, with
-alpha = 0.5). Who divides by s costs nothing, or next to it: in attention the rows of v, because each channel of its
-output is a weighted mean of one channel of v; before a classifier a product with one vector.
+W x  ==  (W diag(s)) (x / s) for every s > 0: with s_j = sqrt(max |x_j| / max |W_j|), the channels of the input and the
+columns of the weights have about the same range (Xiao et al., "SmoothQuant", ICML 2023, equation 4, with alpha = 0.5).
+The division by s costs little or nothing: in attention it goes into the rows of v, because each channel of its output
+is a weighted mean of one channel of v; before a classifier it is a product with one vector.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mobilevit_sdk.layers.hooks import forward_hooks
 
 
 class SmoothedLinear(nn.Module):
-    """A classifier that evens out the channels of what it reads. Shapes: [B, in_features] -> [B, out_features]."""
+    """A classifier that scales the channels of its input to similar ranges. [B, in_features] -> [B, out_features]."""
 
     reciprocal: Tensor
 
@@ -37,7 +37,7 @@ class SmoothedLinear(nn.Module):
 
 @dataclass(frozen=True)
 class _Site:
-    """`reader` reads what may be divided by a vector: in `writer`, or where there is none in a product of its own."""
+    """`reader` has an input that a vector may divide: in `writer` or, where that is None, in a product of its own."""
 
     path: str
     reader: nn.Linear
@@ -46,7 +46,7 @@ class _Site:
 
 @torch.no_grad()
 def smooth(graph: PhoneGraph, images: Iterable[np.ndarray]) -> None:
-    """Even out the inputs of attention's projections and of the classifier, in place; the answers stay the same.
+    """Smooth the inputs of attention's output projections and of the classifier, in place; the answers stay the same.
 
     `images` are RGB float32 [1, 3, H, W] in [0, 1].
     """
@@ -88,7 +88,7 @@ def _sites(network: nn.Module) -> Iterator[_Site]:
 def _largest_inputs(
     graph: PhoneGraph, readers: dict[str, nn.Linear], images: Iterable[np.ndarray]
 ) -> dict[str, Tensor]:
-    """The largest absolute value of every channel that each of `readers` reads, [C]."""
+    """The largest absolute value of every input channel of each of `readers`, [C]."""
     largest: dict[str, Tensor] = {}
 
     def observer(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

@@ -1,8 +1,8 @@
-"""Images made from a network alone, to calibrate with where there are none: DeepInversion (arXiv 1912.08795).
+"""Images synthesized from a network alone, to calibrate with: DeepInversion (arXiv 1912.08795).
 
-A trained network remembers the mean and the variance of what reached each of its BatchNorms. Images are sought, by
-gradient descent on their pixels, that the network takes for given classes and whose activations have those moments.
-Against images that are all alike there are the two terms of DearKD's data-free variant (arXiv 2204.12997, section 3.4).
+Each BatchNorm of a trained network holds the mean and the variance of its inputs in training. Gradient descent on
+pixels finds images that the network assigns to given classes and whose activations have those moments. The two terms of
+DearKD's data-free variant (arXiv 2204.12997, section 3.4) keep the images from looking alike.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.spec import ModelSpec, Strict
 
-_ALIKE = 4  # images of a class in a batch, so that each has neighbors to keep away from
-_COARSE = 2  # the first half of the steps seeks images this many times smaller
-_JITTER = 1 / 16  # of a side, by which images are shifted before each step
+_IMAGES_OF_A_CLASS = 4  # in a batch, so that each has neighbors to keep away from
+_COARSE = 2  # the first half of the steps optimizes images this many times smaller
+_JITTER = 1 / 16  # of a side: the largest shift of the images before a step
 Weight = Annotated[float, Meta(ge=0, le=1e6)]
 
 
 class SynthesisOptions(Strict, frozen=True):
-    """How many images, how long they are sought, and how much each term of the loss counts beside cross-entropy."""
+    """The number of images and steps, and the weight of each term of the loss relative to the cross-entropy."""
 
     images: Annotated[int, Meta(ge=2, le=100_000)] = 128
     steps: Annotated[int, Meta(ge=2, le=100_000)] = 150  # for each batch, the first half of them at half the size
-    batch_size: Annotated[int, Meta(ge=2, le=4096)] = 64  # moments are those of a batch: few images have rough ones
+    batch_size: Annotated[int, Meta(ge=2, le=4096)] = 64  # moments are those of a batch: of few images they are rough
     learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.05
     batch_norm: Weight = 30.0
     total_variation: Weight = 5.0
@@ -48,10 +48,10 @@ class SynthesisOptions(Strict, frozen=True):
 
 @dataclass
 class _Observed:
-    """What one pass through the network told."""
+    """What one pass through the network gives beside the scores."""
 
     divergences: list[Tensor] = field(default_factory=list)  # of each BatchNorm
-    features: Tensor | None = None  # what its last linear layer took
+    features: Tensor | None = None  # the input of its last linear layer
 
 
 def synthesize_batch(
@@ -95,7 +95,7 @@ def batch_count(options: SynthesisOptions) -> int:
 
 
 def batch_size(options: SynthesisOptions, index: int) -> int:
-    """Of batch `index`: all of about the same size, because small ones have rough moments."""
+    """The images of batch `index`; all batches have about the same size, because small ones have rough moments."""
     batches = batch_count(options)
     return options.images * (index + 1) // batches - options.images * index // batches
 
@@ -130,10 +130,10 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def moment_divergence(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """KL divergence of N(mean, variance) of the batch from that which the norm remembers, mean over the channels.
+    """KL divergence of N(mean, variance) of the batch from that of the norm's running statistics, mean over channels.
 
-    In place of DeepInversion's differences of moments (equation 4), which grow with the scale of a layer: those with
-    large values would count for all. Shapes: [B, C] or [B, C, H, W] -> scalar.
+    It replaces DeepInversion's differences of moments (equation 4), which grow with the scale of a layer: layers with
+    large values would dominate. Shapes: [B, C] or [B, C, H, W] -> scalar.
     """
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -147,7 +147,7 @@ def divergence_within_classes(features: Tensor, classes: Tensor, margin: float) 
     """The two terms of the boundary-preserving intra-divergence loss (arXiv 2204.12997, section 3.4).
 
     The first keeps each image away from the nearest one of its class (its easy positive): the mean of the reciprocal
-    distances, which near-duplicates rule. The second keeps it on its side of the boundary: the farthest one of its
+    distances, which near-duplicates dominate. The second keeps it on its side of the boundary: the farthest one of its
     class (hard positive) may be farther than the nearest one of another class (hard negative) by no more than -margin.
     Distances are Euclidean, in units of the mean over the batch. Both are 0 where a class has one image, or where there
     is one class. Shapes: [B, C] and [B] -> two scalars.
@@ -159,11 +159,11 @@ def divergence_within_classes(features: Tensor, classes: Tensor, margin: float) 
     positive, negative = alike & others, ~alike
     nearest = distances.masked_fill(~positive, math.inf).amin(1)
     farthest = distances.masked_fill(~positive, -math.inf).amax(1)
-    stranger = distances.masked_fill(~negative, math.inf).amin(1)
+    nearest_negative = distances.masked_fill(~negative, math.inf).amin(1)
     zero = features.sum() * 0
     paired, bounded = positive.any(1), positive.any(1) & negative.any(1)
     easy = (1 / (nearest[paired] + 1e-3)).mean() if paired.any() else zero
-    boundary = F.relu(farthest - stranger + margin)[bounded].mean() if bounded.any() else zero
+    boundary = F.relu(farthest - nearest_negative + margin)[bounded].mean() if bounded.any() else zero
     return easy, boundary
 
 
@@ -185,15 +185,15 @@ def _observed(model: nn.Module) -> Iterator[_Observed]:
 
 
 def _classes(count: int, num_classes: int, generator: torch.Generator) -> Tensor:
-    """As many classes as allow for four images of each, drawn from all, in random order."""
-    drawn = torch.randperm(num_classes, generator=generator)[: max(1, count // _ALIKE)]
+    """Random classes in random order, as few as give each about four images."""
+    drawn = torch.randperm(num_classes, generator=generator)[: max(1, count // _IMAGES_OF_A_CLASS)]
     return drawn[torch.arange(count) % len(drawn)][torch.randperm(count, generator=generator)]
 
 
 def _first_guess(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Noise whose amplitude falls with frequency as that of photographs does, mostly gray. [count, 3, H, W] in [0, 1].
+    """Mostly gray noise with the amplitude spectrum of photographs, 1/f: [count, 3, H, W] in [0, 1].
 
-    1/f: Field, "Relations between the statistics of natural images", J. Opt. Soc. Am. A 4 (1987).
+    Field, "Relations between the statistics of natural images", J. Opt. Soc. Am. A 4 (1987).
     """
     height, width = size
     rows, columns = torch.fft.fftfreq(height)[:, None] * height, torch.fft.rfftfreq(width)[None] * width
@@ -207,12 +207,12 @@ def _first_guess(count: int, size: tuple[int, int], generator: torch.Generator) 
 
 
 def _enlarged(canvas: Tensor, size: tuple[int, int]) -> Tensor:
-    """Coarse pixels -> those that the network takes, in [0, 1]."""
+    """Coarse pixels resized to the input size of the network, in [0, 1]."""
     return canvas if canvas.shape[2:] == size else F.interpolate(canvas, size, mode="bicubic").clamp(0, 1)
 
 
 def _jittered(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Shifted by a few pixels, all alike, and perhaps mirrored: no single pixel is worth overfitting."""
+    """All images shifted by the same few pixels, and half of the time mirrored, against overfitting single pixels."""
     rows, columns = (
         int(torch.randint(-round(side * _JITTER), round(side * _JITTER) + 1, (), generator=generator))
         for side in pixels.shape[-2:]

@@ -1,7 +1,7 @@
-"""Augmentation of whole batches, on the device where training runs; every random number comes from `generator`.
+"""Augmentation of whole batches on the training device; every random number comes from `generator`.
 
 Geometry (random resized crop, flip, and RandAugment's rotation, shear and translation) is one affine map per image,
-sampled once, straight to the size that the step trains at. Then color, then mixing.
+sampled once at the input size of the step. Then color, then mixing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPERATIONS = GEOMETRIC + PHOTOMETRIC
 
 
 def augment(images: Tensor, size: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Random resized crop, flip and `recipe.augment_ops` operations of RandAugment (arXiv 1909.13719) an image.
+    """Random resized crop, flip and, for each image, `recipe.augment_ops` operations of RandAugment (arXiv 1909.13719).
 
     Shapes: RGB uint8 [B, 3, S, S] -> float [B, 3, size, size] in [0, 1].
     """
@@ -37,7 +37,7 @@ def augment(images: Tensor, size: int, recipe: Recipe, generator: torch.Generato
 def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mixup (arXiv 1710.09412) or cutmix (arXiv 1905.04899) of the batch with its reverse, or neither.
 
-    Shapes: images [B, 3, S, S]; `targets` are class probabilities [B, num_classes]; both come back mixed alike.
+    Shapes: images [B, 3, S, S] and class probabilities `targets` [B, num_classes] -> the same, mixed alike.
     """
     use, kind = torch.rand(2, generator=generator).tolist()
     share = _beta(recipe.mix_alpha, generator)
@@ -52,12 +52,12 @@ def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Genera
         box = (..., slice(top, top + side), slice(left, left + side))
         images, other = images.clone(), images.flip(0)
         images[box] = other[box]
-        share = 1 - side * side / (size * size)  # of the pixels that stayed
+        share = 1 - side * side / (size * size)  # of the pixels of `images`
     return images, share * targets + (1 - share) * targets.flip(0)
 
 
 def _draw_operations(batch: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Signed strengths [B, operations] in [-1, 1]: zero for those that an image did not draw."""
+    """Signed strengths [B, operations] in [-1, 1]; zero for operations that an image did not draw."""
     chosen = torch.rand(batch, len(OPERATIONS), generator=generator).argsort(1)[:, : recipe.augment_ops]
     strength = (2 * torch.rand(batch, recipe.augment_ops, generator=generator) - 1) * recipe.augment_magnitude
     return torch.zeros(batch, len(OPERATIONS)).scatter_(1, chosen, strength)

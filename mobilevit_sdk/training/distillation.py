@@ -1,4 +1,4 @@
-"""Knowledge distillation: a network learns from the answers of a trained one, its teacher, beside the labels."""
+"""Knowledge distillation: a network learns from the scores of a trained teacher as well as from the labels."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mobilevit_sdk.training.recipe import Distillation
 
 
 class Teacher:
-    """A trained network that answers for the classes of `student`, in their order.
+    """A trained network that gives scores for the classes of `student`, in their order.
 
-    It may be of another family, with a preprocessing and an input size of its own: images of another size are resized
-    to the one that it was trained for. Raises RequestError where it lacks a class of the student.
+    It may be of another family, with its own preprocessing and input size: images are resized to the size that it was
+    trained for. Raises RequestError when it lacks a class of the student.
     """
 
     def __init__(self, checkpoint: Checkpoint, student: ModelSpec, device: torch.device) -> None:
         self.spec = checkpoint.spec
         self.classes = _classes(checkpoint, student)
         self.same_size = self.spec.preprocessing.image_size == student.preprocessing.image_size
-        model = copy.deepcopy(checkpoint.model)  # the student may start from this very one
+        model = copy.deepcopy(checkpoint.model)  # the student may start from the same model
         self.model = model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
         self.sha256 = network_sha256(self.model, self.spec)
         self.provenance: dict[str, Any] = {
@@ -39,7 +39,7 @@ class Teacher:
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
-        """Of floats in [0, 1], [B, 3, S, S], which the student sees as well: [B, num_classes] of the student."""
+        """Scores for the images that the student sees: floats in [0, 1], [B, 3, S, S] -> [B, num_classes]."""
         if not self.same_size:
             size = self.spec.preprocessing.image_size
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
@@ -49,12 +49,12 @@ class Teacher:
 
 
 def distillation_loss(student: Tensor, targets: Tensor, teacher: Tensor, how: Distillation, smoothing: float) -> Tensor:
-    """(1 - weight) * cross-entropy with the targets + weight * what the teacher says.
+    """(1 - weight) * cross-entropy with the targets + weight * distance from the teacher.
 
-    Soft: temperature^2 * KL(softmax(teacher / temperature) || softmax(student / temperature)), the factor so that the
-    gradients keep their size (Hinton et al., arXiv 1503.02531, section 2; DeiT, arXiv 2012.12877, equation 2). Hard:
-    cross-entropy with the class that the teacher scores highest (DeiT, equation 3). `smoothing` is of the labels
-    alone. Shapes: scores of the student, class probabilities, scores of the teacher, each [B, num_classes] -> scalar.
+    Soft: temperature^2 * KL(softmax(teacher / temperature) || softmax(student / temperature)); the factor keeps the
+    size of the gradients (Hinton et al., arXiv 1503.02531, section 2; DeiT, arXiv 2012.12877, equation 2). Hard:
+    cross-entropy with the class that the teacher scores highest (DeiT, equation 3). Only the labels are smoothed.
+    Shapes: scores of the student, class probabilities, scores of the teacher, each [B, num_classes] -> scalar.
     """
     labeled = F.cross_entropy(student, targets, label_smoothing=smoothing)
     if how.kind == "hard":
@@ -66,7 +66,7 @@ def distillation_loss(student: Tensor, targets: Tensor, teacher: Tensor, how: Di
 
 
 def _classes(teacher: Checkpoint, student: ModelSpec) -> Tensor | None:
-    """Where the student's classes stand among the teacher's, or None where they are the same."""
+    """The indices of the student's classes among the teacher's, or None if they are the same."""
     known, wanted = teacher.spec.labels, student.labels
     if known and wanted:
         for name in wanted:

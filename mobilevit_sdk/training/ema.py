@@ -11,8 +11,9 @@ from torch import nn
 class ExponentialMovingAverage:
     """average = decay * average + (1 - decay) * weights after each step, BatchNorm's statistics included.
 
-    The decay starts at 0.1 and grows to `decay`, so that a young average forgets its random beginning. Integers, such
-    as counters, are copied.
+    The decay starts at 0.1 and grows to `decay`, so that a young average forgets the random initial weights. Integers,
+    such as counters, are copied. `torch.optim.swa_utils.AveragedModel` has neither: it would need both as a custom
+    averaging function, and its state an update counter of its own.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -21,7 +22,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after optimizer step `step`, counted from 0."""
+        """Average in the weights after optimizer step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
             if average.is_floating_point():

@@ -1,4 +1,4 @@
-"""Integers simulated while a network trains, so that it learns to live with them (Jacob et al., arXiv 1712.05877)."""
+"""Integer arithmetic simulated in training, so that the network adapts to it (Jacob et al., arXiv 1712.05877)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _KINDS = {nn.Conv2d: "convolution", nn.Linear: "linear"}
 
 
 class FakeQuantization(nn.Module):
-    """Runs a network with what its convolutions and linears hold, read and write rounded as the phone file will.
+    """Runs a network with the weights, inputs and outputs of its convolutions and linears rounded as in the phone file.
 
     Weights have a scale for each output channel, or group of inputs, and no zero point. A BatchNorm after a convolution
-    scales by output channel as well, so that rounding before it is folded and after are the same. Gain and bias of a
-    LayerNorm or GroupNorm whose declared reader has a bias act within that reader, as in the phone graph. What layers
-    read and write, the latter behind the BatchNorm and the ReLU that are part of them on the phone, is rounded to 256
-    levels over ranges that `calibrate` finds just as a conversion will: ranges that were learned would be lost there.
-    Scores stay float, and so do sums that no layer reads. The network itself stays as it is; its gradients pass through
-    the rounding (straight-through estimator, Bengio et al., arXiv 1308.3432), but not where a value was clipped.
+    also scales by output channel, so rounding gives the same values before it is folded and after. Gain and bias of a
+    LayerNorm or GroupNorm whose declared reader has a bias are applied within that reader, as in the phone graph.
+    Inputs and outputs of layers are rounded to 256 levels, outputs after the BatchNorm and the ReLU that the phone
+    fuses into the layer. `calibrate` finds their ranges exactly as a conversion does; learned ranges would be lost
+    there. Scores stay float, and so do sums that no layer reads. The network itself is not changed; its gradients pass
+    through the rounding (straight-through estimator, Bengio et al., arXiv 1308.3432), except where a value was clipped.
     """
 
     bounds: Tensor
@@ -46,13 +46,12 @@ class FakeQuantization(nn.Module):
             for use in block.norm_readers()
             if use.reader.bias is not None
         )
-        self.register_buffer(
-            "bounds", torch.zeros(2 * len(self.paths), 2)
-        )  # of what layers read, then of what they write
+        # (low, high) of the inputs of all layers, then of their outputs
+        self.register_buffer("bounds", torch.zeros(2 * len(self.paths), 2))
 
     @torch.no_grad()
     def calibrate(self, model: nn.Module, batches: Iterable[Tensor]) -> None:
-        """Find the ranges of what the layers of `model`, in eval mode, read; [B, 3, H, W] as the model takes them."""
+        """Find the ranges around the layers of `model`, in eval mode, over batches of model inputs [B, 3, H, W]."""
         estimators = [RangeEstimator(self.how.quantization) for _ in self.bounds]
 
         def observer(index: int) -> Callable[[Tensor], Tensor]:
@@ -68,7 +67,7 @@ class FakeQuantization(nn.Module):
         self.bounds.copy_(torch.tensor(ranges).view(-1, 2))
 
     def forward(self, model: nn.Module, x: Tensor) -> Tensor:
-        """What `model` answers in integers: [B, 3, H, W] -> [B, num_classes]."""
+        """The scores of `model` in simulated integers: [B, 3, H, W] -> [B, num_classes]."""
         ranges = self.bounds.tolist()
 
         def rounder(index: int) -> Callable[[Tensor], Tensor]:
@@ -94,7 +93,7 @@ class FakeQuantization(nn.Module):
             return scores
 
     def _weights(self, model: nn.Module, *, rounded: bool) -> dict[str, Tensor]:
-        """What stands in for the parameters of the same names."""
+        """Replacements for the parameters of the same names."""
         instead: dict[str, Tensor] = {}
         parameters: dict[str, Tensor] = dict(model.named_parameters())
         for norm, reader in self.readers:
@@ -120,7 +119,7 @@ def fake_weights(weight: Tensor, bits: int, group_size: int) -> Tensor:
 
 
 def fake_activations(x: Tensor, low: float, high: float) -> Tensor:
-    """`round_activations` with the gradient of clipping to its ends: low <= 0 <= high, not both 0."""
+    """`round_activations` with the gradient of clipping to the range: low <= 0 <= high, not both 0."""
     scale = (high - low) / LEVELS
     zero = round(-low / scale)
     clipped = x.clamp(-zero * scale, (LEVELS - zero) * scale)
@@ -132,12 +131,12 @@ def _at_input(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, tuple[
 
 
 def _at_output(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    """Scores, the only values of rank 2 that a layer writes, stay as they are."""
+    """Scores, the only outputs of rank 2, are not changed."""
     return lambda layer, inputs, output: output if output.dim() == 2 else change(output)
 
 
 def _written_at(model: nn.Module, path: str) -> str:
-    """Path of the module that ends what the phone computes as one layer with the one at `path`."""
+    """The path of the last module that the phone fuses with the one at `path`."""
     parent, _, name = path.rpartition(".")
     around = model.get_submodule(parent)
     if not isinstance(around, ConvNormAct) or name != "conv":

@@ -104,7 +104,8 @@ class Trainer:
                 return None
             seconds = time.monotonic() - started
             result = self._finish_epoch(seconds, (meter.images - images_before) / max(seconds, 1e-9))
-            done = f"epoch {result.epoch}/{self.recipe.epochs}"
+            epochs = self.recipe.epochs
+            done = f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}"
             self.progress(EpochDone(done, self.epoch * len(self.images), meter.total, result=result))
         return self.history()[-1]
 
@@ -180,7 +181,7 @@ class Trainer:
         return value
 
     def _set_mode(self, progress: float) -> None:
-        """Training mode; of a quantization-aware training's last part, but for BatchNorm."""
+        """Training mode; in the last part of a quantization-aware training, BatchNorm stays in eval mode."""
         self.model.train()
         aware = self.recipe.quantization_aware
         if aware is not None and progress >= 1 - aware.frozen_share:
@@ -189,7 +190,7 @@ class Trainer:
                     layer.eval()
 
     def _calibrate(self) -> None:
-        """Find the ranges of a quantization-aware training anew, on training images, as a conversion does."""
+        """Update the ranges of a quantization-aware training on training images, as a conversion does."""
         if self.fake is None:
             return
         dataset = self.images.dataset.sample(CALIBRATION_IMAGES)
@@ -291,7 +292,7 @@ class Trainer:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, not biases (those of positions neither) and normalization."""
+    """AdamW that decays matrices and kernels, but not biases, position biases and normalization."""
     tables = {layer.table for layer in model.modules() if isinstance(layer, PositionBias)}
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():

@@ -268,7 +268,7 @@ def test_aware_training_goes_on_bit_for_bit_and_ends_in_an_ordinary_checkpoint(d
         arguments = ["train", "--checkpoint", checkpoint, "--data", data, "--test-data", data, "--out", out, *options]
         result = CliRunner().invoke(main, [*map(str, arguments), "--threads", "1", "--device", "cpu", "--json"])
         assert result.exit_code == 0, result.stderr
-        assert result.stderr.count("   integers ") == 1
+        assert result.stderr.count("  integers ") == 1
         return json.loads(result.stdout)
 
     document = run(tmp_path / "out", "--qat", "--epochs", "1", "--batch-size", "16")
