@@ -14,17 +14,18 @@ import argparse
 import copy
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
-from performance_page import FORMATS, MODELS, STOCK, Conversion, Record, bars, threads_of, write_performance
+from performance_page import FORMATS, MODELS, STOCK, Conversion, Record, bars, write_performance
 from shared import MEASURED, read_record, tell, write_record
 
 from mobilevit_sdk import convert
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.bench import BASELINES, BenchProgress, Candidate, bench, candidates_of, prepare
+from mobilevit_sdk.bench import BASELINES, Candidate, bench, candidates_of, prepare
 from mobilevit_sdk.bench.plan import thread_counts
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
@@ -33,6 +34,7 @@ from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.models.registry import model_spec
 from mobilevit_sdk.parity import passed
+from mobilevit_sdk.progress import Step
 
 
 def main() -> int:
@@ -83,26 +85,28 @@ def measure(name: str, out: Path, rounds: int) -> Record:
         except MobileViTError as error:
             reason = " ".join(click.unstyle(str(error)).split())[:200]
             conversions.append(Conversion(stock, error=reason))
-            candidates.append(Candidate(name, stock, question, baseline.open_session, (), unavailable=reason))
+            candidates.append(
+                Candidate(name, stock, question, partial(baseline.open_session, out, spec.preprocessing), reason)
+            )
             continue
         if baseline.export:
             size = sum(file.stat().st_size for file in prepared.file.parent.glob(f"{prepared.file.name}*"))
             conversions.append(Conversion(stock, prepared.seconds, prepared.peak_memory_bytes, size))
         candidates.append(prepared.candidate(question))
     pytorch = candidates[-1]
-    shown: set[tuple[str, int]] = set()
+    shown: set[tuple[str, str]] = set()
 
-    def show(progress: BenchProgress) -> None:
-        if (progress.stage, progress.threads) not in shown:
-            shown.add((progress.stage, progress.threads))
-            tell(f"{name}: {progress.stage}, {threads_of(progress.threads)}")
+    def show(step: Step) -> None:
+        if (step.stage, step.detail) not in shown:
+            shown.add((step.stage, step.detail))
+            tell(f"{name}: {step.stage}, {step.detail}")
 
     latency = bench(
         candidates,
         threads=thread_counts(["1", "2"]),
         against=lambda candidate: pytorch,
         rounds=rounds,
-        on_progress=show,
+        progress=show,
     )
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
     return Record(
@@ -130,9 +134,8 @@ def exactness(checkpoint: Checkpoint, image: np.ndarray) -> dict[str, float]:
     """How far each target's phone graph is from the reference form in float64, relative to the largest score."""
     model = copy.deepcopy(checkpoint.model).double()
     pixels = torch.from_numpy(image)[None].double() / 255
-    preprocessing = checkpoint.spec.preprocessing
-    expected = model(to_model_input(pixels, preprocessing))
-    found = {target: deploy(model, target, preprocessing=preprocessing)(pixels) for target in TARGETS}
+    expected = model(to_model_input(pixels, checkpoint.spec.preprocessing))
+    found = {target: deploy(model, target, checkpoint.spec)(pixels) for target in TARGETS}
     return {target: float((scores - expected).abs().max() / expected.abs().max()) for target, scores in found.items()}
 
 

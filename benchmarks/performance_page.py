@@ -13,7 +13,7 @@ from mobilevit_sdk.bench import BASELINES, BenchResult, Row
 from mobilevit_sdk.bench.chart import write_chart
 from mobilevit_sdk.spec import Strict
 
-STOCK = ("executorch-plain", "tflite-plain", "onnxruntime", "pytorch-compile", "pytorch")
+STOCK = ("executorch-stock", "tflite-stock", "onnxruntime", "pytorch-compile", "pytorch")
 FORMATS = {"executorch": ".pte", "tflite": ".tflite"}
 EXACT = 1e-9  # relative, float64
 CONVERSION = 0.6
@@ -30,8 +30,8 @@ class Bar:
 
 MODELS = ("mobilevit_xxs", "tiny_vit_5m_224", "efficientvit_m0", "mobilevitv2_050")
 BARS = (
-    Bar("executorch", "executorch-plain", dict(zip(MODELS, (0.30, 0.55, 0.65, 0.70), strict=True))),
-    Bar("litert-cpu", "tflite-plain", dict.fromkeys(MODELS, 0.85)),
+    Bar("executorch", "executorch-stock", dict(zip(MODELS, (0.30, 0.55, 0.65, 0.70), strict=True))),
+    Bar("litert-cpu", "tflite-stock", dict.fromkeys(MODELS, 0.85)),
     Bar("litert-cpu", "onnxruntime", dict.fromkeys(MODELS, 0.70)),
 )
 
@@ -143,9 +143,9 @@ def bars(record: Record) -> Iterator[tuple[str, bool]]:
         ]
         yield _bar(record, f"{names[bar.runtime]} over {bar.baseline}", at_most, ratios, ", ".join(asked))
     seconds = {conversion.name: conversion.seconds for conversion in record.conversions}
-    ours, stock = seconds[".pte"], seconds["executorch-plain"]
+    ours, stock = seconds[".pte"], seconds["executorch-stock"]
     yield _bar(
-        record, "seconds to a .pte over executorch-plain", CONVERSION, [ours / stock if ours and stock else None]
+        record, "seconds to a .pte over executorch-stock", CONVERSION, [ours / stock if ours and stock else None]
     )
     yield _bar(record, "relative difference, float64, worst target", EXACT, [max(record.exactness.values())])
 

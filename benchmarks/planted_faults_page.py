@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from shared import write_page
 
-from mobilevit_sdk.bisection.axis_permutation import CEILING_DB
+from mobilevit_sdk.parity.metrics import CEILING_DB
 
 _HEAD = """# Planted faults: are they caught, and is the right block named?
 

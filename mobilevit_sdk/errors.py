@@ -1,4 +1,4 @@
-"""Every error that a user can meet: what went wrong, where, and what to do. The command line prints it as one line."""
+"""Every error that a user can meet: what went wrong, where, and what to do. The command line prints one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RequestError(MobileViTError):
 
 
 class CheckpointError(RequestError):
-    """A checkpoint is missing, truncated, foreign, unsafe, or does not fit its model."""
+    """A checkpoint is missing, truncated, of an unknown kind, unsafe, or does not fit its model."""
 
 
 class ArtifactError(RequestError):

@@ -11,7 +11,7 @@ from mobilevit_sdk.errors import RequestError
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A value that is read from files of strangers: typed, immutable, and refusing any field it does not know."""
+    """A value that is read from untrusted files: typed, immutable, and refusing any field it does not know."""
 
 
 class ModelConfig(Strict, frozen=True, kw_only=True):

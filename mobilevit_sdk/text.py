@@ -1,4 +1,4 @@
-"""Text made fit for a terminal: what stands in files of strangers, lists, numbers of things."""
+"""Text for a terminal: what untrusted files say, lists, counts with their noun."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def one_line(text: str, limit: int = 200) -> str:
 
 
 def shorten(names: Sequence[str], shown: int = 3) -> str:
-    """A few names and how many more there are."""
+    """A few of the names, and how many more there are."""
     more = len(names) - shown
     return ", ".join(one_line(name) for name in names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def count(things: Sized | int, noun: str) -> str:
-    """How many, with the noun in its number: `1 pair`, `2 pairs`."""
+    """A number with its noun in singular or plural: `1 pair`, `2 pairs`."""
     number = things if isinstance(things, int) else len(things)
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -2,10 +2,10 @@
 
     mobilevit_xxs-tflite-fp32/
         mobilevit_xxs.tflite      what the app ships
-        manifest.json             what it is, where it came from, what it holds
-        reference.safetensors     images and PyTorch's answers to them, to check it again anywhere
+        manifest.json             its contents and where it came from
+        reference.safetensors     images and PyTorch's answers to them, to verify it anywhere
 
-The folder is written whole and renamed once, so the three always belong together.
+The folder is written whole and renamed once, so that the three always belong together.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
 from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, read_reference
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.files import hash_and_size
-from mobilevit_sdk.formats.converter import Inspection, TensorInfo, converter_of_file
+from mobilevit_sdk.formats.converter import Converter, Inspection, TensorInfo, converter_of_file, find_converter
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
 
 MANIFEST = "manifest.json"
-REJECTED = ".rejected"  # behind the name of an artifact in integers that does its task too badly
+REJECTED = ".rejected"  # suffix of an integer artifact's folder where it does the task too badly
 
 
 class Manifest(Strict, frozen=True, kw_only=True):
-    """What stands beside every artifact; all of it derived, none of it typed by hand."""
+    """The facts beside every artifact; all of them derived, none typed by hand."""
 
     schema: int = 1
     file: str
     format: str
     precision: str
-    backend: str | None = None  # that it was made for; None where none is named
+    backend: str | None = None  # that the file was made for; None where it has no name
     target: str
     bytes: int
     sha256: str
@@ -50,9 +51,9 @@ class Manifest(Strict, frozen=True, kw_only=True):
     max_rank: int
     delegates: int | None
     undelegated_ops: dict[str, int] | None
-    oldest_system: str | None = None  # that runs it, such as "iOS 17", where the file says so
-    warnings: tuple[str, ...] = ()  # of the static audit, about networks that are not the SDK's own
-    quantization: QuantizationRecord | None = None  # of precisions with integers
+    oldest_system: str | None = None  # that runs the file, such as "iOS 17", where the file says so
+    warnings: tuple[str, ...] = ()  # of the static audit, for networks that are not the SDK's own
+    quantization: QuantizationRecord | None = None  # for integer precisions
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,22 @@ class Artifact:
     path: Path
     manifest: Manifest
 
+    @property
+    def converter(self) -> Converter:
+        """The converter that made the file. Raises RequestError where its format is not installed."""
+        return find_converter(self.manifest.format, self.manifest.backend)
+
+    def on(self, runtime: str) -> RuntimeRef:
+        """The file on one of its runtimes, for a child process."""
+        return RuntimeRef(self.manifest.format, self.manifest.backend, runtime, self.path)
+
     def reference(self) -> Reference:
         """The vectors beside the file. Raises ArtifactError when they are missing, malformed or do not fit."""
         return read_reference(self.path.parent / REFERENCE, self.manifest.spec)
 
     @property
     def rejected(self) -> bool:
-        """Whether it does its task too badly to ship."""
+        """Whether the artifact does the task too badly to ship."""
         record = self.manifest.quantization
         return bool(record and record.judgment and record.judgment.rejected)
 
@@ -84,7 +94,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def find_artifacts(paths: Sequence[Path]) -> list[Artifact]:
     """The artifacts at `paths`: a phone file, an artifact's folder, or a folder that holds several.
 
-    Raises ArtifactError where there is none, or where a manifest is missing or malformed.
+    Raises ArtifactError where none is found, or where a manifest is missing or malformed.
     """
     found: dict[Path, Artifact] = {}
     for path in paths:
@@ -110,21 +120,21 @@ def _folders(path: Path) -> list[Path]:
 
 
 def open_artifact(folder: Path) -> Artifact:
-    """Read an artifact's manifest. Raises ArtifactError when it or the file that it names is not there or malformed."""
+    """Read an artifact's manifest. Raises ArtifactError when it, or the file that it names, is missing or malformed."""
     path = folder / MANIFEST
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
-        raise ArtifactError(f"{folder} is no artifact: it has no {MANIFEST}") from None
+        raise ArtifactError(f"{folder} is not an artifact: it has no {MANIFEST}") from None
     except (msgspec.DecodeError, OSError) as error:
-        raise ArtifactError(f"{path} is no manifest of this SDK ({error})") from error
+        raise ArtifactError(f"{path} is not a manifest of this SDK ({error})") from error
     if Path(manifest.file).name != manifest.file or not (folder / manifest.file).exists():
         raise ArtifactError(f"{path} names the file {manifest.file!r}, which is not in its folder")
     return Artifact(folder / manifest.file, manifest)
 
 
 def inspect_artifact(path: Path | str) -> Inspection:
-    """What a phone file holds, read back from the file alone: operators, ranks, delegates, labels, preprocessing.
+    """Read back what a phone file holds, from the file alone: operators, ranks, delegates, labels, preprocessing.
 
     `path` is the file or its artifact's folder. Raises ArtifactError when it is neither, or malformed.
     """

@@ -1,4 +1,4 @@
-"""What the manifest of an artifact in integers says of how it came to be, and of how well it does."""
+"""What the manifest of an integer artifact says about its calibration and its accuracy."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from mobilevit_sdk.spec import Strict
 
 
 class Judgment(Strict, frozen=True, kw_only=True):
-    """Beside the float network, on images that were not calibrated with. Shares are 0 to 1."""
+    """Accuracy compared with the float network, on images that it was not calibrated with. Shares are 0 to 1."""
 
     runtime: str
     images: int
     agreement: float  # share of the images with the float network's class
-    min_agreement: float  # that it was held to
-    worst_sqnr_db: float  # of the scores, of the worst image
+    min_agreement: float  # below which the artifact is rejected
+    worst_sqnr_db: float  # of the scores on the worst image
     median_sqnr_db: float
-    top1_float: float | None  # None: the images have no labels of this head
+    top1_float: float | None  # None where the images have no labels of this head
     top1: float | None
     rejected: bool
 
     @property
     def top1_drop(self) -> float | None:
-        """Points lost, in percent."""
+        """Top-1 lost to the float network, in percentage points."""
         return None if self.top1 is None or self.top1_float is None else 100 * (self.top1_float - self.top1)
 
     def in_words(self) -> str:
@@ -33,11 +33,11 @@ class Judgment(Strict, frozen=True, kw_only=True):
 
 
 class QuantizationRecord(Strict, frozen=True, kw_only=True):
-    """The recipe, the images and the judgment."""
+    """The recipe, the calibration images and the judgment."""
 
     recipe: QuantizationRecipe
-    images: str  # where they came from
+    images: str  # their source
     data_free: bool  # synthesized from the network's own BatchNorm statistics
     calibrated_with: int
     images_sha256: str
-    judgment: Judgment | None = None  # None: random weights have no task
+    judgment: Judgment | None = None  # None for random weights, which have no task

@@ -1,4 +1,4 @@
-"""reference."""
+"""Reference vectors: cases and PyTorch's answers to them, stored beside every artifact."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Reference:
     logits: np.ndarray
 
     def check(self, spec: ModelSpec) -> None:
-        """Raise RequestError unless there are cases, each uint8 [3, H, W] of the model's size, and finite answers."""
+        """Raise RequestError unless there are cases, uint8 [3, H, W] of the model's size, with finite answers."""
         if not self.cases:
-            raise RequestError("there are no cases to verify with")
+            raise RequestError("no cases to verify with")
         shape = (3, *spec.preprocessing.image_size)
         for case in self.cases:
             if case.image.shape != shape or case.image.dtype != np.uint8:
@@ -40,7 +40,7 @@ class Reference:
             found = f"{self.logits.dtype} {self.logits.shape}"
             raise RequestError(f"logits are {found}, expected {spec.num_classes} classes in float32 for each case")
         if not np.isfinite(self.logits).all():
-            raise RequestError("logits are not finite, so nothing can be compared with them")
+            raise RequestError("the logits are not finite, so nothing can be compared with them")
 
 
 def write_reference(folder: Path, reference: Reference) -> None:
@@ -66,7 +66,7 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
             Case(str(row["name"]), image, bool(row["contiguous"])) for row, image in zip(rows, images, strict=True)
         )
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path} holds no reference vectors ({error})") from error
+        raise ArtifactError(f"{path} does not hold reference vectors ({error})") from error
     reference = Reference(cases, logits)
     try:
         reference.check(spec)
@@ -76,7 +76,7 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
 
 
 def reference_of(model: nn.Module, preprocessing: Preprocessing, cases: tuple[Case, ...]) -> Reference:
-    """PyTorch's answers: the reference model in eval mode and float32, one image at a time."""
+    """Cases with the answers of the reference model: in eval mode and float32, one image at a time."""
     import torch
 
     model = model.eval()

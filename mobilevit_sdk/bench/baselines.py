@@ -1,7 +1,7 @@
-"""What a user would do with the same checkpoint without this SDK: each runtime's own documented way, and no more.
+"""Baselines: the same checkpoint in each runtime's own documented way, without this SDK.
 
 All of them take the reference form of the network, as it was trained, and normalized pixels: preprocessing stays
-outside, and outside of what is timed. Their files run in the very runtimes that run the SDK's own.
+outside of the file and of what is timed. Their files run in the same runtimes as the SDK's own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.bench.candidates import Candidate, Question, open_artifact_session
+from mobilevit_sdk.bench.candidates import Candidate, Question
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.formats.runtime import Availability, Session
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.formats.toolchain import import_optional, installed
 from mobilevit_sdk.processes.child import peak_memory_bytes, run_in_child
 from mobilevit_sdk.spec import Preprocessing
@@ -33,10 +34,10 @@ from mobilevit_sdk.spec import Preprocessing
 
 @dataclass(frozen=True)
 class StockRuntime:
-    """A way to run a checkpoint: `export` writes the file that `open_session` loads, where one is needed.
+    """A way to run a checkpoint without the SDK: `export` writes the file that `open_session` loads.
 
     `export(model, sample, file)` and `open_session(file, preprocessing, threads)` run in child processes; without an
-    export the file is the checkpoint.
+    export, the file is the checkpoint.
     """
 
     name: str
@@ -49,7 +50,7 @@ class StockRuntime:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A baseline's file, and what it took to make it: seconds, and bytes of memory at the peak; 0 without an export."""
+    """A baseline's file, and what making it took: seconds, and peak memory in bytes; 0 without an export."""
 
     baseline: StockRuntime
     checkpoint: Checkpoint
@@ -59,12 +60,12 @@ class Prepared:
 
     def candidate(self, question: Question) -> Candidate:
         """The baseline, ready to be measured."""
-        arguments = (self.file, self.checkpoint.spec.preprocessing)
-        return Candidate(self.checkpoint.source, self.baseline.name, question, self.baseline.open_session, arguments)
+        open_session = partial(self.baseline.open_session, self.file, self.checkpoint.spec.preprocessing)
+        return Candidate(self.checkpoint.source, self.baseline.name, question, open_session)
 
 
 def prepare(baseline: StockRuntime, checkpoint: Checkpoint, folder: Path) -> Prepared:
-    """Write the baseline's file to `folder`. Raises ToolchainError where it is not installed or does not convert."""
+    """Write the baseline's file to `folder`. Raises ToolchainError where it is not installed or fails."""
     available = baseline.availability()
     if not available:
         raise ToolchainError(f"{baseline.name} cannot run here: {available.reason}")
@@ -80,7 +81,7 @@ def prepare(baseline: StockRuntime, checkpoint: Checkpoint, folder: Path) -> Pre
 
 
 def export_file(name: str, weights: Path, file: Path) -> int:
-    """In a child process: write the file of the baseline `name`; the peak of memory in bytes."""
+    """In a child process: write the file of the baseline `name`, and return the peak memory in bytes."""
     checkpoint = load_checkpoint(weights)
     export = BASELINES[name].export
     assert export is not None
@@ -108,12 +109,12 @@ def _export_onnx(model: nn.Module, sample: Tensor, file: Path) -> None:
 
 
 def _open_executorch(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
-    session = open_artifact_session("executorch", "xnnpack", "executorch", file, threads)
+    session = RuntimeRef("executorch", "xnnpack", "executorch", file).session(threads)
     return dataclasses.replace(session, to_input=lambda image: _normalized(image, preprocessing))
 
 
 def _open_tflite(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
-    session = open_artifact_session("tflite", None, "litert-cpu", file, threads)
+    session = RuntimeRef("tflite", None, "litert-cpu", file).session(threads)
     return dataclasses.replace(session, to_input=lambda image: _normalized(image, preprocessing).numpy())
 
 
@@ -145,7 +146,7 @@ def _open_pytorch(compiled: bool, file: Path, preprocessing: Preprocessing, thre
 
 
 def _normalized(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
-    """RGB uint8 [3, H, W] -> what the reference form takes, float32 [1, 3, H, W]."""
+    """RGB uint8 [3, H, W] -> the input of the reference form, float32 [1, 3, H, W]."""
     pixels = torch.from_numpy(np.ascontiguousarray(image))
     return to_model_input(pixels[None], preprocessing).contiguous()
 
@@ -184,7 +185,7 @@ BASELINES = {
             _export_onnx,
         ),
         StockRuntime(
-            "executorch-plain",
+            "executorch-stock",
             "torch.export, to_edge_transform_and_lower with XnnpackPartitioner",
             lambda: find_converter("executorch").availability(),
             _open_executorch,
@@ -192,7 +193,7 @@ BASELINES = {
             _export_executorch,
         ),
         StockRuntime(
-            "tflite-plain",
+            "tflite-stock",
             "litert_torch.convert",
             lambda: find_converter("tflite").availability(),
             _open_tflite,

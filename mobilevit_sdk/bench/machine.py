@@ -1,4 +1,4 @@
-"""The machine that latencies were measured on: without it they say nothing."""
+"""The machine that latencies were measured on; without it they are meaningless."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TOOLS = ("torch", "executorch", "litert-torch", "ai-edge-litert", "onnxruntime"
 
 
 class Machine(Strict, frozen=True):
-    """`cores` are those that this process may use; `load` is how many processes wanted one in the last minute."""
+    """`cores` are those that this process may use; `load` is the mean number of runnable ones in the last minute."""
 
     processor: str
     cores: int
@@ -46,7 +46,7 @@ def usable_cores() -> int:
 
 
 def _processor() -> str:
-    """The processor's name; Linux states it in a file, other systems tell Python."""
+    """The processor's name: Linux has it in a file, other systems report it to Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""One candidate alive in a process of its own, which computes when it is its turn and sleeps otherwise."""
+"""One candidate in a process of its own, which computes when it is its turn and sleeps otherwise."""
 
 from __future__ import annotations
 
@@ -15,28 +15,26 @@ from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.formats.runtime import Session
 from mobilevit_sdk.processes.child import ask, run_in_child
 
-WARM_UP_SECONDS = 0.5  # at the beginning, and at least three inferences
-UNTIMED = 2  # inferences at the beginning of each turn, which bring threads and caches back
+WARM_UP_SECONDS = 0.5  # at the start, and at least three inferences
+UNTIMED = 2  # inferences at the start of each turn, which wake threads and refill caches
 
 
 class Worker:
-    """`open_session(*arguments, threads)` is called in the child; the session then answers `image`, again and again."""
+    """`open_session(threads)` is called in the child; the session then answers `image`, again and again."""
 
-    def __init__(
-        self, open_session: Callable[..., Session], arguments: tuple[Any, ...], threads: int, image: np.ndarray
-    ) -> None:
+    def __init__(self, open_session: Callable[[int], Session], threads: int, image: np.ndarray) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, args=(open_session, arguments, threads, image), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(open_session, threads, image), daemon=True)
         self._thread.start()
 
     def scores(self) -> np.ndarray:
-        """Wait until the candidate is warm; its answer. Raises MobileViTError when it cannot load or has died."""
+        """Wait until the candidate is warm, and return its answer. Raises MobileViTError when it fails or dies."""
         answer: np.ndarray = self._next()
         return answer
 
     def turn(self, inferences: int) -> list[float]:
-        """Let it compute; the seconds of each inference. Raises MobileViTError when it fails or has died."""
+        """Let it compute, and return the seconds of each inference. Raises MobileViTError when it fails or has died."""
         self._commands.put(inferences)
         seconds: list[float] = self._next()
         return seconds
@@ -54,12 +52,12 @@ class Worker:
             raise event
         return event
 
-    def _run(self, *request: Any) -> None:
+    def _run(self, open_session: Callable[[int], Session], threads: int, image: np.ndarray) -> None:
         try:
-            run_in_child(serve, *request, on_question=self._hand_over, threads=request[2])
+            run_in_child(serve, open_session, threads, image, on_question=self._hand_over, threads=threads)
         except MobileViTError as error:
             self._events.put(error)
-        except Exception as error:  # without it, whoever waits for an event would wait for ever
+        except Exception as error:  # otherwise the caller would wait for an event forever
             self._events.put(ToolchainError(f"{type(error).__name__}: {error}"))
 
     def _hand_over(self, event: Any) -> int:
@@ -67,9 +65,9 @@ class Worker:
         return self._commands.get()
 
 
-def serve(open_session: Callable[..., Session], arguments: tuple[Any, ...], threads: int, image: np.ndarray) -> None:
-    """In the child: load and warm up, tell the scores, then time as many inferences as the parent asks, until 0."""
-    session = open_session(*arguments, threads)
+def serve(open_session: Callable[[int], Session], threads: int, image: np.ndarray) -> None:
+    """In the child: load, warm up, send the scores, then time as many inferences as the parent asks for, until 0."""
+    session = open_session(threads)
     given = session.to_input(image)
     inferences = ask(_warm_up(session, given))
     gc.disable()

@@ -1,18 +1,20 @@
-"""Whether two arrays hold the same values in another order of axes, and which order it is.
+"""Whether two arrays hold the same values with their axes in another order, and in which.
 
-Formats keep images with channels last, heads within the batch, tokens with or without an axis of 1: one value has as
-many layouts as there are formats.
+Formats store images with channels last, heads within the batch, tokens with or without an axis of 1: every format may
+lay out the same value in its own way.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-SAMPLE = 512  # elements that are compared before all are
+from mobilevit_sdk.parity.metrics import sqnr_db
+
+SAMPLE = 512  # elements that are compared first, before all are
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class AxisPermutation:
         return permuted.transpose(np.argsort(self.axes))
 
     def tap_positions(self, positions: np.ndarray) -> np.ndarray:
-        """Where in the tap, both read from front to back, the values at `positions` of the result are."""
+        """The positions in the flattened tap of the values at `positions` of the flattened result."""
         place = np.unravel_index(positions, self.shape)
         ordered = [self.shape[axis] for axis in self.axes]
         permuted = np.ravel_multi_index([place[axis] for axis in self.axes], ordered)
@@ -45,9 +47,9 @@ class AxisPermutation:
 
 
 def layouts(shape: tuple[int, ...], tap_shape: tuple[int, ...]) -> Iterator[AxisPermutation]:
-    """Ways in which a tap could hold a result: the plain one first, then either with its axes in another order.
+    """Ways in which a tap could hold a result: the identity first, then permutations of the axes of either.
 
-    Axes of 1 are left out: to move them changes nothing.
+    Axes of 1 are left out: moving them changes nothing.
     """
     shape, tap_shape = (tuple(size for size in each if size > 1) or (1,) for each in (shape, tap_shape))
     same, tap_same = tuple(range(len(shape))), tuple(range(len(tap_shape)))
@@ -59,7 +61,7 @@ def layouts(shape: tuple[int, ...], tap_shape: tuple[int, ...]) -> Iterator[Axis
 
 
 def best_permutation(result: np.ndarray, tap: np.ndarray, min_db: float) -> tuple[AxisPermutation, float] | None:
-    """The layout in which `tap` is nearest to `result`, and how near, as SQNR in dB; None below `min_db`."""
+    """The permutation in which `tap` is nearest to `result`, and its SQNR in dB; None below `min_db`."""
     if result.size != tap.size:
         return None
     best: tuple[AxisPermutation, float] | None = None
@@ -72,35 +74,3 @@ def best_permutation(result: np.ndarray, tap: np.ndarray, min_db: float) -> tupl
         if found >= min_db and (best is None or found > best[1] + 1e-6):
             best = layout, found
     return best
-
-
-CEILING_DB = 200.0
-
-
-def sqnr_db(reference: np.ndarray, found: np.ndarray) -> float:
-    """SQNR in dB of `found`, within +-CEILING_DB; what is not finite gives -CEILING_DB. The arithmetic is float64."""
-    signal, noise = energies(reference, found)
-    return to_db(signal, noise)
-
-
-def energies(reference: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """The sums of squares of `reference` and of its difference from `found`."""
-    reference = reference.astype(np.float64, copy=False)
-    with np.errstate(invalid="ignore", over="ignore"):  # an artifact may have overflown
-        difference = found.astype(np.float64, copy=False) - reference
-        return float(np.vdot(reference, reference)), float(np.vdot(difference, difference))
-
-
-def to_db(signal: float, noise: float) -> float:
-    if not np.isfinite(noise):
-        return -CEILING_DB
-    if noise == 0:
-        return CEILING_DB
-    if signal == 0:
-        return -CEILING_DB
-    return float(np.clip(10 * np.log10(signal / noise), -CEILING_DB, CEILING_DB))
-
-
-def sum_db(parts: Sequence[float]) -> float:
-    """SQNR in dB of errors that have nothing to do with each other, each given as its SQNR."""
-    return to_db(1.0, sum(10 ** (-part / 10) for part in parts if part < CEILING_DB))

@@ -10,22 +10,22 @@ import numpy as np
 from torch import Tensor
 from torch.fx import Node
 
-from mobilevit_sdk.bisection.axis_permutation import CEILING_DB, sqnr_db
 from mobilevit_sdk.bisection.costs import costs_db
 from mobilevit_sdk.bisection.graph import Step, TracedGraph
 from mobilevit_sdk.bisection.tensor_alignment import Follower, Places, as_result
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.formats.taps import Tap
+from mobilevit_sdk.parity.metrics import CEILING_DB, sqnr_db
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How near one value is to PyTorch's, worst of the cases, as SQNR in dB.
+    """How near one value is to PyTorch's, in the worst case, as SQNR in dB.
 
-    `sqnr_db` is against the reference. `created_db` is against what the operator, in float64, makes of the artifact's
-    own inputs: the error that is made here, without what was inherited. `cost_db` is what the scores would have if that
-    error were the only one, to first order. The `fresh_` ones are those of the fresh conversion. `step` is the operator
-    of the reference, `tap` the artifact's.
+    `sqnr_db` compares with the reference. `created_db` compares with what the operator, in float64, computes from the
+    artifact's own inputs: the error that is created here, without what was inherited. `cost_db` is the SQNR that the
+    scores would have if that error were the only one, to first order. The `fresh_` numbers are those of the fresh
+    conversion. `step` is the operator of the reference, `tap` the artifact's.
     """
 
     step: Step
@@ -38,8 +38,8 @@ class Reading:
 
 
 def align(fresh: Sequence[Tap], taps: Sequence[Tap]) -> dict[int, int]:
-    """For taps of a fresh conversion those of the artifact that stand in the same place: the longest runs of the same
-    operators with the same shapes.
+    """For taps of a fresh conversion, the corresponding taps of the artifact: the longest runs of the same operators
+    with the same shapes.
     """
     ours, theirs = ([(tap.operator, tap.shape) for tap in each] for each in (fresh, taps))
     matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
@@ -84,7 +84,7 @@ def compare_values(
 
 
 class _Party:
-    """One file's values in one case, followed through the graph; `errors` are those that its operators make."""
+    """One file's values in one case, followed through the graph; `errors` are those that its operators create."""
 
     def __init__(
         self, graph: TracedGraph, case: Case, values: Sequence[np.ndarray], numbers: Mapping[int, int]
@@ -95,8 +95,8 @@ class _Party:
         self._numbers = numbers  # of the file's taps, by those of the fresh conversion
 
     def follow(self, step: Step, places: Places, reference: Tensor) -> dict[int, tuple[float, float]]:
-        """Take the file's own values of a step's result. For each tap SQNR against the reference, and of what is made
-        here. Of several taps the first goes on; the others are copies of it.
+        """Take the file's own values of a step's result. For each tap, the SQNR against the reference and that of the
+        error created here. Of several taps the first is followed; the others are copies of it.
         """
         basis = self._follower.expected(step)
         found: dict[int, tuple[float, float]] = {}

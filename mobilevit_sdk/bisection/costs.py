@@ -1,4 +1,4 @@
-"""What an error within the network costs the scores.
+"""How much an error within the network changes the scores.
 
 To first order an error e of a value x moves the scores by J e, with J the Jacobian of the scores with respect to x. For
 random signs v, the mean of (v . J e)^2 is |J e|^2 (Hutchinson, 1990), and v . J is what one backward pass gives, for
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from mobilevit_sdk.bisection.axis_permutation import to_db
 from mobilevit_sdk.bisection.graph import TracedGraph, evaluate, is_tensor, unit_image
 from mobilevit_sdk.data.cases import Case
+from mobilevit_sdk.parity.metrics import to_db
 
-PROJECTIONS = 16  # the estimate is within 2 dB or so
+PROJECTIONS = 16  # the estimate is within about 2 dB
 
 
 def costs_db(graph: TracedGraph, case: Case, errors: Mapping[Node, Tensor]) -> dict[Node, float]:

@@ -9,7 +9,7 @@ from mobilevit_sdk.layers import ConvNormAct, HasNormReaders, HasProjectionPairs
 
 
 def weight_holders(model: nn.Module) -> dict[str, str]:
-    """For norms, and projections that another follows, by their paths the path of the layer that takes them in."""
+    """For each norm, and each projection merged into the next, by its path: the path of the layer that absorbs it."""
     names = {layer: name for name, layer in model.named_modules()}
     into: dict[nn.Module, nn.Module] = {}
     for layer in model.modules():
@@ -29,6 +29,6 @@ def weight_holders(model: nn.Module) -> dict[str, str]:
 
 
 def folded_into(layer: str, holders: dict[str, str]) -> tuple[str, ...]:
-    """What `layer` takes in from elsewhere than the module that it is a part of."""
+    """The layers that `layer` absorbs from outside its own module."""
     own = layer.rpartition(".")[0]
     return tuple(name for name, holder in holders.items() if holder == layer and name.rpartition(".")[0] != own)

@@ -1,4 +1,4 @@
-"""The phone graph as a list of operators that can be evaluated one by one: what an artifact is held to."""
+"""The phone graph as a list of operators that can be evaluated one by one: what an artifact is compared with."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.fx import Node
 
 from mobilevit_sdk.bisection.folded import weight_holders
 from mobilevit_sdk.deployment import deploy
-from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Step:
-    """An operator of the graph: ATen's name, the path of its module in the phone graph, and what a user calls it.
+    """An operator of the graph: ATen's name, and the path of its module in the phone graph.
 
-    `module` is the innermost module of the reference model that holds it, `block` what `block_of` says of that.
+    `module` is the innermost module of the reference model that contains it, and `block` the block of that module.
     """
 
     node: Node
@@ -37,14 +37,14 @@ class Step:
 
 
 class TracedGraph:
-    """A model deployed for a target and exported in float64, so that its own rounding is nowhere near any artifact's.
+    """A model deployed for a target and exported in float64, where rounding is far below that of any artifact.
 
     `steps` are in the order of execution.
     """
 
-    def __init__(self, model: nn.Module, target: str, preprocessing: Preprocessing, quantized: bool = False) -> None:
-        graph = deploy(copy.deepcopy(model).double(), target, preprocessing=preprocessing, quantized=quantized)
-        image = torch.zeros(1, 3, *preprocessing.image_size, dtype=torch.float64)
+    def __init__(self, model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = False) -> None:
+        graph = deploy(copy.deepcopy(model).double(), target, spec, quantized=quantized)
+        image = torch.zeros(1, 3, *spec.preprocessing.image_size, dtype=torch.float64)
         program = torch.export.export(graph, (image,))
         signature = program.graph_signature
         held = {**program.state_dict, **program.constants}
@@ -66,7 +66,7 @@ class TracedGraph:
 
 
 def evaluate(node: Node, values: Mapping[Node, Any]) -> Any:
-    """What an operator answers to `values`."""
+    """The result of an operator, with its operands from `values`."""
     take = torch.fx.node.map_arg
     return node.target(*take(node.args, values.__getitem__), **take(node.kwargs, values.__getitem__))  # type: ignore[operator]
 
@@ -82,7 +82,7 @@ def is_tensor(value: object) -> bool:
 
 def block_of(path: str, modules: Mapping[str, nn.Module]) -> str:
     """The block that a module belongs to: the element of the innermost nn.Sequential around it, or, outside of any,
-    the part of the model itself. "" is the model's own arithmetic.
+    the model's own child. "" is the model's own arithmetic.
     """
     parts = path.split(".")
     for depth in range(len(parts), 0, -1):

@@ -1,4 +1,4 @@
-"""Which operator of the phone graph each value of an artifact is the result of."""
+"""Which operator of the phone graph computes each value of an artifact."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch.fx import Node
 from mobilevit_sdk.bisection.axis_permutation import AxisPermutation, best_permutation
 from mobilevit_sdk.bisection.graph import Step, TracedGraph, evaluate, is_tensor, unit_image
 
-# Their results are their operands' values in another order: a tap that holds one holds the other.
+# Their results are the values of their operands in another order: a tap that matches one matches the other.
 MOVES = {"view", "reshape", "permute", "transpose", "flatten", "unsqueeze", "squeeze", "contiguous", "alias", "clone"}
 MARGIN_DB = 1.0  # by which a later operator must be nearer to a tap to get it
-MIN_VALUES = 4  # values of a tap that is told from others by its values
+MIN_VALUES = 4  # a tap with fewer cannot be identified by its values
 
 
 @dataclass(frozen=True)
 class Place:
-    """A tap, by its number, and the layout in which it holds an operator's result."""
+    """A tap, by its number, and the permutation in which it holds an operator's result."""
 
     tap: int
     layout: AxisPermutation
@@ -32,10 +32,9 @@ Places = dict[Node, tuple[Place, ...]]  # in the order of execution
 
 
 class Follower:
-    """Evaluates the graph as an artifact does: from each operator on, with the artifact's own value of its result.
+    """Evaluates the graph along an artifact: each operator reads the artifact's own values of its operands.
 
-    What an operator makes of the artifact's values is what the artifact should have made of them, whatever went wrong
-    before.
+    What an operator computes from them is what the artifact should have computed, whatever went wrong before.
     """
 
     def __init__(self, graph: TracedGraph, image: np.ndarray) -> None:
@@ -44,15 +43,15 @@ class Follower:
 
     @torch.inference_mode()
     def expected(self, step: Step) -> Any:
-        """What `step` makes of the values so far."""
+        """What `step` computes from the values so far."""
         return evaluate(step.node, self._values)
 
     def value(self, node: Node) -> Any:
-        """The result of an operator that has gone by; only the scores stay for good."""
+        """The result of an earlier operator; only the scores are kept to the end."""
         return self._values[node]
 
     def keep(self, step: Step, value: Any) -> None:
-        """Go on with `value` as the result of `step`; operands that nobody else reads are forgotten."""
+        """Take `value` as the result of `step`; operands that no other operator reads are dropped."""
         self._values[step.node] = value
         for given in step.node.all_input_nodes:
             self._left[given] -= 1
@@ -67,10 +66,10 @@ def find_places(
     min_db: float,
     known: Places | None = None,
 ) -> Places:
-    """Find taps by their values in one case: each is the result that it is nearest to, if within `min_db`.
+    """Identify taps by their values in one case: each is the result that it is nearest to, if within `min_db`.
 
-    With places that are `known` already, taps that they leave are found for the operators that they leave, each behind
-    the taps of its own inputs. A graph and a conversion that have nothing to do with each other have no places.
+    With `known` places, the remaining taps are identified with the remaining operators, each after the taps of its own
+    inputs. A graph and an unrelated conversion have no places in common.
     """
     known = known or {}
     taken = {place.tap for each in known.values() for place in each}
@@ -115,11 +114,11 @@ def find_places(
 
 
 def _norm_and_mean(values: np.ndarray) -> tuple[float, float]:
-    """The norm, and the sum over the root of the number: neither changes by more than the norm of a difference."""
+    """The norm, and the sum over the square root of the size: neither changes by more than the norm of a difference."""
     flat = values.ravel().astype(np.float64, copy=False)
     return float(np.sqrt(np.vdot(flat, flat))), float(flat.sum() / flat.size**0.5)
 
 
 def as_result(layout: AxisPermutation, tap: np.ndarray, result: Tensor) -> Tensor:
-    """A tap's values as a result like `result`, float64."""
+    """A tap's values in the shape of `result`, float64."""
     return torch.from_numpy(layout.to_result(tap).astype(np.float64)).reshape(result.shape)

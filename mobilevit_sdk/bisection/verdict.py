@@ -1,4 +1,4 @@
-"""From readings to a verdict: which operator is at fault, or, where none is, which is the weakest."""
+"""From readings to a verdict: which operator is at fault, or, if none is, which is the weakest."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Literal
 
 from torch.fx import Node
 
-from mobilevit_sdk.bisection.axis_permutation import CEILING_DB, sum_db
 from mobilevit_sdk.bisection.comparison import Reading
 from mobilevit_sdk.bisection.folded import folded_into
 from mobilevit_sdk.bisection.graph import Step, TracedGraph
 from mobilevit_sdk.bisection.tensor_alignment import MOVES, Places
+from mobilevit_sdk.parity.metrics import CEILING_DB, to_db
 from mobilevit_sdk.spec import Strict
 
-# An operator of the artifact that is this much worse than that of a fresh conversion computes something else: the same
-# kernel on other inputs stays within 4 dB.
+# An operator that is this much worse than in a fresh conversion computes something else: the same kernel on other
+# inputs stays within 4 dB.
 DROP_DB = 6.0
-# Of operators that differ, those count that come this near to the threshold of the scores: other versions of a
-# toolchain round in another way, far above it.
+# Operators that differ count only this near to the threshold of the scores: other versions of a toolchain round in
+# another way, far above it.
 NEAR_DB = 20.0
 
 
 class Operator(Strict, frozen=True):
     """An operator of the phone graph, and how near the artifact's result is to PyTorch's: SQNR in dB, worst case.
 
-    `created_db` leaves out what was wrong with its inputs already, `before_db` is the worst of those. `cost_db` is what
-    the scores would have if this were the only error, to first order. The `fresh_` ones are the same of a fresh
+    `created_db` leaves out the errors of its inputs, and `before_db` is the worst of those. `cost_db` is the SQNR that
+    the scores would have if this were the only error, to first order. The `fresh_` numbers are those of a fresh
     conversion of the checkpoint.
     """
 
-    block: str  # of the reference model; "" is arithmetic of the model itself
+    block: str  # of the reference model; "" is the model's own arithmetic
     module: str  # innermost module of the reference model
     layer: str  # the module of the phone graph, where attention.qkv is q, k and v
     also: tuple[str, ...]  # layers of the reference model elsewhere whose weights are folded into this one
@@ -51,8 +51,8 @@ class Operator(Strict, frozen=True):
 
 
 class Block(Strict, frozen=True):
-    """A run of operators of one block. `sqnr_db` is that of its last result, `created_db` the worst made within it,
-    `cost_db` what all that is made within it costs the scores.
+    """A run of operators of one block. `sqnr_db` is that of its last result, `created_db` the worst of its operators,
+    and `cost_db` the SQNR that the scores would have with all errors created within it, and no others.
     """
 
     block: str
@@ -62,35 +62,35 @@ class Block(Strict, frozen=True):
     cost_db: float
     fresh_sqnr_db: float
     fresh_created_db: float
-    parted: bool
+    diverged: bool
 
 
 class Bisection(Strict, frozen=True):
-    """Where an artifact and the reference part.
+    """Where an artifact diverges from the reference.
 
-    `status`: "parted" (the scores miss the threshold, and `culprit` is why), "differs" (they do not, and yet an
-    operator computes something else than in a fresh conversion) or "agrees". `cause` of what parted: "file" (a fresh
-    conversion is good there), "conversion" (it is as bad).
+    `status`: "diverged" (the scores miss the threshold, and `culprit` is why), "differs" (they meet it, but an operator
+    computes something else than in a fresh conversion) or "agrees". `cause` of a divergence: "file" (a fresh conversion
+    is good there) or "conversion" (it is as bad).
     """
 
     artifact: str
     format: str
     precision: str
     runtime: str
-    status: Literal["parted", "differs", "agrees"]
+    status: Literal["diverged", "differs", "agrees"]
     cause: Literal["file", "conversion"] | None
     sqnr_db: float  # of the scores
     threshold_db: float
-    cases: tuple[str, ...]  # that were looked into
+    cases: tuple[str, ...]  # that were compared
     culprit: Operator | None
-    others: int  # operators behind the culprit that differ on their own
-    weakest: Operator  # the one that costs the scores most
+    others: int  # operators after the culprit that differ on their own
+    weakest: Operator  # the one that changes the scores most
     blocks: tuple[Block, ...]
     operators: tuple[Operator, ...]
 
 
 def describe(graph: TracedGraph, readings: Sequence[Reading], places: Places) -> list[Operator]:
-    """Every reading under the names of the operator that makes its value."""
+    """Every reading, named after the operator that computes its value."""
     known: dict[Node, float] = {}
     for reading in readings:
         known.setdefault(reading.step.node, reading.sqnr_db)
@@ -123,7 +123,7 @@ def describe(graph: TracedGraph, readings: Sequence[Reading], places: Places) ->
 
 
 def _main_step(step: Step, by_node: dict[Node, Step], graph: TracedGraph, places: Places) -> Step:
-    """The operator with weights among those that one value of an artifact is the result of, such as conv and relu."""
+    """Of the operators that one value of an artifact covers, such as conv and relu, the one with weights."""
     pending = [step]
     while pending:
         found = pending.pop(0)
@@ -135,14 +135,14 @@ def _main_step(step: Step, by_node: dict[Node, Step], graph: TracedGraph, places
 
 
 def differing(operators: Sequence[Operator], threshold_db: float) -> list[Operator]:
-    """Operators that compute something else than those of the fresh conversion."""
+    """Operators that compute something else than in the fresh conversion."""
     return [
         each for each in operators if each.created_db < min(each.fresh_created_db - DROP_DB, threshold_db + NEAR_DB)
     ]
 
 
 def broken(operators: Sequence[Operator], threshold_db: float) -> list[Operator]:
-    """Operators that by themselves create more error than the scores may have."""
+    """Operators that alone create more error than the scores may have."""
     return [each for each in operators if each.created_db < threshold_db]
 
 
@@ -150,8 +150,8 @@ def weakest(operators: Sequence[Operator]) -> Operator:
     return min(operators, key=lambda each: each.cost_db)
 
 
-def blocks(operators: Sequence[Operator], parted: Sequence[Operator]) -> tuple[Block, ...]:
-    """The operators by runs of one block, in the order of execution."""
+def blocks(operators: Sequence[Operator], at_fault: Sequence[Operator]) -> tuple[Block, ...]:
+    """The operators grouped into runs of one block, in the order of execution."""
     found = []
     for name, run in groupby(operators, key=lambda each: each.block):
         inside = list(run)
@@ -164,14 +164,19 @@ def blocks(operators: Sequence[Operator], parted: Sequence[Operator]) -> tuple[B
                 cost_db=sum_db([each.cost_db for each in inside]),
                 fresh_sqnr_db=inside[-1].fresh_sqnr_db,
                 fresh_created_db=min(each.fresh_created_db for each in inside),
-                parted=any(each in parted for each in inside),
+                diverged=any(each in at_fault for each in inside),
             )
         )
     return tuple(found)
 
 
+def sum_db(contributions: Sequence[float]) -> float:
+    """SQNR in dB of independent errors together, each given as its own SQNR."""
+    return to_db(1.0, sum(10 ** (-each / 10) for each in contributions if each < CEILING_DB))
+
+
 def first_unplaced(graph: TracedGraph, places: Places) -> Step | None:
-    """The first operator from which on nothing of a conversion is found again; None where its scores are found."""
+    """The first operator after which no value of a conversion is found again; None where its scores are found."""
     reaches: set[Node] = set()
     for step in reversed(graph.steps):
         if step.node in places or step.node in reaches:

@@ -1,4 +1,4 @@
-"""The command line. One file per verb; a verb imports what it needs only when it runs, so that help is instant."""
+"""The command line. One file per verb; a verb imports what it needs only when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mobilevit bench`: how fast artifacts are, next to each other and to what else runs the same checkpoint."""
+"""`mobilevit bench`: the latency of artifacts, compared with each other and with other ways to run a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from mobilevit_sdk.bench import BenchResult
@@ -21,10 +23,10 @@ _STYLE = {"error": "bold red", "unavailable": "yellow"}
 @click.option(
     "--against",
     metavar="REFERENCE",
-    help="What the ratios are over: an artifact, or pytorch, pytorch-compile, onnxruntime, executorch-plain or "
-    "tflite-plain of the artifact's own checkpoint.  [default: the first artifact]",
+    help="What the ratios are over: an artifact, or pytorch, pytorch-compile, onnxruntime, executorch-stock or "
+    "tflite-stock of the artifact's own checkpoint.  [default: the first artifact]",
 )
-@click.option("--checkpoint", help="Where --against finds the checkpoint, if not where the artifact came from.")
+@click.option("--checkpoint", help="The checkpoint for --against, if it was moved.")
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Rounds of ten inferences each.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the latencies.")
 def command(
@@ -38,41 +40,27 @@ def command(
 ) -> int:
     """Measure the latency of artifacts on this machine's CPU.
 
-    ARTIFACT is a file, its folder, or a folder of artifacts. All of them, and what they are held against, are alive at
-    once, each in a process of its own, and take turns: what slows the machine down slows them all, and the ratios hold.
-    Decoding and preprocessing are not timed. An answer that is not PyTorch's is an error.
+    ARTIFACT is a file, its folder, or a folder of artifacts. All of them, and their reference, are loaded at once, each
+    in a process of its own, and take turns: what slows the machine down slows them all, so that the ratios hold.
+    Decoding and preprocessing are not timed. An answer that differs from PyTorch's is an error.
 
     `of roof` is the share of the machine's best sgemm rate, with as many threads, that the network's
     multiply-accumulates reach. Exit 0: measured. 3: something failed, or nothing could be measured here.
     """
-    import tempfile
-
     import msgspec
 
-    from mobilevit_sdk.bench import BenchProgress, bench
+    from mobilevit_sdk.bench.benchmark import benchmark
     from mobilevit_sdk.bench.chart import write_chart
-    from mobilevit_sdk.bench.plan import plan, thread_counts
+    from mobilevit_sdk.bench.plan import thread_counts
     from mobilevit_sdk.cli.display import Display
 
-    counts = thread_counts(threads)
-    with Display(log) as display, tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
-
-        def show(progress: BenchProgress) -> None:
-            detail = f"{progress.threads} thread{'s' if progress.threads > 1 else ''}"
-            display.update(progress.stage, progress.done, progress.total, detail)
-
-        planned = plan(
-            artifacts, against, checkpoint, Path(scratch), on_prepare=lambda what: display.line(f"making {what}")
-        )
-        result = bench(
-            planned.candidates,
-            threads=counts,
-            against=planned.against.__getitem__,
-            rounds=rounds,
-            on_progress=show,
+    counts = thread_counts([_number(each) for each in threads])
+    with Display(log) as display:
+        result = benchmark(
+            artifacts, threads=counts, against=against, checkpoint=checkpoint, rounds=rounds, progress=display
         )
     if plot:
-        panels = {_threads(n): [row for row in result.results if row.threads == n] for n in counts}
+        panels = {count(n, "thread"): [row for row in result.results if row.threads == n] for n in counts}
         write_chart(panels, plot)
     if as_json:
         print_json(msgspec.to_builtins(result, str_keys=True))
@@ -82,8 +70,10 @@ def command(
     return 0 if "measured" in statuses and "error" not in statuses else 3
 
 
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' if count > 1 else ''}"
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise RequestError(f"--threads takes numbers, such as 1,4, not {text!r}")
+    return int(text)
 
 
 def _print_result(result: BenchResult) -> None:
@@ -114,7 +104,7 @@ def _print_result(result: BenchResult) -> None:
         if reason:
             line = Text.assemble((status, _STYLE[status]), f": {name}: ", reason)
             out.print(line, soft_wrap=True)
-    roofs = ", ".join(f"{rate:.0f} with {_threads(n)}" for n, rate in result.sgemm_gmacs_per_second.items())
+    roofs = ", ".join(f"{rate:.0f} with {count(n, 'thread')}" for n, rate in result.sgemm_gmacs_per_second.items())
     out.print(f"\nroof: {roofs} (sgemm, 1e9 multiply-accumulates a second)", style="dim", soft_wrap=True)
     out.print(
         f"{result.rounds} rounds of {result.inferences} inferences on {result.machine.describe()}",

@@ -1,4 +1,4 @@
-"""`mobilevit bisect`: where an artifact and PyTorch part."""
+"""`mobilevit bisect`: where an artifact diverges from PyTorch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
+from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,26 +20,25 @@ if TYPE_CHECKING:
 
 @verb("bisect")
 @click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
-@click.option("--checkpoint", help="The checkpoint that the artifact was made of, if it is not where it was.")
-@click.option("--runtime", metavar="NAME", help="Compute on this runtime; by default the first that runs here.")
+@click.option("--checkpoint", help="The checkpoint that the artifact was made from, if it was moved.")
+@click.option("--runtime", metavar="NAME", help="Use this runtime; by default the first that is available.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write bisect.json and bisect.png into this folder.")
 def command(artifact: Path, checkpoint: str | None, runtime: str | None, report: Path | None, as_json: bool) -> int:
-    """Find the first place where an artifact and the PyTorch reference part.
+    """Find the first operator at which an artifact diverges from the PyTorch reference.
 
     Every value that the file computes is compared with PyTorch's, and with that of a fresh conversion of the same
-    checkpoint. Exit 0: the scores are within the threshold, and the weakest place is named. 1: they are not, and the
-    block and the operator at fault are named.
+    checkpoint. Exit 0: the scores meet the threshold, and the weakest operator is named. 1: they miss it, and the block
+    and the operator at fault are named.
     """
     import msgspec
 
     from mobilevit_sdk.bisection import bisect, write_bisection
+    from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.parity import find_config, read_thresholds
 
     thresholds = read_thresholds(find_config(Path.cwd()))
-    with log.status("reading") as status:
-        bisection = bisect(
-            artifact, checkpoint=checkpoint, runtime=runtime, thresholds=thresholds, on_progress=status.update
-        )
+    with Display(log) as display:
+        bisection = bisect(artifact, checkpoint=checkpoint, runtime=runtime, thresholds=thresholds, progress=display)
     if report:
         write_bisection(bisection, report)
     if as_json:
@@ -47,7 +47,7 @@ def command(artifact: Path, checkpoint: str | None, runtime: str | None, report:
         _print(bisection)
         if report:
             out.print(f"picture: {report / 'bisect.png'}", soft_wrap=True)
-    return 1 if bisection.status == "parted" else 0
+    return 1 if bisection.status == "diverged" else 0
 
 
 def _print(bisection: Bisection) -> None:
@@ -68,23 +68,23 @@ def _table(
     rows: Iterable[tuple[Block | Operator, str, str]],
     named: Operator | None = None,
 ) -> Table:
-    """Blocks or operators with their numbers; what parted, and `named`, stand out."""
+    """Blocks or operators with their numbers; those that diverged, and `named`, are highlighted."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in titles:
         table.add_column(title, no_wrap=True)
-    for title in ("SQNR", "made here", "costs", "fresh", "fresh, made here"):
+    for title in ("SQNR", "created here", "costs", "fresh", "fresh, created here"):
         table.add_column(title, justify="right", no_wrap=True)
     for row, name, what in rows:
         numbers = (row.sqnr_db, row.created_db, row.cost_db, row.fresh_sqnr_db, row.fresh_created_db)
-        stands_out = row is named or getattr(row, "parted", False)
+        stands_out = row is named or getattr(row, "diverged", False)
         table.add_row(name or "(model)", what, *map(_decibel, numbers), style="bold red" if stands_out else None)
     return table
 
 
 def _decibel(value: float) -> str:
-    from mobilevit_sdk.bisection.axis_permutation import CEILING_DB
+    from mobilevit_sdk.parity.metrics import CEILING_DB
 
     return "exact" if value >= CEILING_DB else f"{value:.1f} dB"
 
@@ -92,23 +92,23 @@ def _decibel(value: float) -> str:
 def _verdict(bisection: Bisection) -> Iterable[str]:
     from mobilevit_sdk.bisection.report import headline
 
-    styles = {"parted": "bold red", "differs": "yellow", "agrees": "green"}
+    styles = {"diverged": "bold red", "differs": "yellow", "agrees": "green"}
     yield f"\n[{styles[bisection.status]}]{headline(bisection)}[/]"
     culprit = bisection.culprit
     if culprit is None:
         return
     if bisection.cause == "conversion":
         yield (
-            "a fresh conversion of the checkpoint parts there as well: it is not this file but the converter, the "
-            "runtime, or a precision too low for this network"
+            "a fresh conversion of the checkpoint diverges there as well: the fault is not in this file but in the "
+            "converter or the runtime, or the precision is too low for this network"
         )
     else:
         yield (
-            f"on the inputs that the file gave it, {culprit.artifact_operator} is at {culprit.created_db:.1f} dB; in a "
-            f"fresh conversion of the checkpoint at {culprit.fresh_created_db:.1f} dB"
+            f"on the file's own inputs, {culprit.artifact_operator} is at {culprit.created_db:.1f} dB; in a fresh "
+            f"conversion of the checkpoint, at {culprit.fresh_created_db:.1f} dB"
         )
     if culprit.also:
         yield f"the weights of {', '.join(culprit.also)} are folded into it"
     if bisection.others:
-        are = "operator is" if bisection.others == 1 else "operators are"
-        yield f"{bisection.others} more {are} off behind it, inherited errors aside"
+        own = "creates an error of its own" if bisection.others == 1 else "create errors of their own"
+        yield f"after it, {count(bisection.others, 'operator')} more {own}"

@@ -1,4 +1,4 @@
-"""What every verb shares: `--json`, `--debug`, errors as one line, and where output goes."""
+"""What all verbs share: `--json`, `--debug`, errors in one line, and where output goes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mobilevit_sdk.errors import MobileViTError
 
-# Standard output is for results alone; progress, logs and errors go to standard error.
+# Standard output is for results only; progress, logs and errors go to standard error.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 log = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -69,7 +69,7 @@ def print_json(document: Any) -> None:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Say on standard error what was not taken as it stood in a checkpoint."""
+    """Print on standard error how a checkpoint was changed when it was loaded."""
     for note in notes:
         log.print("note: ", style="bold", end="")
         log.print(note, markup=False)

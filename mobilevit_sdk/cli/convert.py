@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="With --to executorch: xnnpack, the default, or coreml, for iOS. With --to coreml: ane, the Neural Engine.",
 )
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
-@click.option("--model", help="The model of the checkpoint, instead of what its keys and shapes say.")
+@click.option("--model", help="The model of the checkpoint; by default found by its keys and shapes.")
 @click.option("--image-size", type=click.IntRange(min=32), metavar="N", help="Square input, in pixels.")
 @click.option(
     "--num-classes", type=click.IntRange(min=1), metavar="N", help="The head's classes; checked against a checkpoint."
@@ -43,14 +43,18 @@ if TYPE_CHECKING:
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="100 to 500 images for precisions with integers: a folder or a Parquet file.  [default: synthesized ones]",
+    help="100 to 500 images for integer precisions: a folder or a Parquet file.  [default: synthesized ones]",
 )
 @click.option(
-    "--recipe", "recipe_file", type=click.Path(path_type=Path), metavar="FILE", help="What mobilevit quantize wrote."
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The recipe that mobilevit quantize wrote.",
 )
-@click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by its name, without a checkpoint.")
+@click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by name, without a checkpoint.")
 @click.option("--no-verify", is_flag=True, help="Do not run the files.")
-@click.option("--force", is_flag=True, help="Convert again what is up to date.")
+@click.option("--force", is_flag=True, help="Convert even what is up to date.")
 def command(
     source: str | None,
     formats: list[str],
@@ -75,7 +79,7 @@ def command(
     with the package is converted.
     """
     from mobilevit_sdk.checkpoints.source import open_source
-    from mobilevit_sdk.cli.progress import ConversionDisplay
+    from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verify import exit_code
     from mobilevit_sdk.conversion.pipeline import convert
     from mobilevit_sdk.formats.quantization import read_recipe
@@ -93,7 +97,7 @@ def command(
     )
     log.print(f"[bold]{checkpoint.spec.model}[/] from {checkpoint.source} ({checkpoint.layout})")
     print_notes(checkpoint.notes)
-    with ConversionDisplay(log) as display:
+    with Display(log) as display:
         result = convert(
             checkpoint,
             out=folder,
@@ -105,8 +109,7 @@ def command(
             check=not no_verify,
             force=force,
             thresholds=thresholds,
-            on_calibration=display.calibrating,
-            on_progress=display.update,
+            progress=display,
         )
     if as_json:
         print_json(_document(result))

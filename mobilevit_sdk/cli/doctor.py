@@ -1,4 +1,4 @@
-"""`mobilevit doctor`: what this machine can convert and run."""
+"""`mobilevit doctor`: what this machine can convert to and run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 @verb("doctor")
-@click.option("--install", "requirement", metavar="NAME", help="Fetch what a runtime needs into your cache folder.")
+@click.option("--install", "requirement", metavar="NAME", help="Download what a runtime needs into your cache folder.")
 def command(requirement: str | None, as_json: bool) -> None:
-    """Show which toolchains and runtimes work here, and what to do about those that do not."""
+    """Show which toolchains and runtimes work here, and how to get those that do not."""
     if requirement is not None:
         _install(requirement, as_json)
         return
@@ -23,7 +23,7 @@ def command(requirement: str | None, as_json: bool) -> None:
 
 
 def _converters() -> list[Converter]:
-    """Those of every format, its default first, and of every backend."""
+    """The converters of every format and backend, the default of a format first."""
     from mobilevit_sdk.formats.converter import converters
 
     defaults = converters().values()
@@ -42,9 +42,9 @@ def _install(requirement: str, as_json: bool) -> None:
     ]
     names = {runtime.requirement for _, runtime in having}
     if requirement not in names:
-        raise RequestError(f"nothing to install is called {requirement!r}; {suggest(requirement, names)}")
+        raise RequestError(f"no runtime needs {requirement!r}; {suggest(requirement, names)}")
     wanted = [(converter, runtime) for converter, runtime in having if runtime.requirement == requirement]
-    # Several formats may share it: those whose toolchain is not here have no use for it.
+    # Several formats may share it; a format whose toolchain is not installed has no use for it.
     rows = []
     for converter, runtime in [pair for pair in wanted if pair[0].availability()] or wanted:
         folder = runtime.install(lambda line: log.print(line, markup=False))

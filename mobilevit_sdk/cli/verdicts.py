@@ -1,4 +1,4 @@
-"""How verdicts look on a terminal."""
+"""Verdicts as tables and lines on a terminal."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _STYLE = {"passed": "green", "failed": "bold red", "error": "bold red", "unavail
 
 
 def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
-    """A row for each verdict, numbers of the worst case, then the reasons of those that did not pass, and
-    of thresholds that the project has lowered.
+    """Print a row for each verdict with the numbers of its worst case, then the reasons of those that did not pass, and
+    the reasons of thresholds that the project has lowered.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("verdict", "artifact", "runtime"):
@@ -42,14 +42,14 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
             line = Text.assemble((verdict.status, _STYLE[verdict.status]), f": {_name(verdict)} on {verdict.runtime}: ")
             console.print(line.append(verdict.reason), soft_wrap=True)
     for precision, threshold in loosened(verdicts).items():
-        held = f"{threshold.sqnr_db:g} dB and {threshold.top1_agreement:.4g} of the best classes"
+        values = f"{threshold.sqnr_db:g} dB and {threshold.top1_agreement:.4g} of the best classes"
         if threshold.task_agreement is not None:
-            held += f", {threshold.task_agreement:.4g} of the task's classes"
-        _line(console, "note", "yellow", f"{precision} is held to {held}: {threshold.reason}")
+            values += f", {threshold.task_agreement:.4g} of the task's classes"
+        _line(console, "note", "yellow", f"{precision} has lowered thresholds, {values}: {threshold.reason}")
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
-    """Verdicts, how far the artifacts are from each other, and drift."""
+    """Print verdicts, how far the artifacts are from each other, and drift."""
     print_verdicts(outcome.verdicts, console)
     for divergence in outcome.divergences:
         _line(console, "where", "bold", f"{_run(divergence.artifact, divergence.runtime)}: {divergence.message}")

@@ -1,4 +1,4 @@
-"""`mobilevit verify`: the gate."""
+"""`mobilevit verify`: run artifacts and compare them with PyTorch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @verb("verify")
 @click.argument("artifacts", metavar="ARTIFACT_OR_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be given again.")
-@click.option("--images", type=click.Path(path_type=Path), help="Check on these images: a folder or a Parquet file.")
-@click.option("--checkpoint", help="The checkpoint for --images and --bisect, if it is not where it was.")
-@click.option("--baseline", type=click.Path(path_type=Path), help="Say what is worse than in this verdicts.json.")
+@click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be repeated.")
+@click.option("--images", type=click.Path(path_type=Path), help="Use these images: a folder or a Parquet file.")
+@click.option("--checkpoint", help="The checkpoint for --images and --bisect, if it was moved.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Report what is worse than in this verdicts.json.")
 @click.option("--config", type=click.Path(path_type=Path), help="Thresholds; the project's pyproject.toml by default.")
 @click.option(
     "--timeout",
     default=600.0,
     metavar="SECONDS",
-    help="A runtime that answers no case for so long is stopped.",
+    help="Stop a runtime that answers no case for this long.",
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
 )
-@click.option("--bisect", "is_bisected", is_flag=True, help="Name the layer that breaks an artifact that fails.")
+@click.option("--bisect", "is_bisected", is_flag=True, help="Name the layer at fault in an artifact that fails.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write HTML, JUnit XML, JSON and Markdown here.")
 @click.option("--summary", type=click.Path(path_type=Path), help="Append Markdown here, as to $GITHUB_STEP_SUMMARY.")
 def command(
@@ -47,22 +47,16 @@ def command(
     summary: Path | None,
     as_json: bool,
 ) -> int:
-    """Run artifacts on the runtimes of this machine and hold their answers to PyTorch's, and to each other's.
+    """Run artifacts on the runtimes of this machine, and compare their answers with PyTorch's and with each other's.
 
-    Thresholds may be tightened in [tool.mobilevit.parity] of the pyproject.toml here or above, and lowered with a
-    stated reason. Exit 0: every artifact ran somewhere, and everything that ran met its thresholds. 1: a threshold was
-    missed, or something is worse than in --baseline. 3: a runtime failed, or an artifact could not run anywhere.
+    Thresholds can be raised in [tool.mobilevit.parity] of the pyproject.toml here or above, and lowered with a stated
+    reason. Exit 0: every artifact ran on some runtime, and everything that ran met its thresholds. 1: a threshold was
+    missed, or something is worse than in --baseline. 3: a runtime failed, or an artifact could not run at all.
     """
     from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
+    from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verdicts import print_outcome
-    from mobilevit_sdk.parity import (
-        VerifyProgress,
-        find_config,
-        judge_runs,
-        read_baseline,
-        read_thresholds,
-        run_artifacts,
-    )
+    from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds, run_artifacts
 
     config = config or find_config(Path.cwd())
     thresholds = read_thresholds(config)
@@ -73,19 +67,13 @@ def command(
         from mobilevit_sdk.parity.images import reference_for_images
 
         reference = reference_for_images(images, checkpoint)
-    with log.status("verifying") as status:
-
-        def show(progress: VerifyProgress) -> None:
-            status.update(f"{progress.artifact.name} on {progress.runtime}: {progress.done} of {progress.total} cases")
-
-        runs = run_artifacts(found, runtimes=runtimes, reference=reference, timeout=timeout, on_progress=show)
+    with Display(log) as display:
+        runs = run_artifacts(found, runtimes=runtimes, reference=reference, timeout=timeout, progress=display)
         outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
         if is_bisected and any(verdict.status == "failed" for verdict in outcome.verdicts):
             from mobilevit_sdk.bisection.divergences import find_divergences
 
-            divergences = find_divergences(
-                outcome, checkpoint=checkpoint, thresholds=thresholds, on_progress=status.update
-            )
+            divergences = find_divergences(outcome, checkpoint=checkpoint, thresholds=thresholds, progress=display)
             outcome = dataclasses.replace(outcome, divergences=divergences)
     if report or summary:
         from mobilevit_sdk.parity.report import append_summary, write_report
@@ -106,7 +94,7 @@ def command(
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0: all passed; 1: a threshold was missed; 3: a runtime failed, or an artifact ran nowhere."""
+    """0: all passed; 1: a threshold was missed; 3: a runtime failed, or an artifact ran on no runtime."""
     from mobilevit_sdk.parity import passed
 
     if any(verdict.status == "failed" for verdict in verdicts):

@@ -15,7 +15,7 @@ from mobilevit_sdk.layers import BatchNormClassifier
 
 
 def fold_classifiers(network: nn.Module) -> None:
-    """Put one linear layer in the place of every BatchNormClassifier; the network must be in eval mode."""
+    """Replace every BatchNormClassifier by one linear layer, in place; the network must be in eval mode."""
     replace_layers(network, BatchNormClassifier, fold_classifier)
 
 

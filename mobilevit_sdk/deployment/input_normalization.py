@@ -1,4 +1,4 @@
-"""Channel order, mean and std as one 1x1 convolution, or as part of the network's first.
+"""Channel order, mean and std as one 1x1 convolution, or within the network's first.
 
 (P x - mean) / std  ==  N x - mean / std, with P the permutation of the channels and N = diag(1 / std) P: a convolution
 over three channels that every backend takes, instead of a flip, a subtraction and a division. Where the mean is 0, the
@@ -16,7 +16,7 @@ from mobilevit_sdk.spec import Preprocessing
 
 
 def input_normalization(preprocessing: Preprocessing) -> nn.Module:
-    """RGB in [0, 1] -> the input of the reference model, [1, 3, H, W] -> [1, 3, H, W]; identity if nothing is to do."""
+    """RGB in [0, 1] -> the input of the reference model, [1, 3, H, W] -> [1, 3, H, W]; perhaps the identity."""
     order = [0, 1, 2] if preprocessing.channel_order == "rgb" else [2, 1, 0]
     std = torch.tensor(preprocessing.std, dtype=torch.float64)
     weight = torch.eye(3, dtype=torch.float64)[order] / std[:, None]
@@ -30,9 +30,9 @@ def input_normalization(preprocessing: Preprocessing) -> nn.Module:
 
 @torch.no_grad()
 def fold_input_normalization(normalization: nn.Module, network: nn.Module) -> nn.Module:
-    """Move what `input_normalization` gave into the first convolution of `network`, in place, where that is exact.
+    """Move the result of `input_normalization` into the first convolution of `network`, in place, where that is exact.
 
-    Returns what is left to do before the network.
+    Returns what remains to be done before the network.
     """
     if not (isinstance(normalization, nn.Conv2d) and isinstance(network, HasInputConvolution)):
         return normalization

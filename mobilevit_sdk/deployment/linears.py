@@ -1,4 +1,4 @@
-"""Parts of a linear, or of a 1x1 convolution, as a linear: both are W x + b at each token."""
+"""Some outputs of a linear, or of a 1x1 convolution, as a linear: both are W x + b at each token."""
 
 from __future__ import annotations
 

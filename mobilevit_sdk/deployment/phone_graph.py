@@ -1,4 +1,4 @@
-"""The graph that an app calls, and what torch.export makes of it."""
+"""The graph that an app calls, and its export."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PhoneGraph(nn.Module):
 
     @cached_property
     def program(self) -> ExportedProgram:
-        """Traced once, when first asked for: seconds at published sizes."""
+        """The exported graph; tracing takes seconds at published sizes, so it is done once, on first use."""
         return torch.export.export(self.eval(), (torch.zeros(1, 3, *self.image_size),))
 
 

@@ -1,4 +1,4 @@
-"""Layers that act in training alone.
+"""Layers that act in training only.
 
 dropout(x) == x and stochastic_depth(x) == x in eval mode.
 """

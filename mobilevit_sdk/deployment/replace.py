@@ -11,7 +11,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def replace_layers(network: nn.Module, kind: type[M], replacement: Callable[[M], nn.Module]) -> None:
-    """Put `replacement(layer)` in the place of every layer of exactly the type `kind`, in place."""
+    """Replace every layer of exactly the type `kind` by `replacement(layer)`, in place."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is kind:
@@ -19,7 +19,7 @@ def replace_layers(network: nn.Module, kind: type[M], replacement: Callable[[M],
 
 
 def replace_layer(network: nn.Module, layer: nn.Module, replacement: nn.Module) -> None:
-    """Put `replacement` in the place of this one layer, in place."""
+    """Replace this one layer by `replacement`, in place."""
     for parent in network.modules():
         for name, child in parent.named_children():
             if child is layer:

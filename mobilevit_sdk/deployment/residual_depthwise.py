@@ -14,7 +14,7 @@ from mobilevit_sdk.layers.conv import is_depthwise
 
 
 def fold_residual_depthwise(network: nn.Module) -> None:
-    """Replace every Residual around nothing but a depthwise convolution, in place; norms must be folded before."""
+    """Replace every Residual around a single depthwise convolution, in place; norms must be folded before."""
     replace_layers(network, Residual, _folded)
 
 

@@ -1,8 +1,8 @@
 """Residual streams at an eighth of their size, for backends that may compute in float16.
 
-A norm does not see the size of what it reads: norm(s x) with s^2 eps in the place of eps == norm(x). So what writes to
-a stream writes s times as much, W' = s W and b' = s b, its norms have s^2 eps, and what reads it without a norm reads
-1/s times as much. A power of two costs no digit: in float32 the answers are the same, bit for bit.
+A norm does not depend on the scale of its input: norm(s x) with s^2 eps instead of eps == norm(x). So what writes to a
+stream writes s times as much, W' = s W and b' = s b, its norms have s^2 eps, and what reads it without a norm reads
+1/s times as much. A power of two is exact: in float32 the answers are the same, bit for bit.
 
 A GPU squares what a norm reads, and in float16 squares are infinite from 256 on. With s = 1/8 they are finite for
 deviations up to 2047, and have all their digits from 1/16 on. At the small end, s^2 eps is a subnormal float16 (1.8e-7

@@ -1,4 +1,4 @@
-"""The static audit: what a target would not take whole, found in the exported graph before any converter runs."""
+"""The static audit: operators that a target would not take, found in the exported graph before any converter runs."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ class Finding:
 
     operator: str  # ATen's name, such as "select.int"
     shape: tuple[int, ...]  # of its result
-    module: str  # path of the module that it came from, "" for the graph itself
+    module: str  # path of the module that it came from; "" for the graph itself
     reason: str
 
     def __str__(self) -> str:
         return f"{self.operator} {list(self.shape)} in {self.module or 'the graph'}: {self.reason}"
 
 
-def audit(graph: nn.Module, target: str | Target, image_size: tuple[int, int]) -> list[Finding]:
+def audit(graph: nn.Module, target: str, image_size: tuple[int, int]) -> list[Finding]:
     """Every operator of `graph` that `target` does not take whole; empty for a graph that runs in one delegate.
 
     `graph` takes an image [1, 3, H, W] with (H, W) = `image_size`. Raises RequestError for an unknown target, and what
     torch.export raises for a module that it cannot export.
     """
-    target = find_target(target) if isinstance(target, str) else target
+    chosen = find_target(target)
     return [
         Finding(_name(node), tuple(value.shape), _module(node), reason)
         for node in exported(graph, image_size).graph.nodes
         if node.op == "call_function" and node.target is not operator.getitem
         if isinstance(value := _first(node.meta.get("val")), Tensor)
-        if (reason := _reason(node, value, target)) is not None
+        if (reason := _reason(node, value, chosen)) is not None
     ]
 
 
 def _first(value: object) -> object:
-    """What a node computes; the first part of it where it answers with several, which `getitem` picks from."""
+    """A node's result; the first of several where it returns a tuple, which `getitem` picks from."""
     return value[0] if isinstance(value, (list, tuple)) and value else value
 
 

@@ -11,25 +11,25 @@ from torch.fx import Node
 
 from mobilevit_sdk.errors import RequestError, suggest
 
-Condition = Callable[[Node], str | None]  # what is wrong with this use of an operator; None: nothing
+Condition = Callable[[Node], str | None]  # what is wrong with a use of an operator; None where it is fine
 
 
 @dataclass(frozen=True)
 class Target:
-    """A backend: the operators of an exported graph that it runs in one piece, and the forms that it likes.
+    """A backend: the operators of an exported graph that it runs in one piece, and the forms that it prefers.
 
-    `operators` are those of ATen, as torch.export names them, each with what must hold of its use. `layer_norm` is the
-    form of LayerNorm that the backend runs without leaving its delegate, and `whole_norm` that of a norm over a whole
-    map: where it has no operator for it, pools and 1x1 convolutions leave the map in its layout. `tokens` is the layout
-    that it likes: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. With `float16` it may
-    compute in float16, and residual streams are scaled to fit.
+    `operators` are those of ATen, as torch.export names them, each with the condition on its use. `layer_norm` is the
+    form of LayerNorm that the backend runs without leaving its delegate, and `global_norm` that of a norm over a whole
+    map: for backends without an operator for it, pools and 1x1 convolutions keep the map in its layout. `tokens` is the
+    preferred layout: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. With `float16` the
+    backend may compute in float16, and residual streams are scaled to fit.
     """
 
     name: str
     max_rank: int
-    layer_norm: Literal["native", "matmul", "elementary"]
+    layer_norm: Literal["native", "matmul", "decomposed"]
     operators: Mapping[str, Condition]
-    whole_norm: Literal["native", "matmul"] = "matmul"
+    global_norm: Literal["native", "matmul"] = "matmul"
     tokens: Literal["rows", "channels-first"] = "rows"
     float16: bool = False
 
@@ -39,7 +39,7 @@ def _always(node: Node) -> str | None:
 
 
 def _of_tensors(node: Node) -> str | None:
-    """XNNPACK adds and multiplies tensors; a Python number becomes another operator, which stays outside."""
+    """XNNPACK adds and multiplies tensors; with a Python number it is another operator, which stays outside."""
     return (
         None if all(isinstance(argument, Node) for argument in node.args[:2]) else "with a number instead of a tensor"
     )
@@ -89,8 +89,8 @@ def _channels_first_product(node: Node) -> str | None:
     """MIL's own `einsum`: [B, C, H, W] times [B, W, H, U]. Any other equation becomes transposes and matmuls."""
     equation = str(node.args[0])
     letters = dict(zip(dict.fromkeys(c for c in equation if c.isalpha()), "nchwu", strict=False))
-    plain = "".join(letters.get(c, c) for c in equation)
-    return None if plain == "nchw,nwhu->nchu" else f"with the equation {equation}, expected one like nchw,nwhu->nchu"
+    renamed = "".join(letters.get(c, c) for c in equation)
+    return None if renamed == "nchw,nwhu->nchu" else f"with the equation {equation}, expected one like nchw,nwhu->nchu"
 
 
 def _with_zeros(node: Node) -> str | None:
@@ -99,7 +99,7 @@ def _with_zeros(node: Node) -> str | None:
 
 
 def rank_of(value: object) -> int:
-    """The rank of what a node of an exported graph computes; 0 where that is no tensor."""
+    """The rank of a node's result in an exported graph; 0 where that is not a tensor."""
     found = value.meta.get("val") if isinstance(value, Node) else value
     return found.dim() if isinstance(found, Tensor) else 0
 
@@ -136,8 +136,8 @@ _LITERT = _NATIVE_NORMS | {"mean.dim": _over_space_or_last_axis}
 TARGETS = {
     target.name: target
     for target in (
-        Target("coreml", 4, layer_norm="native", whole_norm="native", operators=_NATIVE_NORMS, float16=True),
-        # What Apple recommends for its Neural Engine; what becomes of each operator is decided on the device.
+        Target("coreml", 4, layer_norm="native", global_norm="native", operators=_NATIVE_NORMS, float16=True),
+        # What Apple recommends for its Neural Engine; the device decides what runs there.
         Target(
             "coreml-ane",
             max_rank=4,
@@ -153,9 +153,9 @@ TARGETS = {
             tokens="channels-first",
             float16=True,
         ),
-        # One file for both, so the CPU's graph is in range on the GPU too.
-        Target("litert-cpu", max_rank=5, layer_norm="elementary", operators=_LITERT, float16=True),
-        Target("litert-gpu", max_rank=4, layer_norm="elementary", operators=_LITERT, float16=True),
+        # One file for both: the CPU's graph has to fit float16 on the GPU too.
+        Target("litert-cpu", max_rank=5, layer_norm="decomposed", operators=_LITERT, float16=True),
+        Target("litert-gpu", max_rank=4, layer_norm="decomposed", operators=_LITERT, float16=True),
         # ExecuTorch's XNNPACK partitioner leaves native_layer_norm, and any mean but a global pool, to slow kernels.
         Target(
             "xnnpack",
@@ -168,7 +168,7 @@ TARGETS = {
 
 
 def find_target(name: str) -> Target:
-    """The target `name`. Raises RequestError with the nearest names when there is none."""
+    """The target `name`. Raises RequestError, with similar names, for an unknown one."""
     if name not in TARGETS:
         raise RequestError(f"unknown target {name!r}; {suggest(name, TARGETS)}")
     return TARGETS[name]

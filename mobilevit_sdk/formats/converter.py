@@ -31,24 +31,24 @@ class Inspection(Strict, frozen=True):
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    operators: dict[str, int]  # kind -> how often
+    operators: dict[str, int]  # kind -> count
     max_rank: int
     delegates: int | None  # calls into the accelerated backend; None where the format decides on the device
     undelegated_ops: dict[str, int] | None
     spec: ModelSpec | None  # model, labels and preprocessing that travel inside the file, where they do
-    backend: str | None = None  # that it was made for, by the name in `--backend`; None where none is named
-    oldest_system: str | None = None  # that runs it, such as "iOS 17", where the file says so
+    backend: str | None = None  # that the file was made for, by its name in `--backend`; None where it has no name
+    oldest_system: str | None = None  # that runs the file, such as "iOS 17", where the file says so
 
 
 class Converter(Protocol):
-    """One phone format, lowered to one backend: emits its files, reads them back, and brings what runs them."""
+    """One phone format for one backend: writes its files, reads them back, and names the runtimes that run them."""
 
     format: str  # the name in `--to` and in manifests
     backend: str | None  # the name in `--backend`; None where the format's default has none
     backends: Mapping[str, Converter]  # the format's converters by backend; a default with a name is the first
     suffix: str  # of the file, dot included
     precisions: tuple[str, ...]  # of `quantization.PRECISIONS`; the first is the default
-    nearest_precision: Mapping[str, str]  # for those that it cannot express: the one to take instead, and why
+    nearest_precision: Mapping[str, str]  # for those that it cannot express: which to use instead, and why
     target: str  # of `mobilevit_sdk.deployment`
     runtimes: tuple[Runtime, ...]
 
@@ -60,26 +60,26 @@ class Converter(Protocol):
         self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
     ) -> None:
         """Write `graph`, a deployed model in eval mode that takes RGB [1, 3, H, W] in [0, 1] and returns logits
-        [1, num_classes], to `path`. The file carries `spec`. `quantization` is there for every precision with integers.
+        [1, num_classes], to `path`. The file carries `spec`. `quantization` is given for every integer precision.
         Raises ToolchainError.
         """
         ...
 
     def inspect(self, path: Path) -> Inspection:
-        """Read the file back, whichever its backend. Raises ArtifactError when it is none of this format."""
+        """Read the file back, whichever its backend. Raises ArtifactError when it is not of this format."""
         ...
 
 
 @runtime_checkable
 class TimesLayers(Protocol):
-    """A converter that can tell what single layers cost in its files on this machine's CPU."""
+    """A converter that can time single layers in its format on this machine's CPU."""
 
     def time_layers(
         self, layers: Sequence[tuple[nn.Module, tuple[int, ...]]], report: Callable[[int, int], None]
     ) -> list[float]:
-        """Microseconds of each layer, in eval mode, for a float32 input of the shape beside it, on one thread.
+        """Microseconds of each layer, in eval mode, for a float32 input of the given shape, on one thread.
 
-        `report` hears how much of how much is done. For a process that does nothing else. Raises ToolchainError.
+        `report` hears how many of how many layers are done. Called in a child process. Raises ToolchainError.
         """
         ...
 
@@ -93,15 +93,15 @@ def converters() -> dict[str, Converter]:
             found[point.name] = point.load()
         except (ImportError, AttributeError) as error:
             raise ToolchainError(
-                f"the converter {point.value!r} does not load: {error}; uninstall or mend it"
+                f"the converter {point.value!r} does not load: {error}; uninstall or fix it"
             ) from error
     return found
 
 
 def find_converter(format_name: str, backend: str | None = None) -> Converter:
-    """The converter of a format, to its default backend where none is named.
+    """The converter of a format, for its default backend unless another is named.
 
-    Raises RequestError with the nearest names when there is no such format or backend.
+    Raises RequestError, with similar names, for an unknown format or backend.
     """
     if format_name not in converters():
         raise RequestError(f"unknown format {format_name!r}; {suggest(format_name, converters())}")
@@ -119,21 +119,21 @@ def find_converter(format_name: str, backend: str | None = None) -> Converter:
 
 
 def label(converter: Converter) -> str:
-    """A name for each converter: its format, and behind it another backend than the default, as `executorch-coreml`."""
+    """The name of a converter: its format, with the backend where that is not the default, as `executorch-coreml`."""
     is_default = converter.backend == find_converter(converter.format).backend
     return converter.format if is_default else f"{converter.format}-{converter.backend}"
 
 
 def converter_of_file(path: Path) -> Converter:
-    """The converter whose suffix `path` has. Raises RequestError when there is none."""
+    """The converter whose suffix `path` has. Raises RequestError for an unknown suffix."""
     for converter in converters().values():
         if path.suffix == converter.suffix:
             return converter
     suffixes = ", ".join(converter.suffix for converter in converters().values())
-    raise RequestError(f"{path} is no artifact: expected a file that ends in {suffixes}")
+    raise RequestError(f"{path} is not an artifact: expected a file that ends in {suffixes}")
 
 
 def toolchain_versions(converter: Converter) -> dict[str, str]:
-    """What a file depends on: package -> version, the format's toolchain under the format's name."""
+    """The versions that a file depends on, by package; the format's toolchain under the format's name."""
     names = ("mobilevit-sdk", "torch", "numpy")
     return {name: version(name) for name in names} | {converter.format: converter.availability().version or ""}

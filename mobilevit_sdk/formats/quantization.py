@@ -1,4 +1,4 @@
-"""What of a network is quantized, and how: data, the same for every format."""
+"""The vocabulary of quantization, the same for every format: precisions, the recipe, and images to calibrate with."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mobilevit_sdk.text import one_line
 
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weight", "int4-weight"]
 
-# The words are the same in every format.
+# The names mean the same in every format.
 PRECISIONS: dict[Precision, str] = {
     "fp32": "float32",
     "fp16": "weights in float16; CoreML computes in it too",
     "int8": "weights (by output channel) and activations (by tensor, ranges from calibration) in 8 bits",
-    "int8-dynamic": "weights in 8 bits; the inputs of products quantized when they are run",
-    "int8-weight": "weights in 8 bits, computed with in floating point",
-    "int4-weight": "weights in 4 bits, in 8 where a format cannot; computed with in floating point or as int8-dynamic",
+    "int8-dynamic": "weights in 8 bits; the inputs of products quantized at run time",
+    "int8-weight": "weights in 8 bits, computed in floating point",
+    "int4-weight": "weights in 4 bits, in 8 where a format cannot; computed in floating point or as int8-dynamic",
 }
-# By which precision an artifact holds integers, and so is judged by the task it was trained for.
+# Integer precisions: their artifacts are judged by the task that the network was trained for.
 QUANTIZED = tuple(name for name in PRECISIONS if name.startswith("int"))
 
 OperatorKind = Literal["convolution", "linear", "activation", "add", "multiply", "concat", "pool", "resize", "pad"]
@@ -34,13 +34,12 @@ RangeMethod = Literal["minmax", "percentile", "entropy"]
 
 
 class QuantizationRecipe(Strict, frozen=True):
-    """What is quantized how.
+    """What is quantized, and how.
 
-    `operators` are those that `int8` computes in integers. Norms and softmax never are: one channel far from the others
-    would take all 256 levels. Nor are the products of attention: XNNPACK takes a product of two activations in float
-    alone, so that in integers they would cut its delegate. `float_modules` are modules of the reference form, with
-    everything below them, that keep floating point in every quantized precision; `stages.2.*` stands for each module
-    below `stages.2`.
+    `operators` are those that `int8` computes in integers. Norms and softmax never are: one outlier channel would take
+    all 256 levels. Nor are the products of attention: XNNPACK multiplies two activations in floating point only, so
+    that integers would split its delegate. `float_modules` are modules of the reference form, with everything below
+    them, that keep floating point in every quantized precision; `stages.2.*` stands for each module below `stages.2`.
     """
 
     operators: tuple[OperatorKind, ...] = get_args(OperatorKind)
@@ -53,7 +52,7 @@ class QuantizationRecipe(Strict, frozen=True):
     def keeps_float(self, module: str) -> bool:
         """Whether `module`, a path such as "stages.2.1.transformer.0.mlp.fc1", is one of `float_modules` or below.
 
-        The phone graph's own "normalization" of the image, nine numbers that every answer depends on, always is.
+        The phone graph's own "normalization" of the image always is: nine numbers that every answer depends on.
         """
         parts = module.split(".")
         above = [".".join(parts[: end + 1]) for end in range(len(parts))]
@@ -62,14 +61,14 @@ class QuantizationRecipe(Strict, frozen=True):
 
 @dataclass(frozen=True)
 class Quantization:
-    """What a converter needs in order to quantize: what is to become integers, and images to find ranges with."""
+    """What a converter needs in order to quantize: the recipe, and images to find ranges with."""
 
     recipe: QuantizationRecipe
     images: CalibrationImages
 
 
 def read_recipe(path: Path) -> QuantizationRecipe:
-    """The recipe in a JSON file. Raises RequestError naming the file and what is wrong in it."""
+    """Read a recipe from a JSON file. Raises RequestError with the file and what is wrong in it."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=QuantizationRecipe)
     except OSError as error:
@@ -77,9 +76,8 @@ def read_recipe(path: Path) -> QuantizationRecipe:
     except msgspec.DecodeError as error:
         about_operators = "$.operators" in str(error)
         known = f"; operators are {', '.join(get_args(OperatorKind))}, all else stays float" if about_operators else ""
-        raise RequestError(f"{path} is no quantization recipe: {one_line(str(error))}{known}") from error
+        raise RequestError(f"{path} is not a quantization recipe: {one_line(str(error))}{known}") from error
 
 
-MIN_INT4_WEIGHTS = (
-    4096  # weights; matrices of fewer keep 8 bits: hardly any of a network's size, and most of what 4 would cost
-)
+# Matrices with fewer weights keep 8 bits: they are a tiny share of a network's size and most of what 4 bits would cost.
+MIN_INT4_WEIGHTS = 4096

@@ -1,4 +1,4 @@
-"""From the values of a tensor, seen batch by batch, to the range that 8 bits are to cover."""
+"""From the values of a tensor, observed batch by batch, to the range that 8 bits should cover."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from mobilevit_sdk.formats.quantization import QuantizationRecipe
 
 BINS = 4096
 LEVELS = 256
-_CLIPS = np.geomspace(1.0, 0.02, 80)  # shares of either end that the entropy method tries, of equals the first
-_NOTHING = 1e-6  # a tensor that reaches no further is zero, but for rounding
+_CLIPS = np.geomspace(1.0, 0.02, 80)  # shares of either end that the entropy method tries; of equals, the first
+_MIN_RANGE = 1e-6  # a tensor with a narrower range is zero up to rounding
 
 
 class RangeEstimator:
-    """The range of one tensor, from a histogram that grows with its values: memory does not grow with the images.
+    """The range of one tensor, from a histogram that widens with its values: memory does not grow with the images.
 
-    "minmax" takes every value in; "percentile" leaves out a share of them at either end; "entropy" clips where the
-    distribution of the quantized values is nearest to that of all (Kullback-Leibler, Migacz, "8-bit inference with
-    TensorRT", GTC 2017), first the end that lies farther from zero. Ranges hold zero: padding and ReLU want it exact.
+    "minmax" covers every value; "percentile" leaves out a share of them at either end; "entropy" clips where the
+    distribution of the quantized values is nearest to that of all values (Kullback-Leibler; Migacz, "8-bit inference
+    with TensorRT", GTC 2017), first at the end farther from zero. Ranges contain zero: padding and ReLU need it exact.
     """
 
     def __init__(self, recipe: QuantizationRecipe) -> None:
@@ -40,7 +40,7 @@ class RangeEstimator:
             return
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError("values are not finite, so there is no range for them")
+            raise ValueError("values are not finite, so they have no range")
         before = (self._low, self._high)
         self._low, self._high = min(low, self._low), max(high, self._high)
         if self._method == "minmax":
@@ -50,10 +50,10 @@ class RangeEstimator:
         self._counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
     def range(self) -> tuple[float, float]:
-        """Low and high, low <= 0 <= high and low < high. Raises ValueError when nothing was observed.
+        """Low and high, with low <= 0 <= high and low < high. Raises ValueError when nothing was observed.
 
-        What was always zero but for rounding, such as a channel whose ReLU is dead, has the range of 1: no image tells
-        how far it reaches, and XNNPACK refuses a layer that writes in much finer steps than it computes in.
+        A tensor that was always zero up to rounding, such as one behind a dead ReLU, gets the range 0 to 1: no image
+        shows how far it reaches, and XNNPACK rejects a layer whose output steps are much finer than its products.
         """
         if not self.seen:
             raise ValueError("no values were observed")
@@ -63,10 +63,10 @@ class RangeEstimator:
         elif self._method == "entropy":
             low, high = self._least_divergence()
         low, high = min(low, 0.0), max(high, 0.0)
-        return (low, high) if high - low > _NOTHING else (0.0, 1.0)
+        return (low, high) if high - low > _MIN_RANGE else (0.0, 1.0)
 
     def _make_room(self, before: tuple[float, float]) -> None:
-        """Let the histogram reach from the lowest to the highest value: bins join in pairs until it does."""
+        """Widen the histogram until it covers the lowest and the highest value, merging bins in pairs."""
         if not self._width:  # the first values
             span = (self._high - self._low) or max(abs(self._high), 1.0) * 1e-6
             self._edge, self._width = self._low, span / (BINS - 1)
@@ -76,7 +76,7 @@ class RangeEstimator:
         while self._high >= self._edge + BINS * self._width or self._low < self._edge:
             pairs = self._counts.reshape(-1, 2).sum(1)
             empty = np.zeros(BINS // 2, np.int64)
-            if self._low < self._edge:  # what is new lies below: the old bins move to the upper half
+            if self._low < self._edge:  # the new values lie below: the old bins move to the upper half
                 self._edge -= BINS * self._width
                 self._counts = np.concatenate((empty, pairs))
             else:

@@ -1,4 +1,4 @@
-"""Runtimes: what runs an artifact on this machine, or says why it cannot."""
+"""Runtimes: what runs an artifact on this machine, or states why it cannot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LoadedArtifact = Callable[[np.ndarray], np.ndarray]
 
 
 def require_image(pixels: np.ndarray, height: int, width: int, file: str) -> None:
-    """Raise RequestError for anything but uint8 [3, height, width], which a runtime might take for such an image."""
+    """Raise RequestError for anything but uint8 [3, height, width]: a runtime might misread it as such an image."""
     if pixels.shape != (3, height, width) or pixels.dtype != np.uint8:
         wanted = f"uint8 of shape {(3, height, width)}"
         raise RequestError(f"{file} takes {wanted}, not {pixels.dtype} of shape {pixels.shape}")
@@ -24,7 +24,7 @@ def require_image(pixels: np.ndarray, height: int, width: int, file: str) -> Non
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a toolchain or a runtime works here: its version, or the reason why not and what to do."""
+    """Whether a toolchain or a runtime works here: its version, or the reason why it does not and what to do."""
 
     version: str | None
     reason: str | None = None
@@ -34,7 +34,7 @@ class Availability:
 
 
 class Runtime(Protocol):
-    """Runs artifacts of one format. The parity gate loads them in a child process, so a crash is a verdict."""
+    """Runs artifacts of one format. The parity gate loads them in a child process, so that a crash is a verdict."""
 
     name: str
     format: str
@@ -44,15 +44,15 @@ class Runtime(Protocol):
         ...
 
     def load(self, path: Path) -> LoadedArtifact:
-        """Load the artifact's file. Raises ArtifactError when it is none of this format."""
+        """Load the artifact's file. Raises ArtifactError when it is not of this format."""
         ...
 
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded file with the steps of its answer apart, so that the computation alone can be timed.
+    """A loaded file with input preparation and computation apart, so that the computation alone can be timed.
 
-    `to_input` makes what the runtime takes of an image, `run` computes the scores from it. Called, it is a
+    `to_input` turns an image into what the runtime takes, `run` computes the scores from that. A session is itself a
     LoadedArtifact.
     """
 
@@ -65,26 +65,26 @@ class Session:
 
 @runtime_checkable
 class TimedRuntime(Runtime, Protocol):
-    """A runtime whose speed is the file's own: it computes on this machine's CPU, with as many threads as it is told.
+    """A runtime whose latency is meaningful: it computes on this machine's CPU, with a given number of threads.
 
-    One that emulates another machine, or chooses its processor itself, is none.
+    A runtime that emulates another machine, or chooses its processor itself, is not one.
     """
 
     def session(self, path: Path, threads: int) -> Session:
-        """Load the file for `threads` threads, in a process of its own. Raises ArtifactError like `load`."""
+        """Load the file for `threads` threads; called in a child process. Raises ArtifactError like `load`."""
         ...
 
 
 @runtime_checkable
 class OnRequestRuntime(Runtime, Protocol):
-    """A runtime that is worth its verdict to those who ask for it by its name, and has none otherwise."""
+    """A runtime that runs only when it is requested by name: slow, or of interest to few."""
 
     on_request: str  # why, in a few words
 
 
 @runtime_checkable
 class SelectiveRuntime(Runtime, Protocol):
-    """A runtime that takes files of some precisions only; of the others it has no verdict."""
+    """A runtime that takes files of some precisions only; the others have no verdict on it."""
 
     refuses: Mapping[str, str]  # precision -> why
 
@@ -96,5 +96,5 @@ class InstallableRuntime(Runtime, Protocol):
     requirement: str  # the name in `mobilevit doctor --install`
 
     def install(self, on_progress: Callable[[str], None]) -> Path:
-        """Fetch and check it, and return its folder; at once, where it is there and works. Raises ToolchainError."""
+        """Download and check what is needed, unless it is there and works; its folder. Raises ToolchainError."""
         ...

@@ -1,4 +1,4 @@
-"""taps."""
+"""Intermediate values of an artifact, from runtimes that expose them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Tap:
 
 @dataclass(frozen=True)
 class TappedArtifact:
-    """A loaded file that tells all it computes.
+    """A loaded file that exposes every value it computes.
 
-    `taps` are in the order of execution. `values` takes what a LoadedArtifact takes and gives the value of each tap,
-    float32, with quantized values as the real numbers that they stand for.
+    `taps` are in the order of execution. `values` takes what a LoadedArtifact takes and returns the value of each
+    tap, float32, with quantized values dequantized.
     """
 
     taps: tuple[Tap, ...]
@@ -35,7 +35,7 @@ class TappedArtifact:
 
 @runtime_checkable
 class TappedRuntime(Runtime, Protocol):
-    """A runtime whose intermediate values can be seen."""
+    """A runtime that exposes intermediate values."""
 
     def tap(self, path: Path) -> TappedArtifact:
         """Load the file with all its values as outputs. Raises what `load` raises."""

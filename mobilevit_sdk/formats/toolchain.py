@@ -1,4 +1,4 @@
-"""Optional packages: found without importing them, imported where they are needed."""
+"""Optional packages: found without an import, and imported where they are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became worse since an earlier run of the gate, also inside the thresholds."""
+"""What became worse since an earlier run of the gate, even within the thresholds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mobilevit_sdk.parity.metrics import WorstMedian
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line
 
-# Another processor or another order of summation moves a rounding error by one or two dB; twice the error is 6 dB.
+# Another processor or order of summation moves a rounding error by one or two dB; twice the error is 6 dB.
 SQNR_FALL_DB = 6.0
-FLOAT32_FLOOR_DB = 120.0  # above it a difference is float32's own rounding
-SIZE_GROWTH = 0.01  # of the file: what metadata and tool versions may add
-TOP5_FALL = 0.01  # equal scores at the fifth place may trade it with the sixth
+FLOAT32_FLOOR_DB = 120.0  # above it, a difference is float32's own rounding
+SIZE_GROWTH = 0.01  # of the file: metadata and tool versions may add this much
+TOP5_FALL = 0.01  # equal scores at the fifth place may swap with the sixth
 
 
 class Worse(Strict, frozen=True):
@@ -38,11 +38,11 @@ class Drift(Strict, frozen=True):
     baseline: str
     worse: tuple[Worse, ...]
     notes: tuple[str, ...]
-    compared: int  # verdicts that stand in both
+    compared: int  # verdicts that are in both
 
 
 class _Row(msgspec.Struct, frozen=True):
-    """What is read of an earlier verdict; what an older release did not write is None."""
+    """What is read from an earlier verdict; None for what an older release did not write."""
 
     artifact: str
     precision: str
@@ -63,25 +63,25 @@ class _Document(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class VerdictBaseline:
-    """The verdicts of an earlier run, and the file that they stood in."""
+    """The verdicts of an earlier run, and their file."""
 
     path: Path
     rows: tuple[_Row, ...]
 
 
 def read_baseline(path: Path) -> VerdictBaseline:
-    """An earlier verdicts.json, or what `verify --json` printed. Raises RequestError when the file is none of these."""
+    """Read an earlier verdicts.json, or the output of `verify --json`. Raises RequestError for any other file."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Document)
     except FileNotFoundError:
         raise RequestError(f"{path} does not exist; give a verdicts.json that `verify --report` wrote") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"{path} is no verdicts.json of this SDK ({one_line(str(error))})") from error
+        raise RequestError(f"{path} is not a verdicts.json of this SDK ({one_line(str(error))})") from error
     return VerdictBaseline(path, tuple(found.verdicts))
 
 
 def compare_with_baseline(verdicts: Sequence[Verdict], baseline: VerdictBaseline) -> Drift:
-    """What is worse than in the baseline. Artifacts are the same by the names of their folder and file."""
+    """What is worse than in the baseline. Artifacts correspond by the names of their folder and file."""
     rows = baseline.rows
     worse: list[Worse] = []
     notes: list[str] = []
@@ -92,7 +92,7 @@ def compare_with_baseline(verdicts: Sequence[Verdict], baseline: VerdictBaseline
         if len(found) > 1:
             found = [row for row in found if row.artifact == verdict.artifact] or found
         if len(found) != 1 or found[0].precision != verdict.precision:
-            why = "stands there more than once" if found else "is not in the baseline"
+            why = "is in the baseline more than once" if found else "is not in the baseline"
             notes.append(f"{name} {why}")
             continue
         compared += 1
@@ -165,7 +165,7 @@ def _compare_agreement(before: _Row, now: Verdict) -> list[_Change]:
 
 
 def _key(artifact: str) -> tuple[str, ...]:
-    """The folder and the file, wherever they stand."""
+    """The names of the folder and the file."""
     return Path(artifact).parts[-2:]
 
 

@@ -1,4 +1,4 @@
-"""References for a user's own images: PyTorch's answers from the checkpoint that an artifact was made of."""
+"""References for a user's own images: PyTorch's answers, from the checkpoint that an artifact was made from."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mobilevit_sdk.parity.runs import ReferenceOf
 
 
 def reference_for_images(images: Path, checkpoint: str | None) -> ReferenceOf:
-    """For each artifact, `images` preprocessed as it says, answered by its checkpoint or by `checkpoint`.
+    """A callable that gives each artifact `images` in its preprocessing, with the answers of its checkpoint.
 
-    The callable raises CheckpointError when the checkpoint is gone or holds other weights than the artifact's. It
-    answers once for all artifacts of one checkpoint, whichever thread asks first.
+    That is `checkpoint`, or the one that the artifact's manifest names. The callable raises CheckpointError when it is
+    gone or holds other weights than the artifact's. Answers are computed once for all artifacts of one checkpoint.
     """
     made: dict[bytes, Reference] = {}
     lock = threading.Lock()
@@ -41,7 +41,7 @@ def reference_for_images(images: Path, checkpoint: str | None) -> ReferenceOf:
 
 
 def checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
-    """The checkpoint that an artifact was made of, at the artifact's image size: from `source`, or from where it was.
+    """The checkpoint that an artifact was made from, at its image size: `source`, or the one in its manifest.
 
     Raises CheckpointError when it is gone or holds other weights.
     """
@@ -51,7 +51,7 @@ def checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
     found = load_checkpoint(source or origin.source, model=spec.model)
     if found.origin.sha256 != origin.sha256:
         raise CheckpointError(
-            f"{found.origin.source} is not the checkpoint that {artifact.path} was made of (its SHA-256 differs); "
+            f"{found.origin.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "
             f"give that one with --checkpoint"
         )
     network, _ = resize_network(found.model, found.spec, *spec.preprocessing.image_size)

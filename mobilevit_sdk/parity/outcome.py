@@ -1,4 +1,4 @@
-"""All that one run of the gate says: verdicts, agreement of artifacts with each other, drift."""
+"""The outcome of one run of the gate: verdicts, agreement of artifacts with each other, drift."""
 
 from __future__ import annotations
 
@@ -16,22 +16,20 @@ from mobilevit_sdk.spec import Strict
 
 
 class Divergence(Strict, frozen=True):
-    """Where an artifact that failed parts from PyTorch, as a bisection on `runtime` finds it."""
+    """Where an artifact that failed diverges from PyTorch, as a bisection on `runtime` found."""
 
     artifact: str
     runtime: str
     message: str
-    operators: tuple[
-        tuple[str, float], ...
-    ]  # module path and SQNR in dB of what it yields, in the order of computation
-    culprit: int | None  # the position among them
+    operators: tuple[tuple[str, float], ...]  # module path and SQNR in dB of the result, in the order of computation
+    culprit: int | None  # its position in `operators`
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Runs with a verdict for each, in the same order; pairs of them; `drift` where there is a baseline.
+    """Runs with a verdict for each, in the same order; pairs of runs; `drift` where a baseline was given.
 
-    `divergences` are those of artifacts that were bisected.
+    `divergences` are there for artifacts that were bisected.
     """
 
     runs: tuple[Run, ...]
@@ -42,18 +40,18 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether everything that ran met its thresholds, agrees with each other and became no worse."""
+        """Whether everything that ran met its thresholds, the runs agree with each other, and nothing became worse."""
         return passed(self.verdicts) and not self.missed
 
     @property
     def missed(self) -> bool:
-        """Whether a threshold was missed, or a baseline."""
+        """Whether a threshold was missed, or something became worse than the baseline."""
         statuses = [*(verdict.status for verdict in self.verdicts), *(pair.status for pair in self.pairs)]
         return "failed" in statuses or bool(self.drift and self.drift.worse)
 
     @property
     def contradictions(self) -> tuple[Pair, ...]:
-        """Pairs that failed although both passed alone: what no verdict explains."""
+        """Pairs that failed although both runs passed alone, which no verdict explains."""
         good = {(verdict.artifact, verdict.runtime) for verdict in self.verdicts if verdict.status == "passed"}
         return tuple(
             pair

@@ -1,4 +1,4 @@
-"""Agreement of artifacts with each other: every two of one checkpoint that answered the same images."""
+"""Agreement of artifacts with each other: every two from one checkpoint that answered the same images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mobilevit_sdk.spec import Strict
 
 
 class Pair(Strict, frozen=True):
-    """How near the answers of two runs are to each other, as signal to the noise between them."""
+    """How near the answers of two runs are to each other: the signal over the noise between them."""
 
     first: str
     first_runtime: str
@@ -29,7 +29,7 @@ class Pair(Strict, frozen=True):
     cases: int
     sqnr_db: WorstMedian
     top1_agreement: float
-    threshold: Threshold  # that follows from those of the two
+    threshold: Threshold  # that follows from those of the two runs
     reason: str | None
 
     def to_json(self) -> dict[str, object]:
@@ -40,9 +40,9 @@ class Pair(Strict, frozen=True):
 def compare_runs(runs: Sequence[Run], thresholds: Mapping[str, Threshold] = THRESHOLDS) -> list[Pair]:
     """A Pair for every two runs of one checkpoint with images in common, the farthest apart first.
 
-    The noise is the difference of their answers, the signal PyTorch's answers. Two that both keep their thresholds
-    against one reference keep the pair's, which is the triangle inequality: two that pass alone and are still farther
-    apart were not held to the same reference.
+    The noise is the difference of their answers, the signal PyTorch's answers. By the triangle inequality, two runs
+    that meet their thresholds against one reference meet that of the pair: two that pass alone and are still farther
+    apart were not compared with the same reference.
     """
     answered = [run for run in runs if run.outputs is not None and run.artifact.manifest.precision in thresholds]
     pairs = []
@@ -78,7 +78,7 @@ def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Ma
 
 
 def _between(first: Threshold, second: Threshold) -> Threshold:
-    """What two have in common when each keeps its threshold: noises add in amplitude at most, and so do disagreements.
+    """What a pair reaches when each run meets its threshold: noise adds in amplitude at most, and so do disagreements.
 
     Rounded down to 0.1 dB.
     """
@@ -95,7 +95,7 @@ def _checkpoint(run: Run) -> tuple[object, ...]:
 
 
 def _common_cases(first: Run, second: Run) -> list[tuple[int, int]]:
-    """Positions of the images that both were asked about."""
+    """Positions of the images that both answered."""
     positions = {_content(case): j for j, case in enumerate(_cases(second))}
     return [(i, positions[key]) for i, case in enumerate(_cases(first)) if (key := _content(case)) in positions]
 

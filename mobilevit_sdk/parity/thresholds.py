@@ -1,4 +1,4 @@
-"""What the worst case must reach, by precision, and how a project moves that in its own pyproject.toml.
+"""What the worst case must reach, by precision, and how a project changes that in its own pyproject.toml.
 
 [tool.mobilevit.parity.fp16]
 sqnr_db = 45
@@ -24,34 +24,34 @@ TABLE = "tool.mobilevit.parity"
 
 
 class Threshold(Strict, frozen=True):
-    """The least that the worst case, or the share of the cases, may have.
+    """The minimum for the worst case, and for the share of cases with the same best class.
 
-    `task_agreement` is that of images of the task that an artifact in integers was not calibrated with; one of which
-    fewer keep the float network's class is rejected when it is converted.
+    `task_agreement` is the minimum share of images of the task, not used for calibration, that keep the float network's
+    class: an integer artifact below it is rejected when it is converted.
     """
 
     sqnr_db: float
     top1_agreement: float
-    task_agreement: float | None = None  # None: not judged by the task
-    reason: str | None = None  # the project's own, for going below the default
+    task_agreement: float | None = None  # None: the precision is not judged by the task
+    reason: str | None = None  # the project's own, for a value below the default
 
     def below(self, default: Threshold) -> list[str]:
-        """What is lower here than in `default`, in words."""
+        """What is lower than in `default`, in words."""
         lower = []
         if self.sqnr_db < default.sqnr_db:
             lower.append(f"{self.sqnr_db:g} dB instead of {default.sqnr_db:g} dB")
         if self.top1_agreement < default.top1_agreement:
             lower.append(f"{self.top1_agreement:.4g} of the best classes instead of {default.top1_agreement:.4g}")
-        mine, least = self.task_agreement, default.task_agreement
-        if mine is not None and least is not None and mine < least:
-            lower.append(f"{mine:.4g} of the task's classes instead of {least:.4g}")
+        own, minimum = self.task_agreement, default.task_agreement
+        if own is not None and minimum is not None and own < minimum:
+            lower.append(f"{own:.4g} of the task's classes instead of {minimum:.4g}")
         return lower
 
 
 THRESHOLDS = {
     "fp32": Threshold(sqnr_db=90.0, top1_agreement=1.0),
     "fp16": Threshold(sqnr_db=40.0, top1_agreement=0.99),
-    # What is wrong shows at once; how much is lost is judged by the task, on images of the task.
+    # These catch gross faults; how much accuracy is lost is judged by the task.
     "int8": Threshold(sqnr_db=3.0, top1_agreement=0.6, task_agreement=0.93),
     "int8-dynamic": Threshold(sqnr_db=6.0, top1_agreement=0.75, task_agreement=0.96),
     "int8-weight": Threshold(sqnr_db=6.0, top1_agreement=0.75, task_agreement=0.96),
@@ -63,7 +63,7 @@ _MAX = {"sqnr_db": 200.0, "top1_agreement": 1.0, "task_agreement": 1.0}
 def find_config(start: Path) -> Path | None:
     """The nearest pyproject.toml with a table `tool.mobilevit`, in the folder `start` or above it.
 
-    Raises RequestError for one on the way that cannot be read: it might be the one.
+    Raises RequestError for a pyproject.toml on the way that cannot be read: it might be the one.
     """
     for folder in (start := start.resolve(), *start.parents):
         path = folder / CONFIG
@@ -73,10 +73,10 @@ def find_config(start: Path) -> Path | None:
 
 
 def read_thresholds(config: Path | None) -> dict[str, Threshold]:
-    """The thresholds by precision, with what the file `config` says in [tool.mobilevit.parity].
+    """The thresholds by precision: the defaults, with the values of [tool.mobilevit.parity] in the file `config`.
 
-    Raises RequestError where it says nothing, for a key, a type or a value that is wrong there, and for a value below
-    the default without a `reason`.
+    Raises RequestError for a file without such a table, for a wrong key, type or value in it, and for a value below the
+    default without a `reason`.
     """
     thresholds = dict(THRESHOLDS)
     if config is None:
@@ -90,7 +90,7 @@ def read_thresholds(config: Path | None) -> dict[str, Threshold]:
         place = f"{config}: [{TABLE}.{one_line(precision, 40)}]"
         _check_keys({precision: None}, THRESHOLDS, f"{config}: [{TABLE}]")
         if not isinstance(values, dict):
-            raise RequestError(f"{place} is to be a table with one of {', '.join(_MAX)}")
+            raise RequestError(f"{place} must be a table with one of {', '.join(_MAX)}")
         default = THRESHOLDS[precision]
         _check_keys(values, _keys(default), place)
         thresholds[precision] = _merged(default, values, place)
@@ -98,7 +98,7 @@ def read_thresholds(config: Path | None) -> dict[str, Threshold]:
 
 
 def _keys(default: Threshold) -> list[str]:
-    """What can be said of a precision: only integers are judged by the task."""
+    """The keys of a precision: only integer precisions are judged by the task."""
     return [key for key in Threshold.__struct_fields__ if key != "task_agreement" or default.task_agreement is not None]
 
 
@@ -106,19 +106,19 @@ def _merged(default: Threshold, values: dict[str, Any], place: str) -> Threshold
     numbers = {key: _number(values[key], _MAX[key], f"{place} {key}") for key in _MAX if key in values}
     reason = values.get("reason")
     if reason is not None and not (isinstance(reason, str) and one_line(reason)):
-        raise RequestError(f"{place} reason is to be a sentence in quotes")
+        raise RequestError(f"{place} reason must be a sentence in quotes")
     merged = msgspec.structs.replace(default, **numbers, reason=one_line(reason) if reason else None)
     lower = merged.below(default)
     if lower and merged.reason is None:
-        raise RequestError(f'{place} asks for less than the default, {", ".join(lower)}; say why: reason = "..."')
+        raise RequestError(f'{place} is below the default, {", ".join(lower)}; state why: reason = "..."')
     return merged
 
 
 def _number(value: object, highest: float, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RequestError(f"{place} is to be a number, not {one_line(repr(value), 40)}")
+        raise RequestError(f"{place} must be a number, not {one_line(repr(value), 40)}")
     if not 0 <= value <= highest:
-        raise RequestError(f"{place} is to be between 0 and {highest:g}, not {one_line(repr(value), 40)}")
+        raise RequestError(f"{place} must be between 0 and {highest:g}, not {one_line(repr(value), 40)}")
     return float(value)
 
 
@@ -137,8 +137,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _table(document: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
-    """The table `key`, empty where there is none."""
+    """The table `key`, or an empty one."""
     table = document.get(key, {})
     if not isinstance(table, dict):
-        raise RequestError(f"{path}: {key} is to be a table, not {one_line(repr(table), 40)}")
+        raise RequestError(f"{path}: {key} must be a table, not {one_line(repr(table), 40)}")
     return table

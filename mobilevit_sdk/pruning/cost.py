@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mobilevit_sdk.channel_groups.groups import HasProducts
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
 
@@ -34,17 +35,15 @@ def mac_rates(structure: Structure, image_size: tuple[int, int]) -> dict[str, fl
         positions = output.numel() // output.shape[-1 if channels_last else 1]
         rates[f"{layers[layer]}.weight"] = positions
 
-    hooks = [layer.register_forward_hook(count) for layer in layers]
     example = next(structure.model.parameters())
     training = structure.model.training
     try:
         # The fused kernels of attention are not counted on every device; the products that they fuse are.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        hooks = forward_hooks(after=[(layer, count) for layer in layers])
+        with hooks, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             structure.model.eval()(torch.zeros(1, 3, *image_size, dtype=example.dtype, device=example.device))
     finally:
         structure.model.train(training)
-        for hook in hooks:
-            hook.remove()
     counts = counter.get_flop_counts()
     root = type(structure.model).__name__
     for block, name in blocks.items():

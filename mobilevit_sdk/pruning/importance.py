@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevit_sdk.channel_groups.groups import Block, Width
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
 Batch = tuple[Tensor, Tensor]  # what the model takes [B, 3, H, W], and class indices [B]
@@ -98,12 +99,8 @@ def _gates(blocks: list[Block]) -> Iterator[dict[int, float]]:
 
         return hook
 
-    hooks = [block.module.register_forward_hook(watch(number)) for number, block in enumerate(blocks)]
-    try:
+    with forward_hooks(after=[(block.module, watch(number)) for number, block in enumerate(blocks)]):
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @torch.no_grad()

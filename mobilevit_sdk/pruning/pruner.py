@@ -14,7 +14,7 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.progress import Report
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning import importance as criteria
 from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates
 from mobilevit_sdk.pruning.images import PruningImages
@@ -56,7 +56,7 @@ def prune(
     latency: float | None = None,
     data: ImageDataset | str | Path | None = None,
     latency_table: Mapping[str, float] | None = None,
-    report: Report = lambda what, done, total: None,
+    progress: Progress = silent,
     **options: object,
 ) -> Pruned:
     """A physically smaller network: an ordinary model whose config holds its own widths.
@@ -77,9 +77,9 @@ def prune(
     dataset = data if isinstance(data, ImageDataset) or data is None else open_dataset(Path(data), labeled=True)
     images = None
     if dataset is not None:
-        report("reading images", 0, 1)
+        progress(Step("reading images"))
         images = PruningImages(dataset, loaded.spec, request.samples, request.seed)
-    return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, report=report)
+    return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, progress=progress)
 
 
 def prune_network(
@@ -89,7 +89,7 @@ def prune_network(
     images: PruningImages | None,
     *,
     latency_table: Mapping[str, float] | None = None,
-    report: Report = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Pruned:
     """`prune` of a network at hand, which stays as it is; without images BatchNorms keep their statistics."""
     if request.importance == "taylor" and images is None:
@@ -106,7 +106,7 @@ def prune_network(
         done = (step - 1) * (len(images) if images else 0)
 
         def judged(more: int, done: int = done) -> None:
-            report("judging", done + more, total)
+            progress(Step("judging channels", done + more, total))
 
         importance = _judge(structure, request, images, judged)
         budget = _budget(structure, pruned_spec, request.measure, latency_table)

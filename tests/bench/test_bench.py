@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from mobilevit_sdk.artifacts import artifact as artifact_module
 from mobilevit_sdk.artifacts.artifact import open_artifact
 from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.bench import BASELINES, Candidate, bench, candidates, candidates_of
+from mobilevit_sdk.bench import BASELINES, Candidate, bench, candidates_of
 from mobilevit_sdk.bench import plan as planning
 from mobilevit_sdk.bench.candidates import Question
 from mobilevit_sdk.bench.plan import plan, thread_counts
@@ -76,7 +78,7 @@ def echoing(threads):
 
 
 def candidate(open_session, *arguments, name="one", question=QUESTION, **kwargs):
-    return Candidate(f"{name}/model.fake", "fake", question, open_session, arguments, **kwargs)
+    return Candidate(f"{name}/model.fake", "fake", question, partial(open_session, *arguments), **kwargs)
 
 
 def run(*arguments):
@@ -195,14 +197,14 @@ def test_crashes_and_wrong_answers_are_rows_with_a_reason_and_the_others_are_mea
 def test_a_candidate_gets_the_image_and_the_threads():
     image = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
     for open_session, expected in ((echoing, image.ravel()), (answering_its_threads, [2, 2])):
-        worker = Worker(open_session, (), 2, image)
+        worker = Worker(open_session, 2, image)
         np.testing.assert_array_equal(worker.scores(), expected)
         worker.stop()
         worker.join()
 
 
 def test_a_worker_that_is_stopped_ends():
-    worker = Worker(answering, (SCORES,), 1, QUESTION.image)
+    worker = Worker(partial(answering, SCORES), 1, QUESTION.image)
     np.testing.assert_array_equal(worker.scores(), SCORES)
     assert len(worker.turn(3)) == 3
     worker.stop()
@@ -248,7 +250,7 @@ def fake_runtimes(monkeypatch):
     class Converter:
         runtimes = found
 
-    monkeypatch.setattr(candidates, "find_converter", lambda name, backend: Converter)
+    monkeypatch.setattr(artifact_module, "find_converter", lambda name, backend: Converter)
     return found
 
 
@@ -312,8 +314,8 @@ def test_a_baseline_is_made_once_for_each_network(folder, fake_runtimes, tmp_pat
     cases = builtin_cases(other.preprocessing)[:2]
     write_artifact(folder / "zwei", other, reference_of(model, other.preprocessing, cases))
     made = []
-    planned = plan([folder], "pytorch", None, tmp_path, on_prepare=made.append)
-    assert made == ["pytorch of mobilevit_xxs"] * 2
+    planned = plan([folder], "pytorch", None, tmp_path, progress=lambda step: made.append(step.stage))
+    assert made == ["making pytorch of mobilevit_xxs"] * 2
     assert [each.runtime for each in planned.candidates] == ["pytorch"] * 2 + ["fake-cpu"] * 3
     tiny, seven, one, two, zwei = planned.candidates
     assert planned.against == {tiny: tiny, seven: seven, one: tiny, two: tiny, zwei: seven}
@@ -324,7 +326,7 @@ def test_a_baseline_is_made_once_for_each_network(folder, fake_runtimes, tmp_pat
     ("against", "message"),
     [
         ("pytorhc", "did you mean pytorch"),
-        ("nowhere/model.pte", "known: executorch-plain"),
+        ("nowhere/model.pte", "known: executorch-stock"),
         ("{folder}", "2 artifacts"),
     ],
 )
@@ -349,16 +351,23 @@ def test_torch_compile_without_a_compiler_says_so(monkeypatch):
 def test_thread_counts_are_one_and_all_cores_unless_asked(monkeypatch):
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
     assert thread_counts([]) == [1, 8]
-    assert thread_counts(["4", "2", "4"]) == [4, 2]
+    assert thread_counts([4, 2, 4]) == [4, 2]
     monkeypatch.setattr(planning, "usable_cores", lambda: 1)
     assert thread_counts([]) == [1]
 
 
-@pytest.mark.parametrize("wrong", ["0", "-1", "9", "two", "1.5", "²"])
+@pytest.mark.parametrize("wrong", [0, -1, 9])
 def test_wrong_thread_counts_are_refused(wrong, monkeypatch):
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
     with pytest.raises(RequestError, match="numbers from 1 to 8"):
-        thread_counts(["1", wrong])
+        thread_counts([1, wrong])
+
+
+@pytest.mark.parametrize("wrong", ["two", "1.5", "²", "-1"])
+def test_what_is_not_a_number_of_threads_is_refused(wrong):
+    result = run("bench", "model.tflite", "--threads", f"1,{wrong}")
+    assert result.exit_code == 2
+    assert f"--threads takes numbers, such as 1,4, not {wrong!r}" in result.stderr
 
 
 def test_macs_are_those_of_convolutions_linears_and_attention():

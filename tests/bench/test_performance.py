@@ -42,14 +42,14 @@ def record(medians, exactness=1e-12):
     ]
     made = [performance_page.Conversion(name, 10.0, 10**9, 10**6) for name in (".pte", ".tflite")]
     made += [
-        performance_page.Conversion("executorch-plain", 20.0, 10**9, 10**6),
-        performance_page.Conversion("tflite-plain", error="refused"),
+        performance_page.Conversion("executorch-stock", 20.0, 10**9, 10**6),
+        performance_page.Conversion("tflite-stock", error="refused"),
     ]
     latency = BenchResult(describe_machine(), 2, INFERENCES, {1: 50.0, 2: 90.0}, rows)
     return performance_page.Record("mobilevit_xxs", (256, 256), 10**6, 10**8, {"xnnpack": exactness}, made, latency)
 
 
-ALL_WAYS = ("executorch", "litert-cpu", "executorch-plain", "tflite-plain", "onnxruntime", "pytorch-compile", "pytorch")
+ALL_WAYS = ("executorch", "litert-cpu", "executorch-stock", "tflite-stock", "onnxruntime", "pytorch-compile", "pytorch")
 FAST = dict(zip(ALL_WAYS, (3.0, 4.0, 12.0, 8.0, 9.0, 20.0, 30.0), strict=True))
 
 
@@ -57,10 +57,10 @@ def test_the_page_says_what_was_reached_next_to_each_bar(tmp_path):
     page = tmp_path / "performance.md"
     performance_page.write_performance([record(FAST)], page)
     text = page.read_text()
-    assert "| .pte over executorch-plain | 0.30 | 0.25 | 0.25 |" in text
-    assert "| .tflite over tflite-plain | 0.85 | 0.50 | 0.50 |" in text
-    assert "| seconds to a .pte over executorch-plain | 0.60 | 0.50 |" in text
-    assert "| tflite-plain | refused |" in text
+    assert "| .pte over executorch-stock | 0.30 | 0.25 | 0.25 |" in text
+    assert "| .tflite over tflite-stock | 0.85 | 0.50 | 0.50 |" in text
+    assert "| seconds to a .pte over executorch-stock | 0.60 | 0.50 |" in text
+    assert "| tflite-stock | refused |" in text
     assert "| 0.85 | 0.50 | 0.50 | 24%, 24% |" in text  # 40% of the roof at a ratio of 0.50
     assert "**0" not in text
     assert page.with_suffix(".png").exists()
@@ -83,7 +83,7 @@ def test_a_missed_bar_is_bold_and_counts_as_missed(medians, exactness, cell, tmp
 
 
 def test_a_way_that_does_not_exist_misses_no_bar():
-    lines = list(performance_page.bars(record(FAST | {"tflite-plain": None})))
+    lines = list(performance_page.bars(record(FAST | {"tflite-stock": None})))
     assert "does not convert | does not convert" in lines[1][0]
     assert all(met for _, met in lines)
 

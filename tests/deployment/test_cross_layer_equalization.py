@@ -105,8 +105,8 @@ def test_where_homogeneous_widths_are():
 @torch.no_grad()
 def test_the_graph_for_integers_is_the_same_function_and_taken_whole(target):
     model, spec = uneven("efficientvit")
-    graph = deploy(model, target, preprocessing=spec.preprocessing, quantized=True)
-    plain = deploy(model, target, preprocessing=spec.preprocessing)
+    graph = deploy(model, target, spec, quantized=True)
+    plain = deploy(model, target, spec)
     expected = plain(images(1))
     assert (graph(images(1)) - expected).abs().max() <= 1e-10 * expected.abs().max()
     assert not audit(graph.float(), target, spec.preprocessing.image_size)
@@ -130,7 +130,7 @@ def test_channels_of_unlike_size_lose_no_more_than_those_that_are_alike(monkeypa
     recipe = QuantizationRecipe()
 
     def sqnr_db(network):
-        graph = deploy(network, "litert-cpu", preprocessing=spec.preprocessing, quantized=True)
+        graph = deploy(network, "litert-cpu", spec, quantized=True)
         in_integers = simulate(graph, recipe, "int8", observe_ranges(graph, recipe, pixels))
         return compare(scores(graph, pixels), scores(in_integers, pixels)).sqnr_db.median
 

@@ -361,14 +361,14 @@ def test_the_phone_graph_equals_the_reference_in_float64_and_runs_whole(size, di
     image = noise(1, 3, *size, dtype=torch.float64)
     expected = model(to_model_input(image, spec.preprocessing))
     for target in sorted(TARGETS):
-        graph = deploy(model, target, preprocessing=spec.preprocessing)
+        graph = deploy(model, target, spec)
         torch.testing.assert_close(graph(image), expected, **EXACT)
         assert audit(graph.float(), target, size) == []
 
 
 def test_no_tensor_of_the_exported_graph_exceeds_rank_4():
     model, spec = tiny_model(PADDED)
-    graph = deploy(model, "litert-cpu", preprocessing=spec.preprocessing)
+    graph = deploy(model, "litert-cpu", spec)
     program = torch.export.export(graph, (noise(1, 3, PADDED, PADDED),))
     values = [node.meta["val"] for node in program.graph.nodes if hasattr(node.meta.get("val"), "dim")]
     assert max(value.dim() for value in values) == 4

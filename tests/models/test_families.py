@@ -28,7 +28,7 @@ def test_the_phone_graph_of_every_model_is_exact_in_float64(name):
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = model(to_model_input(image, spec.preprocessing))
     for target in sorted(TARGETS):
-        scores = deploy(model, target, preprocessing=spec.preprocessing)(image)
+        scores = deploy(model, target, spec)(image)
         assert (scores - expected).abs().max() <= 1e-9 * expected.abs().max(), target
 
 

@@ -253,7 +253,7 @@ def test_the_phone_graph_equals_the_reference_in_float64(target, size):
     model = model.double()
     image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = model(to_model_input(image, spec.preprocessing))
-    scores = deploy(model, target, preprocessing=spec.preprocessing)(image)
+    scores = deploy(model, target, spec)(image)
     assert relative_difference(scores, expected) <= 1e-11
 
 
@@ -264,7 +264,7 @@ def test_the_phone_graph_of_every_variant_is_exact_where_maps_are_odd(width, tar
     spec = spec_at_size(model_spec(f"mobilevitv2_{width}"), 80, 80)  # maps of 10x10, 5x5 and 3x3
     model = random_checkpoint(spec, 0).model.double()
     image = torch.rand(1, 3, 80, 80, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    scores = deploy(model, target, preprocessing=spec.preprocessing)(image)
+    scores = deploy(model, target, spec)(image)
     assert relative_difference(scores, model(image)) <= 1e-11
 
 
@@ -272,7 +272,7 @@ def test_the_phone_graph_of_every_variant_is_exact_where_maps_are_odd(width, tar
 @pytest.mark.parametrize("size", [WHOLE, ODD])
 def test_every_target_takes_the_whole_graph_at_rank_4(target, size):
     model, spec = tiny_model(size)
-    graph = deploy(model, target, preprocessing=spec.preprocessing)
+    graph = deploy(model, target, spec)
     assert audit(graph, target, (size, size)) == []
     program = torch.export.export(graph, (torch.rand(1, 3, size, size),))
     values = [node.meta["val"] for node in program.graph.nodes if hasattr(node.meta.get("val"), "dim")]

@@ -309,17 +309,17 @@ def test_the_releases_keep_query_key_and_value_of_a_head_together():
 @pytest.mark.parametrize("size", [(WHOLE, WHOLE), (PADDED, PADDED), (40, 72), (16, 16)])
 def test_the_phone_graph_equals_the_reference_in_float64(target, size):
     model, spec = tiny_model()
-    model, preprocessing = model.double(), spec.preprocessing.at_size(*size)
+    model, spec = model.double(), msgspec.structs.replace(spec, preprocessing=spec.preprocessing.at_size(*size))
     image = noise(1, 3, *size, dtype=torch.float64)
-    expected = model(to_model_input(image, preprocessing))
-    graph = deploy(model, target, preprocessing=preprocessing)
+    expected = model(to_model_input(image, spec.preprocessing))
+    graph = deploy(model, target, spec)
     torch.testing.assert_close(graph(image), expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_no_tensor_of_the_exported_graph_exceeds_rank_4(target):
     model, spec = tiny_model(PADDED)
-    graph = deploy(model, target, preprocessing=spec.preprocessing)
+    graph = deploy(model, target, spec)
     program = torch.export.export(graph, (noise(1, 3, PADDED, PADDED),))
     values = [node.meta["val"] for node in program.graph.nodes if hasattr(node.meta.get("val"), "dim")]
     assert max(value.dim() for value in values) == 4

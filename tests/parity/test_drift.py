@@ -135,7 +135,7 @@ def test_a_baseline_of_an_older_release_is_compared_by_what_it_holds(verdict, ba
 def test_what_is_no_baseline_is_one_error(content, tmp_path_factory):
     path = tmp_path_factory.mktemp("baseline") / "old.json"
     path.write_bytes(b'{"verdicts": [3,' + content)
-    with pytest.raises(RequestError, match=r"is no verdicts\.json of this SDK") as caught:
+    with pytest.raises(RequestError, match=r"is not a verdicts\.json of this SDK") as caught:
         read_baseline(path)
     assert len(str(caught.value).splitlines()) == 1
 

@@ -19,9 +19,11 @@ from fake_format import fake_format
 from helpers import tiny_model, tiny_spec, write_artifact
 from PIL import Image
 
+from mobilevit_sdk.artifacts.quantization_record import Judgment, QuantizationRecord
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import judge_runs, run_artifacts
 from mobilevit_sdk.parity.outcome import Divergence
@@ -125,7 +127,7 @@ def test_a_thumbnail_is_stored_once_for_all_runs(folder):
 
 def test_the_error_by_depth_is_drawn_where_it_is_known_and_names_the_fall(outcome, tmp_path):
     operators = (("stem", 118.0), ("stages.0.0", 117.0), ("stages.2.1.attention", 61.0), ("classifier", 60.5))
-    message = "parts at softmax in stages.2.1.attention"
+    message = "diverges at softmax in stages.2.1.attention"
     divergence = Divergence(
         artifact=outcome.verdicts[0].artifact, runtime="good", message=message, operators=operators, culprit=2
     )
@@ -136,6 +138,35 @@ def test_the_error_by_depth_is_drawn_where_it_is_known_and_names_the_fall(outcom
     for name in ("report.html", "junit.xml", "summary.md"):
         assert message.replace("_", "\\_") in (tmp_path / "report" / name).read_text(), name
     assert json.loads((tmp_path / "report" / "verdicts.json").read_text())["divergences"][0]["culprit"] == 2
+
+
+def test_the_page_shows_how_an_integer_artifact_was_judged(outcome, tmp_path):
+    judgment = Judgment(
+        runtime="good",
+        images=50,
+        agreement=0.96,
+        min_agreement=0.93,
+        worst_sqnr_db=12.5,
+        median_sqnr_db=20.0,
+        top1_float=0.9,
+        top1=0.88,
+        rejected=False,
+    )
+    record = QuantizationRecord(
+        recipe=QuantizationRecipe(),
+        images="photos",
+        data_free=False,
+        calibrated_with=100,
+        images_sha256="0" * 64,
+        judgment=judgment,
+    )
+    first, *others = outcome.runs
+    manifest = msgspec.structs.replace(first.artifact.manifest, quantization=record)
+    judged = dataclasses.replace(first, artifact=dataclasses.replace(first.artifact, manifest=manifest))
+    write_report(dataclasses.replace(outcome, runs=(judged, *others)), tmp_path / "report")
+    text = (tmp_path / "report" / "report.html").read_text()
+    for fact in ("96.0% <small>of 50, at least 93%", "88.00% <small>-2.00 points", "12.5 dB <small>median 20.0 dB"):
+        assert fact in text, fact
 
 
 def test_a_scatter_of_many_scores_stays_small_and_keeps_the_worst(reference):

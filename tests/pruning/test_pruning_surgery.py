@@ -90,11 +90,11 @@ def test_every_phone_graph_of_a_pruned_network_is_exact_and_clean(family, data):
     pruned, pruned_spec = cut(model, spec, data.draw(prunings(Structure(model.double()))))
     expected = pruned(images(1))
     for target in sorted(TARGETS):
-        graph = deploy(pruned, target, preprocessing=pruned_spec.preprocessing)
+        graph = deploy(pruned, target, pruned_spec)
         scores = graph(images(1))
         assert (scores - expected).abs().max() <= 1e-9 * expected.abs().max(), target
         rounded = copy.deepcopy(pruned).float()  # a copy: the next target is held to the weights in float64
-        assert audit(deploy(rounded, target, preprocessing=pruned_spec.preprocessing), target, (SIZE, SIZE)) == []
+        assert audit(deploy(rounded, target, pruned_spec), target, (SIZE, SIZE)) == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

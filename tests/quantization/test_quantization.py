@@ -38,7 +38,7 @@ RECIPE = QuantizationRecipe()
 @pytest.fixture(scope="module")
 def graph():
     model, spec = tiny_model()
-    return deploy(model, "litert-cpu", preprocessing=spec.preprocessing)
+    return deploy(model, "litert-cpu", spec)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_recipe_comes_back_from_its_file(tmp_path):
 def test_a_file_that_is_no_recipe_is_named(tmp_path, text):
     path = tmp_path / "recipe.json"
     path.write_text(text)
-    with pytest.raises(RequestError, match=r"recipe\.json is no quantization recipe"):
+    with pytest.raises(RequestError, match=r"recipe\.json is not a quantization recipe"):
         read_recipe(path)
 
 

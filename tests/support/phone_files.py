@@ -33,7 +33,7 @@ class PhoneFile:
 
 
 def convert_model(converter: Converter, model: nn.Module, spec: ModelSpec, precision: str, folder: Path) -> PhoneFile:
-    graph = deploy(model, converter.target, preprocessing=spec.preprocessing)
+    graph = deploy(model, converter.target, spec)
     path = folder / f"{spec.model}-{precision}{converter.suffix}"
     converter.convert(graph, spec, precision, path)
     return PhoneFile(path, graph, spec, reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing)))

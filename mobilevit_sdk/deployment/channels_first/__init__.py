@@ -22,7 +22,7 @@ __all__ = ["tokens_channels_first"]
 def tokens_channels_first(network: nn.Module) -> None:
     """Put all tokens of a network into the layout [1, C, P, N], in place; BatchNorms must be folded before.
 
-    What it does not know it leaves as it is, and the audit names it.
+    Unknown layers stay as they are, and the audit names them.
     """
     patches_channels_first(network)
     windows_channels_first(network)

@@ -1,4 +1,4 @@
-"""An outcome to look at and for CI to read: report.html, junit.xml, verdicts.json, summary.md."""
+"""An outcome as files, for people and for CI: report.html, junit.xml, verdicts.json, summary.md."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ from mobilevit_sdk.text import one_line
 _TAGS = {"failed": "failure", "error": "error", "unavailable": "skipped"}
 _COUNTS = {"failed": "failures", "error": "errors", "unavailable": "skipped"}
 
-# A test case: its class, its name, its status, what was said, and all that is known as JSON.
+# A test case: class, name, status, message, and all that is known as JSON.
 _Case = tuple[str, str, str, str, object]
 
 
 def junit(outcome: Outcome) -> str:
     """A test case for each artifact and runtime, and in suites of their own for each pair and for each baseline.
 
-    A missed threshold fails, and so does what became worse; what cannot run here is skipped.
+    A missed threshold is a failure, and so is what became worse; what cannot run here is skipped.
     """
     root = ElementTree.Element("testsuites", name="mobilevit verify")
     where = {divergence.artifact: divergence.message for divergence in outcome.divergences}
@@ -64,7 +64,9 @@ def junit(outcome: Outcome) -> str:
             totals += _add_suite(root, name, cases)
     for attribute in ("tests", *_COUNTS.values()):
         root.set(attribute, str(totals[attribute]))
-    reasons = {f"{precision} is held to less": row.reason for precision, row in loosened(outcome.verdicts).items()}
+    reasons = {
+        f"{precision} has a lowered threshold": row.reason for precision, row in loosened(outcome.verdicts).items()
+    }
     if reasons:
         properties = ElementTree.Element("properties")
         root[0].insert(0, properties)

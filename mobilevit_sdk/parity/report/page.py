@@ -1,4 +1,4 @@
-"""The report as one HTML page without scripts, links or anything that a browser would have to fetch."""
+"""The report as one HTML page, without scripts, links or anything that a browser would fetch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _keys() -> list[str]:
 
 
 def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, pictures: Pictures) -> dict[str, Any]:
-    """What the template shows of a run."""
+    """The values that the template shows for a run."""
     manifest = run.artifact.manifest
     card: dict[str, Any] = {
         "key": key,
@@ -109,7 +109,7 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
 
 
 def _examples(order: list[int], changed: np.ndarray) -> list[int]:
-    """Cases whose answers are shown: those with another best class first, then the worst, the best and between."""
+    """Cases whose answers are shown: with another best class first, then the worst, the best and two in between."""
     spread = [order[round(share * (len(order) - 1))] for share in (0, 1, 0.5, 0.25)]
     return list(dict.fromkeys([i for i in order if changed[i]][: TOP5_CASES - 1] + spread))[:TOP5_CASES]
 
@@ -124,7 +124,7 @@ def _top5(scores: np.ndarray, labels: Sequence[str] | None) -> list[tuple[str, f
 
 
 def _coverage(manifest: Manifest) -> dict[str, Any]:
-    """How much of the graph the accelerated backend takes; `share` is None where the device decides."""
+    """How much of the graph the accelerated backend runs; `share` is None where the device decides."""
     left = manifest.undelegated_ops
     if left is None:
         return {"share": None, "text": "the device decides what runs where", "left": {}}

@@ -1,4 +1,4 @@
-"""Thumbnails of all cases that a page shows, as one image: each is stored once, however many artifacts were asked."""
+"""Thumbnails of all cases that a page shows, as one image: each is stored once, for however many artifacts."""
 
 from __future__ import annotations
 

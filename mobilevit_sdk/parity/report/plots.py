@@ -1,4 +1,4 @@
-"""Plots as inline SVG: geometry here, colors from the page's style sheet, so that they follow its light and dark."""
+"""Plots as inline SVG: geometry here, colors from the page's style sheet, so that they follow its color scheme."""
 
 from __future__ import annotations
 

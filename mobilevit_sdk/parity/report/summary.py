@@ -1,4 +1,4 @@
-"""Markdown for a pull request: GitHub's step summary takes it as it is."""
+"""Markdown for a pull request: GitHub's step summary shows it unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def summary(outcome: Outcome) -> str:
         if verdict.reason
     ]
     notes += [
-        f"**{name} is held to less**: {_safe(row.reason)}"
+        f"**{name} has a lowered threshold**: {_safe(row.reason)}"
         for name, row in loosened(outcome.verdicts).items()
         if row.reason
     ]
@@ -78,5 +78,5 @@ def _name(artifact: str) -> str:
 
 
 def _safe(text: str | None) -> str:
-    """Text that Markdown and HTML leave as it is."""
+    """Text with everything escaped that Markdown or HTML would interpret."""
     return one_line(text or "", 2000).translate(_ESCAPES)

@@ -25,6 +25,7 @@ from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.conversion.pipeline import ConvertResult, convert
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.parity.runs import run_cases
 from mobilevit_sdk.processes.child import run_in_child
 
@@ -42,7 +43,7 @@ FAMILIES = {
 
 def answers(path: Path, *images: np.ndarray) -> np.ndarray:
     cases = [Case(str(i), image) for i, image in enumerate(images)]
-    return run_in_child(run_cases, "tflite", None, "litert-gpu", path, cases)
+    return run_in_child(run_cases, RuntimeRef("tflite", None, "litert-gpu", path), cases)
 
 
 @pytest.fixture(scope="module")
