@@ -158,7 +158,7 @@ class Network:
         return measure_files(self.checkpoint, pruned, self.folder / f"files-{keep:g}")
 
     def _finetune(self, name: str) -> Finetuned:
-        """By the same recipe, whosever network it is; a folder that holds a part of the training goes on with it."""
+        """By the same recipe for all methods; a folder that holds part of the training resumes it."""
         model, spec = self._opened(name)
         recipe = msgspec.structs.replace(FINETUNE_RECIPE, epochs=self.options.epochs, precision=self.options.precision)
         folder, cpu = self.folder / f"finetuned-{name}", torch.device("cpu")

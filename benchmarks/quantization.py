@@ -79,7 +79,7 @@ class Trained(Strict, frozen=True):
 
 
 class Published(Strict, frozen=True):
-    """A network at its published size with random weights: int8 beside float32."""
+    """A network at its published size with random weights: int8 next to float32."""
 
     model: str
     image_size: tuple[int, int]
@@ -166,7 +166,7 @@ def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, op
 
 
 def _converted(checkpoint: Checkpoint, folder: Path, calibration: Path) -> list[tuple[Artifact, Artifact]]:
-    """Every artifact in integers, beside the float32 one of its format."""
+    """Every integer artifact with the float32 one of its format."""
     made = _convert(checkpoint, folder, ["fp32", *QUANTIZED], calibration)
     made += _convert(checkpoint, folder / "data-free", ["int8"], None)
     float32 = {each.manifest.format: each for each in made if each.manifest.precision == "fp32"}
@@ -297,7 +297,7 @@ def _latencies(each: Published) -> str:
 
 
 def _ratios(each: Published) -> Iterator[tuple[str, int, tuple[str, str], float | None]]:
-    """Runtime, threads, both medians in words, and their ratio."""
+    """Runtime, threads, both medians as text, and their ratio."""
     results = each.latency.results if each.latency else []
     for float32, small in zip(results[::2], results[1::2], strict=True):
         medians = [row.reason or "" if row.median_ms is None else f"{row.median_ms:.2f} ms" for row in (float32, small)]

@@ -31,7 +31,7 @@ def write_record(record: T, path: Path) -> T:
 
 
 def read_log(path: Path, kind: type[T]) -> list[T]:
-    """The records of a file with one on each line; none where there is no file."""
+    """The records of a file with one on each line; none if the file does not exist."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [msgspec.json.decode(line, type=kind) for line in lines]
 

@@ -19,6 +19,7 @@ from markdown_it.token import Token
 from mobilevit_sdk.cli import VERBS, main
 
 README = REPOSITORY / "README.md"
+MEASURED = REPOSITORY / "docs" / "measured"
 ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
 GUIDES = sorted((REPOSITORY / "docs" / "guides").glob("*.md"))
 PAGES = [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"]
@@ -148,3 +149,20 @@ def test_python_snippets_import_what_there_is_and_call_it_with_arguments_that_it
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
                 given = {keyword.arg: None for keyword in node.keywords if keyword.arg}
                 inspect.signature(names[node.func.id]).bind(*node.args, **given)
+
+
+@pytest.mark.parametrize(
+    ("script", "template", "page"),
+    [
+        ("matrix", "_HEAD", "matrix"),
+        ("mutated_artifacts", "_HEAD", "mutated-artifacts"),
+        ("performance_page", "_PAGE", "performance"),
+        ("planted_faults_page", "_HEAD", "planted-faults"),
+        ("pruning_page", "_PAGE", "pruning-measured"),
+        ("quantization", "_HEAD", "quantization-measured"),
+    ],
+)
+def test_measured_pages_read_as_their_scripts_write_them(script, template, page):
+    text = getattr(importlib.import_module(script), template)
+    pattern = ".*?".join(re.escape(part) for part in re.split(r"\{[a-z_]+(?::[^}]*)?\}", text))
+    assert re.match(pattern, (MEASURED / f"{page}.md").read_text(), re.DOTALL)
