@@ -24,7 +24,7 @@ demo: $(INSTALLED) ## Convert the trained default to CoreML, TFLite and ExecuTor
 test: $(INSTALLED) ## Run the tests (about 20 minutes on 2 cores).
 	$(PYTEST)
 
-matrix: $(INSTALLED) ## Convert and verify every model, format and precision, and write docs/matrix.md (an hour).
+matrix: $(INSTALLED) ## Convert and verify every model, format and precision, and write docs/measured/matrix.md (an hour).
 	$(BIN)/python benchmarks/matrix.py
 
 lint: $(INSTALLED) ## Check style, formatting, types and the direction of imports.

@@ -1,4 +1,4 @@
-"""How long a checkpoint takes to load, and how much memory, beside what PyTorch or safetensors alone take.
+"""How long a checkpoint takes to load, and how much memory, next to PyTorch or safetensors alone.
 
     python benchmarks/load_checkpoint.py [CHECKPOINT] [--rounds N] [--json]
 
@@ -6,7 +6,7 @@ CHECKPOINT is a .pth or .safetensors of any release; without it, TinyViT-21M wit
 layout, once in each format. Every measurement has a process of its own, whose imports are done and whose file is in the
 system's cache; the loaders take turns, so that what disturbs one disturbs all. Time is the median, memory the largest.
 
-"alone" is what leaves the weights in memory as they stand in the file: torch.load, and load_file of safetensors told to
+"alone" leaves the weights in memory as they are in the file: torch.load, and load_file of safetensors told to
 read (backend "pread"). By default load_file maps the file and reads nothing until a tensor is used: that is "mapped".
 """
 
@@ -49,7 +49,7 @@ def load(loader: str, path: Path) -> dict[str, float]:
 
 
 def _forget_peak() -> int:
-    """Start the process's record of its largest size anew (Linux); what it has now, in bytes."""
+    """Reset the process's record of its peak size (Linux) and return its size now, in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 

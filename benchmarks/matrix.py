@@ -1,12 +1,11 @@
-"""Convert and verify every registered model in every format and precision, and write the table of docs/matrix.md.
+"""Convert and verify every registered model in every format and precision; write docs/measured/matrix.md.
 
     make matrix
     python benchmarks/matrix.py --models tiny_vit_5m_224,efficientvit_m0
 
-Weights are random and non-degenerate (seed 0): the table is about conversions, not about accuracy; what integers cost
-is measured by benchmarks/quantization.py. Artifacts stay in `--out`, so that an interrupted run goes on where it
-stopped. Exit code 1 when anything failed, missed its threshold, or is not taken whole by LiteRT's GPU accelerator,
-where there is one.
+Weights are random and non-degenerate (seed 0): the table is about conversions, not about accuracy; the cost of integers
+is measured by benchmarks/quantization.py. Artifacts stay in `--out`, so an interrupted run resumes. Exit code 1 when
+anything failed, missed its threshold, or is not taken whole by LiteRT's GPU accelerator, where there is one.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from shared import MEASURED, write_page
+
 from mobilevit_sdk import convert
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.conversion.pipeline import ConvertResult
-from mobilevit_sdk.files import replacing
 from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.models.registry import list_models, model_spec
@@ -37,7 +37,7 @@ GPU = "litert-gpu"
 
 _HEAD = """# Every model, format and precision
 
-Written by `make matrix`: models at their published size, with random weights that hide nothing, converted and compared
+Written by `make matrix`: models at their published size, with random non-degenerate weights, converted and compared
 with PyTorch on 27 images.
 
 - *SQNR* is that of the worst image, *same best* the share of images with the same best class. A cell in **bold** missed
@@ -45,7 +45,7 @@ with PyTorch on 27 images.
 - *Delegate* counts calls into the accelerated backend and operators outside it; CoreML decides on the device.
 - *GPU alone*: whether LiteRT's GPU accelerator takes the file with nothing left to the CPU
   (`is_fully_accelerated()`), and the SQNR of its answer to the first image.
-- *Seconds* are those of one conversion, while two others ran beside it on {cores} cores ({machine}).
+- *Seconds* are those of one conversion, while two others ran on the same {cores} cores ({machine}).
 - Made with Python {python}, {tools}.
 
 | | parameters | input | format | precision | size | SQNR | same best | rank | delegate | GPU alone | seconds |
@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--models", help="only these, separated by commas")
     parser.add_argument("--defaults", action="store_true", help="only each format's default precision")
     parser.add_argument("--out", type=Path, default=Path("out/matrix"), help="folder of the artifacts")
-    parser.add_argument("--table", type=Path, default=Path("docs/matrix.md"), help="the table to write")
+    parser.add_argument("--table", type=Path, default=MEASURED / "matrix.md", help="the table to write")
     parser.add_argument("--force", action="store_true", help="convert again what is there")
     options = parser.parse_args()
     names = options.models.split(",") if options.models else [entry.name for entry in list_models()]
@@ -77,8 +77,7 @@ def main() -> int:
         good &= not any(run.refusal and run.refusal[0] != "unavailable" for run in on_gpu.values())
         parameters = sum(p.numel() for p in checkpoint.model.parameters())
         rows += _rows(result, f"{parameters:,}", on_gpu)
-        with replacing(options.table) as fresh:
-            fresh.write_text(_head() + "\n".join(rows) + "\n")
+        write_page(_head() + "\n".join(rows) + "\n", options.table)
         print(f"[{number}/{len(names)}] {name}: {_summary(result)}, {time.monotonic() - started:.0f} s", flush=True)
     return 0 if good else 1
 

@@ -1,12 +1,12 @@
-"""Damage artifacts in every way, hold them to the gate, and write docs/mutated-artifacts.md.
+"""Damage artifacts in every way, run the gate on them, and write docs/measured/mutated-artifacts.md.
 
     python benchmarks/mutated_artifacts.py --count 2000
 
 Small networks are converted to every format. Each mutation damages a copy of one artifact: bits, lengths and whole
-files of the phone file, the manifest, the reference vectors. Where the file is touched, half of the manifests lie: they
-state the SHA-256 and the size of what is there, so that the runtime gets to see it. Then `mobilevit verify` judges the
-copy on one runtime, and a file that passes answers further images, which the gate has not seen, as its original does.
-Results are appended to `--out`, so that an interrupted run goes on where it stopped. Exit code 1 when a bar was missed.
+files of the phone file, the manifest, the reference vectors. Where the file is damaged, half of the manifests state the
+SHA-256 and the size of the damaged file, so the runtime gets to see it. Then `mobilevit verify` judges the copy on one
+runtime, and a file that passes must answer further images, which the gate has not seen, as its original does. Results
+are appended to `--out`, so an interrupted run resumes. Exit code 1 when a bar was missed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 
 import msgspec
 from damage_oracle import TIMEOUT, UNSEEN, is_another_function, unseen_cases, unseen_db
+from shared import MEASURED, append_to_log, read_log, tell, write_page
 from small_networks import small_specs
 
 from mobilevit_sdk import convert
@@ -33,7 +34,7 @@ from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, open_artifact
 from mobilevit_sdk.artifacts.reference import REFERENCE
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.errors import MobileViTError
-from mobilevit_sdk.files import hash_and_size, replacing
+from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.parity import verify
 from mobilevit_sdk.parity.runs import run_cases
 from mobilevit_sdk.processes.child import run_in_child
@@ -42,14 +43,14 @@ _HEAD = """# Mutated artifacts
 
 Written by `{command}`.
 
-**{count} mutations: {crashed} crashed the command, {hung} outlasted its timeout of {timeout:.0f} s by more than half,
-and {wrong} of the {passing} that passed had another function than their original.**
+**{count} mutations: {crashed} crashed the command, {hung} exceeded the timeout of {timeout:.0f} s by more than half,
+and {wrong} of the {passing} that passed had a different function from their original.**
 
-Small networks of every family, converted to every format, are damaged and held to the gate. *Sealed*: the manifest
-states the SHA-256 and the size of the damaged file, so that the runtime gets to see it. *Refused*: the command ends
-with an error of one line before anything runs. *Passed* are mutations that change nothing that counts: a bit of a name,
-of padding, or the last ones of a weight. Each of these files also answered {unseen} images that the gate has not seen,
-and was held to its original there, at the threshold of its precision.
+Small networks of every family, converted to every format, are damaged and run through the gate. *Sealed*: the manifest
+states the SHA-256 and the size of the damaged file, so the runtime gets to see it. *Refused*: the command ends with a
+one-line error before anything runs. *Passed* are mutations that change nothing of consequence: a bit of a name, of
+padding, or the last bits of a weight. Each of these files also answered {unseen} images that the gate has not seen, and
+was compared with its original there, at the threshold of its precision.
 
 """
 
@@ -74,23 +75,22 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="of mutations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/mutated-artifacts"), help="folder of what is measured")
-    parser.add_argument("--page", type=Path, default=Path("docs/mutated-artifacts.md"), help="the page to write")
+    parser.add_argument("--page", type=Path, default=MEASURED / "mutated-artifacts.md", help="the page to write")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     originals = _originals(options.out / "originals")
     log = options.out / f"seed-{options.seed}.jsonl"
-    done = [msgspec.json.decode(line, type=Outcome) for line in log.read_bytes().splitlines()] if log.exists() else []
+    done = read_log(log, Outcome)
     left = sorted(set(range(options.count)) - {outcome.number for outcome in done})
-    with ThreadPoolExecutor(options.workers) as pool, log.open("ab") as file:
+    with ThreadPoolExecutor(options.workers) as pool:
         for outcome in pool.map(lambda number: _try(number, options.seed, originals), left):
             done.append(outcome)
-            file.write(msgspec.json.encode(outcome) + b"\n")
-            file.flush()
+            append_to_log(outcome, log)
             if len(done) % 50 == 0:
-                print(f"{time.strftime('%H:%M:%S')} {len(done)} of {options.count}", file=sys.stderr)
+                tell(f"{len(done)} of {options.count}")
     done = [outcome for outcome in done if outcome.number < options.count]
     command = f"python benchmarks/mutated_artifacts.py --count {options.count} --seed {options.seed}"
-    write_page(done, command, options.page)
+    write_page(page(done, command), options.page)
     return 1 if any(outcome.wrong or outcome.status == "crashed" or _hung(outcome) for outcome in done) else 0
 
 
@@ -147,7 +147,7 @@ def _swap(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> No
     (shutil.copytree if other.is_dir() else shutil.copyfile)(other, path)
 
 
-def _lie(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
+def _falsify(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
     """One field of the manifest, at any depth, says something else, or nothing."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     place = manifest
@@ -159,7 +159,7 @@ def _lie(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> Non
     if chance.random() < 0.2:
         del place[key]
     else:
-        lies = (
+        falsehoods = (
             None,
             0,
             -1,
@@ -176,7 +176,7 @@ def _lie(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> Non
             "\x00",
             True,
         )
-        place[key] = chance.choice(lies)
+        place[key] = chance.choice(falsehoods)
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -202,7 +202,7 @@ OF_FILE: dict[str, Mutation] = {
     "another file": _swap,
 }
 OF_PROOF: dict[str, Mutation] = {
-    "a lying manifest": _lie,
+    "a false manifest": _falsify,
     "bits of the vectors": _spoil_vectors,
     "other vectors": _other_vectors,
 }
@@ -282,7 +282,7 @@ def _hung(outcome: Outcome) -> bool:
     return outcome.seconds > 1.5 * TIMEOUT
 
 
-def write_page(outcomes: Sequence[Outcome], command: str, page: Path) -> None:
+def page(outcomes: Sequence[Outcome], command: str) -> str:
     """A table by kind of mutation, and what went wrong, if anything did."""
     statuses = ("refused", "failed", "error", "passed", "crashed")
     rows = sorted({(outcome.kind, outcome.sealed) for outcome in outcomes})
@@ -308,8 +308,7 @@ def write_page(outcomes: Sequence[Outcome], command: str, page: Path) -> None:
     for outcome in bad:
         place = f"{outcome.number}: {outcome.artifact}, {outcome.kind}{', sealed' if outcome.sealed else ''}"
         text += f"\n- {place}: {outcome.status} {outcome.reason} {outcome.unseen_db or ''}"
-    with replacing(page) as fresh:
-        fresh.write_text(text)
+    return text
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Plant faults into artifacts, hold them to the gate, ask bisect where they are, and write docs/planted-faults.md.
+"""Plant faults into artifacts and ask the gate and bisect about them; write docs/measured/planted-faults.md.
 
     python benchmarks/planted_faults.py --count 200
 
 A fault is planted into a small network of each family after its reference vectors were taken and before it is
-converted: the manifest and the vectors stay those of the healthy network, as when a converter or a hand goes wrong.
-Kinds, places and formats are drawn from `--seed`. Results are appended to `--out`, so that an interrupted run goes on
-where it stopped. The conversions of one family to one format share a process, and their fresh conversion; all else is
-what `mobilevit verify` and `mobilevit bisect` do. Exit code 1 when a bar was missed.
+converted: manifest and vectors stay those of the healthy network, as when a converter or a person makes a mistake.
+Kinds, places and formats are drawn from `--seed`. Results are appended to `--out`, so an interrupted run resumes. The
+conversions of one family to one format share a process and a fresh conversion; the rest is what `mobilevit verify` and
+`mobilevit bisect` do. Exit code 1 when a bar was missed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import torch
+from planted_faults_page import Fault, Outcome, write_table
+from shared import MEASURED, append_to_log, read_log
 from small_networks import small_specs
 from torch import Tensor, nn
 
@@ -35,14 +36,12 @@ from mobilevit_sdk.bisection.taps import tapped_values
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.deployment import deploy
-from mobilevit_sdk.files import replacing
 from mobilevit_sdk.formats.converter import Converter, find_converter
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.layers import Attention, CascadedGroupAttention, PositionBias, SeparableAttention
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.parity import THRESHOLDS, compare
 from mobilevit_sdk.parity.gate import judge
-from mobilevit_sdk.parity.metrics import CEILING_DB
 from mobilevit_sdk.parity.runs import Run, run_cases
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.spec import ModelSpec, Origin
@@ -57,57 +56,6 @@ FORMATS = {
     "executorch fp32": ("executorch", "xnnpack", "fp32", "executorch"),
     "executorch-coreml fp16": ("executorch", "coreml", "fp16", "coreml-reference"),
 }
-
-_HEAD = """# Planted faults: are they caught, and is the right block named?
-
-Written by `{command}`.
-
-**{faults} faults, {counting} of them with an effect: {caught} of those caught, the right block named for {right} of
-those, and for {everything} of all.**
-
-A fault is planted into a small network of each family after its reference vectors were taken and before it is
-converted, so that the file is wrong and all that stands beside it is right.
-
-- *Wrong weight*: one weight is off by one to four times the root mean square of its tensor. *Swapped projections*: q
-  and k change places, or k and v where q is a single row. *Dropped bias*: the bias of a layer or norm is 0.
-- *With an effect* are the faults that take PyTorch's own scores below the threshold of the precision (90 dB for fp32,
-  40 dB for fp16). *Caught* are those of them that fail the gate of `mobilevit verify`.
-- *Right block* are those of them for which `mobilevit bisect` names the block that holds the changed weight in the
-  phone graph: the gain and the bias of a norm are folded into the layer that reads it, and of two projections in
-  succession the first into the second. *All named* is the same with the faults below the threshold, which `verify`
-  passes and `bisect` finds nevertheless.
-
-"""
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """What is planted, and where; `seed` draws which weight and by how much."""
-
-    number: int
-    family: str
-    format: str
-    kind: str
-    module: str
-    seed: int
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of a fault. `effect_db` is the SQNR of the faulty network's scores in PyTorch, in the worst case."""
-
-    fault: Fault
-    block: str
-    effect_db: float
-    effect_counts: bool  # it misses the threshold of the precision
-    caught: bool  # by the gate
-    sqnr_db: float
-    named_block: str | None
-    named_layer: str | None
-    status: str
-    seconds: float
-
-    @property
-    def right(self) -> bool:
-        return self.named_block == self.block
 
 
 def draw_faults(count: int, seed: int) -> list[Fault]:
@@ -278,78 +226,17 @@ def _manifest(file: Path, spec: ModelSpec, label: str, converter: Converter) -> 
     )
 
 
-def write_table(outcomes: Sequence[Outcome], path: Path, count: int, seed: int) -> None:
-    """docs/planted-faults.md."""
-    counting = [each for each in outcomes if each.effect_counts]
-    caught, right = sum(each.caught for each in counting), sum(each.right for each in counting)
-    everything = sum(each.right for each in outcomes)
-    head = _HEAD.format(
-        command=f"python benchmarks/planted_faults.py --count {count} --seed {seed}",
-        faults=len(outcomes),
-        counting=len(counting),
-        caught=_share(caught, len(counting)),
-        right=_share(right, len(counting)),
-        everything=_share(everything, len(outcomes)),
-    )
-    lines = head.splitlines()
-    for title, key in (
-        ("family", lambda each: each.fault.family),
-        ("format", lambda each: each.fault.format),
-        ("kind", lambda each: each.fault.kind),
-    ):
-        lines += _table(title, key, outcomes)
-    for title, wrong in (
-        ("Not caught, or named wrongly:", [each for each in counting if not (each.caught and each.right)]),
-        (
-            "Below the threshold and not named:",
-            [each for each in outcomes if not each.effect_counts and not each.right],
-        ),
-    ):
-        if wrong:
-            lines += [title, "", *map(_line, wrong), ""]
-    with replacing(path) as fresh:
-        fresh.write_text("\n".join(lines))
-
-
-def _line(outcome: Outcome) -> str:
-    fault = outcome.fault
-    effect = "no effect at all" if outcome.effect_db >= CEILING_DB else f"an effect of {outcome.effect_db:.1f} dB"
-    named = f"named `{outcome.named_layer}`" if outcome.named_layer else "nothing named"
-    return (
-        f"- {fault.kind} in `{fault.module}` of {fault.family}, {fault.format}: {effect}, "
-        f"{'caught' if outcome.caught else 'not caught'}, {named}"
-    )
-
-
-def _table(title: str, key: Callable[[Outcome], str], outcomes: Iterable[Outcome]) -> list[str]:
-    groups: dict[str, list[Outcome]] = defaultdict(list)
-    for each in outcomes:
-        groups[key(each)].append(each)
-    lines = [f"| {title} | faults | with an effect | caught | right block | all named |", "| --- |" + " ---: |" * 5]
-    for name, group in groups.items():
-        counting = [each for each in group if each.effect_counts]
-        caught, right = sum(each.caught for each in counting), sum(each.right for each in counting)
-        cells = (name, len(group), len(counting), caught, right, f"{sum(each.right for each in group)} of {len(group)}")
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return [*lines, ""]
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "none"
-
-
 def main() -> int:
     """Run what is not done yet, and write the table; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="faults in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/planted-faults.jsonl"), help="results, one a line")
-    parser.add_argument("--table", type=Path, default=Path("docs/planted-faults.md"), help="the table to write")
+    parser.add_argument("--page", type=Path, default=MEASURED / "planted-faults.md", help="the page to write")
     options = parser.parse_args()
     faults = draw_faults(options.count, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = options.out.read_text().splitlines() if options.out.exists() else []
-    known = {each.fault: each for each in (msgspec.json.decode(line, type=Outcome) for line in lines)}
+    known = {outcome.fault: outcome for outcome in read_log(options.out, Outcome)}
     done = [known[fault] for fault in faults if fault in known]
     groups: dict[tuple[str, str], list[Fault]] = defaultdict(list)
     for fault in faults:
@@ -360,8 +247,7 @@ def main() -> int:
         if not isinstance(outcome, Outcome):
             return  # `run_cases` counts its cases
         done.append(outcome)
-        with options.out.open("ab") as stream:
-            stream.write(msgspec.json.encode(outcome) + b"\n")
+        append_to_log(outcome, options.out)
         fault = outcome.fault
         said = "right" if outcome.right else f"WRONG, named {outcome.named_layer}"
         counts = "" if outcome.effect_counts else ", below the threshold"
@@ -375,7 +261,9 @@ def main() -> int:
     for group in groups.values():
         run_in_child(run_group, group, on_event=keep, threads=1)
     done.sort(key=lambda each: each.fault.number)
-    write_table(done, options.table, options.count, options.seed)
+    write_table(
+        done, options.page, f"python benchmarks/planted_faults.py --count {options.count} --seed {options.seed}"
+    )
     counting = [each for each in done if each.effect_counts]
     right = sum(each.right for each in counting)
     return 0 if all(each.caught for each in counting) and right >= 0.95 * len(counting) else 1

@@ -5,11 +5,10 @@
     python benchmarks/pruning.py --page-only
 
 One network a run; the page is written from all that were measured. All methods see the same images; BatchNorm
-statistics are measured anew on them, Torch-Pruning's too. It goes in steps (see torch_pruning_baseline.py), and what is
-compared is the last of them that has at least the share that is asked for: it never has fewer multiply-accumulates than
-ours. Fine-tuning is the same for all: that of `mobilevit prune --finetune`, taught by the unpruned network. Latencies
-are those of our files. What was done stays in `--out`, network by network, so that an interrupted run goes on where it
-stopped.
+statistics are measured again on them, for Torch-Pruning too. That prunes in steps (see torch_pruning_baseline.py), of
+which the one nearest to the requested share is compared. Fine-tuning is the same for all: that of
+`mobilevit prune --finetune`, taught by the unpruned network. Latencies are those of our files. Results stay in `--out`,
+network by network, so an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ from typing import TypeVar
 
 import msgspec
 import torch
-from pruning_page import METHODS, OURS, THEIRS, Finetuned, Row, Unpruned, write_page
+from pruning_page import METHODS, OURS, THEIRS, Finetuned, Row, Unpruned, write_pruning
+from shared import MEASURED, read_record, tell, write_record
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,7 +36,6 @@ from mobilevit_sdk.checkpoints.source import open_source
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.evaluation.accuracy import match_classes, measure_accuracy
 from mobilevit_sdk.evaluation.measure import network_predictor
-from mobilevit_sdk.files import replacing
 from mobilevit_sdk.pruning import PruningImages, Request, prune_network
 from mobilevit_sdk.pruning.phone_files import Latencies, measure_files
 from mobilevit_sdk.pruning.statistics import measure_statistics
@@ -101,10 +100,9 @@ class Network:
         path = self.folder / f"{name}.json"
         if not path.exists():
             made = make()
-            with replacing(path) as fresh:
-                fresh.write_bytes(msgspec.json.format(msgspec.json.encode(made)))
+            write_record(made, path)
             tell(f"{self.spec.model}: {name}: {msgspec.json.encode(made).decode()[:150]}")
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return read_record(path, kind)
 
     def _prune(self, method: str, keep: float) -> Row:
         request = msgspec.convert({"keep": keep, "importance": method, "samples": self.options.samples}, Request)
@@ -160,7 +158,7 @@ class Network:
         return measure_files(self.checkpoint, pruned, self.folder / f"files-{keep:g}")
 
     def _finetune(self, name: str) -> Finetuned:
-        """By the same recipe, whosever network it is; a folder that holds a part of the training goes on with it."""
+        """By the same recipe for all methods; a folder that holds part of the training resumes it."""
         model, spec = self._opened(name)
         recipe = msgspec.structs.replace(FINETUNE_RECIPE, epochs=self.options.epochs, precision=self.options.precision)
         folder, cpu = self.folder / f"finetuned-{name}", torch.device("cpu")
@@ -191,10 +189,6 @@ def parameters_of(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def tell(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="by default the one that ships")
@@ -207,14 +201,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of fine-tuning: a tenth of the training")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of fine-tuning")
     parser.add_argument("--out", type=Path, default=Path("out/pruning"), help="what was made and measured")
-    parser.add_argument("--page", type=Path, default=Path("docs/pruning-measured.md"), help="the page to write")
+    parser.add_argument("--page", type=Path, default=MEASURED / "pruning-measured.md", help="the page to write")
     parser.add_argument("--page-only", action="store_true")
     options = parser.parse_args()
     if not options.page_only:
         if not (options.data and options.test_data and options.epochs):
             parser.error("give --data, --test-data and --epochs, or --page-only")
         Network(options).measure()
-    write_page(options.out, options.page)
+    write_pruning(options.out, options.page)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
+from shared import bold_above, read_record, write_page
 
-from mobilevit_sdk.files import replacing
 from mobilevit_sdk.pruning import Kept
 from mobilevit_sdk.pruning.phone_files import Latencies
 from mobilevit_sdk.pruning.plots import plot_frontier, plot_kept
@@ -26,7 +25,7 @@ LOST = {0.7: 1.0, 0.5: 2.5}  # the most points of top-1 that may be lost after f
 
 
 class Unpruned(Strict, frozen=True):
-    """The network that everything is held against; `top1` is a share of the test images."""
+    """The network that everything is compared with; `top1` is a share of the test images."""
 
     model: str
     checkpoint: str
@@ -73,33 +72,32 @@ class Record:
     latencies: dict[str, Latencies]  # <share>
 
 
-def read_record(folder: Path) -> Record:
+def read_folder(folder: Path) -> Record:
     def all_of(pattern: str, kind: type) -> dict[str, object]:
         paths = sorted(folder.glob(pattern))
-        return {path.stem: msgspec.json.decode(path.read_bytes(), type=kind) for path in paths}
+        return {path.stem: read_record(path, kind) for path in paths}
 
     rows = [row for method in METHODS for row in all_of(f"{method}-*.json", Row).values()]
     return Record(
-        msgspec.json.decode((folder / "unpruned.json").read_bytes(), type=Unpruned),
+        read_record(folder / "unpruned.json", Unpruned),
         sorted(rows, key=lambda row: -row.keep),
         {stem.removeprefix("finetuned-"): each for stem, each in all_of("finetuned-*.json", Finetuned).items()},
         {stem.removeprefix("latency-"): each for stem, each in all_of("latency-*.json", Latencies).items()},
     )
 
 
-def write_page(folder: Path, page: Path) -> None:
+def write_pruning(folder: Path, page: Path) -> None:
     """The page and its pictures, of all networks in the folder."""
-    records = [record for path in sorted(folder.glob("*/unpruned.json")) if (record := read_record(path.parent)).rows]
+    records = [record for path in sorted(folder.glob("*/unpruned.json")) if (record := read_folder(path.parent)).rows]
     bars = "\n".join(line for record in records for line in _bars(record))
     sections = "\n".join(_section(record, page) for record in records)
-    with replacing(page) as fresh:
-        fresh.write_text(_PAGE.format(bars=bars, sections=sections))
+    write_page(_PAGE.format(bars=bars, sections=sections), page)
 
 
 _PAGE = """# Pruning, measured
 
-Written by `python benchmarks/pruning.py`, which says what is compared and how. Top-1 is of the test images, *before*
-any fine-tuning and *after* the same for all methods, taught by the unpruned network.
+Written by `python benchmarks/pruning.py`, whose docstring says what is compared and how. Top-1 is on the test images,
+*before* any fine-tuning and *after* the same fine-tuning for all methods, taught by the unpruned network.
 
 ## Bars
 
@@ -121,20 +119,16 @@ def _bars(record: Record) -> Iterator[str]:
         finetuned, latencies = record.finetuned.get(f"{OURS}-{keep}"), record.latencies.get(keep)
         if finetuned and row.keep in LOST:
             lost = 100 * (unpruned.top1 - finetuned.top1)
-            yield f"{start} points lost after fine-tuning | at most {LOST[row.keep]} | {_bold(lost, LOST[row.keep])} |"
+            most = LOST[row.keep]
+            yield f"{start} points lost after fine-tuning | at most {most} | {bold_above(lost, most)} |"
         for other in record.rows:
             if other.keep == row.keep and other.method != OURS:
-                found = "it has none" if other.top1 is None else _bold(100 * (other.top1 - row.top1), 0)
+                found = "it has none" if other.top1 is None else bold_above(100 * (other.top1 - row.top1), 0)
                 yield f"{start} before it, points ahead of ours: {METHODS[other.method]} | below 0 | {found} |"
         for each in latencies.rows if latencies and row.keep == min(LOST) else ():
             if each.ratio is not None:
                 what = f"latency over unpruned, {each.runtime}, threads: {each.threads}"
-                yield f"{start} {what} | at most {LATENCY} | {_bold(each.ratio, LATENCY)} |"
-
-
-def _bold(found: float, at_most: float) -> str:
-    """Bold where it is more."""
-    return f"{found:.2f}" if found <= at_most else f"**{found:.2f}**"
+                yield f"{start} {what} | at most {LATENCY} | {bold_above(each.ratio, LATENCY)} |"
 
 
 def _section(record: Record, page: Path) -> str:

@@ -1,11 +1,11 @@
-"""What fewer bits cost and what they give: top-1 of trained checkpoints, size and latency at published sizes.
+"""What quantization costs and gains: top-1 of trained checkpoints, size and latency at published sizes.
 
     python benchmarks/quantization.py a.safetensors b.safetensors --calibration train.parquet --test-data test.parquet
 
-Writes docs/quantization-measured.md. Every checkpoint (the shipped one, where none is given) goes into every precision
-of every format, calibrated with images, and into `int8` without any. What was measured stays in `--out`, one file for
-each network, so that an interrupted run goes on where it stopped; `--force` measures again. Random weights (seed 0)
-give the sizes and latencies at published sizes.
+Writes docs/measured/quantization-measured.md. Every checkpoint (the shipped one, where none is given) is converted to
+every precision of every format, calibrated with images, and to `int8` without any. Measurements stay in `--out`, one
+file per network, so an interrupted run resumes; `--force` measures again. Random weights (seed 0) give the sizes and
+latencies at published sizes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
+from shared import MEASURED, bold_above, read_record, tell, write_page, write_record
 
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.bench import BenchResult, Candidate, bench, candidates_of
@@ -29,7 +29,6 @@ from mobilevit_sdk.checkpoints.source import open_source
 from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.evaluation.measure import Measurement, measure
-from mobilevit_sdk.files import replacing
 from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.models.registry import model_spec
@@ -37,7 +36,6 @@ from mobilevit_sdk.processes.child import run_in_child
 from mobilevit_sdk.spec import Strict
 
 T = TypeVar("T", bound=Strict)
-PAGE = Path(__file__).parent.parent / "docs" / "quantization-measured.md"
 # Points of top-1 that a precision may lose; with images that were synthesized, int8 may lose more.
 BARS = {"int8": 0.5, "int8-dynamic": 0.2, "int8-weight": 0.2, "int4-weight": 1.5}
 DATA_FREE_BAR = 1.5
@@ -81,7 +79,7 @@ class Trained(Strict, frozen=True):
 
 
 class Published(Strict, frozen=True):
-    """A network at its published size with random weights: int8 beside float32."""
+    """A network at its published size with random weights: int8 next to float32."""
 
     model: str
     image_size: tuple[int, int]
@@ -99,7 +97,7 @@ def main() -> int:
     parser.add_argument("--reference-limit", type=int, help="so many for coreml-reference, which takes its time")
     parser.add_argument("--rounds", type=int, default=20, help="of latency, of ten inferences each")
     parser.add_argument("--out", type=Path, default=Path("out/quantization"))
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, default=MEASURED / "quantization-measured.md")
     parser.add_argument("--force", action="store_true", help="measure again what was measured")
     options = parser.parse_args()
 
@@ -108,14 +106,17 @@ def main() -> int:
         checkpoint = open_source(source)
         folder = options.out / f"{checkpoint.spec.model}-{checkpoint.origin.sha256[:12]}"
         record = _load(folder / "trained.json", Trained, options.force)
-        trained.append(record or _save(measure_trained(source, checkpoint, folder, options), folder / "trained.json"))
+        trained.append(
+            record or write_record(measure_trained(source, checkpoint, folder, options), folder / "trained.json")
+        )
     published = []
     for name in dict.fromkeys((*TIMED, *SIZED)):
         folder = options.out / "published"
         found = _load(folder / f"{name}.json", Published, options.force)
-        published.append(found or _save(measure_published(name, folder, options.rounds), folder / f"{name}.json"))
-    with replacing(options.page) as fresh:
-        fresh.write_text(page(trained, published), "utf-8")
+        published.append(
+            found or write_record(measure_published(name, folder, options.rounds), folder / f"{name}.json")
+        )
+    write_page(page(trained, published), options.page)
     return 1 if missed(trained, published) else 0
 
 
@@ -136,7 +137,7 @@ def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, op
     exact = {limit: top1_of(source, limit).accuracy for limit in {options.limit, options.reference_limit}}
 
     def row(pair: tuple[Artifact, Artifact]) -> Row:
-        artifact, plain = pair
+        artifact, float32 = pair
         quantization = artifact.manifest.quantization
         assert quantization is not None
         assert quantization.judgment is not None
@@ -148,13 +149,13 @@ def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, op
             format=artifact.manifest.format,
             data_free=quantization.data_free,
             runtime=found.runtime,
-            share=artifact.manifest.bytes / plain.manifest.bytes,
+            share=artifact.manifest.bytes / float32.manifest.bytes,
             images=found.accuracy.images,
             top1_float=exact[limit].top1,
             top1=found.accuracy.top1,
             agreement=quantization.judgment.agreement,
         )
-        _tell(f"{checkpoint.spec.model}: {artifact.path.parent}, {measured.lost:+.2f} points")
+        tell(f"{checkpoint.spec.model}: {artifact.path.parent}, {measured.lost:+.2f} points")
         return measured
 
     pairs = _converted(checkpoint, folder, options.calibration)
@@ -165,12 +166,12 @@ def measure_trained(source: str | None, checkpoint: Checkpoint, folder: Path, op
 
 
 def _converted(checkpoint: Checkpoint, folder: Path, calibration: Path) -> list[tuple[Artifact, Artifact]]:
-    """Every artifact in integers, beside the float32 one of its format."""
+    """Every integer artifact with the float32 one of its format."""
     made = _convert(checkpoint, folder, ["fp32", *QUANTIZED], calibration)
     made += _convert(checkpoint, folder / "data-free", ["int8"], None)
-    plain = {each.manifest.format: each for each in made if each.manifest.precision == "fp32"}
-    _tell(f"{checkpoint.spec.model}: converted")
-    return [(each, plain[each.manifest.format]) for each in made if each.manifest.quantization]
+    float32 = {each.manifest.format: each for each in made if each.manifest.precision == "fp32"}
+    tell(f"{checkpoint.spec.model}: converted")
+    return [(each, float32[each.manifest.format]) for each in made if each.manifest.quantization]
 
 
 def _convert(
@@ -204,8 +205,8 @@ def measure_published(name: str, folder: Path, rounds: int) -> Published:
             against=lambda candidate: held_against[id(candidate)],
             rounds=rounds,
         )
-    sizes = {each: (plain.manifest.bytes, small.manifest.bytes) for each, (plain, small) in made.items()}
-    _tell(f"{name}: measured")
+    sizes = {each: (float32.manifest.bytes, small.manifest.bytes) for each, (float32, small) in made.items()}
+    tell(f"{name}: measured")
     return Published(name, checkpoint.spec.preprocessing.image_size, sizes, latency)
 
 
@@ -215,31 +216,25 @@ def _fastest(artifact: Artifact) -> Candidate:
 
 
 def _load(file: Path, kind: type[T], force: bool) -> T | None:
-    return msgspec.json.decode(file.read_bytes(), type=kind) if file.exists() and not force else None
+    return read_record(file, kind) if file.exists() and not force else None
 
 
-def _save(record: T, file: Path) -> T:
-    with replacing(file) as fresh:
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
-    return record
+_HEAD = """# Quantization, measured
 
-
-_HEAD = """# Fewer bits, measured
-
-Written by `python benchmarks/quantization.py`. A bar is what the project asks of itself; **bold** is what missed it.
+Written by `python benchmarks/quantization.py`. A bar is what the project requires of itself; **bold**: missed.
 
 ## Accuracy
 
-Top-1 of the artifact against that of the float network in PyTorch, on the same test images, which neither calibrated
-nor judged. *Keeps its class* is the share of up to 256 images, other ones, whose class is still the float network's.
-Where 1% of the images change their class, half of them for the better, chance alone moves top-1 by 0.14 points on 5,000
-images and by 0.32 on 1,000. *Size* is over the float32 file of the same format. *No images*: calibrated with what was
+Top-1 of the artifact and of the float network in PyTorch, on the same test images, which neither calibrated nor judged.
+*Keeps its class* is the share of up to 256 other images whose class is still the float network's. Where 1% of the
+images change their class, half of them for the better, chance alone moves top-1 by 0.14 points on 5,000 images and by
+0.32 on 1,000. *Size* is relative to the float32 file of the same format. *No images*: calibrated with images
 synthesized from the network itself.
 """
 
 
 def page(trained: list[Trained], published: list[Published]) -> str:
-    """docs/quantization-measured.md, from the records alone."""
+    """docs/measured/quantization-measured.md, from the records alone."""
     sections = [_HEAD, *(_section(record) for record in trained)]
     sections += [_sizes(published)] if published else []
     sections += [_latencies(each) for each in published if each.latency]
@@ -257,7 +252,7 @@ def _section(record: Trained) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in sorted(record.rows, key=lambda row: (list(BARS).index(row.precision), row.data_free, row.format)):
-        lost = f"{row.lost:+.2f}" if row.lost <= row.bar else f"**{row.lost:+.2f}**"
+        lost = bold_above(row.lost, row.bar, "+.2f")
         precision = f"{row.precision}, no images" if row.data_free else row.precision
         lines.append(
             f"| {precision} | {row.format} | {row.images:,} | {row.share:.3f} | {row.top1:.2%} | {lost} | {row.bar:g} "
@@ -270,17 +265,17 @@ def _sizes(published: list[Published]) -> str:
     lines = [
         "## Size",
         "",
-        f"`int8` over `fp32` at the published size; the bar is {SIZE_BAR} for {' and '.join(SIZED)}. Operators, scales",
-        "and what stays in floating point weigh the more, the smaller a network is.",
+        f"`int8` over `fp32` at the published size; the bar is {SIZE_BAR} for {' and '.join(SIZED)}. The smaller a",
+        "network is, the more operators, scales and float weights count.",
         "",
         "| network | format | fp32 | int8 | int8 over fp32 |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for each in published:
         for name, share in _shares(each).items():
-            plain, small = each.bytes[name]
-            cell = f"**{share:.3f}**" if each.model in SIZED and share > SIZE_BAR else f"{share:.3f}"
-            lines.append(f"| {_title(each)} | {name} | {plain / 1e6:.2f} MB | {small / 1e6:.2f} MB | {cell} |")
+            float32, small = each.bytes[name]
+            cell = bold_above(share, SIZE_BAR if each.model in SIZED else inf, ".3f")
+            lines.append(f"| {_title(each)} | {name} | {float32 / 1e6:.2f} MB | {small / 1e6:.2f} MB | {cell} |")
     return "\n".join(lines) + "\n"
 
 
@@ -295,30 +290,26 @@ def _latencies(each: Published) -> str:
         "| runtime | threads | fp32 | int8 | int8 over fp32 |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for runtime, threads, (plain, small), ratio in _ratios(each):
+    for runtime, threads, (float32, small), ratio in _ratios(each):
         cell = "not measured" if ratio is None else f"{ratio:.2f}" if ratio < LATENCY_BAR else f"**{ratio:.2f}**"
-        lines.append(f"| {runtime} | {threads} | {plain} | {small} | {cell} |")
+        lines.append(f"| {runtime} | {threads} | {float32} | {small} | {cell} |")
     return "\n".join(lines) + "\n"
 
 
 def _ratios(each: Published) -> Iterator[tuple[str, int, tuple[str, str], float | None]]:
-    """Runtime, threads, both medians in words, and their ratio."""
+    """Runtime, threads, both medians as text, and their ratio."""
     results = each.latency.results if each.latency else []
-    for plain, small in zip(results[::2], results[1::2], strict=True):
-        medians = [row.reason or "" if row.median_ms is None else f"{row.median_ms:.2f} ms" for row in (plain, small)]
-        yield plain.runtime, plain.threads, (medians[0], medians[1]), small.ratio
+    for float32, small in zip(results[::2], results[1::2], strict=True):
+        medians = [row.reason or "" if row.median_ms is None else f"{row.median_ms:.2f} ms" for row in (float32, small)]
+        yield float32.runtime, float32.threads, (medians[0], medians[1]), small.ratio
 
 
 def _shares(each: Published) -> dict[str, float]:
-    return {name: small / plain for name, (plain, small) in each.bytes.items()}
+    return {name: small / float32 for name, (float32, small) in each.bytes.items()}
 
 
 def _title(each: Published) -> str:
     return f"{each.model} at {each.image_size[0]}"
-
-
-def _tell(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 if __name__ == "__main__":

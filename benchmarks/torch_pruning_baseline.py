@@ -1,13 +1,12 @@
-"""What a user would do with Torch-Pruning (https://github.com/VainF/Torch-Pruning, `pip install torch-pruning`).
+"""Torch-Pruning as its users run it (https://github.com/VainF/Torch-Pruning, `pip install torch-pruning`).
 
-Its GroupTaylorImportance over the whole network, channels in multiples of 8, heads of attention kept, the classifier
-left alone, gradients of the same images, measured anew in each of many small steps. It prunes the modules of a
-network where they stand, so what computes with sizes that were written down at the start does not run afterwards, and
-its graph (1.6.1) does not follow tensors that are split (an index out of bounds). Attention therefore takes part in a
-form that computes the same with layers of their own for queries, keys and values, reads every size off its layers,
-and slices where it would split. The channels that run through cascaded attention are too much for it all the same: to
-find out which of them belong together had not ended after five minutes. There it gets what it can follow: the channels
-within the stem, FFNs and mergings of patches, and leaves the others alone.
+It uses its GroupTaylorImportance over the whole network: channels in multiples of 8, heads of attention kept, the
+classifier left alone, gradients of the same images, measured again in each of many small steps. It prunes modules in
+place, so code that computes with sizes stored at construction does not run afterwards, and its graph (1.6.1) does not
+follow split tensors (an index out of bounds). Attention is therefore replaced by an equivalent form with separate
+layers for queries, keys and values, which reads every size off its layers and slices instead of splitting. Channels
+through cascaded attention remain too much for it: grouping them had not finished after five minutes. There it prunes
+what it can follow, the channels within the stem, FFNs and patch mergings, and leaves the others alone.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ STEPS = 16  # to nothing: a sixteenth of the channels each
 
 
 class SplitAttention(nn.Module):
-    """`Attention` with layers of their own for queries, keys and values."""
+    """`Attention` with separate layers for queries, keys and values."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -93,7 +92,7 @@ def _rows(layer: ConvNormAct, rows: slice) -> ConvNormAct:
 
 
 def _left_alone(model: nn.Module) -> list[nn.Module | nn.Parameter]:
-    """The classifier and position biases; and beside cascaded attention, what writes channels that run through it."""
+    """The classifier and position biases; and with cascaded attention, what writes channels that run through it."""
     left: list[nn.Module | nn.Parameter] = [m.table for m in model.modules() if isinstance(m, PositionBias)]
     cascaded = any(isinstance(layer, SplitCascade) for layer in model.modules())
     for name, layer in model.named_modules():

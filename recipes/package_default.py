@@ -1,11 +1,11 @@
-"""Make the checkpoint that ships with the package out of finished trainings.
+"""Make the checkpoint that ships with the package from finished trainings.
 
     python recipes/package_default.py runs/stage2/model.safetensors runs/stage3/model.safetensors \\
         --test-data cifar10-test.parquet
 
-Of several trainings that started one from the other, the weights are averaged (a model soup, arXiv 2203.05482). Kernels
-and matrices are rounded to float16, which halves the file. The accuracy in the header is measured after all that, with
-the weights that ship.
+The weights of several trainings, each started from the one before, are averaged (a model soup, arXiv 2203.05482).
+Kernels and matrices are rounded to float16, which halves the file. The accuracy in the header is measured after all
+that, with the weights that ship.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import performance_page
 import pytest
 import torch
 from helpers import load_benchmark, tiny_spec
@@ -30,12 +31,7 @@ def test_the_picture_leaves_out_what_was_not_measured(tmp_path):
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.fixture(scope="module")
-def performance():
-    return load_benchmark("performance")
-
-
-def record(performance, medians, exactness=1e-12):
+def record(medians, exactness=1e-12):
     """MobileViT-XXS with these medians in milliseconds, and conversions of 10 s against 20 s."""
     rows = [row(name, medians.get(name), threads) for threads in (1, 2) for name in ALL_WAYS if medians.get(name)]
     rows += [
@@ -44,22 +40,22 @@ def record(performance, medians, exactness=1e-12):
         for name in ALL_WAYS
         if not medians.get(name)
     ]
-    made = [performance.Conversion(name, 10.0, 10**9, 10**6) for name in (".pte", ".tflite")]
+    made = [performance_page.Conversion(name, 10.0, 10**9, 10**6) for name in (".pte", ".tflite")]
     made += [
-        performance.Conversion("executorch-stock", 20.0, 10**9, 10**6),
-        performance.Conversion("tflite-stock", error="refused"),
+        performance_page.Conversion("executorch-stock", 20.0, 10**9, 10**6),
+        performance_page.Conversion("tflite-stock", error="refused"),
     ]
     latency = BenchResult(describe_machine(), 2, INFERENCES, {1: 50.0, 2: 90.0}, rows)
-    return performance.Record("mobilevit_xxs", (256, 256), 10**6, 10**8, {"xnnpack": exactness}, made, latency)
+    return performance_page.Record("mobilevit_xxs", (256, 256), 10**6, 10**8, {"xnnpack": exactness}, made, latency)
 
 
 ALL_WAYS = ("executorch", "litert-cpu", "executorch-stock", "tflite-stock", "onnxruntime", "pytorch-compile", "pytorch")
 FAST = dict(zip(ALL_WAYS, (3.0, 4.0, 12.0, 8.0, 9.0, 20.0, 30.0), strict=True))
 
 
-def test_the_page_says_what_was_reached_next_to_each_bar(performance, tmp_path):
+def test_the_page_says_what_was_reached_next_to_each_bar(tmp_path):
     page = tmp_path / "performance.md"
-    performance.write_page([record(performance, FAST)], page)
+    performance_page.write_performance([record(FAST)], page)
     text = page.read_text()
     assert "| .pte over executorch-stock | 0.30 | 0.25 | 0.25 |" in text
     assert "| .tflite over tflite-stock | 0.85 | 0.50 | 0.50 |" in text
@@ -68,7 +64,7 @@ def test_the_page_says_what_was_reached_next_to_each_bar(performance, tmp_path):
     assert "| 0.85 | 0.50 | 0.50 | 24%, 24% |" in text  # 40% of the roof at a ratio of 0.50
     assert "**0" not in text
     assert page.with_suffix(".png").exists()
-    assert all(met for _, met in performance._bars(record(performance, FAST)))
+    assert all(met for _, met in performance_page.bars(record(FAST)))
 
 
 @pytest.mark.parametrize(
@@ -79,20 +75,21 @@ def test_the_page_says_what_was_reached_next_to_each_bar(performance, tmp_path):
         (FAST, 1e-6, "1e-09 | **1.0e-06** |"),
     ],
 )
-def test_a_missed_bar_is_bold_and_counts_as_missed(performance, medians, exactness, cell, tmp_path):
-    missed = record(performance, medians, exactness)
-    performance.write_page([missed], tmp_path / "performance.md")
+def test_a_missed_bar_is_bold_and_counts_as_missed(medians, exactness, cell, tmp_path):
+    missed = record(medians, exactness)
+    performance_page.write_performance([missed], tmp_path / "performance.md")
     assert cell in (tmp_path / "performance.md").read_text()
-    assert [met for _, met in performance._bars(missed)].count(False) == 1
+    assert [met for _, met in performance_page.bars(missed)].count(False) == 1
 
 
-def test_a_way_that_does_not_exist_misses_no_bar(performance):
-    lines = list(performance._bars(record(performance, FAST | {"tflite-stock": None})))
+def test_a_way_that_does_not_exist_misses_no_bar():
+    lines = list(performance_page.bars(record(FAST | {"tflite-stock": None})))
     assert "does not convert | does not convert" in lines[1][0]
     assert all(met for _, met in lines)
 
 
-def test_phone_graphs_are_exact_and_the_checkpoint_stays_as_it_was(performance):
+def test_phone_graphs_are_exact_and_the_checkpoint_stays_as_it_was():
+    performance = load_benchmark("performance")
     checkpoint = random_checkpoint(tiny_spec(), 0)
     image = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
     found = performance.exactness(checkpoint, image)

@@ -17,6 +17,7 @@ from mobilevit_sdk.parity import read_thresholds  # noqa: E402
 
 ACTION = yaml.safe_load((REPOSITORY / "action.yml").read_text())
 STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}
+GUIDE = REPOSITORY / "docs" / "guides" / "verify-in-ci.md"
 HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text())
 
 # Stands for the command: keeps its arguments, a line each, and ends as it is told.
@@ -138,17 +139,18 @@ def test_the_action_is_valid_by_its_public_schema():
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    """Of the guide to the gate in CI."""
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 
 
-def test_the_thresholds_of_the_readme_are_read(tmp_path):
+def test_the_thresholds_of_the_guide_are_read(tmp_path):
     (block,) = [block for block in blocks("toml") if "tool.mobilevit.parity" in block]
     (config := tmp_path / "pyproject.toml").write_text(block)
     found = read_thresholds(config)
     assert (found["fp32"].sqnr_db, found["fp16"].sqnr_db) == (100, 35)
 
 
-def test_the_workflow_and_the_hooks_of_the_readme_name_what_there_is():
+def test_the_workflow_and_the_hooks_of_the_guide_name_what_there_is():
     documents = [entry for block in blocks("yaml") for entry in yaml.safe_load(block)]
     (step,) = [entry for entry in documents if "checkpoint" in entry.get("with", {})]
     assert set(step["with"]) <= set(ACTION["inputs"])
