@@ -13,7 +13,7 @@ import torch
 from golden.make import VARIANTS, digest
 from golden.reference import ALL, Shapes, Weights, digests, release_weights, save_as_published, shapes
 from golden.renaming import RULES, renamed
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -296,7 +296,6 @@ def test_model_that_does_not_fit_is_refused(tmp_path: Path, family: str) -> None
         load_checkpoint(path, model=other)
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data(), released=st.sampled_from(ALL))
 def test_every_key_counts(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, released: tuple[str, str]
@@ -347,7 +346,6 @@ _stages = st.builds(
 )
 
 
-@settings(max_examples=20, deadline=None)
 @given(stages=st.lists(_stages, min_size=1, max_size=4))
 def test_own_names_map_one_to_one_for_any_depth(stages: list[StageConfig]) -> None:
     """Stages of a shape that the releases know (one block before attention) never share a name between tensors."""

@@ -7,7 +7,7 @@ import importlib
 import pytest
 import torch
 from helpers import randomize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -23,7 +23,6 @@ from mobilevit_sdk.layers.traits import residual_streams
 from mobilevit_sdk.parity.metrics import compare
 
 FAMILIES = {"mobilevit": "helpers", "mobilevitv2": "test_mobilevitv2", "tiny_vit": "test_tiny_vit"}
-few = settings(max_examples=25, deadline=None)
 
 
 def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -58,7 +57,6 @@ def _sizes_on_streams(network: nn.Module, images: torch.Tensor) -> list[float]:
     return found
 
 
-@few
 @given(
     channels=st.integers(2, 64),
     scale=st.sampled_from([1e-3, 1.0, 1e3]),

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
+import tiny_networks
+from helpers import tiny_spec
+from shared import in_this_process, made_once
 from torch import nn
 
+from mobilevit_sdk import convert, load_checkpoint, save_checkpoint
+from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
 from mobilevit_sdk.artifacts.reference import Reference, reference_of
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.deployment import deploy
-from mobilevit_sdk.formats.converter import Converter
+from mobilevit_sdk.formats.converter import Converter, find_converter
+from mobilevit_sdk.formats.runtime import Runtime
 from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
 from mobilevit_sdk.parity.metrics import Agreement, compare
@@ -21,15 +31,76 @@ from mobilevit_sdk.spec import ModelSpec
 
 @dataclass(frozen=True)
 class PhoneFile:
+    """A file, the deployed network in it, and what the reference model answers."""
+
     path: Path
     graph: nn.Module
     spec: ModelSpec
     reference: Reference
 
     def agreement(self, converter: Converter) -> Agreement:
-        """How near the first runtime's answers are to those of the reference model."""
-        answer = converter.runtimes[0].load(self.path)
+        """How near the answers of the first runtime that runs here are to those of the reference model."""
+        answer = runtime_of(converter).load(self.path)
         return compare(self.reference.logits, np.stack([answer(case.as_passed()) for case in self.reference.cases]))
+
+
+class SharedFiles:
+    """Phone files of the tiny network of each family, at a size that needs resizing or padding.
+
+    Every file is converted once a run, by `convert`, and shared between tests, files of tests and workers: read only.
+    MobileViT's network has labels and a channel order of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.checkpoint = cache(self._checkpoint)
+        self.artifact = cache(self._artifact)
+        self.file = cache(self._file)
+
+    def _checkpoint(self, family: str = "mobilevit") -> Checkpoint:
+        """From a file, as a user's."""
+        size = tiny_networks.ODD[family]
+
+        def make(folder: Path) -> None:
+            spec = tiny_spec(image_size=size) if family == "mobilevit" else tiny_networks.tiny_spec(family, size)
+            made = random_checkpoint(spec, 0)
+            save_checkpoint(made.model, made.spec, folder / f"{family}.safetensors")
+
+        return load_checkpoint(made_once(self._folder / family, make) / f"{family}.safetensors")
+
+    def _artifact(
+        self, format: str, precision: str, family: str = "mobilevit", *, backend: str | None = None
+    ) -> Artifact:
+        """Skips the test where the toolchain is not installed."""
+        converter, checkpoint = find_converter(format, backend), self.checkpoint(family)
+        if not converter.availability():
+            pytest.skip(str(converter.availability().reason))
+
+        def make(out: Path) -> None:
+            with in_this_process():
+                choice = {"formats": [format], "precisions": [precision], "backend": backend}
+                result = convert(checkpoint, out=out, check=False, **choice)
+            assert result.failures == []
+
+        (artifact,) = find_artifacts([made_once(self._folder / f"{family}-{format}-{backend}-{precision}", make)])
+        return artifact
+
+    def _file(self, format: str, precision: str, family: str = "mobilevit", *, backend: str | None = None) -> PhoneFile:
+        """The file of `artifact`, with the graph that it was converted from."""
+        artifact, checkpoint = self.artifact(format, precision, family, backend=backend), self.checkpoint(family)
+        target = find_converter(format, backend).target
+        graph = deploy(checkpoint.model, target, preprocessing=checkpoint.spec.preprocessing)
+        return PhoneFile(artifact.path, graph, checkpoint.spec, artifact.reference())
+
+
+def runtime_of(converter: Converter) -> Runtime:
+    """The converter's first runtime that runs here; skips the test where none does."""
+    reasons = []
+    for runtime in converter.runtimes:
+        if runtime.availability():
+            return runtime
+        reasons.append(f"{runtime.name}: {runtime.availability().reason}")
+    pytest.skip("; ".join(reasons))
 
 
 def convert_model(converter: Converter, model: nn.Module, spec: ModelSpec, precision: str, folder: Path) -> PhoneFile:
@@ -51,10 +122,9 @@ def same_spec(found: ModelSpec | None, expected: ModelSpec) -> bool:
     return msgspec.json.encode(found) == msgspec.json.encode(expected)
 
 
-def patched(file: PhoneFile, old: bytes, new: bytes) -> Path:
-    """A copy of the file in which the one place that holds `old` holds `new`."""
+def patched(file: PhoneFile, old: bytes, new: bytes, path: Path) -> Path:
+    """A copy of the file, at `path`, in which the one place that holds `old` holds `new`."""
     content = file.path.read_bytes()
     assert content.count(old) == 1
-    copy = file.path.with_stem(f"{file.path.stem}-patched")
-    copy.write_bytes(content.replace(old, new))
-    return copy
+    path.write_bytes(content.replace(old, new))
+    return path

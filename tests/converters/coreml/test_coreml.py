@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import randomize, tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mobilevit_converters.coreml import converter
 from torch import nn
@@ -363,7 +363,6 @@ def test_file_that_is_no_package_is_refused(tmp_path):
             converter.inspect(path)
 
 
-@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_any_change_of_the_model_file_ends_in_an_answer_or_a_named_error(packages, tmp_path_factory, data):
     path = shutil.copytree(packages["fp16"], tmp_path_factory.mktemp("fuzz") / "a.mlpackage")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mobilevit_converters.executorch import converter
 from mobilevit_converters.executorch.file.program import XValue, read_program
@@ -20,7 +20,6 @@ from phone_files import PhoneFile, convert_model, mobilevit_xxs, patched, same_s
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 
-few = settings(max_examples=40, deadline=None)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +106,6 @@ def test_the_runtime_reads_the_file(pte: PhoneFile):
     np.testing.assert_allclose(after, before + 1, rtol=1e-5)
 
 
-@few
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_file_is_refused(pte: PhoneFile, share: float, tmp_path_factory: pytest.TempPathFactory):
     content = pte.path.read_bytes()
@@ -126,7 +124,6 @@ def test_a_truncated_file_names_the_missing_bytes(pte: PhoneFile, tmp_path: Path
         converter.inspect(path)
 
 
-@few
 @given(head=st.binary(max_size=4), tail=st.binary(max_size=200), identifier=st.sampled_from([b"", b"ET12eh00"]))
 def test_foreign_bytes_are_refused(
     head: bytes, tail: bytes, identifier: bytes, tmp_path_factory: pytest.TempPathFactory
@@ -140,7 +137,6 @@ def test_foreign_bytes_are_refused(
         assert "\n" not in str(refusal.value)
 
 
-@few
 @given(position=st.floats(0, 1, exclude_max=True), value=st.binary(min_size=4, max_size=4), in_program=st.booleans())
 def test_damage_anywhere_is_read_or_refused(
     pte: PhoneFile, position: float, value: bytes, in_program: bool, tmp_path_factory: pytest.TempPathFactory

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import randomize, tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mobilevit_converters.executorch import converter as xnnpack
 from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_delegate
@@ -273,7 +273,6 @@ def test_a_compiled_model_counts_as_one_operator(fp16: PhoneFile, monkeypatch):
     assert (found.operators, found.delegates, found.backend) == ({COREML: 1}, 1, "coreml")
 
 
-@settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_damage_anywhere_ends_in_an_answer_or_a_named_error(fp16: PhoneFile, data, tmp_path_factory):
     content = bytearray(fp16.path.read_bytes())

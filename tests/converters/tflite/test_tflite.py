@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from helpers import tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mobilevit_converters.tflite import converter
 from mobilevit_converters.tflite import inspect as inspection
@@ -24,7 +24,6 @@ from phone_files import PhoneFile, convert_model, mobilevit_xxs, patched, same_s
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 
-few = settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +142,6 @@ def test_the_runtime_reads_the_file(fp32: PhoneFile):
     np.testing.assert_allclose(after, before + 1, rtol=1e-5)
 
 
-@few
 @given(data=st.data())
 def test_a_truncated_file_is_refused(fp32: PhoneFile, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory):
     content = fp32.path.read_bytes()
@@ -158,7 +156,6 @@ def test_a_truncated_file_is_refused(fp32: PhoneFile, data: st.DataObject, tmp_p
             converter.runtimes[0].load(path)
 
 
-@few
 @given(head=st.binary(max_size=4), identifier=st.sampled_from([b"", b"TFL3"]), tail=st.binary(max_size=200))
 def test_foreign_bytes_are_refused(
     head: bytes, tail: bytes, identifier: bytes, tmp_path_factory: pytest.TempPathFactory
@@ -171,7 +168,6 @@ def test_foreign_bytes_are_refused(
         assert "\n" not in str(refusal.value)
 
 
-@few
 @given(position=st.floats(0, 1, exclude_max=True), value=st.binary(min_size=4, max_size=4))
 def test_damage_anywhere_is_read_or_refused(
     fp32: PhoneFile, position: float, value: bytes, tmp_path_factory: pytest.TempPathFactory
