@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mobilevit_sdk.layers import Attention, PositionBias, WindowPartition, WindowReverse
 
 
-
 @pytest.mark.parametrize("window_size", [1, 2, 3, 5])
 def test_position_bias_numbers_offsets_by_their_first_occurrence(window_size):
     """As the official code of TinyViT and EfficientViT does, which decides what the columns of a table mean."""

@@ -21,7 +21,6 @@ from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 
 
-
 @pytest.fixture(scope="session")
 def pte(tmp_path_factory: pytest.TempPathFactory) -> PhoneFile:
     pytest.importorskip("executorch.runtime")

@@ -25,7 +25,6 @@ from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 
 
-
 @pytest.fixture(scope="session")
 def fp32(tmp_path_factory: pytest.TempPathFactory) -> PhoneFile:
     pytest.importorskip("litert_torch")
