@@ -41,6 +41,7 @@ class TestMobileViTv2(FamilyContract):
     resized = (4, 4)  # the attention stage sees 1x1, resized to one patch
     stochastic = ("dropout", "attention_dropout", "mlp_dropout")
     attention_of_two_products = False
+    exact = 1e-11
 
 
 class TestTinyViT(FamilyContract):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,3 +119,10 @@ def refused(path: Path | str, **options: Any) -> str:
     assert "\n" not in message
     assert message.startswith(str(path))
     return message.removeprefix(str(path)).strip(" :")
+
+
+def sampled(values: Iterable[Any], *kept: Any) -> list[Any]:
+    """Parameters of a test: `kept` of the values by default, the others where slow tests run too."""
+    found = list(values)
+    assert set(kept) <= set(found)
+    return [value if value in kept else pytest.param(value, marks=pytest.mark.slow) for value in found]

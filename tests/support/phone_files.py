@@ -9,16 +9,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import tiny_networks
-from helpers import tiny_spec
 from shared import in_this_process, made_once
+from tiny_networks import phone_checkpoint
 from torch import nn
 
 from mobilevit_sdk import convert, load_checkpoint, save_checkpoint
 from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
 from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
-from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.formats.converter import Converter, find_converter
@@ -59,11 +57,9 @@ class SharedFiles:
 
     def _checkpoint(self, family: str = "mobilevit") -> Checkpoint:
         """From a file, as a user's."""
-        size = tiny_networks.ODD[family]
 
         def make(folder: Path) -> None:
-            spec = tiny_spec(image_size=size) if family == "mobilevit" else tiny_networks.tiny_spec(family, size)
-            made = random_checkpoint(spec, 0)
+            made = phone_checkpoint(family)
             save_checkpoint(made.model, made.spec, folder / f"{family}.safetensors")
 
         return load_checkpoint(made_once(self._folder / family, make) / f"{family}.safetensors")
@@ -120,11 +116,3 @@ def mobilevit_xxs(image_size: int) -> tuple[nn.Module, ModelSpec]:
 def same_spec(found: ModelSpec | None, expected: ModelSpec) -> bool:
     """Equal as data: what is a tuple within the config is a list when it is read back."""
     return msgspec.json.encode(found) == msgspec.json.encode(expected)
-
-
-def patched(file: PhoneFile, old: bytes, new: bytes, path: Path) -> Path:
-    """A copy of the file, at `path`, in which the one place that holds `old` holds `new`."""
-    content = file.path.read_bytes()
-    assert content.count(old) == 1
-    path.write_bytes(content.replace(old, new))
-    return path

@@ -30,6 +30,9 @@ MODELS = {
     "efficientvit": "efficientvit_m0",
 }
 FAMILIES = tuple(MODELS)
+# Of random weights at the sizes of ODD: rounding the network to float16 leaves 46 dB of SQNR or more, and moves no
+# score by more than a thirtieth of the distance between the two best classes. Other seeds have images that nearly tie.
+_SEEDS = {"mobilevit": 4, "mobilevitv2": 10, "tiny_vit": 10, "efficientvit": 6}
 
 
 def _stages(depth: int) -> tuple[StageConfig, ...]:
@@ -73,9 +76,12 @@ def tiny_model(family: str, image_size: int | None = None, **options: Any) -> tu
     return visible_tables(randomize(build_model(spec), 0)).eval(), spec
 
 
-def tiny_checkpoint(family: str, image_size: int | None = None, **options: Any) -> Checkpoint:
-    """The same with weights like those of a trained network: what float16 costs is then a few bits and no luck."""
-    return random_checkpoint(tiny_spec(family, image_size, **options), 0)
+def phone_checkpoint(family: str) -> Checkpoint:
+    """At a size that needs resizing or padding, with weights like those of a trained network; MobileViT's has labels."""
+    spec = tiny_spec(family, ODD[family])
+    if family == "mobilevit":
+        spec = msgspec.structs.replace(spec, labels=tuple(f"class {i}" for i in range(spec.num_classes)))
+    return random_checkpoint(spec, _SEEDS[family])
 
 
 @torch.no_grad()
