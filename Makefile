@@ -44,4 +44,4 @@ build: $(INSTALLED) ## Build wheel and sdist into dist/.
 	$(BIN)/python -m build --quiet
 
 clean: ## Remove the environment and everything made.
-	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -12,6 +12,7 @@ Results are appended to `--out`, so that an interrupted run goes on where it sto
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import random
 import shutil
@@ -279,8 +280,9 @@ def _unseen_db(original: Artifact, folder: Path) -> float:
     images = [noise.integers(0, 256, shape, np.uint8) for _ in range(UNSEEN // 2)]
     images += [np.roll(case.image, 5, axis=2) for case in original.reference().cases[: UNSEEN // 2]]
     cases = tuple(Case(f"unseen {i}", image) for i, image in enumerate(images))
+    ref = original.on(RUNTIMES[manifest.format])
     expected, found = (
-        run_in_child(run_cases, manifest.format, manifest.backend, RUNTIMES[manifest.format], path, cases, threads=1)
+        run_in_child(run_cases, dataclasses.replace(ref, path=path), cases, threads=1)
         for path in (original.path, folder / original.path.name)
     )
     return compare(expected, found).sqnr_db.worst

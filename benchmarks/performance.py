@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ import torch
 
 from mobilevit_sdk import convert
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.bench import BASELINES, BenchProgress, BenchResult, Candidate, Row, bench, candidates_of, prepare
+from mobilevit_sdk.bench import BASELINES, BenchResult, Candidate, Row, bench, candidates_of, prepare
 from mobilevit_sdk.bench.chart import write_chart
 from mobilevit_sdk.bench.plan import thread_counts
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
@@ -36,6 +37,7 @@ from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.models.registry import model_spec
 from mobilevit_sdk.parity import passed
+from mobilevit_sdk.progress import Step
 from mobilevit_sdk.spec import Strict
 
 PLAIN = ("executorch-plain", "tflite-plain", "onnxruntime", "pytorch-compile", "pytorch")
@@ -132,26 +134,28 @@ def measure(name: str, out: Path, rounds: int) -> Record:
         except MobileViTError as error:
             reason = " ".join(click.unstyle(str(error)).split())[:200]
             conversions.append(Conversion(plain, error=reason))
-            candidates.append(Candidate(name, plain, question, baseline.open_session, (), unavailable=reason))
+            candidates.append(
+                Candidate(name, plain, question, partial(baseline.open_session, out, spec.preprocessing), reason)
+            )
             continue
         if baseline.export:
             size = sum(file.stat().st_size for file in prepared.file.parent.glob(f"{prepared.file.name}*"))
             conversions.append(Conversion(plain, prepared.seconds, prepared.peak_memory_bytes, size))
         candidates.append(prepared.candidate(question))
     pytorch = candidates[-1]
-    shown: set[tuple[str, int]] = set()
+    shown: set[tuple[str, str]] = set()
 
-    def show(progress: BenchProgress) -> None:
-        if (progress.stage, progress.threads) not in shown:
-            shown.add((progress.stage, progress.threads))
-            _tell(f"{name}: {progress.stage}, {_threads(progress.threads)}")
+    def show(step: Step) -> None:
+        if (step.stage, step.detail) not in shown:
+            shown.add((step.stage, step.detail))
+            _tell(f"{name}: {step.stage}, {step.detail}")
 
     latency = bench(
         candidates,
         threads=thread_counts(["1", "2"]),
         against=lambda candidate: pytorch,
         rounds=rounds,
-        on_progress=show,
+        progress=show,
     )
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
     return Record(
@@ -179,9 +183,8 @@ def exactness(checkpoint: Checkpoint, image: np.ndarray) -> dict[str, float]:
     """How far each target's phone graph is from the reference form in float64, relative to the largest score."""
     model = copy.deepcopy(checkpoint.model).double()
     pixels = torch.from_numpy(image)[None].double() / 255
-    preprocessing = checkpoint.spec.preprocessing
-    expected = model(to_model_input(pixels, preprocessing))
-    found = {target: deploy(model, target, preprocessing=preprocessing)(pixels) for target in TARGETS}
+    expected = model(to_model_input(pixels, checkpoint.spec.preprocessing))
+    found = {target: deploy(model, target, checkpoint.spec)(pixels) for target in TARGETS}
     return {target: float((scores - expected).abs().max() / expected.abs().max()) for target, scores in found.items()}
 
 

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.artifacts.artifact import Artifact, Manifest
 from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.bisection.axis_permutation import CEILING_DB
 from mobilevit_sdk.bisection.folded import weight_holders
 from mobilevit_sdk.bisection.graph import TracedGraph, block_of
 from mobilevit_sdk.bisection.search import diagnose, places_of, worst_cases
@@ -38,10 +37,12 @@ from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.formats.converter import Converter, find_converter
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.layers import Attention, CascadedGroupAttention, PositionBias, SeparableAttention
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.parity import THRESHOLDS, compare
 from mobilevit_sdk.parity.gate import judge
+from mobilevit_sdk.parity.metrics import CEILING_DB
 from mobilevit_sdk.parity.runs import Run, run_cases
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.spec import ModelSpec, Origin
@@ -198,10 +199,10 @@ def run_group(faults: Sequence[Fault]) -> None:
     reference = reference_of(checkpoint.model, spec.preprocessing, cases)
     threshold = THRESHOLDS[precision]
     modules, holders = dict(checkpoint.model.named_modules()), weight_holders(checkpoint.model)
-    graph = TracedGraph(checkpoint.model, converter.target, spec.preprocessing)
+    graph = TracedGraph(checkpoint.model, converter.target, spec)
 
     def tap(path: Path, chosen: Sequence) -> tuple:
-        taps, values = tapped_values(format_name, backend, runtime, path, chosen)
+        taps, values = tapped_values(RuntimeRef(format_name, backend, runtime, path), chosen)
         return taps, list(values)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -213,7 +214,7 @@ def run_group(faults: Sequence[Fault]) -> None:
             plant(model, fault)
             file = _convert(converter, model, spec, precision, Path(folder) / str(fault.number))
             effect = compare(reference.logits, reference_of(model, spec.preprocessing, cases).logits).sqnr_db.worst
-            scores = run_cases(format_name, backend, runtime, file, cases)
+            scores = run_cases(RuntimeRef(format_name, backend, runtime, file), cases)
             artifact = Artifact(file, _manifest(file, spec, label, converter))
             verdict = judge(Run(artifact, runtime, "", scores, reference))
             chosen = worst_cases(cases, reference.logits, scores)
@@ -247,7 +248,7 @@ def visible_tables(model: nn.Module) -> None:
 def _convert(converter: Converter, model: nn.Module, spec: ModelSpec, precision: str, folder: Path) -> Path:
     folder.mkdir()
     file = folder / f"{spec.model}{converter.suffix}"
-    converter.convert(deploy(model, converter.target, preprocessing=spec.preprocessing), spec, precision, file)
+    converter.convert(deploy(model, converter.target, spec), spec, precision, file)
     return file
 
 

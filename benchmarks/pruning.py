@@ -34,10 +34,10 @@ from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.checkpoints.source import open_source
 from mobilevit_sdk.data import open_dataset
-from mobilevit_sdk.evaluation.accuracy import match_classes
+from mobilevit_sdk.evaluation.accuracy import match_classes, measure_accuracy
+from mobilevit_sdk.evaluation.measure import network_predictor
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.pruning import PruningImages, Request, prune_network
-from mobilevit_sdk.pruning.folder import top1_of
 from mobilevit_sdk.pruning.phone_files import Latencies, measure_files
 from mobilevit_sdk.pruning.statistics import measure_statistics
 from mobilevit_sdk.spec import ModelSpec
@@ -157,7 +157,7 @@ class Network:
 
     def _latency(self, keep: float) -> Latencies:
         pruned = load_checkpoint(self.folder / f"{OURS}-{keep:g}.safetensors")
-        return measure_files(self.checkpoint, pruned, self.folder / f"files-{keep:g}", lambda *progress: None)
+        return measure_files(self.checkpoint, pruned, self.folder / f"files-{keep:g}")
 
     def _finetune(self, name: str) -> Finetuned:
         """By the same recipe, whosever network it is; a folder that holds a part of the training goes on with it."""
@@ -177,7 +177,7 @@ class Network:
         return ours.model, ours.spec
 
     def _top1(self, model: nn.Module) -> float:
-        return top1_of(model, self.spec, self.test, lambda *progress: None)
+        return measure_accuracy(network_predictor(model, self.spec), self.spec, self.test).top1
 
 
 def macs_of(model: nn.Module, image_size: tuple[int, int]) -> int:

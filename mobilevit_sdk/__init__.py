@@ -18,7 +18,12 @@ _PUBLIC = {
     "convert": "mobilevit_sdk.conversion.pipeline",
     "verify": "mobilevit_sdk.parity",
     "bisect": "mobilevit_sdk.bisection",
+    "quantize": "mobilevit_sdk.quantization.search_recipe",
+    "synthesize": "mobilevit_sdk.quantization.synthetic_file",
+    "train": "mobilevit_sdk.training",
     "prune": "mobilevit_sdk.pruning",
+    "evaluate": "mobilevit_sdk.evaluation.measure",
+    "benchmark": "mobilevit_sdk.bench.benchmark",
     "inspect_artifact": "mobilevit_sdk.artifacts.artifact",
 }
 __all__ = sorted(_PUBLIC)

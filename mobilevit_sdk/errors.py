@@ -1,4 +1,4 @@
-"""Every error that a user can meet: what went wrong, where, and what to do. The command line prints it as one line."""
+"""Every error a user can meet: what went wrong, where, and what to do. The command line prints one line of it."""
 
 from __future__ import annotations
 

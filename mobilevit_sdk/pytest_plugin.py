@@ -1,4 +1,4 @@
-"""A pytest fixture that holds artifacts to the gate from a project's own tests. pytest finds it by itself.
+"""A pytest fixture that runs the parity gate in a project's own tests. pytest finds it automatically.
 
 def test_the_phone_model_is_what_was_trained(assert_parity):
     assert_parity("artifacts/mobilevit_xxs-tflite-fp32")
@@ -28,16 +28,16 @@ class AssertParity(Protocol):
         checkpoint: str | None = None,
         baseline: Path | str | None = None,
     ) -> list[Verdict]:
-        """As `mobilevit verify`: `runtime` names the only ones to run, `images` are asked instead of the stored
-        vectors, answered by the artifact's checkpoint or by `checkpoint`; `baseline` is an earlier verdicts.json. A
-        runtime that is not here fails where no other ran the artifact.
+        """As `mobilevit verify`: `runtime` names the only ones to run; `images` replace the stored vectors, with
+        answers of the artifact's checkpoint or of `checkpoint`; `baseline` is an earlier verdicts.json. An unavailable
+        runtime fails the test where no other runtime ran the artifact.
         """
         ...
 
 
 @pytest.fixture(scope="session")
 def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
-    """Holds artifacts to the gate, with the thresholds of the pyproject.toml at pytest's root folder or above it."""
+    """The parity gate, with the thresholds of the pyproject.toml in pytest's root folder or above it."""
 
     def check(
         artifact: Path | str,

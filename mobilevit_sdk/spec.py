@@ -11,7 +11,7 @@ from mobilevit_sdk.errors import RequestError
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A value that is read from files of strangers: typed, immutable, and refusing any field it does not know."""
+    """A value read from untrusted files: typed, immutable, and refusing any field that it does not know."""
 
 
 class ModelConfig(Strict, frozen=True, kw_only=True):
@@ -23,16 +23,16 @@ class ModelConfig(Strict, frozen=True, kw_only=True):
     def at_image_size(self, height: int, width: int) -> ModelConfig:
         """The config for images of another size, in pixels. Raises ValueError for a size that the network cannot take.
 
-        Here: the same, for networks whose weights fit every size. Families with windows scale these.
+        Here: the config itself, for networks whose weights fit every size. Families with windows scale those.
         """
         if min(height, width) < self.stride:
             raise ValueError(f"images of {height}x{width} are smaller than the network's total stride of {self.stride}")
         return self
 
     def explicit(self) -> ModelConfig:
-        """The same network with all its widths written out, where `layers.widths.HasChannelGroups` names them.
+        """The same network with every width written out, so that pruning can change each (`channel_groups`).
 
-        Here: the same, for families that declare none.
+        Here: the config itself, for families that cannot be pruned.
         """
         return self
 
@@ -45,10 +45,10 @@ class ModelConfig(Strict, frozen=True, kw_only=True):
 class Preprocessing(Strict, frozen=True, kw_only=True):
     """From a decoded RGB image to the tensor that the reference model takes.
 
-    Resize, crop the center to `image_size` (height, width), scale to [0, 1], order the channels, then
-    (x - mean) / std, with mean and std given in `channel_order`. Phone graphs hold everything from the channel order
-    on. `resize_mode` "shorter" brings the shorter side to `resize_size` and keeps the proportions; "squash" brings both
-    sides to `image_size` and crops nothing.
+    Resize, crop the center to `image_size` (height, width), scale to [0, 1], order the channels, then (x - mean) / std,
+    with mean and std given in `channel_order`. Phone graphs include everything from the channel order on. `resize_mode`
+    "shorter" brings the shorter side to `resize_size` and keeps the proportions; "squash" brings both sides to
+    `image_size` and crops nothing.
     """
 
     image_size: tuple[int, int]

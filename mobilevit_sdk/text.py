@@ -1,4 +1,4 @@
-"""Text made fit for a terminal: what stands in files of strangers, lists, numbers of things."""
+"""Text made fit for a terminal: content of untrusted files, lists, counts."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
 from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, read_reference
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.files import hash_and_size
-from mobilevit_sdk.formats.converter import Inspection, TensorInfo, converter_of_file
+from mobilevit_sdk.formats.converter import Converter, Inspection, TensorInfo, converter_of_file, find_converter
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
 
 MANIFEST = "manifest.json"
@@ -61,6 +62,15 @@ class Artifact:
 
     path: Path
     manifest: Manifest
+
+    @property
+    def converter(self) -> Converter:
+        """The converter that made the file. Raises RequestError where its format is not installed."""
+        return find_converter(self.manifest.format, self.manifest.backend)
+
+    def on(self, runtime: str) -> RuntimeRef:
+        """The file on one of its runtimes, for a child process."""
+        return RuntimeRef(self.manifest.format, self.manifest.backend, runtime, self.path)
 
     def reference(self) -> Reference:
         """The vectors beside the file. Raises ArtifactError when they are missing, malformed or do not fit."""

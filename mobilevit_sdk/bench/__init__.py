@@ -1,13 +1,12 @@
-"""Latency: artifacts and what a user would do without them, each in a process of its own, in interleaved rounds."""
+"""Latency of artifacts and of the alternatives to them, each in a process of its own, in interleaved rounds."""
 
 from mobilevit_sdk.bench.baselines import BASELINES, Prepared, StockRuntime, prepare
 from mobilevit_sdk.bench.candidates import Candidate, candidates_of
 from mobilevit_sdk.bench.machine import Machine, describe_machine, usable_cores
-from mobilevit_sdk.bench.rounds import BenchProgress, BenchResult, Row, bench
+from mobilevit_sdk.bench.rounds import BenchResult, Row, bench
 
 __all__ = [
     "BASELINES",
-    "BenchProgress",
     "BenchResult",
     "Candidate",
     "Machine",

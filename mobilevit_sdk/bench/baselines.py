@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.bench.candidates import Candidate, Question, open_artifact_session
+from mobilevit_sdk.bench.candidates import Candidate, Question
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.formats.runtime import Availability, Session
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.formats.toolchain import import_optional, installed
 from mobilevit_sdk.processes.child import peak_memory_bytes, run_in_child
 from mobilevit_sdk.spec import Preprocessing
@@ -59,8 +60,8 @@ class Prepared:
 
     def candidate(self, question: Question) -> Candidate:
         """The baseline, ready to be measured."""
-        arguments = (self.file, self.checkpoint.spec.preprocessing)
-        return Candidate(self.checkpoint.source, self.baseline.name, question, self.baseline.open_session, arguments)
+        open_session = partial(self.baseline.open_session, self.file, self.checkpoint.spec.preprocessing)
+        return Candidate(self.checkpoint.source, self.baseline.name, question, open_session)
 
 
 def prepare(baseline: StockRuntime, checkpoint: Checkpoint, folder: Path) -> Prepared:
@@ -108,12 +109,12 @@ def _export_onnx(model: nn.Module, sample: Tensor, file: Path) -> None:
 
 
 def _open_executorch(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
-    session = open_artifact_session("executorch", "xnnpack", "executorch", file, threads)
+    session = RuntimeRef("executorch", "xnnpack", "executorch", file).session(threads)
     return dataclasses.replace(session, to_input=lambda image: _normalized(image, preprocessing))
 
 
 def _open_tflite(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
-    session = open_artifact_session("tflite", None, "litert-cpu", file, threads)
+    session = RuntimeRef("tflite", None, "litert-cpu", file).session(threads)
     return dataclasses.replace(session, to_input=lambda image: _normalized(image, preprocessing).numpy())
 
 

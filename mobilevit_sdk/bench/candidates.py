@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +11,6 @@ from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.bench.roofline import count_macs
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.formats.runtime import Session, TimedRuntime
 
 
@@ -28,7 +25,7 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Something that answers images: `open_session(*arguments, threads)` loads it, in a child process.
+    """Something that answers images: `open_session(threads)` loads it in a child process, so it has to be picklable.
 
     `artifact` is the file, or the checkpoint that a baseline answers from; `unavailable` is the reason why it cannot
     run here.
@@ -37,8 +34,7 @@ class Candidate:
     artifact: str
     runtime: str
     question: Question
-    open_session: Callable[..., Session]
-    arguments: tuple[Any, ...]
+    open_session: Callable[[int], Session]
     unavailable: str | None = None
 
 
@@ -51,19 +47,20 @@ def candidates_of(artifact: Artifact) -> list[Candidate]:
         raise ArtifactError(f"{artifact.path} is not the file that its manifest describes; convert it again")
     question = question_of(artifact)
     manifest = artifact.manifest
-    runtimes = find_converter(manifest.format, manifest.backend).runtimes
+    runtimes = artifact.converter.runtimes
     timed = [runtime for runtime in runtimes if isinstance(runtime, TimedRuntime)]
     if not timed:
         names = ", ".join(runtime.name for runtime in runtimes)
         reason = f"no runtime of {manifest.format} ({names}) can be told its number of threads"
-        return [Candidate(str(artifact.path), runtimes[0].name, question, open_artifact_session, (), reason)]
+        return [
+            Candidate(str(artifact.path), runtimes[0].name, question, artifact.on(runtimes[0].name).session, reason)
+        ]
     return [
         Candidate(
             str(artifact.path),
             runtime.name,
             question,
-            open_artifact_session,
-            (manifest.format, manifest.backend, runtime.name, artifact.path),
+            artifact.on(runtime.name).session,
             runtime.availability().reason,
         )
         for runtime in timed
@@ -75,12 +72,3 @@ def question_of(artifact: Artifact) -> Question:
     reference = artifact.reference()
     case: Case = reference.cases[0]
     return Question(case.image, reference.logits[0], count_macs(artifact.manifest.spec))
-
-
-def open_artifact_session(
-    format_name: str, backend: str | None, runtime_name: str, path: Path, threads: int
-) -> Session:
-    """In a child process: load a file with the runtime that its format calls `runtime_name`."""
-    runtime = next(r for r in find_converter(format_name, backend).runtimes if r.name == runtime_name)
-    assert isinstance(runtime, TimedRuntime)
-    return runtime.session(path, threads)

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from mobilevit_sdk.bench.baselines import BASELINES
 from mobilevit_sdk.bench.rounds import Row
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.charts import BLUE, DIM, GRAY, chart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_OURS, _OTHERS = "#4263eb", "#adb5bd"
 
 
 def label(row: Row) -> str:
@@ -23,31 +21,25 @@ def label(row: Row) -> str:
 
 def write_chart(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
     """Write a PNG with a panel for each title and its rows, one below the other. Raises RequestError."""
-    from matplotlib.figure import Figure
-
     measured = {title: [row for row in rows if row.median_ms is not None] for title, rows in panels.items()}
     heights = [len(rows) + 2 for rows in measured.values()]
-    figure = Figure(figsize=(9, 0.28 * sum(heights)), dpi=110, layout="constrained")
-    axes = figure.subplots(len(measured), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for each, (title, rows) in zip(axes, measured.items(), strict=True):
-        _draw(each, rows, title)
-    axes[-1].set_xlabel("milliseconds for one image: median, whisker to the 90th percentile")
-    with replacing(path) as fresh:
-        figure.savefig(fresh, format="png")
+    with chart(path, 9, 0.28 * sum(heights)) as figure:
+        axes = figure.subplots(len(measured), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for each, (title, rows) in zip(axes, measured.items(), strict=True):
+            _draw(each, rows, title)
+        axes[-1].set_xlabel("milliseconds for one image: median, whisker to the 90th percentile")
 
 
 def _draw(axes: Axes, rows: Sequence[Row], title: str) -> None:
     medians = [row.median_ms or 0.0 for row in rows]
     beyond = [(row.p90_ms or 0.0) - median for row, median in zip(rows, medians, strict=True)]
-    colors = [_OTHERS if row.runtime in BASELINES else _OURS for row in rows]
+    colors = [GRAY if row.runtime in BASELINES else BLUE for row in rows]
     places = range(len(rows))
-    axes.barh(places, medians, color=colors, xerr=[[0.0] * len(rows), beyond], ecolor="#495057", capsize=2)
+    axes.barh(places, medians, color=colors, xerr=[[0.0] * len(rows), beyond], ecolor=DIM, capsize=2)
     for place, median, more in zip(places, medians, beyond, strict=True):
-        axes.annotate(f"{median:.1f}", (median + more, place), (4, 0), textcoords="offset points", va="center", size=8)
-    axes.set_yticks(places, [label(row) for row in rows], size=8)
+        axes.annotate(f"{median:.1f}", (median + more, place), (4, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places, [label(row) for row in rows])
     axes.invert_yaxis()
     axes.margins(x=0.08)
-    axes.set_title(title, size=9, loc="left")
-    axes.grid(axis="x", alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title)
+    axes.grid(axis="y", visible=False)

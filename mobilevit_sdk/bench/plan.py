@@ -1,8 +1,8 @@
-"""From what a user asks to what is measured: the artifacts, and what each of them is held against."""
+"""From what a user asks for to what is measured: the artifacts, and the reference of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from mobilevit_sdk.bench.candidates import Candidate, candidates_of, question_of
 from mobilevit_sdk.bench.machine import usable_cores
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.images import checkpoint_of
+from mobilevit_sdk.progress import Progress, Step, silent
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Candidates in the order of the table, and for each the one that its ratio is over."""
+    """Candidates in the order of the table, and for each the reference that its ratio is over."""
 
     candidates: list[Candidate]
     against: dict[Candidate, Candidate]
@@ -27,14 +28,13 @@ def plan(
     against: str | None,
     checkpoint: str | None,
     folder: Path,
-    *,
-    on_prepare: Callable[[str], None] = lambda what: None,
+    progress: Progress = silent,
 ) -> Plan:
-    """Find the artifacts, and what they are held against: another artifact, a baseline, or the first of them.
+    """Find the artifacts and their reference: another artifact, a baseline, or the first of them.
 
-    A baseline is made in `folder`, once for every checkpoint, from where the artifact came from or from `checkpoint`;
-    `on_prepare` is told before. Raises ArtifactError, RequestError for an unknown reference, CheckpointError where the
-    checkpoint is not found, and ToolchainError where the baseline cannot be made here.
+    A baseline is made in `folder`, once for each checkpoint, from where the artifact came from or from `checkpoint`;
+    `progress` hears of it before. Raises ArtifactError, RequestError for an unknown reference, CheckpointError where
+    the checkpoint is not found, and ToolchainError where the baseline cannot be made here.
     """
     references = [] if against is None or against in BASELINES else [_the_one_at(against)]
     opened = find_artifacts([*references, *artifacts])
@@ -47,7 +47,7 @@ def plan(
     for artifact in opened:
         baseline = next((made for other, made in baselines if _same_network(other, artifact)), None)
         if baseline is None:
-            on_prepare(f"{against} of {artifact.manifest.origin.source}")
+            progress(Step(f"making {against} of {artifact.manifest.origin.source}"))
             found = checkpoint_of(artifact, checkpoint)
             prepared = prepare(BASELINES[against], found, folder / str(len(baselines)))
             baseline = prepared.candidate(question_of(artifact))
@@ -58,7 +58,7 @@ def plan(
 
 
 def thread_counts(asked: Sequence[str]) -> list[int]:
-    """Numbers of threads from what a user wrote; one and all cores where nothing was written. Raises RequestError."""
+    """Numbers of threads from what a user wrote; by default one, and all cores. Raises RequestError."""
     cores = usable_cores()
     if not asked:
         return sorted({1, cores})

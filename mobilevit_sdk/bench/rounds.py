@@ -1,7 +1,7 @@
 """Rounds: in each of them every candidate computes for a moment, in an order that changes.
 
-What disturbs the machine for a while so disturbs all of them, and the ratio of two medians holds where neither median
-would. Only candidates with the same number of threads are in one run of rounds.
+Whatever disturbs the machine for a while then disturbs all candidates, and the ratio of two medians holds where neither
+median would. All candidates in one run of rounds have the same number of threads.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 import msgspec
@@ -21,20 +20,22 @@ from mobilevit_sdk.bench.roofline import SGEMM_MACS, open_sgemm
 from mobilevit_sdk.bench.worker import Worker
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.parity.metrics import compare
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.text import count
 
 ROUNDS = 20
 INFERENCES = 10  # of each candidate in each round
-PAUSE_SECONDS = 0.05  # before each turn: thread pools spin for a while when they have nothing to do
-MIN_SQNR_DB = 10.0  # below it, a candidate computes another function than PyTorch, and its speed says nothing
+PAUSE_SECONDS = 0.05  # before each turn: idle thread pools spin for a while
+MIN_SQNR_DB = 10.0  # below it, a candidate computes another function than PyTorch, and its speed is meaningless
 
 
 class Row(Strict, frozen=True):
-    """What was measured of one candidate with one number of threads.
+    """The measurements of one candidate with one number of threads.
 
-    `ratio` is `median_ms` over that of the candidate it is held against, from the same rounds; `roof_share` is the
-    share of the machine's best sgemm rate, with the same threads, that the network's multiply-accumulates reach;
-    `sqnr_db` is that of its answer to PyTorch's. Without numbers, `reason` says why there are none.
+    `ratio` is `median_ms` over that of the candidate's reference, from the same rounds; `roof_share` is the share of
+    the machine's best sgemm rate, with the same threads, that the network's multiply-accumulates reach; `sqnr_db`
+    compares its answer with PyTorch's. Without numbers, `reason` says why there are none.
     """
 
     artifact: str
@@ -50,23 +51,13 @@ class Row(Strict, frozen=True):
 
 
 class BenchResult(Strict, frozen=True):
-    """`sgemm_gmacs_per_second` is the roof by number of threads: 1e9 multiply-accumulates of float32 in a second."""
+    """`sgemm_gmacs_per_second` is the roof by number of threads, in 1e9 float32 multiply-accumulates a second."""
 
     machine: Machine
     rounds: int
     inferences: int  # of each candidate in each round
     sgemm_gmacs_per_second: dict[int, float]
     results: list[Row]
-
-
-@dataclass(frozen=True)
-class BenchProgress:
-    """With `threads` threads, `done` of `total` candidates are warm, or turns are over."""
-
-    stage: Literal["warming up", "measuring"]
-    threads: int
-    done: int
-    total: int
 
 
 class Turns(Protocol):
@@ -87,19 +78,20 @@ def bench(
     threads: Sequence[int],
     against: Callable[[Candidate], Candidate],
     rounds: int = ROUNDS,
-    on_progress: Callable[[BenchProgress], None] = lambda progress: None,
+    progress: Progress = silent,
 ) -> BenchResult:
     """Measure every candidate with each number of threads, in interleaved rounds of `INFERENCES` inferences.
 
     Each lives in a process of its own, warm, and is timed from its prepared input to its scores; it first has to answer
-    as PyTorch does. `against` names the candidate, one of these, whose median the ratio is over. A candidate that
-    crashes or fails becomes a row with its reason, and the others go on. Rows come by threads, then by candidates.
+    as PyTorch does. `against` names each candidate's reference, one of the candidates, whose median the ratio is over.
+    A candidate that crashes or fails becomes a row with its reason, and the others go on. Rows come by threads, then by
+    candidates. `progress` hears how many candidates are warm, and how many turns are over.
     """
     machine = describe_machine()
     roofs: dict[int, float] = {}
     results: list[Row] = []
-    for count in threads:
-        rows, roofs[count] = _measure(candidates, count, rounds, on_progress)
+    for number in threads:
+        rows, roofs[number] = _measure(candidates, number, rounds, progress)
         for candidate, row in rows.items():
             base = rows[against(candidate)].median_ms
             results.append(msgspec.structs.replace(row, ratio=row.median_ms / base if row.median_ms and base else None))
@@ -107,12 +99,12 @@ def bench(
 
 
 def _measure(
-    candidates: Sequence[Candidate], threads: int, rounds: int, on_progress: Callable[[BenchProgress], None]
+    candidates: Sequence[Candidate], threads: int, rounds: int, progress: Progress
 ) -> tuple[dict[Candidate, Row], float]:
     """A row for each candidate, without its ratio, and the machine's rate of sgemm."""
-    roof = Worker(open_sgemm, (), threads, np.zeros(0, np.uint8))
+    roof = Worker(open_sgemm, threads, np.zeros(0, np.uint8))
     workers = {
-        candidate: Worker(candidate.open_session, candidate.arguments, threads, candidate.question.image)
+        candidate: Worker(candidate.open_session, threads, candidate.question.image)
         for candidate in candidates
         if candidate.unavailable is None
     }
@@ -121,7 +113,7 @@ def _measure(
     try:
         roof.scores()
         for done, (candidate, worker) in enumerate(workers.items()):
-            on_progress(BenchProgress("warming up", threads, done, len(workers)))
+            progress(Step("warming up", done, len(workers), detail=count(threads, "thread")))
             try:
                 sqnr[candidate] = _agreement(candidate, worker.scores())
             except MobileViTError as error:
@@ -131,7 +123,9 @@ def _measure(
             ready,
             rounds,
             pause=PAUSE_SECONDS,
-            on_turn=lambda turns: on_progress(BenchProgress("measuring", threads, turns, rounds * len(ready))),
+            on_turn=lambda turns: progress(
+                Step("measuring", turns, rounds * len(ready), detail=count(threads, "thread"))
+            ),
         )
     finally:
         for worker in (roof, *workers.values()):
@@ -141,7 +135,7 @@ def _measure(
     roof_outcome = outcomes[roof]
     if isinstance(roof_outcome, MobileViTError):
         raise roof_outcome
-    rate = SGEMM_MACS / 1e9 / min(roof_outcome)  # a roof is not lowered by what disturbed it
+    rate = SGEMM_MACS / 1e9 / min(roof_outcome)  # disturbances do not lower a roof
     rows = {}
     for candidate in candidates:
         row = Row(candidate.artifact, candidate.runtime, threads, sqnr_db=sqnr.get(candidate))
@@ -161,7 +155,7 @@ def _measure(
 def interleave(
     workers: Sequence[T], rounds: int, *, pause: float = 0.0, on_turn: Callable[[int], None] = lambda turns: None
 ) -> dict[T, Outcome]:
-    """Give each worker that is alive one turn in every round, in an order drawn anew: nobody always follows the same.
+    """Give each live worker one turn in every round, in a new random order: none always follows the same other.
 
     `pause` is in seconds, before each turn.
     """

@@ -20,14 +20,12 @@ UNTIMED = 2  # inferences at the beginning of each turn, which bring threads and
 
 
 class Worker:
-    """`open_session(*arguments, threads)` is called in the child; the session then answers `image`, again and again."""
+    """`open_session(threads)` is called in the child; the session then answers `image`, again and again."""
 
-    def __init__(
-        self, open_session: Callable[..., Session], arguments: tuple[Any, ...], threads: int, image: np.ndarray
-    ) -> None:
+    def __init__(self, open_session: Callable[[int], Session], threads: int, image: np.ndarray) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, args=(open_session, arguments, threads, image), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(open_session, threads, image), daemon=True)
         self._thread.start()
 
     def scores(self) -> np.ndarray:
@@ -54,9 +52,9 @@ class Worker:
             raise event
         return event
 
-    def _run(self, *request: Any) -> None:
+    def _run(self, open_session: Callable[[int], Session], threads: int, image: np.ndarray) -> None:
         try:
-            run_in_child(serve, *request, on_question=self._hand_over, threads=request[2])
+            run_in_child(serve, open_session, threads, image, on_question=self._hand_over, threads=threads)
         except MobileViTError as error:
             self._events.put(error)
         except Exception as error:  # without it, whoever waits for an event would wait for ever
@@ -67,9 +65,9 @@ class Worker:
         return self._commands.get()
 
 
-def serve(open_session: Callable[..., Session], arguments: tuple[Any, ...], threads: int, image: np.ndarray) -> None:
+def serve(open_session: Callable[[int], Session], threads: int, image: np.ndarray) -> None:
     """In the child: load and warm up, tell the scores, then time as many inferences as the parent asks, until 0."""
-    session = open_session(*arguments, threads)
+    session = open_session(threads)
     given = session.to_input(image)
     inferences = ask(_warm_up(session, given))
     gc.disable()

@@ -1,4 +1,4 @@
-"""Where an artifact and the PyTorch reference part: block by block, then operator by operator."""
+"""Where an artifact diverges from the PyTorch reference: block by block, then operator by operator."""
 
 from mobilevit_sdk.bisection.report import write_bisection
 from mobilevit_sdk.bisection.search import bisect

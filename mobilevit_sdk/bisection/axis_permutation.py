@@ -7,10 +7,12 @@ many layouts as there are formats.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+from mobilevit_sdk.parity.metrics import sqnr_db
 
 SAMPLE = 512  # elements that are compared before all are
 
@@ -72,35 +74,3 @@ def best_permutation(result: np.ndarray, tap: np.ndarray, min_db: float) -> tupl
         if found >= min_db and (best is None or found > best[1] + 1e-6):
             best = layout, found
     return best
-
-
-CEILING_DB = 200.0
-
-
-def sqnr_db(reference: np.ndarray, found: np.ndarray) -> float:
-    """SQNR in dB of `found`, within +-CEILING_DB; what is not finite gives -CEILING_DB. The arithmetic is float64."""
-    signal, noise = energies(reference, found)
-    return to_db(signal, noise)
-
-
-def energies(reference: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """The sums of squares of `reference` and of its difference from `found`."""
-    reference = reference.astype(np.float64, copy=False)
-    with np.errstate(invalid="ignore", over="ignore"):  # an artifact may have overflown
-        difference = found.astype(np.float64, copy=False) - reference
-        return float(np.vdot(reference, reference)), float(np.vdot(difference, difference))
-
-
-def to_db(signal: float, noise: float) -> float:
-    if not np.isfinite(noise):
-        return -CEILING_DB
-    if noise == 0:
-        return CEILING_DB
-    if signal == 0:
-        return -CEILING_DB
-    return float(np.clip(10 * np.log10(signal / noise), -CEILING_DB, CEILING_DB))
-
-
-def sum_db(parts: Sequence[float]) -> float:
-    """SQNR in dB of errors that have nothing to do with each other, each given as its SQNR."""
-    return to_db(1.0, sum(10 ** (-part / 10) for part in parts if part < CEILING_DB))

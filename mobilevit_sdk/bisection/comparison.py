@@ -10,12 +10,12 @@ import numpy as np
 from torch import Tensor
 from torch.fx import Node
 
-from mobilevit_sdk.bisection.axis_permutation import CEILING_DB, sqnr_db
 from mobilevit_sdk.bisection.costs import costs_db
 from mobilevit_sdk.bisection.graph import Step, TracedGraph
 from mobilevit_sdk.bisection.tensor_alignment import Follower, Places, as_result
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.formats.taps import Tap
+from mobilevit_sdk.parity.metrics import CEILING_DB, sqnr_db
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from mobilevit_sdk.bisection.axis_permutation import to_db
 from mobilevit_sdk.bisection.graph import TracedGraph, evaluate, is_tensor, unit_image
 from mobilevit_sdk.data.cases import Case
+from mobilevit_sdk.parity.metrics import to_db
 
 PROJECTIONS = 16  # the estimate is within 2 dB or so
 

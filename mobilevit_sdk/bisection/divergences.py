@@ -1,14 +1,15 @@
-"""For the gate's report: where each artifact that failed parts from PyTorch."""
+"""For the gate's report: where each artifact that failed diverges from PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from mobilevit_sdk.bisection.report import headline, without_copies
 from mobilevit_sdk.bisection.search import bisect
 from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.parity import THRESHOLDS, Outcome, Threshold
 from mobilevit_sdk.parity.outcome import Divergence
+from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.text import one_line
 
 
@@ -17,15 +18,15 @@ def find_divergences(
     *,
     checkpoint: str | None = None,
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
-    on_progress: Callable[[str], None] = lambda doing: None,
+    progress: Progress = silent,
 ) -> tuple[Divergence, ...]:
-    """Bisect every artifact of which a run failed. One that cannot be bisected says why instead."""
+    """Bisect every artifact with a failed run. For one that cannot be bisected, the message says why."""
     divergences: dict[str, Divergence] = {}
     for run, verdict in zip(outcome.runs, outcome.verdicts, strict=True):
         if verdict.status != "failed" or verdict.artifact in divergences:
             continue
         try:
-            found = bisect(run.artifact, checkpoint=checkpoint, thresholds=thresholds, on_progress=on_progress)
+            found = bisect(run.artifact, checkpoint=checkpoint, thresholds=thresholds, progress=progress)
         except MobileViTError as error:
             divergences[verdict.artifact] = Divergence(
                 artifact=verdict.artifact,

@@ -15,7 +15,7 @@ from torch.fx import Node
 
 from mobilevit_sdk.bisection.folded import weight_holders
 from mobilevit_sdk.deployment import deploy
-from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class TracedGraph:
     `steps` are in the order of execution.
     """
 
-    def __init__(self, model: nn.Module, target: str, preprocessing: Preprocessing, quantized: bool = False) -> None:
-        graph = deploy(copy.deepcopy(model).double(), target, preprocessing=preprocessing, quantized=quantized)
-        image = torch.zeros(1, 3, *preprocessing.image_size, dtype=torch.float64)
+    def __init__(self, model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = False) -> None:
+        graph = deploy(copy.deepcopy(model).double(), target, spec, quantized=quantized)
+        image = torch.zeros(1, 3, *spec.preprocessing.image_size, dtype=torch.float64)
         program = torch.export.export(graph, (image,))
         signature = program.graph_signature
         held = {**program.state_dict, **program.constants}

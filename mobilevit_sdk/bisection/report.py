@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mobilevit_sdk.bisection.verdict import Bisection, Operator
+from mobilevit_sdk.charts import BAND, BLUE, DIM, GRAY, ORANGE, RED, chart
 from mobilevit_sdk.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK, _DIM, _BAND = "#1c2024", "#868e96", "#f4f5f7"
-_OURS, _FRESH, _FAULT, _THRESHOLD = "#4263eb", "#adb5bd", "#e03131", "#f08c00"
 _TOP_DB = 160.0  # beyond what float32 resolves: copies
 
 
@@ -32,8 +31,8 @@ def headline(bisection: Bisection) -> str:
     culprit, scores = bisection.culprit, f"scores at {bisection.sqnr_db:.1f} dB, {bisection.threshold_db:g} asked"
     if culprit is None:
         weakest = bisection.weakest
-        return f"agrees; {_place(weakest)} costs most, {weakest.cost_db:.1f} dB by itself ({scores})"
-    verb = "differs" if bisection.status == "differs" else "parts"
+        return f"agrees; {_place(weakest)} costs most, {weakest.cost_db:.1f} dB alone ({scores})"
+    verb = "differs" if bisection.status == "differs" else "diverges"
     return f"{verb} at {_place(culprit)}: {culprit.before_db:.1f} to {culprit.sqnr_db:.1f} dB ({scores})"
 
 
@@ -47,34 +46,30 @@ def without_copies(operators: Sequence[Operator]) -> list[Operator]:
 
 
 def _plot(bisection: Bisection, path: Path) -> None:
-    from matplotlib.figure import Figure
-
     operators = without_copies(bisection.operators)
-    figure = Figure(figsize=(min(13.0, max(7.5, 0.09 * len(operators))), 5.6), dpi=140, layout="constrained")
-    axes = figure.subplots()
+    name = f"{Path(bisection.artifact).parent.name} on {bisection.runtime}"
+    with chart(path, min(13.0, max(7.5, 0.09 * len(operators))), 5.6) as figure:
+        _draw(figure.subplots(), operators, bisection)
+        figure.suptitle(f"{name}: {headline(bisection)}", x=0.01, ha="left")
+
+
+def _draw(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> None:
     made_here = [min(each.created_db, _TOP_DB) for each in operators]
     shown = [*made_here, *(each.sqnr_db for each in operators), *(each.fresh_sqnr_db for each in operators), 0.0]
     axes.set_ylim(max(min(shown), -20.0) - 5, min(max(shown), _TOP_DB) + 28)  # room for the name of the culprit
     axes.set_xlim(-0.7, len(operators) - 0.3)
     _draw_blocks(axes, operators)
     depth = range(len(operators))
-    axes.plot(depth, [each.fresh_sqnr_db for each in operators], color=_FRESH, lw=4, label="a fresh conversion")
-    axes.plot(depth, [each.sqnr_db for each in operators], color=_OURS, lw=1.5, label="this file")
+    axes.plot(depth, [each.fresh_sqnr_db for each in operators], color=GRAY, lw=4, label="a fresh conversion")
+    axes.plot(depth, [each.sqnr_db for each in operators], color=BLUE, lw=1.5, label="this file")
     own = "what each operator makes of its own inputs"
-    axes.scatter(depth, made_here, s=11, color=_OURS, alpha=0.4, linewidths=0, label=own)
-    axes.axhline(bisection.threshold_db, color=_THRESHOLD, lw=1.1, ls=(0, (5, 3)), label="asked of the scores")
+    axes.scatter(depth, made_here, s=11, color=BLUE, alpha=0.4, linewidths=0, label=own)
+    axes.axhline(bisection.threshold_db, color=ORANGE, lw=1.1, ls=(0, (5, 3)), label="asked of the scores")
     _mark(axes, operators, bisection)
-    axes.set_ylabel("SQNR in dB, worst case", color=_INK, size=9)
-    axes.grid(axis="y", color="#dee2e6", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#ced4da")
-    axes.tick_params(colors=_DIM, labelcolor=_INK, length=0, labelsize=8)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, frameon=False, fontsize=8.5, borderpad=0)
-    name = f"{Path(bisection.artifact).parent.name} on {bisection.runtime}"
-    figure.suptitle(f"{name}: {headline(bisection)}", x=0.01, ha="left", size=10, color=_INK, weight="bold")
-    with replacing(path) as fresh:
-        figure.savefig(fresh, format="png")
+    axes.set_ylabel("SQNR in dB, worst case")
+    axes.grid(axis="x", visible=False)
+    axes.tick_params(length=0)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, borderpad=0)
 
 
 def _draw_blocks(axes: Axes, operators: Sequence[Operator]) -> None:
@@ -83,7 +78,7 @@ def _draw_blocks(axes: Axes, operators: Sequence[Operator]) -> None:
     for number, (name, run) in enumerate(groupby(operators, key=lambda each: each.block)):
         size = len(list(run))
         if number % 2:
-            axes.axvspan(start - 0.5, start + size - 0.5, color=_BAND, lw=0, zorder=0)
+            axes.axvspan(start - 0.5, start + size - 0.5, color=BAND, lw=0, zorder=0)
         if size >= 2 or number == 0:
             middles.append(start + (size - 1) / 2)
             names.append(name or "(model)")
@@ -97,7 +92,7 @@ def _mark(axes: Axes, operators: Sequence[Operator], bisection: Bisection) -> No
     if named not in operators:
         return
     at = operators.index(named)
-    color = _FAULT if bisection.status == "parted" else _THRESHOLD if bisection.culprit else _DIM
+    color = RED if bisection.status == "diverged" else ORANGE if bisection.culprit else DIM
     axes.axvline(at, color=color, lw=1.2, alpha=0.7, zorder=1)
     axes.scatter([at], [named.sqnr_db], s=46, color=color, zorder=5)
     left = at > len(operators) / 2

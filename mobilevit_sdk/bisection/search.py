@@ -1,16 +1,16 @@
-"""The search: tap the artifact, convert its checkpoint afresh, tap that too, and hold both to the reference."""
+"""The search: tap the artifact, convert its checkpoint afresh, tap that too, and compare both with the reference."""
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
 from mobilevit_sdk.artifacts.reference import Reference
-from mobilevit_sdk.bisection.axis_permutation import sqnr_db
 from mobilevit_sdk.bisection.comparison import align, compare_values
 from mobilevit_sdk.bisection.graph import TracedGraph
 from mobilevit_sdk.bisection.taps import read_taps
@@ -26,27 +26,28 @@ from mobilevit_sdk.bisection.verdict import (
     weakest,
 )
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.conversion.job import Job, run_job
 from mobilevit_sdk.data.cases import Case
-from mobilevit_sdk.deployment import deploy
-from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError, suggest
-from mobilevit_sdk.formats.converter import Converter, find_converter
+from mobilevit_sdk.errors import ArtifactError, ToolchainError
+from mobilevit_sdk.formats.converter import Converter
 from mobilevit_sdk.formats.quantization import QUANTIZED
-from mobilevit_sdk.formats.runtime import Runtime
+from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.formats.taps import Tap, TappedRuntime
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, compare
 from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.images import checkpoint_of
+from mobilevit_sdk.parity.metrics import sqnr_db
 from mobilevit_sdk.parity.runs import Run, run_cases
 from mobilevit_sdk.processes.child import run_in_child
+from mobilevit_sdk.progress import Progress, Step, silent
 
 SAME_DB = 80.0  # of scores in float32 against those in float64; they reach more than 100
-WORST_CASES = 2  # that are looked into, beside the first
+WORST_CASES = 2  # compared operator by operator, beside the first case
 
-# How near a value of a fresh conversion must be to the result of an operator, in dB, to be taken for it.
+# The SQNR that a value of a fresh conversion needs in order to be identified with an operator's result.
 MIN_DB = {"fp32": 60.0, "fp16": 30.0}
 MIN_DB_QUANTIZED = 15.0
-FALLBACK_DB = 6.0  # where it is itself wrong
+FALLBACK_DB = 6.0  # where the fresh conversion is wrong too
 
 
 def bisect(
@@ -55,43 +56,42 @@ def bisect(
     checkpoint: str | None = None,
     runtime: str | None = None,
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
-    on_progress: Callable[[str], None] = lambda doing: None,
+    progress: Progress = silent,
 ) -> Bisection:
-    """Find the first place where an artifact and PyTorch part, on the cases stored beside it.
+    """Find the first operator at which an artifact diverges from PyTorch, on the cases stored beside it.
 
-    `artifact` is opened, or its file or folder. The reference is the checkpoint that it was made of: the one that its
-    manifest names, or `checkpoint`. That is converted again, and both files are compared with it operator by operator.
-    `runtime` is by default the first of the format's that runs here and shows what it computes; `thresholds` holds what
-    the scores of each precision must reach. Raises CheckpointError when the checkpoint is gone or another one,
-    ArtifactError for a file that does not load, RequestError for an unknown runtime or precision, and ToolchainError
-    for a toolchain or runtime that is missing or fails.
+    `artifact` is one that was opened, or its file or folder. The reference is the checkpoint that it was made from: the
+    one that its manifest names, or `checkpoint`. That is converted again, and both files are compared with it operator
+    by operator. `runtime` is by default the first of the format's that is available here and exposes intermediate
+    values; `thresholds` holds what the scores of each precision must reach. Raises CheckpointError when the checkpoint
+    is gone or another one, ArtifactError for a file that does not load, RequestError for an unknown runtime or
+    precision, and ToolchainError for a toolchain or runtime that is missing or fails.
     """
     artifact = artifact if isinstance(artifact, Artifact) else _the_only_artifact(Path(artifact))
     manifest = artifact.manifest
-    converter = find_converter(manifest.format, manifest.backend)
-    chosen = _choose_runtime(converter, runtime)
+    converter = artifact.converter
+    tappable = [each for each in converter.runtimes if isinstance(each, TappedRuntime)]
+    chosen = choose_runtime(converter, runtime, tappable, "expose intermediate values")
+    ref = artifact.on(chosen.name)
     source = checkpoint_of(artifact, checkpoint)
     reference = artifact.reference()
-    where = (manifest.format, manifest.backend, chosen.name)
-    on_progress(f"running {artifact.path.name} on {chosen.name}")
-    scores = run_in_child(run_cases, *where, artifact.path, reference.cases, threads=1)
+    progress(Step(f"running {artifact.path.name} on {chosen.name}"))
+    scores = run_in_child(run_cases, ref, reference.cases, threads=1)
     if scores.shape != reference.logits.shape:
         raise ArtifactError(
             f"{artifact.path} answers {scores.shape[1:]} scores, the reference {reference.logits.shape[1:]}"
         )
     verdict = judge(Run(artifact, chosen.name, chosen.availability().version, scores, reference), thresholds)
     cases = worst_cases(reference.cases, reference.logits, scores)
-    on_progress(f"reading every value of {artifact.path.name}")
-    tapped = read_taps(*where, artifact.path, cases)
+    progress(Step(f"reading every value of {artifact.path.name}"))
+    tapped = read_taps(ref, cases)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as folder:
-        on_progress(f"converting {source.source} afresh")
+        progress(Step(f"converting {source.source} afresh"))
         fresh = convert_afresh(source, converter, manifest.precision, Path(folder))
-        on_progress("reading every value of the fresh conversion")
-        fresh_tapped = read_taps(*where, fresh, cases)
-    on_progress("comparing operator by operator")
-    graph = TracedGraph(
-        source.model, manifest.target, manifest.spec.preprocessing, quantized=manifest.precision in QUANTIZED
-    )
+        progress(Step("reading every value of the fresh conversion"))
+        fresh_tapped = read_taps(dataclasses.replace(ref, path=fresh), cases)
+    progress(Step("comparing operator by operator"))
+    graph = TracedGraph(source.model, manifest.target, manifest.spec, quantized=manifest.precision in QUANTIZED)
     check_reference(artifact, graph, reference)
     return diagnose(verdict, graph, cases, tapped, fresh_tapped)
 
@@ -104,21 +104,21 @@ def _the_only_artifact(path: Path) -> Artifact:
 
 
 def worst_cases(cases: Sequence[Case], expected: np.ndarray, scores: np.ndarray) -> tuple[Case, ...]:
-    """The cases to look into: the first, which is a photograph, and those that the scores are worst in."""
+    """The cases to compare: the first, which is a photograph, and those with the worst scores."""
     order = np.argsort(compare(expected, scores).case_sqnr_db, kind="stable")
     return tuple(cases[i] for i in dict.fromkeys([0, *order[:WORST_CASES].tolist()]))
 
 
 def check_reference(artifact: Artifact, graph: TracedGraph, reference: Reference) -> None:
-    """Raise ArtifactError where the answers beside an artifact are not those of the graph."""
+    """Raise ArtifactError where the answers stored beside an artifact are not those of the graph."""
     follower = Follower(graph, reference.cases[0].image)
     for step in graph.steps:
         follower.keep(step, follower.expected(step))
     found = sqnr_db(reference.logits[0], follower.value(graph.scores).numpy().reshape(-1))
     if found < SAME_DB:
         raise ArtifactError(
-            f"the answers beside {artifact.path} are not those of its checkpoint ({found:.1f} dB): they are another "
-            f"network's, or the phone graph is wrong; convert again"
+            f"the answers stored beside {artifact.path} are not those of its checkpoint ({found:.1f} dB): they are "
+            f"another network's, or the phone graph is wrong; convert again"
         )
 
 
@@ -133,10 +133,10 @@ def diagnose(
     fresh_tapped: Tapped,
     places: Places | None = None,
 ) -> Bisection:
-    """Why an artifact has the `verdict` that it has, with an agreement.
+    """Explain the `verdict` of an artifact that ran: which operator is at fault, or is the weakest.
 
-    `places` are those of the fresh conversion, where they are known already. Raises ToolchainError where that is so
-    wrong that its values are not found in the reference.
+    `places` are those of the fresh conversion, where they are known already. Raises ToolchainError where the fresh
+    conversion is so wrong that its values are not found in the reference.
     """
     assert verdict.agreement is not None
     missed, asked_db = verdict.status == "failed", verdict.thresholds.sqnr_db
@@ -144,7 +144,7 @@ def diagnose(
         places = places_of(graph, cases[0], fresh_tapped, verdict.precision)
     operators = _read(graph, cases, places, tapped, fresh_tapped)
     different = differing(operators, asked_db)
-    if missed and not different:  # the conversion is at fault: its wrong values are found with less demanded of them
+    if missed and not different:  # the conversion is at fault: its wrong values are found at a lower SQNR
         places = find_places(graph, cases[0].image, fresh_tapped[1][0], FALLBACK_DB, places)
         operators = _read(graph, cases, places, tapped, fresh_tapped)
     at_fault = different or (broken(operators, asked_db) if missed else [])
@@ -156,7 +156,7 @@ def diagnose(
         format=verdict.format,
         precision=verdict.precision,
         runtime=verdict.runtime,
-        status="parted" if missed else "differs" if different else "agrees",
+        status="diverged" if missed else "differs" if different else "agrees",
         cause=("file" if different else "conversion") if missed else None,
         sqnr_db=verdict.agreement.sqnr_db.worst,
         threshold_db=asked_db,
@@ -180,10 +180,10 @@ def _read(
 
 
 def places_of(graph: TracedGraph, case: Case, fresh_tapped: Tapped, precision: str) -> Places:
-    """Where the values of a fresh conversion stand in the graph.
+    """Which operators of the graph the values of a fresh conversion are the results of.
 
-    A conversion that is itself wrong somewhere is found again with less demanded of it. Raises ToolchainError where
-    that does not help.
+    Where a conversion is itself wrong, the lower SQNR of FALLBACK_DB suffices. Raises ToolchainError where that
+    does not help either.
     """
     _, values = fresh_tapped
     places = find_places(graph, case.image, values[0], MIN_DB.get(precision, MIN_DB_QUANTIZED))
@@ -199,36 +199,22 @@ def places_of(graph: TracedGraph, case: Case, fresh_tapped: Tapped, precision: s
 
 
 def convert_afresh(checkpoint: Checkpoint, converter: Converter, precision: str, folder: Path) -> Path:
-    """Convert a checkpoint in a child process; the file. What integers lose shows against the format's floats."""
+    """Convert a checkpoint in a child process, and return the file.
+
+    For an integer precision, the file computes in the format's own floating point: what integers lose shows against it.
+    """
     weights = folder / "weights.safetensors"
     save_checkpoint(checkpoint.model, checkpoint.spec, weights)
     file = folder / f"{checkpoint.spec.model}{converter.suffix}"
-    run_in_child(convert_weights, weights, converter.format, converter.backend, precision, file)
-    return file
-
-
-def convert_weights(weights: Path, format_name: str, backend: str | None, precision: str, file: Path) -> None:
-    converter = find_converter(format_name, backend)
-    checkpoint = load_checkpoint(weights)
     quantized = precision in QUANTIZED
-    graph = deploy(
-        checkpoint.model,
-        converter.target,
-        preprocessing=checkpoint.spec.preprocessing,
+    job = Job(
+        checkpoint.spec,
+        weights,
+        converter.format,
+        converter.backend,
+        converter.precisions[0] if quantized else precision,
+        file,
         quantized=quantized,
     )
-    converter.convert(graph, checkpoint.spec, converter.precisions[0] if quantized else precision, file)
-
-
-def _choose_runtime(converter: Converter, name: str | None) -> Runtime:
-    tappable = {runtime.name: runtime for runtime in converter.runtimes if isinstance(runtime, TappedRuntime)}
-    if name is not None and name not in tappable:
-        if any(runtime.name == name for runtime in converter.runtimes):
-            raise RequestError(f"{name} does not show what it computes on the way; use {' or '.join(tappable)}")
-        raise RequestError(f"{converter.format} has no runtime {name!r}; {suggest(name, tappable)}")
-    candidates = [tappable[name]] if name else list(tappable.values())
-    for runtime in candidates:
-        if runtime.availability():
-            return runtime
-    reasons = "; ".join(f"{runtime.name}: {runtime.availability().reason}" for runtime in candidates)
-    raise ToolchainError(f"nothing here shows what the file computes ({reasons})")
+    run_in_child(run_job, job)
+    return file

@@ -8,11 +8,11 @@ from typing import Literal
 
 from torch.fx import Node
 
-from mobilevit_sdk.bisection.axis_permutation import CEILING_DB, sum_db
 from mobilevit_sdk.bisection.comparison import Reading
 from mobilevit_sdk.bisection.folded import folded_into
 from mobilevit_sdk.bisection.graph import Step, TracedGraph
 from mobilevit_sdk.bisection.tensor_alignment import MOVES, Places
+from mobilevit_sdk.parity.metrics import CEILING_DB, to_db
 from mobilevit_sdk.spec import Strict
 
 # An operator of the artifact that is this much worse than that of a fresh conversion computes something else: the same
@@ -62,22 +62,22 @@ class Block(Strict, frozen=True):
     cost_db: float
     fresh_sqnr_db: float
     fresh_created_db: float
-    parted: bool
+    diverged: bool
 
 
 class Bisection(Strict, frozen=True):
-    """Where an artifact and the reference part.
+    """Where an artifact diverges from the reference.
 
-    `status`: "parted" (the scores miss the threshold, and `culprit` is why), "differs" (they do not, and yet an
-    operator computes something else than in a fresh conversion) or "agrees". `cause` of what parted: "file" (a fresh
-    conversion is good there), "conversion" (it is as bad).
+    `status`: "diverged" (the scores miss the threshold, and `culprit` is why), "differs" (they meet it, but an operator
+    computes something else than in a fresh conversion) or "agrees". `cause` of a divergence: "file" (a fresh conversion
+    is good there) or "conversion" (it is as bad).
     """
 
     artifact: str
     format: str
     precision: str
     runtime: str
-    status: Literal["parted", "differs", "agrees"]
+    status: Literal["diverged", "differs", "agrees"]
     cause: Literal["file", "conversion"] | None
     sqnr_db: float  # of the scores
     threshold_db: float
@@ -142,7 +142,7 @@ def differing(operators: Sequence[Operator], threshold_db: float) -> list[Operat
 
 
 def broken(operators: Sequence[Operator], threshold_db: float) -> list[Operator]:
-    """Operators that by themselves create more error than the scores may have."""
+    """Operators that alone create more error than the scores may have."""
     return [each for each in operators if each.created_db < threshold_db]
 
 
@@ -150,7 +150,7 @@ def weakest(operators: Sequence[Operator]) -> Operator:
     return min(operators, key=lambda each: each.cost_db)
 
 
-def blocks(operators: Sequence[Operator], parted: Sequence[Operator]) -> tuple[Block, ...]:
+def blocks(operators: Sequence[Operator], at_fault: Sequence[Operator]) -> tuple[Block, ...]:
     """The operators by runs of one block, in the order of execution."""
     found = []
     for name, run in groupby(operators, key=lambda each: each.block):
@@ -164,10 +164,15 @@ def blocks(operators: Sequence[Operator], parted: Sequence[Operator]) -> tuple[B
                 cost_db=sum_db([each.cost_db for each in inside]),
                 fresh_sqnr_db=inside[-1].fresh_sqnr_db,
                 fresh_created_db=min(each.fresh_created_db for each in inside),
-                parted=any(each in parted for each in inside),
+                diverged=any(each in at_fault for each in inside),
             )
         )
     return tuple(found)
+
+
+def sum_db(contributions: Sequence[float]) -> float:
+    """SQNR in dB of independent errors together, each given as its own SQNR."""
+    return to_db(1.0, sum(10 ** (-each / 10) for each in contributions if each < CEILING_DB))
 
 
 def first_unplaced(graph: TracedGraph, places: Places) -> Step | None:

@@ -1,1 +1,43 @@
-"""Which channels live and die together: what pruning may take and equalization may scale, one file a family."""
+"""Which channels are kept or removed together: what pruning may remove and equalization may scale, family by family."""
+
+from mobilevit_sdk.channel_groups import efficientvit, mobilevit, mobilevitv2, tiny_vit  # noqa: F401 (each registers itself)
+from mobilevit_sdk.channel_groups.blocks import block_groups, stream_slices
+from mobilevit_sdk.channel_groups.dispatch import (
+    HasChannelGroups,
+    HasProducts,
+    channel_groups,
+    has_channel_groups,
+    products,
+    removable_blocks,
+)
+from mobilevit_sdk.channel_groups.groups import (
+    ChannelGroup,
+    ChannelSlice,
+    ConfigPath,
+    RemovableBlock,
+    gates,
+    group,
+    located,
+    reads,
+    writes,
+)
+
+__all__ = [
+    "ChannelGroup",
+    "ChannelSlice",
+    "ConfigPath",
+    "HasChannelGroups",
+    "HasProducts",
+    "RemovableBlock",
+    "block_groups",
+    "channel_groups",
+    "gates",
+    "group",
+    "has_channel_groups",
+    "located",
+    "products",
+    "reads",
+    "removable_blocks",
+    "stream_slices",
+    "writes",
+]

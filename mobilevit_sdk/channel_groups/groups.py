@@ -1,31 +1,31 @@
-"""What of a network can go: its widths, and where the units that they count stand in its tensors.
+"""The vocabulary: groups of channels that are kept or removed together, and where their units stand in the weights.
 
-A unit is what lives and dies together: a channel with the row that writes it, its norm and the columns that read it; a
-head; a dimension that queries and keys share. Blocks describe theirs beside their code; pruning reads nothing else, nor
-does the rewrite that evens channels out.
+A unit is a channel with the row that writes it, its norm and the columns that read it; or a head; or a dimension that
+queries and keys share. Nothing can be removed from a network but units of these groups and whole blocks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from torch import nn
+
+from mobilevit_sdk.layers.conv import ConvNormAct, is_depthwise
 
 ConfigPath = tuple[str | int, ...]  # from a config, as plain data, to one of its values
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm
 
 
 @dataclass(frozen=True)
-class Slice:
-    """The places of units along one axis of a tensor: those of unit i are `rows`, from `start + i * rows` on.
+class ChannelSlice:
+    """Where the units of a group stand along one axis of a tensor: unit i at `rows` indices from `start + i * rows` on.
 
-    With `unit`, the places are of that unit alone, and they begin at `start`. The tensor is a parameter or buffer of
-    `owner`, or one of its products (`HasProducts`). Over the slices with `effect`, gradient times weight sums up
-    to minus the first-order change of the loss without the unit: they count every path through it once. In a width that
-    is `scale_equivariant`, a unit s times as large has s ** `degree` times the values at these places.
+    With `unit`, the slice belongs to that unit alone and begins at `start`. The tensor is a parameter or buffer of
+    `owner`, or one of its products (`dispatch.products`). Over the slices with `effect`, gradient times weight sums to
+    minus the first-order change of the loss without the unit: they count every path through it once. In a group that is
+    `scale_equivariant`, a unit scaled by s has its values here scaled by s ** `degree`.
     """
 
     owner: nn.Module
@@ -39,25 +39,25 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Width:
-    """A number of channels, heads or dimensions, written at `paths` of the config that `ModelConfig.explicit` gives.
+class ChannelGroup:
+    """A number of channels, heads or dimensions, which stands at `paths` of the config from `ModelConfig.explicit`.
 
-    Each of `parts` holds `size` units, and each keeps the same number of them, chosen for itself: of every head as many
-    dimensions, and at least `minimum`. The config holds that number times `scale`, or the `names` of the kept units
-    where they have some. A unit more in each part is `rows` rows more of a phone's layers. After pruning, `rescaled` is
-    multiplied by sqrt(kept / size), which keeps the scale of attention as it was. `kind` and `stage` say in reports
-    what it is and where.
+    Each of `parts` holds `size` units. All parts keep the same number of units, `minimum` or more, but each part
+    chooses its own: every head keeps as many dimensions. The config holds that number times `scale`, or, for units with
+    `names`, the names of those that are kept. One unit fewer in each part is `rows` rows fewer in the phone's layers.
+    After pruning, the `rescaled` slices are multiplied by sqrt(kept / size), which keeps the scale of attention. `kind`
+    and `stage` name the group in reports.
 
-    `scale_equivariant`: between those who write the units and those who read them stand only sums, means, ReLUs,
-    pads with zeros, convolutions of single channels and their norms, so that units s > 0 times as large, of any s, are
-    read as such. Where this is not known, it is not said.
+    `scale_equivariant`: between the layers that write the units and those that read them stand only sums, means, ReLUs,
+    zero padding, depthwise convolutions and their norms, so a unit scaled by any s > 0 arrives scaled by s. False where
+    this is not known.
     """
 
     paths: tuple[ConfigPath, ...]
     kind: str
     size: int
-    parts: tuple[tuple[Slice, ...], ...]
-    rescaled: tuple[Slice, ...] = ()
+    parts: tuple[tuple[ChannelSlice, ...], ...]
+    rescaled: tuple[ChannelSlice, ...] = ()
     minimum: int = 1
     scale: int = 1
     rows: int = 1
@@ -67,98 +67,78 @@ class Width:
 
 
 @dataclass(frozen=True)
-class Block:
-    """A module that can go as a whole, and `path`, where the explicit config then holds `gone`.
+class RemovableBlock:
+    """A module that can be removed as a whole; the explicit config then holds `placeholder` at `path`.
 
-    Without it, what goes in comes out: the module has the same shape before and after.
+    Without the module its input takes the place of its output, which has the same shape.
     """
 
     path: ConfigPath
-    gone: int | None
+    placeholder: int | None
     module: nn.Module
     stage: str = ""
 
 
-@runtime_checkable
-class HasChannelGroups(Protocol):
-    """A network of which channels, heads, dimensions or blocks can go."""
-
-    def widths(self) -> Iterable[Width]:
-        """All of them; each number of the config in at most one."""
-        ...
-
-    def removable_blocks(self) -> Iterable[Block]:
-        """Those that can go as a whole."""
-        ...
-
-
-@runtime_checkable
-class HasProducts(Protocol):
-    """A block that multiplies activations with each other."""
-
-    def products(self) -> Mapping[str, tuple[int, ...]]:
-        """The sizes that each product's multiply-accumulates are proportional to, under a name for `Slice.tensor`."""
-        ...
-
-
 def writes(
     layer: nn.Linear | nn.Conv2d | ConvNormAct | Norm, start: int = 0, rows: int = 1, *, effect: bool = False
-) -> tuple[Slice, ...]:
-    """The units as what `layer` writes: rows of its weight, of its bias, of its norm, which may have their effect."""
+) -> tuple[ChannelSlice, ...]:
+    """The units as outputs of `layer`: rows of its weight, its bias and its norm. `effect` marks the parameters."""
     if isinstance(layer, ConvNormAct):
         return (*writes(layer.conv, start, rows), *writes(layer.norm, start, rows, effect=effect))
     tensors = dict(layer.named_parameters(recurse=False))
     statistics = [name for name, tensor in layer.named_buffers(recurse=False) if tensor.ndim]
-    grow = {"bias", "running_mean"}  # a norm's gain and variance stay: what it is given has grown already
+    scaled = {"bias", "running_mean"}  # not a norm's gain and variance: its input is scaled already
     if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and not is_depthwise(layer)):
-        grow.add("weight")
+        scaled.add("weight")
     return (
-        *(Slice(layer, name, 0, start, rows, effect, degree=int(name in grow)) for name in tensors),
-        *(Slice(layer, name, 0, start, rows, degree=int(name in grow)) for name in statistics),
+        *(ChannelSlice(layer, name, 0, start, rows, effect, degree=int(name in scaled)) for name in tensors),
+        *(ChannelSlice(layer, name, 0, start, rows, degree=int(name in scaled)) for name in statistics),
     )
 
 
-def reads(layer: nn.Linear | nn.Conv2d | ConvNormAct, start: int = 0, rows: int = 1) -> tuple[Slice, ...]:
-    """The units as what `layer`, not a depthwise convolution, reads: columns of its weight."""
+def reads(layer: nn.Linear | nn.Conv2d | ConvNormAct, start: int = 0, rows: int = 1) -> tuple[ChannelSlice, ...]:
+    """The units as inputs of `layer`, which is not a depthwise convolution: columns of its weight."""
     layer = layer.conv if isinstance(layer, ConvNormAct) else layer
-    return (Slice(layer, "weight", 1, start, rows, effect=True, degree=-1),)
+    return (ChannelSlice(layer, "weight", 1, start, rows, effect=True, degree=-1),)
 
 
-def gates(layer: nn.Linear | nn.Conv2d | ConvNormAct | Norm) -> tuple[Slice, ...]:
-    """The units as what `layer` writes a factor in (0, 1) for: it stays what it is, however large they are."""
+def gates(layer: nn.Linear | nn.Conv2d | ConvNormAct | Norm) -> tuple[ChannelSlice, ...]:
+    """The units as those that `layer` computes a factor in (0, 1) for, which does not depend on their scale."""
     return tuple(dataclasses.replace(each, degree=0) for each in writes(layer))
 
 
-def shifted(slices: Iterable[Slice], start: int) -> tuple[Slice, ...]:
-    """The same tensors for units that stand further on."""
-    return tuple(dataclasses.replace(each, start=each.start + start) for each in slices)
+def shifted(slices: Iterable[ChannelSlice], offset: int) -> tuple[ChannelSlice, ...]:
+    """The same slices, `offset` indices further along their axes."""
+    return tuple(dataclasses.replace(each, start=each.start + offset) for each in slices)
 
 
-def of_unit(unit: int, layer: ConvNormAct) -> tuple[Slice, ...]:
-    """All that `layer` writes, as the places of one unit."""
+def of_unit(unit: int, layer: ConvNormAct) -> tuple[ChannelSlice, ...]:
+    """All outputs of `layer` as belonging to one unit."""
     rows = layer.conv.out_channels
     return tuple(dataclasses.replace(each, unit=unit) for each in writes(layer, 0, rows))
 
 
-def width(
+def group(
     kind: str,
     size: int,
-    *parts: Iterable[Slice],
+    *parts: Iterable[ChannelSlice],
     name: str | None = None,
     rows: int = 1,
-    rescaled: Iterable[Slice] = (),
+    rescaled: Iterable[ChannelSlice] = (),
     scale_equivariant: bool = False,
-) -> Width:
-    """A width of a block, at `name` of the block's own config, or the one number that this is."""
+) -> ChannelGroup:
+    """A group of a block, at `name` of the block's own config; without a name that config is the number itself."""
     path: ConfigPath = () if name is None else (name,)
     of_each = tuple(tuple(part) for part in parts)
-    return Width((path,), kind, size, of_each, tuple(rescaled), rows=rows, scale_equivariant=scale_equivariant)
+    return ChannelGroup((path,), kind, size, of_each, tuple(rescaled), rows=rows, scale_equivariant=scale_equivariant)
 
 
-def located(widths: Iterable[Width], stage: str, *path: str | int) -> Iterator[Width]:
-    """The widths of a block whose config stands at `path` of the network's."""
-    for each in widths:
+def located(groups: Iterable[ChannelGroup], stage: str, *path: str | int) -> Iterator[ChannelGroup]:
+    """Groups of a block as groups of its network, whose config holds the block's own at `path`."""
+    for each in groups:
         yield dataclasses.replace(each, stage=stage, paths=tuple((*path, *own) for own in each.paths))
 
 
-from mobilevit_sdk.layers.conv import ConvNormAct, is_depthwise  # noqa: E402
+def numbered(blocks: nn.Module) -> dict[int, nn.Module]:
+    """The blocks of a stage by their numbers, which have gaps where blocks were removed."""
+    return {int(name): block for name, block in blocks.named_children()}

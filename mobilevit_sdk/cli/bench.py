@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
+from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from mobilevit_sdk.bench import BenchResult
@@ -45,34 +46,20 @@ def command(
     `of roof` is the share of the machine's best sgemm rate, with as many threads, that the network's
     multiply-accumulates reach. Exit 0: measured. 3: something failed, or nothing could be measured here.
     """
-    import tempfile
-
     import msgspec
 
-    from mobilevit_sdk.bench import BenchProgress, bench
+    from mobilevit_sdk.bench.benchmark import benchmark
     from mobilevit_sdk.bench.chart import write_chart
-    from mobilevit_sdk.bench.plan import plan, thread_counts
+    from mobilevit_sdk.bench.plan import thread_counts
     from mobilevit_sdk.cli.display import Display
 
     counts = thread_counts(threads)
-    with Display(log) as display, tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
-
-        def show(progress: BenchProgress) -> None:
-            detail = f"{progress.threads} thread{'s' if progress.threads > 1 else ''}"
-            display.update(progress.stage, progress.done, progress.total, detail)
-
-        planned = plan(
-            artifacts, against, checkpoint, Path(scratch), on_prepare=lambda what: display.line(f"making {what}")
-        )
-        result = bench(
-            planned.candidates,
-            threads=counts,
-            against=planned.against.__getitem__,
-            rounds=rounds,
-            on_progress=show,
+    with Display(log) as display:
+        result = benchmark(
+            artifacts, threads=counts, against=against, checkpoint=checkpoint, rounds=rounds, progress=display
         )
     if plot:
-        panels = {_threads(n): [row for row in result.results if row.threads == n] for n in counts}
+        panels = {count(n, "thread"): [row for row in result.results if row.threads == n] for n in counts}
         write_chart(panels, plot)
     if as_json:
         print_json(msgspec.to_builtins(result, str_keys=True))
@@ -80,10 +67,6 @@ def command(
         _print_result(result)
     statuses = {row.status for row in result.results}
     return 0 if "measured" in statuses and "error" not in statuses else 3
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def _print_result(result: BenchResult) -> None:
@@ -114,7 +97,7 @@ def _print_result(result: BenchResult) -> None:
         if reason:
             line = Text.assemble((status, _STYLE[status]), f": {name}: ", reason)
             out.print(line, soft_wrap=True)
-    roofs = ", ".join(f"{rate:.0f} with {_threads(n)}" for n, rate in result.sgemm_gmacs_per_second.items())
+    roofs = ", ".join(f"{rate:.0f} with {count(n, 'thread')}" for n, rate in result.sgemm_gmacs_per_second.items())
     out.print(f"\nroof: {roofs} (sgemm, 1e9 multiply-accumulates a second)", style="dim", soft_wrap=True)
     out.print(
         f"{result.rounds} rounds of {result.inferences} inferences on {result.machine.describe()}",

@@ -1,4 +1,4 @@
-"""`mobilevit bisect`: where an artifact and PyTorch part."""
+"""`mobilevit bisect`: where an artifact diverges from PyTorch."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ if TYPE_CHECKING:
 @click.option("--runtime", metavar="NAME", help="Compute on this runtime; by default the first that runs here.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write bisect.json and bisect.png into this folder.")
 def command(artifact: Path, checkpoint: str | None, runtime: str | None, report: Path | None, as_json: bool) -> int:
-    """Find the first place where an artifact and the PyTorch reference part.
+    """Find the first operator at which an artifact diverges from the PyTorch reference.
 
     Every value that the file computes is compared with PyTorch's, and with that of a fresh conversion of the same
-    checkpoint. Exit 0: the scores are within the threshold, and the weakest place is named. 1: they are not, and the
-    block and the operator at fault are named.
+    checkpoint. Exit 0: the scores meet the threshold, and the weakest operator is named. 1: they miss it, and the block
+    and the operator at fault are named.
     """
     import msgspec
 
     from mobilevit_sdk.bisection import bisect, write_bisection
+    from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.parity import find_config, read_thresholds
 
     thresholds = read_thresholds(find_config(Path.cwd()))
-    with log.status("reading") as status:
-        bisection = bisect(
-            artifact, checkpoint=checkpoint, runtime=runtime, thresholds=thresholds, on_progress=status.update
-        )
+    with Display(log) as display:
+        bisection = bisect(artifact, checkpoint=checkpoint, runtime=runtime, thresholds=thresholds, progress=display)
     if report:
         write_bisection(bisection, report)
     if as_json:
@@ -47,7 +46,7 @@ def command(artifact: Path, checkpoint: str | None, runtime: str | None, report:
         _print(bisection)
         if report:
             out.print(f"picture: {report / 'bisect.png'}", soft_wrap=True)
-    return 1 if bisection.status == "parted" else 0
+    return 1 if bisection.status == "diverged" else 0
 
 
 def _print(bisection: Bisection) -> None:
@@ -68,7 +67,7 @@ def _table(
     rows: Iterable[tuple[Block | Operator, str, str]],
     named: Operator | None = None,
 ) -> Table:
-    """Blocks or operators with their numbers; what parted, and `named`, stand out."""
+    """Blocks or operators with their numbers; what diverged, and `named`, stand out."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -78,13 +77,13 @@ def _table(
         table.add_column(title, justify="right", no_wrap=True)
     for row, name, what in rows:
         numbers = (row.sqnr_db, row.created_db, row.cost_db, row.fresh_sqnr_db, row.fresh_created_db)
-        stands_out = row is named or getattr(row, "parted", False)
+        stands_out = row is named or getattr(row, "diverged", False)
         table.add_row(name or "(model)", what, *map(_decibel, numbers), style="bold red" if stands_out else None)
     return table
 
 
 def _decibel(value: float) -> str:
-    from mobilevit_sdk.bisection.axis_permutation import CEILING_DB
+    from mobilevit_sdk.parity.metrics import CEILING_DB
 
     return "exact" if value >= CEILING_DB else f"{value:.1f} dB"
 
@@ -92,14 +91,14 @@ def _decibel(value: float) -> str:
 def _verdict(bisection: Bisection) -> Iterable[str]:
     from mobilevit_sdk.bisection.report import headline
 
-    styles = {"parted": "bold red", "differs": "yellow", "agrees": "green"}
+    styles = {"diverged": "bold red", "differs": "yellow", "agrees": "green"}
     yield f"\n[{styles[bisection.status]}]{headline(bisection)}[/]"
     culprit = bisection.culprit
     if culprit is None:
         return
     if bisection.cause == "conversion":
         yield (
-            "a fresh conversion of the checkpoint parts there as well: it is not this file but the converter, the "
+            "a fresh conversion of the checkpoint diverges there as well: it is not this file but the converter, the "
             "runtime, or a precision too low for this network"
         )
     else:

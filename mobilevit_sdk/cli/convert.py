@@ -75,7 +75,7 @@ def command(
     with the package is converted.
     """
     from mobilevit_sdk.checkpoints.source import open_source
-    from mobilevit_sdk.cli.progress import ConversionDisplay
+    from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verify import exit_code
     from mobilevit_sdk.conversion.pipeline import convert
     from mobilevit_sdk.formats.quantization import read_recipe
@@ -93,7 +93,7 @@ def command(
     )
     log.print(f"[bold]{checkpoint.spec.model}[/] from {checkpoint.source} ({checkpoint.layout})")
     print_notes(checkpoint.notes)
-    with ConversionDisplay(log) as display:
+    with Display(log) as display:
         result = convert(
             checkpoint,
             out=folder,
@@ -105,8 +105,7 @@ def command(
             check=not no_verify,
             force=force,
             thresholds=thresholds,
-            on_calibration=display.calibrating,
-            on_progress=display.update,
+            progress=display,
         )
     if as_json:
         print_json(_document(result))

@@ -1,50 +1,110 @@
-"""Progress of one long piece of work: a live bar on a terminal, a plain line now and then elsewhere."""
+"""The display of every command's progress: live rows on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-PLAIN_LINE_EVERY_SECONDS = 30.0
+from mobilevit_sdk.progress import Step
+
+PLAIN_LINE_EVERY_SECONDS = 30.0  # of what is counted; a stage that is not counted has one line, when it begins
+
+_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "bold red")}
 
 
 class Display:
-    """A context manager; everything goes to `console`, which is standard error."""
+    """A context manager that is a `mobilevit_sdk.progress.Progress`; all output goes to `console`, standard error.
+
+    On a terminal, each task has a row: its stage, and a bar where the stage is counted. A counted stage that is
+    complete disappears. Elsewhere there are no rows; lines begin with the seconds since the start.
+    """
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-        self.bar = Progress(
+        self._console = console
+        self._rows = Progress(
+            _Mark("dots"),
             TextColumn("{task.description}", style="bold"),
-            BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
-            TaskProgressColumn(style="cyan"),
+            _Bar(bar_width=None, complete_style="cyan", finished_style="cyan"),
+            TextColumn("{task.fields[share]}", style="cyan"),
             TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
             console=console,
             expand=True,
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=None, detail="", visible=False)
-        self.last_line = time.monotonic()
+        self._row_of: dict[str, TaskID] = {}
+        self._stage_of: dict[str, str] = {}
+        self._started = self._last_line = time.monotonic()
 
     def __enter__(self) -> Display:
-        self.bar.start()
+        self._rows.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.bar.stop()
+        self._rows.stop()
 
-    def update(self, what: str, done: int, total: int, detail: str = "") -> None:
-        """Show how far the work is; `what` names it in two or three words."""
-        if not self.bar.disable:
-            self.bar.update(self.task, description=what, completed=done, total=total, detail=detail, visible=True)
-        elif time.monotonic() - self.last_line >= PLAIN_LINE_EVERY_SECONDS:
-            self.line(f"{what}: {done / total:.0%}{' · ' if detail else ''}{detail}")
+    def __call__(self, step: Step, /) -> None:
+        """Show a step; called from several threads."""
+        if self._rows.disable:
+            self._write(step)
+        else:
+            self._show(step)
 
     def line(self, text: str | Text) -> None:
-        """Write a line that stays, above the bar."""
-        self.console.print(text, markup=False)
-        self.last_line = time.monotonic()
+        """Write a line that stays, above the rows."""
+        self._console.print(text, markup=False)
+        self._last_line = time.monotonic()
+
+    def update(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """`self(Step(...))`, for a `mobilevit_sdk.progress.Report`."""
+        self(Step(what, done, total, detail=detail))
+
+    def _show(self, step: Step) -> None:
+        if step.task not in self._row_of:
+            self._row_of[step.task] = self._rows.add_task("", visible=False, share="", detail="", step=step)
+        ended = step.status in ("done", "failed")
+        self._rows.update(
+            self._row_of[step.task],
+            description=f"{step.task}  {step.stage}" if step.task else step.stage,
+            completed=1 if ended else step.done,
+            total=1 if ended else step.total,  # rich stops the clock of a row that is complete
+            visible=ended or step.total is None or step.done < step.total,
+            share=_share(step),
+            detail=step.detail,
+            step=step,
+        )
+
+    def _write(self, step: Step) -> None:
+        now = time.monotonic()
+        if step.total is None:
+            due = step.status != "waiting" and self._stage_of.get(step.task) != step.stage
+        else:
+            due = now - self._last_line >= PLAIN_LINE_EVERY_SECONDS
+        self._stage_of[step.task] = step.stage
+        if due:
+            what = ": ".join(filter(None, (step.task, step.stage, _share(step))))
+            self.line(f"{now - self._started:7.1f} s  {what}{' · ' if step.detail else ''}{step.detail}")
+
+
+def _share(step: Step) -> str:
+    return f"{step.done / step.total:.0%}" if step.total else ""
+
+
+class _Mark(SpinnerColumn):
+    """A spinner while the task runs."""
+
+    def render(self, task: Task) -> RenderableType:
+        status = task.fields["step"].status
+        return Text(*_MARKS[status]) if status in _MARKS else super().render(task)
+
+
+class _Bar(BarColumn):
+    """A bar for what is counted, and nothing for what is not."""
+
+    def __call__(self, task: Task) -> RenderableType:
+        return Text() if task.fields["step"].total is None else super().__call__(task)

@@ -8,7 +8,6 @@ import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
-from mobilevit_sdk.processes.child import run_in_child
 
 
 @verb("eval")
@@ -27,16 +26,10 @@ def command(
     TARGET is a checkpoint (a file, or hf-hub:org/name; by default the one that ships with the package) or an artifact
     (a file, or the folder of one).
     """
-    # In a child: a malformed artifact cannot take this process down, and this one needs no torch.
-    from mobilevit_sdk.evaluation.measure import Measurement, measure
+    from mobilevit_sdk.evaluation.measure import evaluate
 
     with Display(log) as display:
-
-        def show(event: tuple[int, int]) -> None:
-            done, total = event
-            display.update("evaluating", done, total, f"{done:,} of {total:,} images")
-
-        result: Measurement = run_in_child(measure, target, runtime, data, limit, batch_size, on_event=show)
+        result = evaluate(target, data=data, runtime=runtime, limit=limit, batch_size=batch_size, progress=display)
     print_notes(result.notes)
     if as_json:
         print_json(

@@ -1,8 +1,7 @@
-"""`mobilevit quantize`: which blocks suffer from few bits, and a recipe that keeps the accuracy."""
+"""`mobilevit quantize`: what each block loses in few bits, and a recipe that keeps the accuracy."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
-from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
     from mobilevit_sdk.quantization.search import Goal, SearchResult
@@ -57,33 +55,32 @@ def command(
     --size reaches the goal; the recipe is then the most accurate one.
     """
     from mobilevit_sdk.checkpoints.source import open_source
-    from mobilevit_sdk.errors import suggest
-    from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, read_recipe
-    from mobilevit_sdk.quantization.calibrated import calibrate
-    from mobilevit_sdk.quantization.chart import write_chart
-    from mobilevit_sdk.quantization.search import Goal, write_result
-    from mobilevit_sdk.quantization.search import search as run
+    from mobilevit_sdk.formats.quantization import read_recipe
+    from mobilevit_sdk.progress import Step
+    from mobilevit_sdk.quantization.search import Goal, PointFound
+    from mobilevit_sdk.quantization.search_recipe import quantize
 
-    if precision not in QUANTIZED:
-        raise RequestError(f"{precision!r} has no integers to search with; {suggest(precision, QUANTIZED)}")
-    recipe = read_recipe(recipe_file) if recipe_file else QuantizationRecipe()
+    recipe = read_recipe(recipe_file) if recipe_file else None
     goal = Goal(top1_drop=top1_drop, agreement=agreement, size=size)
     source = open_source(checkpoint)
     print_notes(source.notes)
-    with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch, Display(log) as display:
-        calibrated = calibrate(source, recipe, calibration, Path(scratch), display.update)
-        result = run(
+    with Display(log) as display:
+
+        def show(step: Step) -> None:
+            display(step)
+            if isinstance(step, PointFound):
+                display.line(_line(step.point))
+
+        result = quantize(
             source,
-            calibrated.quantization,
-            calibrated.held_out,
-            precision,
-            goal,
+            precision=precision,
+            calibration=calibration,
+            recipe=recipe,
+            goal=goal,
             walk=search,
-            on_point=lambda point: display.line(_line(point)),
-            report=display.update,
+            out=folder,
+            progress=show,
         )
-    write_result(result, folder)
-    write_chart(result, goal, folder / "sensitivity.png", title=f"{source.spec.model}, {precision}")
     if as_json:
         import msgspec
 
@@ -106,7 +103,7 @@ def _print(result: SearchResult, goal: Goal, folder: Path) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("block, the worst first", no_wrap=True)
+    table.add_column("block, worst first", no_wrap=True, overflow="ellipsis")
     for column in ("layers", "float bytes", "SQNR", "same class", "kept in float"):
         table.add_column(column, justify="right", no_wrap=True)
     kept = set(result.recipe.float_modules)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -24,17 +23,17 @@ from mobilevit_sdk.cli.display import Display
 def command(
     *, checkpoint: str | None, out: Path, images: int, steps: int, seed: int, threads: int | None, as_json: bool
 ) -> None:
-    """Make images to calibrate with where there are no others, by DeepInversion.
+    """Synthesize images to calibrate with where there are no real ones, by DeepInversion.
 
-    CHECKPOINT is a file or hf-hub:org/name; by default the one that ships with the package. The images are such that
-    its BatchNorms see the means and variances that they know from the training. FILE is taken by every option that
-    takes images; the .png beside it shows them. Interrupted, the same command goes on after the last whole batch.
+    CHECKPOINT is a file or hf-hub:org/name; by default the one that ships with the package. The images give its
+    BatchNorms the means and variances that they saw in training. Every option that takes images takes FILE; the .png
+    beside it shows them. After an interruption, the same command resumes after the last complete batch.
     """
     import torch
 
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.quantization.synthesis import SynthesisOptions
-    from mobilevit_sdk.quantization.synthetic_file import SynthesisProgress, recognized, synthesize
+    from mobilevit_sdk.quantization.synthetic_file import recognized, synthesize
 
     if threads:
         torch.set_num_threads(threads)
@@ -42,13 +41,7 @@ def command(
     print_notes(source.notes)
     started = time.monotonic()
     with Display(log) as display:
-
-        def show(progress: SynthesisProgress) -> None:
-            left = timedelta(seconds=round(progress.seconds_left))
-            detail = f"{progress.images_done} of {progress.images} images · {left} left · loss {progress.loss:.2f}"
-            display.update("synthesizing", progress.steps_done, progress.steps, detail)
-
-        synthesize(source, out, SynthesisOptions(images=images, steps=steps, seed=seed), show)
+        synthesize(source, out, SynthesisOptions(images=images, steps=steps, seed=seed), progress=display)
     share, seconds = recognized(source, out), time.monotonic() - started
     sheet = out.with_suffix(".png")
     if as_json:
@@ -65,4 +58,4 @@ def command(
             }
         )
     else:
-        click.echo(f"{out}: {images} images in {seconds:.0f} s, {share:.0%} taken for what they were made for; {sheet}")
+        click.echo(f"{out}: {images} images in {seconds:.0f} s, {share:.0%} recognized as their class; {sheet}")

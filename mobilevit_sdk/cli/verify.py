@@ -54,15 +54,9 @@ def command(
     missed, or something is worse than in --baseline. 3: a runtime failed, or an artifact could not run anywhere.
     """
     from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
+    from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verdicts import print_outcome
-    from mobilevit_sdk.parity import (
-        VerifyProgress,
-        find_config,
-        judge_runs,
-        read_baseline,
-        read_thresholds,
-        run_artifacts,
-    )
+    from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds, run_artifacts
 
     config = config or find_config(Path.cwd())
     thresholds = read_thresholds(config)
@@ -73,19 +67,13 @@ def command(
         from mobilevit_sdk.parity.images import reference_for_images
 
         reference = reference_for_images(images, checkpoint)
-    with log.status("verifying") as status:
-
-        def show(progress: VerifyProgress) -> None:
-            status.update(f"{progress.artifact.name} on {progress.runtime}: {progress.done} of {progress.total} cases")
-
-        runs = run_artifacts(found, runtimes=runtimes, reference=reference, timeout=timeout, on_progress=show)
+    with Display(log) as display:
+        runs = run_artifacts(found, runtimes=runtimes, reference=reference, timeout=timeout, progress=display)
         outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
         if is_bisected and any(verdict.status == "failed" for verdict in outcome.verdicts):
             from mobilevit_sdk.bisection.divergences import find_divergences
 
-            divergences = find_divergences(
-                outcome, checkpoint=checkpoint, thresholds=thresholds, on_progress=status.update
-            )
+            divergences = find_divergences(outcome, checkpoint=checkpoint, thresholds=thresholds, progress=display)
             outcome = dataclasses.replace(outcome, divergences=divergences)
     if report or summary:
         from mobilevit_sdk.parity.report import append_summary, write_report

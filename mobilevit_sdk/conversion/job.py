@@ -1,4 +1,4 @@
-"""The part of a conversion that runs in a process of its own: from a checkpoint on disk to a phone file."""
+"""A conversion as a child process gets it: names and paths, with the network's weights in a file."""
 
 from __future__ import annotations
 
@@ -6,72 +6,49 @@ import gc
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilevit_sdk.checkpoints.load import load_checkpoint
-from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
-from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.formats.converter import Converter, Inspection, find_converter, toolchain_versions
+from mobilevit_sdk.checkpoints.load import load_weights
+from mobilevit_sdk.conversion.phone_file import PhoneFile, write_phone_file
+from mobilevit_sdk.formats.converter import find_converter, toolchain_versions
 from mobilevit_sdk.formats.quantization import Quantization
-from mobilevit_sdk.models.registry import is_ours
 from mobilevit_sdk.processes.child import emit, peak_memory_bytes
-from mobilevit_sdk.quantization.preparation import prepare
 from mobilevit_sdk.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one child converts."""
+    """What one child converts; see `write_phone_file`."""
 
+    spec: ModelSpec
+    weights: Path  # as `save_checkpoint` wrote them
     format: str
     backend: str | None
     precision: str
-    weights: Path
     out: Path  # the file to write
     quantization: Quantization | None = None
+    quantized: bool = False
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What a child tells of the file that it wrote."""
+    """The file that a child wrote, and what it took."""
 
-    inspection: Inspection
-    tools: dict[str, str]
+    file: PhoneFile
+    tools: dict[str, str]  # package -> version
     peak_memory_bytes: int
-    warnings: tuple[str, ...]
 
 
-def convert_in_child(job: Job) -> Converted:
-    """`convert_file` for a process that does nothing else."""
+def run_job(job: Job) -> Converted:
+    """In a child process: write the file of `job`, emitting steps."""
     gc.disable()  # the collector would walk through millions of objects, nearly all alive: a sixth of the time
-    return convert_file(job)
-
-
-def convert_file(job: Job) -> Converted:
-    """Deploy the checkpoint for the format's target, convert it, read the file back."""
     converter = find_converter(job.format, job.backend)
-    emit("deploy")
-    checkpoint = load_checkpoint(job.weights)
-    graph = deploy(
-        checkpoint.model,
-        converter.target,
-        preprocessing=checkpoint.spec.preprocessing,
-        quantized=job.quantization is not None,
+    file = write_phone_file(
+        load_weights(job.weights, job.spec),
+        job.spec,
+        converter,
+        job.precision,
+        job.out,
+        quantization=job.quantization,
+        quantized=job.quantized,
+        progress=emit,
     )
-    if job.quantization:
-        prepare(graph, job.quantization, job.precision)
-    warnings = _audit(graph, converter, checkpoint.spec)
-    emit("convert")
-    converter.convert(graph, checkpoint.spec, job.precision, job.out, job.quantization)
-    emit("inspect")
-    inspection = converter.inspect(job.out)
-    return Converted(inspection, toolchain_versions(converter), peak_memory_bytes(), warnings)
-
-
-def _audit(graph: PhoneGraph, converter: Converter, spec: ModelSpec) -> tuple[str, ...]:
-    """What the target would not take whole, as warnings. Raises ToolchainError where the SDK itself made the graph."""
-    findings = audit(graph, converter.target, graph.image_size)
-    if not findings:
-        return ()
-    summary = f"{converter.target} will not take {len(findings)} operators of {spec.model} whole, such as {findings[0]}"
-    if is_ours(spec.family):
-        raise ToolchainError(f"{summary}; this is a defect of the SDK, please report it")
-    return (summary,)
+    return Converted(file, toolchain_versions(converter), peak_memory_bytes())

@@ -31,22 +31,22 @@ from mobilevit_sdk.deployment.residual_scaling import scale_residual_streams
 from mobilevit_sdk.deployment.separable_attention_nchw import separable_attention_nchw
 from mobilevit_sdk.deployment.static_audit import Finding, audit
 from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
-from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.spec import ModelSpec
 
 __all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "exported", "find_target"]
 
 
-def deploy(
-    model: nn.Module, target: str | Target, *, preprocessing: Preprocessing, quantized: bool = False
-) -> PhoneGraph:
-    """An equivalent of `model` for inference on `target`, one image at a time, with its preprocessing inside.
+def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = False) -> PhoneGraph:
+    """Rewrite `model` into an equivalent graph for inference on `target`, one image at a time, preprocessing included.
 
-    The model keeps its weights and stays as it is. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits [1, num_classes],
-    with (H, W) = `preprocessing.image_size`. Equal to the model on normalized input up to rounding. `quantized`
-    evens out the channels that share a scale, and leaves out what makes weights of very unlike size share one: a skip
-    folded into a kernel is a one among small weights. Raises RequestError for an unknown target.
+    `target` is a name in TARGETS; `spec` describes the model, and its preprocessing goes into the graph. The model
+    itself is not changed. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits [1, num_classes], with (H, W) =
+    `spec.preprocessing.image_size`. The answers equal those of the model on normalized input up to rounding. For
+    integers, `quantized` equalizes the channels that share a scale, and skips the rewrite that makes weights of very
+    different magnitudes share one: a skip connection folded into a kernel is a one among small weights. Raises
+    RequestError for an unknown target.
     """
-    target = find_target(target) if isinstance(target, str) else target
+    chosen, preprocessing = find_target(target), spec.preprocessing
     network = copy.deepcopy(model).eval().requires_grad_(False)
     remove_dropout(network)
     if quantized:
@@ -57,21 +57,21 @@ def deploy(
         fold_residual_depthwise(network)
     fold_norm_affines(network)
     merge_projections(network)
-    if target.float16:
+    if chosen.float16:
         scale_residual_streams(network)
-    centered = set() if target.layer_norm == "native" else center_residual_streams(network)
-    if target.tokens == "channels-first":
+    centered = set() if chosen.layer_norm == "native" else center_residual_streams(network)
+    if chosen.tokens == "channels-first":
         tokens_channels_first(network)
     split_attention(network)
     explicit_cascaded_attention(network)
     patches_in_rank4(network)
     windows_in_rank4(network)
     separable_attention_nchw(network, preprocessing.image_size)
-    if target.layer_norm == "matmul":
+    if chosen.layer_norm == "matmul":
         layer_norms_as_matmuls(network, centered)
-    elif target.layer_norm == "elementary":
+    elif chosen.layer_norm == "decomposed":
         decompose_layer_norms(network, centered)
-    if target.whole_norm == "matmul":
+    if chosen.global_norm == "matmul":
         global_norms_as_matmuls(network)
     dtype = next(network.parameters()).dtype
     normalization = fold_input_normalization(input_normalization(preprocessing), network)

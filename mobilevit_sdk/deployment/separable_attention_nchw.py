@@ -25,6 +25,7 @@ from mobilevit_sdk.deployment.global_norm import GlobalNorm
 from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import SeparableAttention, SeparableTransformer
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
 
 
@@ -129,9 +130,7 @@ def _map_sizes(network: nn.Module, image_size: tuple[int, int]) -> dict[nn.Modul
         sizes[layer] = height, width
 
     found = [layer for layer in network.modules() if isinstance(layer, SeparableTransformer)]
-    hooks = [layer.register_forward_pre_hook(see) for layer in found]
     if found:
-        network(torch.zeros(1, 3, *image_size, dtype=next(network.parameters()).dtype))
-    for hook in hooks:
-        hook.remove()
+        with forward_hooks(before=[(layer, see) for layer in found]):
+            network(torch.zeros(1, 3, *image_size, dtype=next(network.parameters()).dtype))
     return sizes

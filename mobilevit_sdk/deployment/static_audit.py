@@ -25,19 +25,19 @@ class Finding:
         return f"{self.operator} {list(self.shape)} in {self.module or 'the graph'}: {self.reason}"
 
 
-def audit(graph: nn.Module, target: str | Target, image_size: tuple[int, int]) -> list[Finding]:
+def audit(graph: nn.Module, target: str, image_size: tuple[int, int]) -> list[Finding]:
     """Every operator of `graph` that `target` does not take whole; empty for a graph that runs in one delegate.
 
     `graph` takes an image [1, 3, H, W] with (H, W) = `image_size`. Raises RequestError for an unknown target, and what
     torch.export raises for a module that it cannot export.
     """
-    target = find_target(target) if isinstance(target, str) else target
+    chosen = find_target(target)
     return [
         Finding(_name(node), tuple(value.shape), _module(node), reason)
         for node in exported(graph, image_size).graph.nodes
         if node.op == "call_function" and node.target is not operator.getitem
         if isinstance(value := _first(node.meta.get("val")), Tensor)
-        if (reason := _reason(node, value, target)) is not None
+        if (reason := _reason(node, value, chosen)) is not None
     ]
 
 

@@ -19,7 +19,7 @@ class Target:
     """A backend: the operators of an exported graph that it runs in one piece, and the forms that it likes.
 
     `operators` are those of ATen, as torch.export names them, each with what must hold of its use. `layer_norm` is the
-    form of LayerNorm that the backend runs without leaving its delegate, and `whole_norm` that of a norm over a whole
+    form of LayerNorm that the backend runs without leaving its delegate, and `global_norm` that of a norm over a whole
     map: where it has no operator for it, pools and 1x1 convolutions leave the map in its layout. `tokens` is the layout
     that it likes: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. With `float16` it may
     compute in float16, and residual streams are scaled to fit.
@@ -27,9 +27,9 @@ class Target:
 
     name: str
     max_rank: int
-    layer_norm: Literal["native", "matmul", "elementary"]
+    layer_norm: Literal["native", "matmul", "decomposed"]
     operators: Mapping[str, Condition]
-    whole_norm: Literal["native", "matmul"] = "matmul"
+    global_norm: Literal["native", "matmul"] = "matmul"
     tokens: Literal["rows", "channels-first"] = "rows"
     float16: bool = False
 
@@ -136,7 +136,7 @@ _LITERT = _NATIVE_NORMS | {"mean.dim": _over_space_or_last_axis}
 TARGETS = {
     target.name: target
     for target in (
-        Target("coreml", 4, layer_norm="native", whole_norm="native", operators=_NATIVE_NORMS, float16=True),
+        Target("coreml", 4, layer_norm="native", global_norm="native", operators=_NATIVE_NORMS, float16=True),
         # What Apple recommends for its Neural Engine; what becomes of each operator is decided on the device.
         Target(
             "coreml-ane",
@@ -154,8 +154,8 @@ TARGETS = {
             float16=True,
         ),
         # One file for both, so the CPU's graph is in range on the GPU too.
-        Target("litert-cpu", max_rank=5, layer_norm="elementary", operators=_LITERT, float16=True),
-        Target("litert-gpu", max_rank=4, layer_norm="elementary", operators=_LITERT, float16=True),
+        Target("litert-cpu", max_rank=5, layer_norm="decomposed", operators=_LITERT, float16=True),
+        Target("litert-gpu", max_rank=4, layer_norm="decomposed", operators=_LITERT, float16=True),
         # ExecuTorch's XNNPACK partitioner leaves native_layer_norm, and any mean but a global pool, to slow kernels.
         Target(
             "xnnpack",

@@ -10,6 +10,7 @@ import numpy as np
 
 from mobilevit_sdk.data import ImageDataset, crop_image
 from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import ModelSpec
 
 # RGB uint8 [B, 3, H, W] -> class scores [B, num_classes]
@@ -47,18 +48,18 @@ def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     return dataclasses.replace(dataset, labels=labels, class_names=known)
 
 
-def evaluate(
+def measure_accuracy(
     predict: Predict,
     spec: ModelSpec,
     dataset: ImageDataset,
     *,
     batch_size: int = 64,
-    report: Callable[[int], None] = lambda done: None,
+    progress: Progress = silent,
 ) -> Accuracy:
-    """Run `predict` over a labeled dataset, preprocessed as `spec` says; `report` hears how many images are done.
+    """Run `predict` over a labeled dataset, preprocessed as `spec` says; `progress` hears how many images are done.
 
-    Of equal scores the lower class index ranks first; an image whose class scores NaN counts as wrong. Raises
-    RequestError when the data do not fit the model or an image cannot be decoded.
+    See `top5_hits` for what counts. Raises RequestError when the data do not fit the model or an image cannot be
+    decoded.
     """
     dataset = match_classes(dataset, spec)
     labels = np.asarray(dataset.labels)
@@ -66,14 +67,24 @@ def evaluate(
     for start in range(0, len(dataset), batch_size):
         rows = range(start, min(start + batch_size, len(dataset)))
         scores = predict(np.stack([crop_image(dataset.image(row), spec.preprocessing) for row in rows]))
-        ranked = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-        hits = (ranked == labels[rows, None]) & ~np.isnan(np.take_along_axis(scores, ranked, axis=1))
+        hits = top5_hits(scores, labels[rows])
         top1 += int(hits[:, 0].sum())
         top5 += int(hits.any(axis=1).sum())
-        report(rows.stop)
+        progress(Step("evaluating", rows.stop, len(dataset)))
     return Accuracy(len(dataset), top1 / len(dataset), top5 / len(dataset))
 
 
-def top1_of(scores: np.ndarray, labels: np.ndarray) -> float:
+def top5_hits(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether the class in `labels`, [images], is the one with the k-th highest score: bool [images, at most 5].
+
+    `scores` are [images, num_classes]. Of equal scores the lower class index ranks first; a class whose score is NaN is
+    never a hit.
+    """
+    ranked = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    hits: np.ndarray = (ranked == labels[:, None]) & ~np.isnan(np.take_along_axis(scores, ranked, axis=1))
+    return hits
+
+
+def top1_share(scores: np.ndarray, labels: np.ndarray) -> float:
     """The share of the rows of `scores`, [images, num_classes], whose highest is at the class in `labels`."""
-    return float((scores.argmax(1) == labels).mean())
+    return float(top5_hits(scores, labels)[:, 0].mean())

@@ -1,25 +1,31 @@
-"""The accuracy of a checkpoint or of an artifact on a data set: what `mobilevit eval` runs in a child process."""
+"""The accuracy of a checkpoint or of an artifact on a dataset."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact
 from mobilevit_sdk.data import open_dataset
-from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
-from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, evaluate
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, measure_accuracy
 from mobilevit_sdk.formats.converter import converter_of_file, converters, find_converter
-from mobilevit_sdk.processes.child import emit
+from mobilevit_sdk.formats.runtime_ref import choose_runtime
+from mobilevit_sdk.processes.child import emit, run_in_child
+from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Something that answers images with class scores, how it runs, and what it is."""
+    """What answers images with class scores, and on which runtime."""
 
     target: str
     runtime: str
@@ -30,7 +36,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The accuracy, and the speed with decoding and preprocessing of the images included."""
+    """The accuracy, and the speed including decoding and preprocessing of the images."""
 
     target: str
     runtime: str
@@ -39,20 +45,37 @@ class Measurement:
     notes: tuple[str, ...] = ()  # of the checkpoint
 
 
+def evaluate(
+    target: Path | str | None = None,
+    *,
+    data: Path | str,
+    runtime: str | None = None,
+    limit: int | None = None,
+    batch_size: int = 64,
+    progress: Progress = silent,
+) -> Measurement:
+    """Top-1 and top-5 accuracy, as shares from 0 to 1, of a checkpoint or of an artifact on labeled images.
+
+    `target` is a checkpoint (a file, or hf-hub:org/name; by default the one that ships with the package) or an artifact
+    (a file, or the folder of one), which runs on `runtime`, by default the first of its format that is available here.
+    `data` is a folder of class folders, or a Parquet file; `limit` takes only that many of its images, spread evenly.
+
+    The work runs in a process of its own: a malformed artifact cannot take this one down, and this one needs no torch.
+    Raises RequestError when the target is neither, or the data do not fit the model, CheckpointError and ArtifactError
+    for files that cannot be read, and ToolchainError when no runtime is available.
+    """
+    name = None if target is None else str(target)
+    return run_in_child(measure, name, runtime, Path(data), limit, batch_size, on_event=progress)
+
+
 def measure(target: str | None, runtime: str | None, data: Path, limit: int | None, batch_size: int) -> Measurement:
-    """Evaluate `target` over `data`, emitting (images done, images in all) to the parent process."""
+    """`evaluate` in this process, emitting the steps to the parent process."""
     dataset = open_dataset(data, labeled=True)
     if limit is not None:
         dataset = dataset.sample(limit)
     predictor = predictor_for(target, runtime)
     started = time.monotonic()
-    accuracy = evaluate(
-        predictor.predict,
-        predictor.spec,
-        dataset,
-        batch_size=batch_size,
-        report=lambda done: emit((done, len(dataset))),
-    )
+    accuracy = measure_accuracy(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=emit)
     seconds = time.monotonic() - started
     return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds, predictor.notes)
 
@@ -82,33 +105,33 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
         file = found[0].path
     inspection = converter_of_file(file).inspect(file)
     converter = find_converter(converter_of_file(file).format, inspection.backend)
-    by_name = {runtime.name: runtime for runtime in converter.runtimes}
-    if name is not None and name not in by_name:
-        raise RequestError(f"{name!r} does not run {converter.format} files; {suggest(name, by_name)}")
-    wanted = [by_name[name]] if name else list(by_name.values())
-    usable = [runtime for runtime in wanted if runtime.availability()]
-    if not usable:
-        reasons = "; ".join(f"{runtime.name}: {runtime.availability().reason}" for runtime in wanted)
-        raise ToolchainError(f"nothing here runs {file.name} ({reasons})")
+    runtime = choose_runtime(converter, name, converter.runtimes, f"run {file.name}")
     spec = inspection.spec or open_artifact(file.parent).manifest.spec
-    answer = usable[0].load(file)
-    return Predictor(str(path), usable[0].name, spec, lambda images: np.stack([answer(image) for image in images]))
+    answer = runtime.load(file)
+    return Predictor(str(path), runtime.name, spec, lambda images: np.stack([answer(image) for image in images]))
 
 
 def _checkpoint_predictor(target: str | None, runtime: str | None) -> Predictor:
-    import torch
-
     from mobilevit_sdk.checkpoints.source import open_source
-    from mobilevit_sdk.data import to_model_input
 
     if runtime not in (None, "pytorch"):
         raise RequestError(f"a checkpoint runs with pytorch, not {runtime!r}; --runtime is for artifacts")
     checkpoint = open_source(target)
-    model, spec = checkpoint.model.eval(), checkpoint.spec
+    predict = network_predictor(checkpoint.model, checkpoint.spec)
+    return Predictor(checkpoint.source, "pytorch", checkpoint.spec, predict, checkpoint.notes)
+
+
+def network_predictor(model: nn.Module, spec: ModelSpec) -> Predict:
+    """What a network on the CPU, put in eval mode, answers in PyTorch."""
+    import torch
+
+    from mobilevit_sdk.data import to_model_input
+
+    model.eval()
 
     @torch.inference_mode()
     def predict(images: np.ndarray) -> np.ndarray:
         scores: torch.Tensor = model(to_model_input(torch.from_numpy(images), spec.preprocessing))
         return scores.numpy()
 
-    return Predictor(checkpoint.source, "pytorch", spec, predict, checkpoint.notes)
+    return predict

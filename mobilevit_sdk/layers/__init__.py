@@ -1,4 +1,4 @@
-"""The few blocks that every family is built from. The rewrites of `deployment` know these and nothing else."""
+"""The few blocks that every family is built from. The rewrites in `deployment` know these and no others."""
 
 from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Slice, Width, reads, width, writes
 from mobilevit_sdk.layers.position_bias import PositionBias
 
 
@@ -15,8 +12,8 @@ class Attention(nn.Module):
     """Multi-head self-attention over the second axis, softmax(q k^T / sqrt(key_dim) + bias) v per head.
 
     Shapes: [B, N, dim] -> [B, N, dim]. The rows of `qkv` are all of q, all of k, all of v; within each, head by head.
-    Of a head, q and k have `key_dim` rows each and v has `value_dim`: dim / num_heads, where they are not given. With
-    `window_size`, N is its square and the bias is that of `PositionBias`; without, there is none.
+    In each head, q and k have `key_dim` rows and v has `value_dim`; both default to dim / num_heads. With
+    `window_size`, N is its square and the bias is a `PositionBias`; without, there is no bias.
     """
 
     def __init__(
@@ -48,30 +45,3 @@ class Attention(nn.Module):
         bias = self.position_bias() if self.position_bias is not None else None  # [heads, N, N]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0)
         return self.proj(x.transpose(1, 2).reshape(batch, tokens, values))
-
-    def widths(self) -> Iterator[Width]:
-        heads, key_dim, value_dim = self.num_heads, self.key_dim, self.value_dim
-        values = 2 * heads * key_dim  # the first of their rows
-        # The tensors of one head, then of dimension i of every head.
-        head = (
-            *writes(self.qkv, 0, key_dim),
-            *writes(self.qkv, heads * key_dim, key_dim),
-            *writes(self.qkv, values, value_dim),
-            *reads(self.proj, 0, value_dim),
-            Slice(self, "scores", 0),
-            Slice(self, "answers", 0),
-        )
-        if self.position_bias is not None:
-            head += (Slice(self.position_bias, "table", 0),)
-        yield width("heads", heads, head, name="num_heads", rows=key_dim)
-        queries = [writes(self.qkv, h * key_dim, effect=True) for h in range(heads)]
-        keys = [(*queries[h], *writes(self.qkv, (heads + h) * key_dim)) for h in range(heads)]
-        keys[0] += (Slice(self, "scores", 1),)
-        rescaled = [each for query in queries for each in query]
-        yield width("q/k", key_dim, *keys, name="key_dim", rows=heads, rescaled=rescaled)
-        answers = [(*writes(self.qkv, values + h * value_dim), *reads(self.proj, h * value_dim)) for h in range(heads)]
-        answers[0] += (Slice(self, "answers", 1),)
-        yield width("v", value_dim, *answers, name="value_dim", rows=heads)
-
-    def products(self) -> dict[str, tuple[int, ...]]:
-        return {"scores": (self.num_heads, self.key_dim), "answers": (self.num_heads, self.value_dim)}

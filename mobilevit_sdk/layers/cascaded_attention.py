@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Slice, Width, of_unit, reads, width, writes
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.position_bias import PositionBias
 from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 
 
 class CascadedGroupAttention(nn.Module):
-    """Attention within windows, each head on channels of its own to which the answer of the head before is added.
+    """Attention within windows, each head on its own group of channels plus the output of the head before.
 
-    Figure 6c of the paper, equations 2 and 3. Of the heads, one for each of `kernels`, queries and keys have `key_dim`
-    channels, values dim / num_heads. Queries pass a depthwise convolution within their window (token interaction), of
-    the kernel size of their head. Shapes: [B, dim, H, W] -> [B, dim, H, W]; a map that is no multiple of the window is
-    padded with zeros, which take part in attention. Raises ValueError where the map is smaller than the window.
+    Figure 6c of the paper, equations 2 and 3. There is one head for each of `kernels`. In a head, queries and keys have
+    `key_dim` channels and values have dim / num_heads. Queries pass a depthwise convolution within their window (token
+    interaction), with the kernel size of their head. Shapes: [B, dim, H, W] -> [B, dim, H, W]; a map that is not a
+    multiple of the window is padded with zeros, which take part in attention. Raises ValueError where the map is
+    smaller than the window.
 
-    Where only the heads at `positions` are left, the groups of the others are not read, and a head without one right
-    before it begins the cascade anew. Modules of heads are named by their positions.
+    With `positions`, only the heads there exist. The groups of the others are not read, and a head whose predecessor is
+    missing starts the cascade again. Modules of heads are named by position.
     """
 
     def __init__(
@@ -63,64 +60,16 @@ class CascadedGroupAttention(nn.Module):
         channels, w = x.shape[1], self.window_size
         windows = self.partition(maps).transpose(1, 2).reshape(-1, channels, w, w)  # [.., N, dim] -> [.., dim, w, w]
         groups = windows.chunk(self.num_groups, 1)
-        answers: list[Tensor] = []
+        outputs: list[Tensor] = []
         for before, i, bias in zip((None, *self.positions), self.positions, self.position_bias(), strict=False):
-            x = groups[i] + answers[-1] if before == i - 1 else groups[i]
+            x = groups[i] + outputs[-1] if before == i - 1 else groups[i]
             q, k, v = self.qkv[str(i)](x).split((self.key_dim, self.key_dim, self.value_dim), 1)
             q = self.token_interaction[str(i)](q)
             q, k, v = (each.flatten(2).transpose(1, 2)[:, None] for each in (q, k, v))  # [.., d, w, w] -> [.., 1, N, d]
-            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # of rank 4: torch.onnx takes no other
-            answers.append(attended.transpose(2, 3).reshape(x.shape))  # [.., 1, N, d] -> [.., d, w, w]
-        windows = self.proj(F.relu(torch.cat(answers, 1)))
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # rank 4: torch.onnx takes nothing else
+            outputs.append(attended.transpose(2, 3).reshape(x.shape))  # [.., 1, N, d] -> [.., d, w, w]
+        windows = self.proj(F.relu(torch.cat(outputs, 1)))
         return self.reverse(windows.flatten(2).transpose(1, 2), maps.shape).permute(0, 3, 1, 2)
-
-    def widths(self) -> Iterator[Width]:
-        key_dim = self.key_dim
-        heads = [(self._head(self.qkv, i), self._head(self.token_interaction, i)) for i in self.positions]
-        interactions = [writes(interaction, effect=True) for _, interaction in heads]
-        keys = [
-            (*writes(qkv), *writes(qkv, key_dim), *interaction)
-            for (qkv, _), interaction in zip(heads, interactions, strict=True)
-        ]
-        keys[0] += (Slice(self, "scores", 1),)
-        # The scale of attention goes into the gain and bias of the norm that ends the queries' way.
-        rescaled = [
-            each for _, interaction in heads for each in writes(interaction.norm) if each.tensor in ("weight", "bias")
-        ]
-        yield width("q/k", key_dim, *keys, rescaled=rescaled, name="key_dim")
-        whole = (*reads(self.proj, 0, self.value_dim), Slice(self.position_bias, "table", 0))
-        products = (Slice(self, "scores", 0), Slice(self, "answers", 0))
-        modules = [each for i, head in enumerate(heads) for module in head for each in of_unit(i, module)]
-        all_heads = width("heads", len(heads), (*whole, *products, *modules), name="heads", rows=self.value_dim)
-        yield dataclasses.replace(all_heads, names=self.positions)
-
-    def on_stream(self) -> list[tuple[Slice, ...]]:
-        """What reads the residual stream and writes to it, for each group of channels; then the last head's answer.
-
-        Channel i of a group meets dimension i of the answer of the head before, so they go together.
-        """
-        size, after = self.value_dim, 2 * self.key_dim
-        parts: list[tuple[Slice, ...]] = [writes(self.proj, group * size) for group in range(self.num_groups)]
-        for index, position in enumerate(self.positions):
-            qkv = self._head(self.qkv, position)
-            parts[position] += reads(qkv)
-            answer = (*writes(qkv, after), *reads(self.proj, index * size))
-            if position + 1 in self.positions:
-                parts[position + 1] += answer
-            else:
-                parts.append(answer)
-        parts[0] += (Slice(self, "answers", 1),)
-        return parts
-
-    @staticmethod
-    def _head(modules: nn.ModuleDict, position: int) -> ConvNormAct:
-        module = modules[str(position)]
-        assert isinstance(module, ConvNormAct)
-        return module
-
-    def products(self) -> dict[str, tuple[int, ...]]:
-        count = len(self.positions)
-        return {"scores": (count, self.key_dim), "answers": (count, self.value_dim)}
 
 
 def check_map_fills_window(x: Tensor, window_size: int) -> None:

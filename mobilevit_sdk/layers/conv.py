@@ -36,5 +36,5 @@ class ConvNormAct(nn.Module):
 
 
 def is_depthwise(conv: nn.Conv2d) -> bool:
-    """Whether each channel is convolved for itself."""
+    """Whether each channel is convolved alone, into one output channel."""
     return conv.groups == conv.in_channels == conv.out_channels

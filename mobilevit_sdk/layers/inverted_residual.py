@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Width, reads, width, writes
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise, project, with a residual where shapes allow it and `residual` does not say otherwise.
+    """Expand, depthwise, project; with a residual where shapes allow it, unless `residual` is False.
 
     Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
     """
@@ -39,7 +36,3 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.depthwise(self.expand(x)))
         return x + self.stochastic_depth(y) if self.has_residual else y
-
-    def widths(self) -> Iterator[Width]:
-        hidden = (*writes(self.expand), *writes(self.depthwise), *reads(self.project))
-        yield width("expansion", self.expand.conv.out_channels, hidden)

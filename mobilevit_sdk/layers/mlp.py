@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from torch import Tensor, nn
-
-from mobilevit_sdk.channel_groups.groups import Width, reads, width, writes
 
 
 class MLP(nn.Module):
@@ -23,6 +21,3 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(x)))))
-
-    def widths(self) -> Iterator[Width]:
-        yield width("FFN", self.fc1.out_features, (*writes(self.fc1), *reads(self.fc2)), name="mlp_dim")

@@ -1,4 +1,4 @@
-"""Between a feature map and the tokens of non-overlapping patches (MobileViT, arXiv 2110.02178, section 3.1)."""
+"""From a feature map to the tokens of non-overlapping patches and back (MobileViT, arXiv 2110.02178, section 3.1)."""
 
 from __future__ import annotations
 

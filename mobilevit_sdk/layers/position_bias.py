@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PositionBias(nn.Module):
-    """A learned bias for each head and each offset between two positions of a square window, signs left aside.
+    """A learned bias for each head and each absolute offset between two positions of a square window.
 
     Shapes: () -> [num_heads, N, N] with N = window_size**2. `table` is [num_heads, window_size**2]: its columns are the
     offsets (|dy|, |dx|), row by row.
@@ -30,7 +30,7 @@ class PositionBias(nn.Module):
         return self.table[:, self.index]
 
     def resized_table(self, window_size: int) -> Tensor:
-        """The table for a window of another size, bicubically interpolated between offsets, as LeViT's heirs do it."""
+        """The table for a window of another size, bicubically interpolated between offsets, as the releases do it."""
         if window_size == self.window_size:
             return self.table
         maps = self.table.detach().view(1, self.num_heads, self.window_size, self.window_size)

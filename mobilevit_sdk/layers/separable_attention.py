@@ -1,17 +1,16 @@
 """Separable self-attention (MobileViTv2, Mehta and Rastegari, arXiv 2206.02680, section 3.2) and its transformer.
 
 The pixels of a feature map are tokens, grouped as [B, dim, P, N]: the P pixels of a patch and the N patches. Attention
-runs across the patches, separately for each of the P places within them; everything else treats pixels alike.
+runs across the patches, separately for each of the P positions within them; all other layers treat pixels alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Slice, Width, reads, width, writes
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 from mobilevit_sdk.layers.traits import NormReader
 
@@ -19,8 +18,8 @@ from mobilevit_sdk.layers.traits import NormReader
 class SeparableAttention(nn.Module):
     """One context vector for all tokens: the keys, weighted by a softmax over the patches, times each token's value.
 
-    Shapes: [B, dim, P, N] -> [B, dim, P, N]. The rows of `qkv` are q (one), k (`value_dim`), v (`value_dim`), which is
-    `dim` where it is not given. The cost is linear in N.
+    Shapes: [B, dim, P, N] -> [B, dim, P, N]. The rows of `qkv` are q (one), k (`value_dim`), v (`value_dim`), by
+    default `dim`. The cost is linear in N.
     """
 
     def __init__(self, dim: int, *, value_dim: int | None = None, dropout: float = 0.0) -> None:
@@ -36,10 +35,6 @@ class SeparableAttention(nn.Module):
         context = (k * scores).sum(dim=-1, keepdim=True)  # [B, dim, P, 1]
         return self.proj(F.relu(v) * context)
 
-    def widths(self) -> Iterator[Width]:
-        dim = self.value_dim
-        yield width("v", dim, (*writes(self.qkv, 1), *writes(self.qkv, 1 + dim), *reads(self.proj)), name="value_dim")
-
 
 class PointwiseMLP(nn.Module):
     """The feed-forward network as 1x1 convolutions, with dropout between them. Shapes: [B, dim, H, W] -> the same."""
@@ -53,9 +48,6 @@ class PointwiseMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.dropout(self.activation(self.fc1(x))))
-
-    def widths(self) -> Iterator[Width]:
-        yield width("FFN", self.fc1.out_channels, (*writes(self.fc1), *reads(self.fc2)), name="mlp_dim")
 
 
 class SeparableTransformerBlock(nn.Module):
@@ -91,21 +83,12 @@ class SeparableTransformerBlock(nn.Module):
     def norm_readers(self) -> tuple[NormReader, ...]:
         return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)
 
-    def widths(self) -> Iterator[Width]:
-        yield from self.attention.widths()
-        yield from self.mlp.widths()
-
-    def on_stream(self) -> tuple[Slice, ...]:
-        """What reads the residual stream's channels and writes to them."""
-        attention = (*writes(self.norm1), *reads(self.attention.qkv), *writes(self.attention.proj))
-        return (*attention, *writes(self.norm2), *reads(self.mlp.fc1), *writes(self.mlp.fc2))
-
 
 class SeparableTransformer(nn.Module):
-    """A feature map cut into patches, transformer blocks, a norm, and the map put together again.
+    """A feature map cut into patches, transformer blocks, a norm, and the map reassembled.
 
-    Shapes: [B, dim, H, W] -> the same; H and W must be multiples of `patch_size`. `left` has the blocks that are there,
-    by their numbers, with the `value_dim` and `mlp_dim` of each: where it is not given, all `depth`, with `mlp_dim`.
+    Shapes: [B, dim, H, W] -> the same; H and W must be multiples of `patch_size`. `block_dims` has `value_dim` and
+    `mlp_dim` of each block by its number; by default there are `depth` blocks with `dim` and `mlp_dim`.
     """
 
     def __init__(
@@ -115,7 +98,7 @@ class SeparableTransformer(nn.Module):
         depth: int,
         patch_size: int,
         *,
-        left: Mapping[int, tuple[int, int]] | None = None,
+        block_dims: Mapping[int, tuple[int, int]] | None = None,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -125,7 +108,7 @@ class SeparableTransformer(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.blocks = nn.Sequential()
-        for i, (value_dim, hidden) in (left or dict.fromkeys(range(depth), (dim, mlp_dim))).items():
+        for i, (value_dim, hidden) in (block_dims or dict.fromkeys(range(depth), (dim, mlp_dim))).items():
             block = SeparableTransformerBlock(
                 dim,
                 hidden,

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import Tensor, nn
-
-from mobilevit_sdk.channel_groups.groups import Width, reads, width, writes
 
 
 class SqueezeExcite(nn.Module):
@@ -24,6 +20,3 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         squeezed = x.mean((2, 3), keepdim=True)  # [B, C, H, W] -> [B, C, 1, 1]
         return x * self.fc2(self.activation(self.fc1(squeezed))).sigmoid()
-
-    def widths(self) -> Iterator[Width]:
-        yield width("squeeze", self.fc1.out_channels, (*writes(self.fc1), *reads(self.fc2)), name="squeezed")

@@ -1,4 +1,4 @@
-"""What blocks say of themselves, so that rewrites need not know them."""
+"""What blocks and networks declare about themselves, so that rewrites need not know their types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Projection = nn.Linear | nn.Conv2d  # over the channels; a convolution is 1x1, i
 
 @dataclass(frozen=True)
 class NormReader:
-    """Nothing but `reader` reads what `norm` writes; what lies between them moves values and keeps channels apart."""
+    """Only `reader` reads the output of `norm`; what lies between them moves values and does not mix channels."""
 
     norm: Norm
     reader: Projection
@@ -22,9 +22,9 @@ class NormReader:
 
 @dataclass(frozen=True)
 class ProjectionPair:
-    """Nothing but `reader` reads what `writer` writes.
+    """Only `reader` reads the output of `writer`.
 
-    What lies between them moves pixels, or takes their mean, and keeps channels apart.
+    What lies between them moves pixels, or takes their mean, and does not mix channels.
     """
 
     writer: Projection
@@ -35,8 +35,8 @@ class ProjectionPair:
 class ResidualStream:
     """A sum that only `writers` add to and only `norms` and `readers` read: norms of a token, or of a whole image.
 
-    `within` are depthwise convolutions that the sum goes through, and is still the same stream. What else lies between
-    a writer and the sum, or the sum and what reads it, keeps channels apart, is linear, and adds nothing.
+    `within` are depthwise convolutions that the sum passes, which leave it the same stream. What else lies between a
+    writer and the sum, or the sum and a norm or reader, is linear without bias and does not mix channels.
     """
 
     writers: tuple[Projection, ...]
@@ -47,16 +47,16 @@ class ResidualStream:
 
 @runtime_checkable
 class HasNormReaders(Protocol):
-    """A block with norms whose gain and bias a rewrite may move."""
+    """A block with norms whose gain and bias a rewrite may move into their readers."""
 
     def norm_readers(self) -> Iterable[NormReader]:
-        """Of this block alone, not of those within it."""
+        """Those of this block alone, not of blocks within it."""
         ...
 
 
 @runtime_checkable
 class HasProjectionPairs(Protocol):
-    """A network with projections that follow each other."""
+    """A network with projections that directly follow each other."""
 
     def projection_pairs(self) -> Iterable[ProjectionPair]:
         """Those between its blocks, in inference: a BatchNorm is part of the projection before it."""
@@ -68,7 +68,7 @@ class HasInputConvolution(Protocol):
     """A network that begins with a convolution."""
 
     def input_convolution(self) -> nn.Conv2d:
-        """What alone reads the image."""
+        """The only layer that reads the image."""
         ...
 
 
@@ -77,7 +77,7 @@ class HasResidualStreams(Protocol):
     """A block, or a network, with residual streams."""
 
     def residual_streams(self) -> Iterable[ResidualStream]:
-        """Each with all that writes to it and reads from it, those within blocks included."""
+        """Each with all that writes to it and reads from it, layers within blocks included."""
         ...
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Slice, Width, reads, writes
 from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
@@ -45,12 +42,3 @@ class TransformerBlock(nn.Module):
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)
-
-    def widths(self) -> Iterator[Width]:
-        yield from self.attention.widths()
-        yield from self.mlp.widths()
-
-    def on_stream(self) -> tuple[Slice, ...]:
-        """What reads the residual stream's channels and writes to them."""
-        attention = (*writes(self.norm1), *reads(self.attention.qkv), *writes(self.attention.proj))
-        return (*attention, *writes(self.norm2), *reads(self.mlp.fc1), *writes(self.mlp.fc2))

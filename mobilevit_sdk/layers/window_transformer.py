@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Slice, Width, reads, writes
 from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.mlp import MLP
@@ -18,8 +15,8 @@ from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 class WindowTransformerBlock(nn.Module):
     """Attention within windows, a depthwise convolution across their borders, an MLP (section 3.2 of the paper).
 
-    Shapes: [B, H, W, C] -> [B, H, W, C], any H and W. What pads the map to whole windows is normalized and attended to
-    like any position, as in the official code.
+    Shapes: [B, H, W, C] -> [B, H, W, C], any H and W. Positions that pad the map to whole windows are normalized and
+    attended to like any other, as in the official code.
     """
 
     def __init__(
@@ -52,16 +49,6 @@ class WindowTransformerBlock(nn.Module):
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)
-
-    def widths(self) -> Iterator[Width]:
-        yield from self.attention.widths()
-        yield from self.mlp.widths()
-
-    def on_stream(self) -> tuple[Slice, ...]:
-        """What reads the residual stream's channels and writes to them."""
-        attention = (*writes(self.norm1), *reads(self.attention.qkv), *writes(self.attention.proj))
-        mlp = (*writes(self.norm2), *reads(self.mlp.fc1), *writes(self.mlp.fc2))
-        return (*attention, *writes(self.local_conv), *mlp)
 
 
 class WindowTransformer(nn.Sequential):

@@ -1,4 +1,4 @@
-"""Between a feature map and its non-overlapping square windows (Swin, arXiv 2103.14030, section 3.2, without shift)."""
+"""From a feature map to non-overlapping square windows and back (Swin, arXiv 2103.14030, section 3.2, no shift)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Size, Tensor, nn
 
 
 class WindowPartition(nn.Module):
-    """Cut a map into windows, padded with zeros at the bottom and right where it is no multiple of the window.
+    """Cut a map into windows, padded with zeros at the bottom and right to a multiple of the window.
 
     Shapes: [B, H, W, C] -> [B * windows, N, C], with N = window_size**2 positions, row by row.
     """
@@ -26,9 +26,9 @@ class WindowPartition(nn.Module):
 
 
 class WindowReverse(nn.Module):
-    """The inverse of `WindowPartition`; what was padded is cut off. Shapes: [B * windows, N, C] -> `size` (B, H, W, C).
+    """The inverse of `WindowPartition`, with the padding cut off. Shapes: [B * windows, N, C] -> [B, H, W, C].
 
-    C is that of the windows, whatever `size` says.
+    B, H and W are those of `size`, C is that of the windows.
     """
 
     def __init__(self, window_size: int) -> None:

@@ -1,1 +1,1 @@
-"""One file per family: config, blocks, model, variants. Each is imported by `mobilevit_sdk.models.registry`."""
+"""One file a family: config, blocks, model, variants. `models.registry` imports each of them."""

@@ -6,21 +6,19 @@ reference form: written to be read and trained. `mobilevit_sdk.deployment` turns
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated, cast
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Block, Slice, Width, located, reads, shifted, writes
 from mobilevit_sdk.layers import BatchNormClassifier, CascadedGroupAttention, ConvNormAct, Residual
 from mobilevit_sdk.layers.sandwich import PatchMerging, Sandwich
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
-# Configs are read from files of strangers: building the network of any that passes must end, and it must run.
+# Configs come from untrusted files: a network of any config within these limits must build and run.
 Count = Annotated[int, Meta(ge=1, le=64)]
 MAX_WINDOW = 32
 WindowSize = Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
@@ -30,7 +28,7 @@ _PATCH_SIZE = 16  # four convolutions of stride 2
 
 
 class StageConfig(Strict, frozen=True):
-    """One resolution: from the second stage on it begins with a downsampling by 2, then come its blocks."""
+    """One resolution: blocks, which follow a downsampling by 2 from the second stage on."""
 
     channels: Annotated[int, Meta(ge=8, le=16384)]
     blocks: Count
@@ -38,7 +36,7 @@ class StageConfig(Strict, frozen=True):
 
 
 class BlockWidths(Strict, frozen=True):
-    """A sandwich with attention: channels within its FFNs, key_dim of a head, and which of the heads are there."""
+    """Of a sandwich with attention: channels within its FFNs, key_dim of a head, and the positions of its heads."""
 
     ffn0: Channels
     key_dim: Channels
@@ -51,7 +49,7 @@ class BlockWidths(Strict, frozen=True):
 
 
 class DownsampleWidths(Strict, frozen=True):
-    """A downsampling: channels within its FFNs, its inverted residual, and its squeeze-excitation."""
+    """Of a downsampling: channels within its FFNs, its inverted residual, and its squeeze-excitation."""
 
     ffn0: Channels
     hidden: Channels
@@ -60,9 +58,9 @@ class DownsampleWidths(Strict, frozen=True):
 
 
 class Widths(Strict, frozen=True):
-    """All that a pruned network has in numbers of its own. A block that is null is gone.
+    """All numbers that pruning may change on their own. A block that was removed is null.
 
-    `patch_embed` has the first three convolutions' channels, `downsample` one entry for each stage but the first.
+    `patch_embed`: the channels of the first three convolutions. `downsample`: one entry for each stage but the first.
     """
 
     patch_embed: tuple[Channels, Channels, Channels]
@@ -73,9 +71,10 @@ class Widths(Strict, frozen=True):
 class EfficientViTConfig(ModelConfig, frozen=True):
     """Everything that defines the network (figure 6a of the paper); probabilities default to inference.
 
-    `kernels` are those of token interaction, one a head. `window_sizes` are the stages' windows, in positions: the
-    shorter side of the stage's feature map, `max_window_size` at most. `distilled` adds a second classifier. `widths`
-    are what pruning has left, where it has: beside them, the stages' channels alone count.
+    `kernels` are those of token interaction, one a head. `window_sizes` are the sides of the stages' windows, in
+    positions: the shorter side of the stage's feature map, at most `max_window_size`. `distilled` adds a second
+    classifier. A pruned network has `widths`. Then `key_dim` does not count; the channels and `num_heads` of the stages
+    still do.
     """
 
     stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=8)]
@@ -130,10 +129,10 @@ class EfficientViTConfig(ModelConfig, frozen=True):
         return _PATCH_SIZE * 2 ** (len(self.stages) - 1)
 
     def at_image_size(self, height: int, width: int) -> EfficientViTConfig:
-        """The config for images of another size, in pixels: a window is the shorter side of its map, or the maximum.
+        """The config for images of another size, in pixels: each window follows the shorter side of its map.
 
-        At 224x224 maps of 14, 7 and 4 positions have windows of 7, 7 and 4. Raises ValueError for a size that the
-        network cannot take.
+        It is as long, up to `max_window_size`: at 224x224, maps of 14, 7 and 4 positions have windows of 7, 7 and 4.
+        Raises ValueError for a size that the network cannot take.
         """
         super().at_image_size(height, width)
         shorter = -(-min(height, width) // _PATCH_SIZE)
@@ -169,7 +168,7 @@ def _block(stage: StageConfig, widths: BlockWidths, window_size: int, config: Ef
     block = Sandwich(dim, Residual(attention, depth), dim, hidden=hidden, stochastic_depth=depth)
     for depthwise in (block.dw0.branch, block.dw1.branch):
         assert isinstance(depthwise, ConvNormAct)
-        nn.init.zeros_(depthwise.norm.weight)  # as in FFN; those beside a downsampling start with a gain of 1
+        nn.init.zeros_(depthwise.norm.weight)  # as in FFN; in a downsampling they start with a gain of 1
     return block
 
 
@@ -177,9 +176,9 @@ def _block(stage: StageConfig, widths: BlockWidths, window_size: int, config: Ef
 class EfficientViT(nn.Module):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes].
 
-    The input is what `ModelSpec.preprocessing` describes. H and W are those of `config.at_image_size`, or larger: maps
-    are padded to multiples of the windows. Smaller ones raise ValueError. A distilled network answers with the mean of
-    its two classifiers, of which one learned from labels and one from a teacher.
+    `ModelSpec.preprocessing` describes the input. H and W are those of `config.at_image_size`, or larger: maps are
+    padded to multiples of the windows. Smaller images raise ValueError. A distilled network returns the mean of two
+    classifiers, one that learned from labels and one that learned from a teacher.
     """
 
     def __init__(self, config: EfficientViTConfig) -> None:
@@ -202,9 +201,9 @@ class EfficientViT(nn.Module):
                 layers.add_module("downsample", downsample)
             channels = stage.channels
             blocks = nn.Sequential()
-            for j, left in enumerate(widths.blocks[i]):
-                if left is not None:  # a block that is gone leaves the names of the others as they were
-                    blocks.add_module(str(j), _block(stage, left, window_size, config))
+            for j, block in enumerate(widths.blocks[i]):
+                if block is not None:  # removed blocks leave gaps in the numbering
+                    blocks.add_module(str(j), _block(stage, block, window_size, config))
             layers.add_module("blocks", blocks)
             self.stages.append(layers)
         self.head = BatchNormClassifier(channels, config.num_classes, distilled=config.distilled)
@@ -214,75 +213,6 @@ class EfficientViT(nn.Module):
         x = self.stages(self.patch_embed(x))
         x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
         return self.head(x)
-
-    def widths(self) -> Iterator[Width]:
-        embeds = [cast("ConvNormAct", layer) for layer in self.patch_embed]
-        for i, (one, following) in enumerate(pairwise(embeds)):
-            channels = (*writes(one), *reads(following))
-            path = ("widths", "patch_embed", i)
-            yield Width((path,), "stream", one.conv.out_channels, (channels,), stage="stem", scale_equivariant=True)
-        for i, name in enumerate(self._names()):
-            yield self._stream(i, name)
-            downsample, blocks = self._stage(i)
-            if downsample is not None:
-                yield from located(downsample.widths(), name, "widths", "downsample", i - 1)
-            for j, block in blocks.items():
-                yield from located(block.widths(), name, "widths", "blocks", i, j)
-
-    def removable_blocks(self) -> Iterator[Block]:
-        for i, name in enumerate(self._names()):
-            for j, block in self._stage(i)[1].items():
-                if j:
-                    yield Block(("widths", "blocks", i, j), None, block, name)
-
-    def _names(self) -> list[str]:
-        return [f"stage {i + 1}" for i in range(len(self.stages))]
-
-    def _stage(self, i: int) -> tuple[Sandwich | None, dict[int, Sandwich]]:
-        """The stage's downsampling, and its blocks by their number."""
-        layers = dict(self.stages[i].named_children())
-        blocks = {int(name): cast("Sandwich", block) for name, block in layers["blocks"].named_children()}
-        return cast("Sandwich | None", layers.get("downsample")), blocks
-
-    def _stream(self, i: int, name: str) -> Width:
-        """The stage's channels: those of each head's group for themselves, and answers that no other head reads."""
-        stage = self.config.stages[i]
-        downsample, blocks = self._stage(i)
-        if downsample is None:
-            throughout = writes(cast("ConvNormAct", self.patch_embed[-1]))
-        else:
-            assert isinstance(downsample.mixer, PatchMerging)
-            throughout = (*writes(downsample.mixer.project), *downsample.on_stream_after())
-        for block in blocks.values():
-            throughout += (*block.on_stream_before(), *block.on_stream_after())
-        if i + 1 < len(self.stages):
-            following = self._stage(i + 1)[0]
-            assert following is not None
-            assert isinstance(following.mixer, PatchMerging)
-            throughout += (*following.on_stream_before(), *reads(following.mixer.expand))
-        else:
-            throughout += self.head.on_stream()
-        groups, size = stage.num_heads, stage.channels // stage.num_heads
-        parts = [shifted(throughout, group * size) for group in range(groups)]
-        unread: list[tuple[Slice, ...]] = []
-        for block in blocks.values():
-            assert isinstance(block.mixer, Residual)
-            attention = cast("CascadedGroupAttention", block.mixer.branch).on_stream()
-            parts = [own + other for own, other in zip(parts, attention[:groups], strict=True)]
-            unread += attention[groups:]
-        path, least = ("stages", i, "channels"), -(-8 // groups)
-        parts += unread
-        return Width(
-            (path,),
-            "stream",
-            size,
-            tuple(parts),
-            minimum=least,
-            scale=groups,
-            rows=groups,
-            stage=name,
-            scale_equivariant=True,
-        )
 
 
 def _initialize(module: nn.Module) -> None:

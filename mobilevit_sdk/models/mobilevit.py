@@ -7,7 +7,6 @@ trained. `mobilevit_sdk.deployment` turns it into the graph that phones run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Annotated, cast
 
 import msgspec
@@ -16,16 +15,15 @@ import torch.nn.functional as F
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Block, ConfigPath, Slice, Width, located, reads, writes
 from mobilevit_sdk.layers import ConvNormAct, Fold, NormReader, ResidualStream, TransformerBlock, Unfold
-from mobilevit_sdk.layers.inverted_stages import Stream, inverted_residuals, removable_blocks
+from mobilevit_sdk.layers.inverted_stages import inverted_residuals
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
-# Configs are read from files of strangers: building the network of any that passes must end, and it must run.
+# Configs come from untrusted files: a network of any config within these limits must build and run.
 Channels = Annotated[int, Meta(ge=1, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=64)]
-Hidden = Annotated[int, Meta(ge=0, le=1_048_576)]  # 0: the block is gone
+Hidden = Annotated[int, Meta(ge=0, le=1_048_576)]  # 0: the block was removed
 
 
 class StageConfig(Strict, frozen=True):
@@ -40,7 +38,7 @@ class StageConfig(Strict, frozen=True):
 
 
 class TransformerWidths(Strict, frozen=True):
-    """A transformer block: its heads, the dimensions of each, and the channels within its MLP."""
+    """Of a transformer block: heads, dimensions of each head, channels within the MLP."""
 
     num_heads: Count
     key_dim: Channels
@@ -49,7 +47,7 @@ class TransformerWidths(Strict, frozen=True):
 
 
 class FusionWidths(Strict, frozen=True):
-    """The channels around a stage's transformer: its local convolution's, what fusion takes from it, and fusion's."""
+    """Channels around a stage's transformer: of the local convolution, from attention into fusion, and of fusion."""
 
     local: Channels
     attended: Channels
@@ -57,10 +55,10 @@ class FusionWidths(Strict, frozen=True):
 
 
 class Widths(Strict, frozen=True):
-    """All that a pruned network has in numbers of its own, stage by stage.
+    """All numbers that pruning may change on their own, stage by stage.
 
-    `residuals` says whether the stage's first inverted residual has a residual, `hidden` the channels within each of
-    them. `fusions` is null without attention; a transformer block that is null is gone.
+    `residuals`: whether the stage's first inverted residual has a residual. `hidden`: the channels within each inverted
+    residual. An entry of `fusions` is null in a stage without attention, a transformer block that was removed is null.
     """
 
     residuals: tuple[bool, ...]
@@ -72,8 +70,8 @@ class Widths(Strict, frozen=True):
 class MobileViTConfig(ModelConfig, frozen=True):
     """Everything that defines the network. Figure 1 and table 4 of the paper; probabilities default to inference.
 
-    `widths` are what pruning has left, where it has: beside them, channels and dims of the stages, of the stem and
-    before the head count, and no ratio between them.
+    A pruned network has `widths`. Then `expansion`, `num_heads` and the `mlp_dim` of stages do not count; the channels
+    of the stem, the stages and the final convolution do, and the `dim` of stages.
     """
 
     stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=16)]
@@ -137,20 +135,18 @@ def unpruned_residuals(
 
 
 def check_residuals(residuals: tuple[bool, ...], hidden: tuple[tuple[int, ...], ...]) -> None:
-    """Raise ValueError where they are not of as many stages, or where a stage's first inverted residual is gone."""
+    """Raise ValueError where the two differ in stages, or where a stage's first inverted residual was removed."""
     if len(residuals) != len(hidden) or any(not each[0] for each in hidden):
         raise ValueError("each stage needs its first inverted residual, and whether that has a residual")
 
 
 class MobileViTBlock(nn.Module):
-    """Convolution for the near, attention across patches for the far, fused with the input (figure 1b).
+    """Convolution for local, attention across patches for global features, fused with the input (figure 1b).
 
-    Shapes: [B, channels, H, W] -> [B, fusion.fused, H, W]. Where H or W is no multiple of the patch, the local
+    Shapes: [B, channels, H, W] -> [B, fusion.fused, H, W]. Where H or W is not a multiple of the patch, the local
     representation is resized up to the next multiple and back after attention (bilinear, half-pixel centers), as in
     ml-cvnets.
     """
-
-    reads_homogeneously = True
 
     def __init__(
         self,
@@ -169,7 +165,7 @@ class MobileViTBlock(nn.Module):
         self.unfold = Unfold(config.patch_size)
         self.transformer = nn.Sequential()
         for i, block in enumerate(transformer):
-            if block is not None:  # one that is gone leaves the names of the others as they were
+            if block is not None:  # removed blocks leave gaps in the numbering
                 layer = TransformerBlock(
                     dim,
                     block.num_heads,
@@ -205,46 +201,19 @@ class MobileViTBlock(nn.Module):
         return (NormReader(self.norm, self.project.conv),)
 
     def residual_streams(self) -> tuple[ResidualStream, ...]:
-        blocks = self.blocks().values()
+        blocks = cast("list[TransformerBlock]", list(self.transformer))
         stream = ResidualStream(
             writers=(self.local_project, *(w for block in blocks for w in (block.attention.proj, block.mlp.fc2))),
             norms=(self.norm, *(norm for block in blocks for norm in (block.norm1, block.norm2))),
         )
         return (stream,)
 
-    def blocks(self) -> dict[int, TransformerBlock]:
-        """Those of the transformer, by their numbers."""
-        return {int(name): cast("TransformerBlock", block) for name, block in self.transformer.named_children()}
-
-    def readers(self) -> tuple[Slice, ...]:
-        """The channels that come in."""
-        return (*reads(self.local_conv), *reads(self.fuse))
-
-    def output(self, stage: int) -> tuple[ConvNormAct, ConfigPath]:
-        """What writes the channels that go out, and where the config counts them."""
-        return self.fuse, ("widths", "fusions", stage, "fused")
-
-    def widths(self, stage: int) -> Iterator[Width]:
-        """Those of the network's `stage`, which this block stands in."""
-        name, fusion = f"stage {stage + 1}", ("widths", "fusions", stage)
-        local = (*writes(self.local_conv), *reads(self.local_project))
-        yield Width(((*fusion, "local"),), "fusion", self.local_conv.conv.out_channels, (local,), stage=name)
-        stream: tuple[Slice, ...] = (*writes(self.local_project), *writes(self.norm), *reads(self.project))
-        for i, block in self.blocks().items():
-            stream += block.on_stream()
-            yield from located(block.widths(), name, "widths", "transformers", stage, i)
-        (dim,) = self.norm.normalized_shape
-        yield Width((("stages", stage, "dim"),), "stream", dim, (stream,), stage=name)
-        attended = self.project.conv.out_channels
-        fused = (*writes(self.project), *reads(self.fuse, self.fuse.conv.in_channels - attended))
-        yield Width(((*fusion, "attended"),), "fusion", attended, (fused,), stage=name)
-
 
 @register_family("mobilevit", MobileViTConfig)
 class MobileViT(nn.Module):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], any H and W of 32 or more.
 
-    The input is what `ModelSpec.preprocessing` describes: for the public weights RGB or BGR in [0, 1], no mean or std.
+    `ModelSpec.preprocessing` describes the input: for the public weights RGB or BGR in [0, 1], without mean and std.
     """
 
     def __init__(self, config: MobileViTConfig) -> None:
@@ -285,16 +254,6 @@ class MobileViT(nn.Module):
     def input_convolution(self) -> nn.Conv2d:
         return self.stem.conv
 
-    def widths(self) -> Iterator[Width]:
-        stream = Stream(self.stem)
-        yield from stream.along(self.stages)
-        yield stream.end(*reads(self.final_conv))
-        final = (*writes(self.final_conv), *reads(self.head))
-        yield Width((("final_channels",),), "stream", self.head.in_features, (final,), stage="head")
-
-    def removable_blocks(self) -> Iterator[Block]:
-        return removable_blocks(self.stages)
-
 
 def initialize(module: nn.Module) -> None:
     """He initialization for convolutions, truncated normal (std 0.02) for linears, as the authors train."""
@@ -324,7 +283,7 @@ def _info(top1: float) -> ModelInfo:
         top1=top1,
         top1_source="MobileViT paper, table 1 and figure 6 (ImageNet-1k, 256x256)",
         license="Apple sample code (ml-cvnets)",
-        # The public weights take [0, 1] without mean or std. timm's take RGB; other layouts say what theirs take.
+        # The public weights take [0, 1] without mean or std. timm's take RGB; other key maps say what theirs take.
         preprocessing=Preprocessing(image_size=(256, 256), resize_size=288, interpolation="bilinear"),
     )
 

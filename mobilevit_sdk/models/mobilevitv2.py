@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Block, ConfigPath, Slice, Width, located, reads, writes
 from mobilevit_sdk.layers import (
     ConvNormAct,
     InvertedResidual,
@@ -25,7 +24,7 @@ from mobilevit_sdk.layers import (
     ResidualStream,
     SeparableTransformer,
 )
-from mobilevit_sdk.layers.inverted_stages import Stream, inverted_residuals, removable_blocks
+from mobilevit_sdk.layers.inverted_stages import inverted_residuals
 from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
 from mobilevit_sdk.models.mobilevit import (
     Channels,
@@ -41,17 +40,18 @@ from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
 
 class TransformerWidths(Strict, frozen=True):
-    """A transformer block: the channels of its keys and values, and those within its MLP."""
+    """Of a transformer block: channels of keys and values, channels within the MLP."""
 
     value_dim: Channels
     mlp_dim: Channels
 
 
 class Widths(Strict, frozen=True):
-    """All that a pruned network has in numbers of its own, stage by stage.
+    """All numbers that pruning may change on their own, stage by stage.
 
-    `residuals` says whether the stage's first inverted residual has a residual, `hidden` the channels within each of
-    them. `projected` is what a stage with attention ends with, 0 without; a transformer block that is null is gone.
+    `residuals`: whether the stage's first inverted residual has a residual. `hidden`: the channels within each inverted
+    residual. `projected`: the channels at the end of a stage with attention, else 0. A transformer block that was
+    removed is null.
     """
 
     residuals: tuple[bool, ...]
@@ -63,8 +63,8 @@ class Widths(Strict, frozen=True):
 class MobileViTv2Config(ModelConfig, frozen=True):
     """Everything that defines the network. Table 4 of the paper; probabilities default to inference.
 
-    `widths` are what pruning has left, where it has: beside them, channels and dims of the stages and of the stem
-    count, and no ratio between them.
+    A pruned network has `widths`. Then `expansion` and the `mlp_dim` of stages do not count; the channels of the stem
+    and the stages do, and the `dim` of stages.
     """
 
     stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=16)]
@@ -105,13 +105,11 @@ class MobileViTv2Config(ModelConfig, frozen=True):
 
 
 class MobileViTv2Block(nn.Module):
-    """Convolution for the near, separable attention across patches for the far; neither residual nor fusion.
+    """Convolution for local, separable attention across patches for global features; no residual, no fusion.
 
     Shapes: [B, C, H, W] -> [B, out_channels, H', W'], the next multiples of the patch. The input is resized to these
     (bilinear, corners aligned) and the output stays at their size, as in ml-cvnets.
     """
-
-    reads_homogeneously = False  # a SiLU stands behind local_conv
 
     def __init__(
         self,
@@ -132,7 +130,7 @@ class MobileViTv2Block(nn.Module):
             stage.mlp_dim,
             stage.depth,
             config.patch_size,
-            left={i: (each.value_dim, each.mlp_dim) for i, each in enumerate(transformer) if each is not None},
+            block_dims={i: (each.value_dim, each.mlp_dim) for i, each in enumerate(transformer) if each is not None},
             norm_eps=eps,
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
@@ -152,41 +150,19 @@ class MobileViTv2Block(nn.Module):
         return (NormReader(self.transformer.norm, self.project.conv),)
 
     def residual_streams(self) -> tuple[ResidualStream, ...]:
-        blocks = self.blocks().values()
+        blocks = cast("list[SeparableTransformerBlock]", list(self.transformer.blocks))
         stream = ResidualStream(
             writers=(self.local_project, *(w for block in blocks for w in (block.attention.proj, block.mlp.fc2))),
             norms=(self.transformer.norm, *(norm for block in blocks for norm in (block.norm1, block.norm2))),
         )
         return (stream,)
 
-    def blocks(self) -> dict[int, SeparableTransformerBlock]:
-        """Those of the transformer, by their numbers."""
-        blocks = self.transformer.blocks.named_children()
-        return {int(name): cast("SeparableTransformerBlock", block) for name, block in blocks}
-
-    def readers(self) -> tuple[Slice, ...]:
-        """The channels that come in."""
-        return (*writes(self.local_conv), *reads(self.local_project))
-
-    def output(self, stage: int) -> tuple[ConvNormAct, ConfigPath]:
-        """What writes the channels that go out, and where the config counts them."""
-        return self.project, ("widths", "projected", stage)
-
-    def widths(self, stage: int) -> Iterator[Width]:
-        """Those of the network's `stage`, which this block stands in."""
-        name, norm = f"stage {stage + 1}", self.transformer.norm
-        stream: tuple[Slice, ...] = (*writes(self.local_project), *writes(norm), *reads(self.project))
-        for i, block in self.blocks().items():
-            stream += block.on_stream()
-            yield from located(block.widths(), name, "widths", "transformers", stage, i)
-        yield Width((("stages", stage, "dim"),), "stream", norm.num_channels, (stream,), stage=name)
-
 
 @register_family("mobilevitv2", MobileViTv2Config)
 class MobileViTv2(nn.Module):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], any H and W of 32 or more.
 
-    The input is what `ModelSpec.preprocessing` describes: for the public weights RGB in [0, 1], no mean or std.
+    `ModelSpec.preprocessing` describes the input: for the public weights RGB in [0, 1], without mean and std.
     """
 
     def __init__(self, config: MobileViTv2Config) -> None:
@@ -236,14 +212,6 @@ class MobileViTv2(nn.Module):
         if _ends_in_projection(blocks[-1]):
             yield ProjectionPair(blocks[-1].project.conv, self.head)
 
-    def widths(self) -> Iterator[Width]:
-        stream = Stream(self.stem)
-        yield from stream.along(self.stages)
-        yield stream.end(*reads(self.head))
-
-    def removable_blocks(self) -> Iterator[Block]:
-        return removable_blocks(self.stages)
-
 
 def _ends_in_projection(block: InvertedResidual | MobileViTv2Block) -> bool:
     return isinstance(block, MobileViTv2Block) or not block.has_residual
@@ -252,7 +220,7 @@ def _ends_in_projection(block: InvertedResidual | MobileViTv2Block) -> bool:
 def _config(width: float) -> MobileViTv2Config:
     """The network of width 1 with all channels times `width`; five stages with strides 1, 2, 2, 2, 2.
 
-    The releases round channels to multiples of 8 or 16; at the published widths all are such multiples already.
+    The releases round channels to multiples of 8 or 16; at the published widths they are such multiples already.
     """
 
     def scaled(channels: int) -> int:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers import StochasticDepth
+from mobilevit_sdk.layers.hooks import forward_hooks
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -86,19 +87,14 @@ def condition_weights(model: M, images: Tensor) -> M:
             parameter.mul_(_BRANCH_STRENGTH)
         return (inputs[0] * _BRANCH_STRENGTH,)
 
-    hooks = []
-    for layer in model.modules():
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            hooks.append(layer.register_forward_pre_hook(condition_norm))
-        if isinstance(layer, StochasticDepth):  # stands at the end of every residual branch
-            hooks.append(layer.register_forward_pre_hook(weaken))
-        elif [*layer.parameters(recurse=False)]:
-            hooks.append(layer.register_forward_hook(remember))
-    try:
+    layers = list(model.modules())
+    norms = [layer for layer in layers if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    branch_ends = [layer for layer in layers if isinstance(layer, StochasticDepth)]  # of every residual branch
+    with forward_hooks(
+        before=[*((norm, condition_norm) for norm in norms), *((end, weaken) for end in branch_ends)],
+        after=[(layer, remember) for layer in layers if [*layer.parameters(recurse=False)]],
+    ):
         model.eval()(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     for linear, features in classifier:
         _add_prototypes(linear, features)
     return model

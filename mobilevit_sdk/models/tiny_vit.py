@@ -15,49 +15,48 @@ import torch
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.groups import Block, Slice, Width, located, reads, width, writes
 from mobilevit_sdk.layers import ConvNormAct, NormReader, ResidualStream, StochasticDepth, WindowTransformer
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
-# Configs are read from files of strangers: building the network of any that passes must end, and it must run.
+# Configs come from untrusted files: a network of any config within these limits must build and run.
 MAX_WINDOW = 64
 Channels = Annotated[int, Meta(ge=2, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=64)]
-Left = Annotated[int, Meta(ge=1, le=1_048_576)]  # 64 times the widest: what ratios could have made of it
-Hidden = Annotated[int, Meta(ge=0, le=1_048_576)]  # 0: the block is gone
+Width = Annotated[int, Meta(ge=1, le=1_048_576)]  # 64 times the widest, as far as ratios can go
+Hidden = Annotated[int, Meta(ge=0, le=1_048_576)]  # 0: the block was removed
 Window = Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
 
 
 class BlockWidths(Strict, frozen=True):
-    """A block with attention: its heads, the dimensions of each, and the channels within its MLP."""
+    """Of a block with attention: heads, dimensions of each head, channels within the MLP."""
 
-    num_heads: Left
-    key_dim: Left
-    value_dim: Left
-    mlp_dim: Left
+    num_heads: Width
+    key_dim: Width
+    value_dim: Width
+    mlp_dim: Width
 
 
 class Widths(Strict, frozen=True):
-    """All that a pruned network has in numbers of its own.
+    """All numbers that pruning may change on their own.
 
-    The channels within the stem, the convolutional blocks and the mergings of patches, one for each stage but the
-    first; and the blocks with attention, stage by stage, of which one that is null is gone.
+    The channels within the stem, the convolutional blocks and the patch mergings, one for each stage but the first; and
+    the blocks with attention, stage by stage: a block that was removed is null.
     """
 
-    stem: Left
+    stem: Width
     convolutional: tuple[Hidden, ...]
-    merging: tuple[Left, ...]
+    merging: tuple[Width, ...]
     blocks: tuple[tuple[BlockWidths | None, ...], ...]
 
 
 class TinyViTConfig(ModelConfig, frozen=True):
     """Everything that defines the network. Figure 2 and table 1 of the paper; probabilities default to inference.
 
-    `dims` and `depths` name the stages' channels and blocks. The first stage is of convolutions; `window_sizes` belong
-    to the others, which attend within windows of so many positions a side. `widths` are what pruning has left, where it
-    has: beside them, `dims` count, and no ratio.
+    `dims` and `depths` are the channels and the numbers of blocks of the stages. The first stage is convolutional; the
+    others attend within windows, whose sides in positions are `window_sizes`. A pruned network has `widths`. Then
+    `dims` still counts, but not `head_dim`, `expansion` and `mlp_ratio`.
     """
 
     dims: Annotated[tuple[Channels, ...], Meta(min_length=2, max_length=8)]
@@ -113,7 +112,7 @@ class TinyViTConfig(ModelConfig, frozen=True):
     def at_image_size(self, height: int, width: int) -> TinyViTConfig:
         """The config for images of another size, in pixels: the windows grow and shrink with the shorter side.
 
-        The last feature map of a square image is one window, the other windows keep their ratio to it, as published:
+        The last feature map of a square image is one window; the others keep their ratio to it, as published:
         7, 14, 7 at 224, 12, 24, 12 at 384, 16, 32, 16 at 512. Raises ValueError for a size that the network cannot
         take.
         """
@@ -144,17 +143,9 @@ class MBConv(nn.Module):
         y = self.project(self.depthwise(self.expand(x)))
         return self.activation(x + self.stochastic_depth(y))
 
-    def widths(self) -> Iterator[Width]:
-        hidden = (*writes(self.expand), *writes(self.depthwise), *reads(self.project))
-        yield width("expansion", self.expand.conv.out_channels, hidden)
-
-    def on_stream(self) -> tuple[Slice, ...]:
-        """What reads the residual stream's channels and writes to them."""
-        return (*reads(self.expand), *writes(self.project))
-
 
 class PatchMerging(nn.Module):
-    """Between stages: half the resolution, other channels.
+    """Between stages: half the resolution, `out_channels`.
 
     Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / 2), ceil(W / 2)].
     """
@@ -167,10 +158,6 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.depthwise(self.expand(x)))
-
-    def widths(self) -> Iterator[Width]:
-        hidden = (*writes(self.expand), *writes(self.depthwise), *reads(self.project))
-        yield width("expansion", self.expand.conv.out_channels, hidden)
 
 
 class AttentionStage(nn.Module):
@@ -188,15 +175,15 @@ class AttentionStage(nn.Module):
         super().__init__()
         self.downsample = downsample
         self.blocks = WindowTransformer()
-        for i, (left, p) in enumerate(zip(widths, stochastic_depths, strict=True)):
-            if left is not None:  # a block that is gone leaves the names of the others as they were
+        for i, (own, p) in enumerate(zip(widths, stochastic_depths, strict=True)):
+            if own is not None:  # removed blocks leave gaps in the numbering
                 block = WindowTransformerBlock(
                     dim,
-                    left.num_heads,
-                    left.mlp_dim,
+                    own.num_heads,
+                    own.mlp_dim,
                     window_size,
-                    key_dim=left.key_dim,
-                    value_dim=left.value_dim,
+                    key_dim=own.key_dim,
+                    value_dim=own.value_dim,
                     mlp_dropout=config.mlp_dropout,
                     stochastic_depth=p,
                 )
@@ -210,7 +197,7 @@ class AttentionStage(nn.Module):
 class TinyViT(nn.Module):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], any H and W of 32 or more.
 
-    The input is what `ModelSpec.preprocessing` describes: for the public weights RGB with ImageNet's mean and std.
+    `ModelSpec.preprocessing` describes the input: for the public weights RGB with ImageNet's mean and std.
     """
 
     def __init__(self, config: TinyViTConfig) -> None:
@@ -263,39 +250,6 @@ class TinyViT(nn.Module):
                 within=tuple(block.local_conv.conv for block in blocks),
             )
 
-    def widths(self) -> Iterator[Width]:
-        first, second = (cast("ConvNormAct", layer) for layer in self.stem)
-        stem = (*writes(first), *reads(second))
-        yield Width((("widths", "stem"),), "stream", first.conv.out_channels, (stem,), stage="stem")
-        stream: tuple[Slice, ...] = writes(second)
-        for i, blocks in enumerate(self._blocks()):
-            name, dim = f"stage {i + 1}", self.config.dims[i]
-            path = ("widths", "blocks", i - 1) if i else ("widths", "convolutional")
-            for j, block in blocks.items():
-                yield from located(block.widths(), name, *path, j)
-                stream += block.on_stream()
-            if i + 1 < len(self.stages):
-                following = cast("AttentionStage", self.stages[i + 1]).downsample
-                yield from located(following.widths(), f"stage {i + 2}", "widths", "merging", i)
-                readers, following_stream = reads(following.expand), writes(following.project)
-            else:
-                readers, following_stream = (*writes(self.norm), *reads(self.head)), ()
-            yield Width((("dims", i),), "stream", dim, ((*stream, *readers),), minimum=2, stage=name)
-            stream = following_stream
-
-    def removable_blocks(self) -> Iterator[Block]:
-        for i, blocks in enumerate(self._blocks()):
-            for j, block in blocks.items():
-                path = ("widths", "blocks", i - 1, j) if i else ("widths", "convolutional", j)
-                if j:
-                    yield Block(path, None if i else 0, block, f"stage {i + 1}")
-
-    def _blocks(self) -> Iterator[dict[int, MBConv | WindowTransformerBlock]]:
-        """Those of each stage, by their numbers."""
-        for i, stage in enumerate(self.stages):
-            blocks = cast("AttentionStage", stage).blocks if i else stage
-            yield {int(name): cast("MBConv", block) for name, block in blocks.named_children()}
-
 
 def _initialize(module: nn.Module) -> None:
     """Truncated normal (std 0.02) for linears, as the authors train."""
@@ -305,7 +259,7 @@ def _initialize(module: nn.Module) -> None:
 
 
 def _info(top1: float, *, image_size: int = 224) -> ModelInfo:
-    enlarged = image_size > 224  # the authors evaluate the networks for larger images without a crop
+    enlarged = image_size > 224  # the authors evaluate networks for larger images without a crop
     return ModelInfo(
         paper="https://arxiv.org/abs/2207.10666",
         top1=top1,

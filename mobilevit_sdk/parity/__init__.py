@@ -1,6 +1,6 @@
-"""The gate: an artifact's answers against PyTorch's, on every runtime that this machine has.
+"""The gate: an artifact's answers compared with PyTorch's, on every runtime that this machine has.
 
-Importing it does not import torch: a runtime that needs none is verified where there is none.
+Importing it does not import torch: runtimes that do not need torch are verified on machines without it.
 """
 
 from mobilevit_sdk.artifacts.reference import reference_of
@@ -10,7 +10,7 @@ from mobilevit_sdk.parity.gate import Verdict, judge, passed, verify
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.parity.outcome import Outcome, judge_runs
 from mobilevit_sdk.parity.pairs import Pair, compare_runs
-from mobilevit_sdk.parity.runs import Run, VerifyProgress, run_artifacts
+from mobilevit_sdk.parity.runs import Run, run_artifacts
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold, find_config, read_thresholds
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Run",
     "Threshold",
     "Verdict",
-    "VerifyProgress",
     "builtin_cases",
     "compare",
     "compare_runs",

@@ -1,9 +1,9 @@
-"""Verdicts: each artifact on each runtime, held to the thresholds of its precision."""
+"""Verdicts: each artifact on each runtime, judged by the thresholds of its precision."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,14 +14,15 @@ from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, VerifyProgress, run_artifacts
+from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, run_artifacts
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
+from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line
 
 
 class Verdict(Strict, frozen=True, kw_only=True):
-    """What one runtime said of one artifact. Without an agreement, `reason` says why there is none."""
+    """The verdict on one artifact on one runtime. Without an agreement, `reason` says why there is none."""
 
     artifact: str
     format: str
@@ -30,12 +31,12 @@ class Verdict(Strict, frozen=True, kw_only=True):
     status: Literal["passed", "failed", "unavailable", "error"]
     agreement: Agreement | None = None
     reason: str | None = None
-    thresholds: Threshold  # that the agreement was held to
+    thresholds: Threshold  # that the agreement had to reach
     runtime_version: str | None
     bytes: int  # of the file
     delegates: int | None
     undelegated_ops: dict[str, int] | None
-    cases_sha256: str | None = None  # of the images that it was asked about, in order
+    cases_sha256: str | None = None  # of the images, in order
 
     def to_json(self) -> dict[str, object]:
         """The flat form of the command line's contract."""
@@ -53,21 +54,21 @@ def verify(
     reference: ReferenceOf = Artifact.reference,
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
     timeout: float = TIMEOUT_SECONDS,
-    on_progress: Callable[[VerifyProgress], None] = lambda progress: None,
+    progress: Progress = silent,
 ) -> list[Verdict]:
     """Run artifacts and compare their answers with PyTorch's: a verdict for each artifact on each of its runtimes.
 
     `artifacts` are files, folders, or folders of artifacts; `runtimes` limits which run. `reference` gives cases and
-    answers, by default the vectors stored beside the file; `thresholds` holds what each precision must reach; a runtime
-    that answers no case for `timeout` seconds is stopped, which is an error. Raises ArtifactError for what is no
+    answers, by default the vectors stored beside the file; `thresholds` holds what each precision must reach. A runtime
+    that answers no case for `timeout` seconds is stopped, which is an error. Raises ArtifactError where there is no
     artifact, and RequestError for an unknown runtime or precision.
     """
-    runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, timeout=timeout, on_progress=on_progress)
+    runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, timeout=timeout, progress=progress)
     return [judge(run, thresholds) for run in runs]
 
 
 def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict:
-    """Hold the answers of a run to the threshold of its precision. Raises RequestError where there is none."""
+    """Judge the answers of a run by the threshold of its precision. Raises RequestError where there is none."""
     manifest = run.artifact.manifest
     threshold = thresholds.get(manifest.precision)
     if threshold is None:
@@ -111,7 +112,7 @@ def passed(verdicts: Sequence[Verdict]) -> bool:
 
 
 def loosened(verdicts: Sequence[Verdict]) -> dict[str, Threshold]:
-    """The thresholds that these were held to and for which the project states a reason, by precision."""
+    """By precision, the thresholds of these verdicts that the project lowered, which takes a stated reason."""
     used = {verdict.precision: verdict.thresholds for verdict in verdicts}
     return {precision: threshold for precision, threshold in used.items() if threshold.reason}
 

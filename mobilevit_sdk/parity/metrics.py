@@ -6,7 +6,7 @@ import numpy as np
 
 from mobilevit_sdk.spec import Strict
 
-SQNR_CEILING_DB = 200.0  # reported for outputs that are equal to the last bit; float32 resolves about 150 dB
+CEILING_DB = 200.0  # reported for values that are equal to the last bit; float32 resolves about 150 dB
 
 
 class WorstMedian(Strict, frozen=True):
@@ -34,16 +34,15 @@ class Agreement(Strict, frozen=True):
 def compare(reference: np.ndarray, outputs: np.ndarray) -> Agreement:
     """Compare class scores [cases, classes] with those of the reference; the arithmetic is float64.
 
-    SQNR in dB: 10 log10(sum(reference**2) / sum((outputs - reference)**2)), of each case by itself. Raises ValueError
-    for different shapes, for no cases and for a reference that is not finite; outputs that are not finite give
-    -SQNR_CEILING_DB.
+    SQNR is computed for each case alone. Raises ValueError for different shapes, for no cases and for a reference that
+    is not finite; outputs that are not finite give -CEILING_DB.
     """
     if reference.shape != outputs.shape or not reference.size:
         raise ValueError(f"cannot compare scores of shape {outputs.shape} with {reference.shape}")
     if not np.isfinite(reference).all():
         raise ValueError("cannot compare with a reference that is not finite")
     expected, actual = reference.astype(np.float64), outputs.astype(np.float64)
-    sqnr = np.array([_sqnr_db(e, a) for e, a in zip(expected, actual, strict=True)])
+    sqnr = np.array([sqnr_db(e, a) for e, a in zip(expected, actual, strict=True)])
     finite = np.isfinite(actual).all(axis=1)  # [cases]
     largest = np.full(len(expected), np.finfo(np.float64).max)
     largest[finite] = np.abs(actual[finite] - expected[finite]).max(axis=1)
@@ -65,21 +64,32 @@ def compare(reference: np.ndarray, outputs: np.ndarray) -> Agreement:
     )
 
 
+def sqnr_db(reference: np.ndarray, values: np.ndarray) -> float:
+    """Signal to quantization noise in dB: 10 log10(sum(reference**2) / sum((values - reference)**2)), in float64.
+
+    Within +-CEILING_DB; values that are not finite give -CEILING_DB.
+    """
+    reference = reference.astype(np.float64, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):  # an artifact may have overflown
+        noise = values.astype(np.float64, copy=False) - reference
+        return to_db(float((reference**2).sum()), float((noise**2).sum()))
+
+
+def to_db(signal: float, noise: float) -> float:
+    """The ratio of two sums of squares in dB, within +-CEILING_DB; noise that is not finite gives the lowest."""
+    if not np.isfinite(noise):
+        return -CEILING_DB
+    if noise == 0:
+        return CEILING_DB
+    if signal == 0:
+        return -CEILING_DB
+    return float(np.clip(10 * np.log10(signal / noise), -CEILING_DB, CEILING_DB))
+
+
 def _median(values: np.ndarray) -> float:
     """Without the overflow of a mean of two of the largest floats."""
     low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
     return float(low / 2 + high / 2)
-
-
-def _sqnr_db(expected: np.ndarray, actual: np.ndarray) -> float:
-    if not np.isfinite(actual).all():
-        return -SQNR_CEILING_DB
-    signal, noise = float((expected**2).sum()), float(((actual - expected) ** 2).sum())
-    if noise == 0:
-        return SQNR_CEILING_DB
-    if signal == 0:
-        return -SQNR_CEILING_DB
-    return float(np.clip(10 * np.log10(signal / noise), -SQNR_CEILING_DB, SQNR_CEILING_DB))
 
 
 def _cosine(expected: np.ndarray, actual: np.ndarray) -> float:

@@ -1,7 +1,8 @@
-"""Artifacts run on runtimes: each pair in a process of its own, some side by side, their answers as they came."""
+"""Artifacts run on runtimes: each pair in a child process, some side by side, with the answers they gave."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -16,9 +17,10 @@ from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, suggest
-from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.formats.runtime import OnRequestRuntime, Runtime, SelectiveRuntime
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.processes.child import emit, run_in_child
+from mobilevit_sdk.progress import Progress, Step, silent
 
 TIMEOUT_SECONDS = 600.0  # an emulated processor takes a minute for one image of a large network
 
@@ -27,24 +29,14 @@ ReferenceOf = Callable[[Artifact], Reference]
 
 @dataclass(frozen=True)
 class Run:
-    """What a runtime made of an artifact: scores float32 [cases, num_classes], or why there are none."""
+    """What a runtime answered for an artifact: scores float32 [cases, num_classes], or why there are none."""
 
     artifact: Artifact
     runtime: str
-    version: str | None  # of the runtime, where it is here
+    version: str | None  # of the runtime, where it is available
     outputs: np.ndarray | None = None
     reference: Reference | None = None  # what was asked, with PyTorch's answers
     refusal: tuple[Literal["failed", "unavailable", "error"], str] | None = None
-
-
-@dataclass(frozen=True)
-class VerifyProgress:
-    """`done` of `total` cases have run."""
-
-    artifact: Path
-    runtime: str
-    done: int
-    total: int
 
 
 def run_artifacts(
@@ -53,28 +45,28 @@ def run_artifacts(
     runtimes: Sequence[str] = (),
     reference: ReferenceOf = Artifact.reference,
     timeout: float = TIMEOUT_SECONDS,
-    on_progress: Callable[[VerifyProgress], None] = lambda progress: None,
+    progress: Progress = silent,
 ) -> list[Run]:
-    """Ask each artifact the cases of its `reference` on each of its runtimes, as many at a time as there are cores.
+    """Run each artifact on each of its runtimes over the cases of its `reference`, as many at a time as cores.
 
-    `artifacts` are files, folders, or folders of artifacts; `runtimes` limits which run, and names those that run on
-    request alone; one that answers no case for `timeout` seconds is stopped, which is an error; `on_progress` is
-    called by one thread at a time. Raises ArtifactError for what is no artifact and RequestError for an unknown
-    runtime.
+    `artifacts` are files, folders, or folders of artifacts; `runtimes` limits which run, and is needed for those that
+    run on request only. A runtime that answers no case for `timeout` seconds is stopped, which is an error. `progress`
+    hears how many cases have run, with artifact and runtime as the task, and is called by one thread at a time. Raises
+    ArtifactError where there is no artifact, and RequestError for an unknown runtime.
     """
     opened: list[Artifact] = []
     for item in artifacts:
         opened += [item] if isinstance(item, Artifact) else find_artifacts([Path(item)])
-    pairs = [(artifact, runtime) for artifact in opened for runtime in _runtimes_of(artifact)]
+    pairs = [(artifact, runtime) for artifact in opened for runtime in artifact.converter.runtimes]
     known = {runtime.name for _, runtime in pairs}
     for name in runtimes:
         if name not in known:
             raise RequestError(f"no artifact here runs on a runtime {name!r}; {suggest(name, known)}")
     one_at_a_time = threading.Lock()
 
-    def tell(progress: VerifyProgress) -> None:
+    def tell(step: Step) -> None:
         with one_at_a_time:
-            on_progress(progress)
+            progress(step)
 
     def run(pair: tuple[Artifact, Runtime]) -> Run:
         artifact, runtime = pair
@@ -98,32 +90,24 @@ def run_artifacts(
         return list(pool.map(run, wanted))
 
 
-def _runtimes_of(artifact: Artifact) -> tuple[Runtime, ...]:
-    return find_converter(artifact.manifest.format, artifact.manifest.backend).runtimes
-
-
 def _ask(
     artifact: Artifact,
     runtime: Runtime,
     version: str | None,
     reference_of: ReferenceOf,
     timeout: float,
-    tell: Callable[[VerifyProgress], None],
+    progress: Progress,
 ) -> Run:
-    manifest = artifact.manifest
     reference = reference_of(artifact)
-    reference.check(manifest.spec)
-    total = len(reference.cases)
-    tell(VerifyProgress(artifact.path, runtime.name, 0, total))
+    reference.check(artifact.manifest.spec)
+    task = f"{artifact.path.parent.name} on {runtime.name}"
+    progress(Step("verifying", 0, len(reference.cases), task=task))
     try:
         outputs = run_in_child(
             run_cases,
-            manifest.format,
-            manifest.backend,
-            runtime.name,
-            artifact.path,
+            artifact.on(runtime.name),
             reference.cases,
-            on_event=lambda done: tell(VerifyProgress(artifact.path, runtime.name, done, total)),
+            on_event=lambda step: progress(dataclasses.replace(step, task=task)),
             timeout=timeout,
             threads=1,  # what runs beside neither slows it down nor changes the last bit of an answer
         )
@@ -137,14 +121,11 @@ def _ask(
     return Run(artifact, runtime.name, version, outputs, reference)
 
 
-def run_cases(
-    format_name: str, backend: str | None, runtime_name: str, path: Path, cases: Sequence[Case]
-) -> np.ndarray:
-    """In a child process: the scores of every case on a runtime, float32 [cases, num_classes]."""
-    runtime = next(r for r in find_converter(format_name, backend).runtimes if r.name == runtime_name)
-    loaded = runtime.load(path)
+def run_cases(ref: RuntimeRef, cases: Sequence[Case]) -> np.ndarray:
+    """In a child process: the scores of every case, float32 [cases, num_classes]; emits a step for each."""
+    loaded = ref.load()
     outputs = []
     for done, case in enumerate(cases, start=1):
         outputs.append(np.array(loaded(case.as_passed()), dtype=np.float32))
-        emit(done)
+        emit(Step("verifying", done, len(cases)))
     return np.stack(outputs)

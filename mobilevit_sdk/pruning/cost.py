@@ -1,8 +1,8 @@
-"""What a network costs, tensor by tensor, and what of it is saved when units go.
+"""What a network costs, tensor by tensor, and how much of that is saved when units go.
 
-A layer's multiply-accumulates are its weight's elements times the positions that it answers at; those of a product of
-activations are in proportion to its sizes; so are microseconds, to the precision of a table. What is left of a tensor
-is the product of what is left of its axes.
+A layer takes as many multiply-accumulates as its weight has elements, times its output positions; a product of two
+activations takes a number in proportion to its sizes; microseconds are in proportion to both, to the precision of a
+table. The elements left of a tensor are the product of the indices left along its axes.
 """
 
 from __future__ import annotations
@@ -17,54 +17,55 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mobilevit_sdk.channel_groups.groups import HasProducts
+from mobilevit_sdk.channel_groups import products
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
 
 def mac_rates(structure: Structure, image_size: tuple[int, int]) -> dict[str, float]:
-    """Multiply-accumulates on one image of (H, W) pixels for each element of a layer's weight, or of a product."""
+    """Multiply-accumulates on one image of (H, W) pixels for each element of a layer's weight, or of a product.
+
+    A product is as large as its sizes multiplied (`channel_groups.HasProducts`).
+    """
     rates: dict[str, float] = {}
     layers: dict[nn.Module, str] = {
         m: n for n, m in structure.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)
     }
-    blocks = {m: n for n, m in structure.model.named_modules() if isinstance(m, HasProducts)}
+    attention = {n: sizes for n, m in structure.model.named_modules() if (sizes := products(m))}
 
     def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
         channels_last = isinstance(layer, nn.Linear)
         positions = output.numel() // output.shape[-1 if channels_last else 1]
         rates[f"{layers[layer]}.weight"] = positions
 
-    hooks = [layer.register_forward_hook(count) for layer in layers]
     example = next(structure.model.parameters())
     training = structure.model.training
     try:
-        # The fused kernels of attention are not counted on every device; the products that they fuse are.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        # Fused attention kernels are not counted on every device; the two products that they fuse are.
+        hooks = forward_hooks(after=[(layer, count) for layer in layers])
+        with hooks, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             structure.model.eval()(torch.zeros(1, 3, *image_size, dtype=example.dtype, device=example.device))
     finally:
         structure.model.train(training)
-        for hook in hooks:
-            hook.remove()
     counts = counter.get_flop_counts()
     root = type(structure.model).__name__
-    for block, name in blocks.items():
-        assert isinstance(block, HasProducts)
+    for name, sizes in attention.items():
         whole = sum(counts[f"{root}.{name}"].values()) // 2
-        within = sum(
+        layers_within = sum(
             rate * prod(structure.shapes[tensor]) for tensor, rate in rates.items() if tensor.startswith(f"{name}.")
         )
-        products = {f"{name}.{product}": prod(shape) for product, shape in block.products().items()}
-        rates |= dict.fromkeys(products, (whole - within) / sum(products.values()))
+        elements = {f"{name}.{product}": prod(shape) for product, shape in sizes.items()}
+        rates |= dict.fromkeys(elements, (whole - layers_within) / sum(elements.values()))
     return rates
 
 
 def parameter_rates(structure: Structure) -> dict[str, float]:
-    """One for each element of a parameter."""
+    """One for each element of every parameter."""
     return {name: 1.0 for name, _ in structure.model.named_parameters()}
 
 
 class Budget:
-    """The cost of what is left while units go one after the other; `rates` is what each tensor's elements cost."""
+    """The cost of what is left while units go one after another; `rates` is what one element of each tensor costs."""
 
     def __init__(self, structure: Structure, rates: Mapping[str, float]) -> None:
         self.structure, self.rates = structure, dict(rates)
@@ -75,7 +76,7 @@ class Budget:
         self.left = self.total
 
     def saving(self, index: int, units: list[list[int]]) -> float:
-        """What goes with these units of each part of a width."""
+        """The cost that goes with these units of each part of a group."""
         fewer: dict[str, list[int]] = {}
         for (name, axis), rows in self._rows(index, units).items():
             counts = fewer.setdefault(name, list(self.counts[name]))
@@ -84,32 +85,32 @@ class Budget:
         return sum(self._cost(name, self.counts[name]) - self._cost(name, counts) for name, counts in fewer.items())
 
     def remove(self, index: int, units: list[list[int]]) -> None:
-        """Take them out."""
+        """Remove them."""
         self.left -= self.saving(index, units)
         for (name, axis), rows in self._rows(index, units).items():
             mask = self.masks.setdefault((name, axis), np.ones(self.structure.shapes[name][axis], bool))
             mask[rows] = False
             self.counts[name][axis] = int(mask.sum())
 
-    def saving_of_block(self, number: int) -> float:
-        """What goes with all that is left of a block."""
-        return sum(self._cost(name, self.counts[name]) for name in self.tensors_of_block(number))
+    def saving_of_block(self, index: int) -> float:
+        """The cost that goes with all that is left of a block."""
+        return sum(self._cost(name, self.counts[name]) for name in self.tensors_of_block(index))
 
-    def remove_block(self, number: int) -> None:
-        """Take it out."""
-        self.left -= self.saving_of_block(number)
-        for name in self.tensors_of_block(number):
+    def remove_block(self, index: int) -> None:
+        """Remove it."""
+        self.left -= self.saving_of_block(index)
+        for name in self.tensors_of_block(index):
             self.counts[name] = [0] * len(self.counts[name])
 
-    def tensors_of_block(self, number: int) -> set[str]:
+    def tensors_of_block(self, index: int) -> list[str]:
         """Those within a block that cost something."""
-        return {name for name in self.structure.tensors_of(self.structure.blocks[number]) if name in self.rates}
+        return [name for name in self.structure.tensors_of(self.structure.blocks[index]) if name in self.rates]
 
     def _cost(self, name: str, counts: list[int]) -> float:
         return self.rates[name] * prod(counts)
 
     def _rows(self, index: int, units: list[list[int]]) -> dict[Axis, np.ndarray]:
-        """The indices along each axis that costs something and where units of a width stand."""
+        """Along each axis that costs something, the indices of these units of a group."""
         found: dict[Axis, list[np.ndarray]] = defaultdict(list)
         for chosen, axes in zip(units, self._places(index), strict=True):
             for axis, rows in axes:
@@ -117,15 +118,15 @@ class Budget:
         return {axis: (rows := np.concatenate(each))[rows >= 0] for axis, each in found.items()}
 
     def _places(self, index: int) -> list[list[tuple[Axis, np.ndarray]]]:
-        """For each part of a width, indices along axes [size, rows]; -1 where a unit has none."""
+        """For each part of a group, indices along axes [size, rows]; -1 where a unit has none."""
         if index not in self.places:
-            width = self.structure.widths[index]
+            group = self.structure.groups[index]
             self.places[index] = [
                 [
-                    ((name, place.axis), self.structure.matrix(place, width.size))
+                    ((name, place.axis), self.structure.matrix(place, group.size))
                     for place in part
                     if (name := self.structure.tensor(place)) in self.rates
                 ]
-                for part in width.parts
+                for part in group.parts
             ]
         return self.places[index]

@@ -1,28 +1,25 @@
-"""The folder of one pruning: the pruned checkpoint, which says what it was made from and how, and what goes with it."""
+"""The folder of one pruning: the pruned checkpoint, whose header says what it was made from and how, and the report."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
-from mobilevit_sdk.data import ImageDataset, to_model_input
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import evaluate
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.progress import Report
+from mobilevit_sdk.pruning.finetune import Finetuned
+from mobilevit_sdk.pruning.phone_files import Latencies
 from mobilevit_sdk.pruning.pruner import Kept, Pruned
 from mobilevit_sdk.pruning.request import Request
-from mobilevit_sdk.spec import ModelSpec, Strict
+from mobilevit_sdk.pruning.sweep import SweepPoint
+from mobilevit_sdk.spec import Strict
 
-CHECKPOINT, REPORT, KEPT, FRONTIER = "pruned.safetensors", "report.json", "kept.png", "frontier.png"
+CHECKPOINT, REPORT_FILE, KEPT, FRONTIER = "pruned.safetensors", "report.json", "kept.png", "frontier.png"
 FILES, FINETUNED = "files", "finetuned"
 
 
@@ -35,6 +32,21 @@ class Size(Strict, frozen=True):
     top1: float | None = None
 
 
+class Report(Strict, frozen=True):
+    """What `mobilevit prune --json` prints; what was not asked for is None."""
+
+    model: str
+    source: str
+    request: Request
+    before: Size
+    after: Size
+    test_images: int | None
+    kept: list[Kept]
+    latency: Latencies | None = None
+    frontier: list[SweepPoint] | None = None
+    finetuned: Finetuned | None = None
+
+
 def size_of(model: nn.Module, parameters: int, macs: int, top1: float | None) -> Size:
     """`Size` of a network whose parameters and multiply-accumulates are known."""
     elements = sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point())
@@ -42,9 +54,9 @@ def size_of(model: nn.Module, parameters: int, macs: int, top1: float | None) ->
 
 
 def save_pruned(pruned: Pruned, original: Checkpoint, request: Request, folder: Path) -> Pruned:
-    """Write the checkpoint, and return the pruning with its spec, whose provenance names the original and the request.
+    """Write the checkpoint and return the pruning with its new spec: its provenance names the original and the request.
 
-    Raises RequestError where it cannot be written.
+    Raises RequestError when it cannot be written.
     """
     provenance = {
         **pruned.spec.provenance,
@@ -64,9 +76,9 @@ def save_pruned(pruned: Pruned, original: Checkpoint, request: Request, folder: 
 
 
 def load_pruned(original: Checkpoint, request: Request, folder: Path) -> Pruned | None:
-    """What an earlier run of the same pruning has left in the folder; None where there is none.
+    """The result of an earlier run of the same pruning in the folder; None where there is none.
 
-    Raises RequestError for another pruning's folder, and for that of the checkpoint to prune, if it has this name.
+    Raises RequestError for the folder of another pruning, and where the checkpoint to prune itself has this name.
     """
     path = folder / CHECKPOINT
     if not path.exists():
@@ -86,19 +98,7 @@ def load_pruned(original: Checkpoint, request: Request, folder: Path) -> Pruned 
     )
 
 
-def top1_of(model: nn.Module, spec: ModelSpec, dataset: ImageDataset, report: Report) -> float:
-    """Top-1 accuracy from 0 to 1."""
-
-    @torch.inference_mode()
-    def predict(images: Any) -> Any:
-        scores: Tensor = model.eval()(to_model_input(torch.from_numpy(images), spec.preprocessing))
-        return scores.numpy()
-
-    accuracy = evaluate(predict, spec, dataset, report=lambda done: report("evaluating", done, len(dataset)))
-    return accuracy.top1
-
-
-def write_report(document: dict[str, Any], folder: Path) -> None:
-    """As `mobilevit prune --json` prints it."""
-    with replacing(folder / REPORT) as fresh:
-        fresh.write_text(json.dumps(document, indent=2) + "\n")
+def write_report(report: Report, folder: Path) -> None:
+    """Write report.json as `mobilevit prune --json` prints it. Raises RequestError when it cannot be written."""
+    with replacing(folder / REPORT_FILE) as fresh:
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")

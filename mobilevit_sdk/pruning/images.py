@@ -1,4 +1,4 @@
-"""PruningImages as pruning needs them: decoded once, with labels that fit the head, in batches that the model takes."""
+"""Labeled images for pruning: decoded once, with labels that fit the head, in batches that the model takes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mobilevit_sdk.spec import ModelSpec
 
 
 class PruningImages:
-    """At most `count` images, spread over the data and then in an order of its own, so that batches mix the classes.
+    """At most `count` images, spread over the dataset and then shuffled by `seed`, so that batches mix the classes.
 
-    Raises RequestError where the data's classes are not the head's, or an image cannot be decoded.
+    Raises RequestError where the classes of the dataset do not fit the head, or an image cannot be decoded.
     """
 
     def __init__(self, dataset: ImageDataset, spec: ModelSpec, count: int, seed: int = 0) -> None:
@@ -31,6 +31,6 @@ class PruningImages:
         return len(self.labels)
 
     def batches(self, size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the model takes, [B, 3, H, W], and class indices, [B]."""
+        """Input of the model, [B, 3, H, W], and class indices, [B], in batches of `size` images."""
         for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
             yield to_model_input(pixels, self.spec.preprocessing).to(dtype), labels

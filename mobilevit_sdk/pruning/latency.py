@@ -1,9 +1,9 @@
 """A latency table: how many microseconds a multiply-accumulate of each layer takes on this machine.
 
 Depthwise convolutions and small maps take more of them than large products do, which a count of multiply-accumulates
-does not know. Each layer, with the norm and activation that follow it, is timed alone on one thread, for what it gets
-of one image: in the runtime of a phone format where a converter offers that, else in PyTorch. That is no phone's
-latency, but its order; a table measured elsewhere, of the same names, does as well.
+does not know. Each layer, with the norm and activation that follow it, is timed alone on one thread, with its input for
+one image: in the runtime of a phone format where a converter offers that, else in PyTorch. That is not the latency on a
+phone, but ranks layers alike; a table measured elsewhere, with the same names, can be used instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.formats.converter import TimesLayers, converters
 from mobilevit_sdk.layers import ConvNormAct
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.processes.child import emit, run_in_child
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning.cost import mac_rates
 from mobilevit_sdk.pruning.structure import Structure
 
@@ -28,16 +30,14 @@ Layers = Sequence[tuple[nn.Module, tuple[int, ...]]]  # each with the shape of i
 
 
 def timing_format() -> str | None:
-    """The format whose runtime times layers here; None where PyTorch has to."""
+    """The format whose runtime times layers here; None where only PyTorch can."""
     return next((n for n, each in converters().items() if isinstance(each, TimesLayers) and each.availability()), None)
 
 
-def measure_table(
-    model: nn.Module, image_size: tuple[int, int], report: Callable[[int, int], None] = lambda done, total: None
-) -> dict[str, float]:
-    """Microseconds for each multiply-accumulate of every layer's weight, and of products by the mean of all layers.
+def measure_table(model: nn.Module, image_size: tuple[int, int], progress: Progress = silent) -> dict[str, float]:
+    """Microseconds per multiply-accumulate of each layer's weight; for products of activations, the mean of all layers.
 
-    `image_size` is (H, W) in pixels; `report` hears how much of how much is done. Raises ToolchainError.
+    `image_size` is (H, W) in pixels; `progress` counts the layers. Raises ToolchainError when the runtime fails.
     """
     rates = mac_rates(Structure(model), image_size)
     layers = _layers(model, image_size)
@@ -47,9 +47,9 @@ def measure_table(
     distinct = [layers[names[0]] for names in alike.values()]
     chosen = timing_format()
     if chosen is None:
-        microseconds = _time_in_pytorch(distinct, report)
+        microseconds = _time_in_pytorch(distinct, progress)
     else:
-        microseconds = run_in_child(time_in_child, chosen, distinct, on_event=lambda event: report(*event))
+        microseconds = run_in_child(time_in_child, chosen, distinct, on_event=progress)
     costs = {name: cost for names, cost in zip(alike.values(), microseconds, strict=True) for name in names}
     counts = {name: rates[name] * model.get_parameter(name).numel() for name in costs}
     typical = sum(costs.values()) / sum(counts.values())
@@ -57,15 +57,16 @@ def measure_table(
 
 
 def time_in_child(format_name: str, layers: Layers) -> list[float]:
-    """For a process of its own: `TimesLayers.time_layers` of a format."""
+    """In a child process: `TimesLayers.time_layers` of a format; emits a step for each layer."""
     converter = converters()[format_name]
     assert isinstance(converter, TimesLayers)
-    return converter.time_layers(layers, lambda done, total: emit((done, total)))
+    stage = f"timing layers in {format_name}"
+    return converter.time_layers(layers, lambda done, total: emit(Step(stage, done, total)))
 
 
 @torch.inference_mode()
 def _layers(model: nn.Module, image_size: tuple[int, int]) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
-    """By the name of its weight, each layer with what follows it, and the shape of what it gets."""
+    """Each layer with its norm and activation, and the shape of its input, by the name of its weight."""
     found: dict[str, nn.Module] = {}
     for name, layer in model.named_modules():
         if isinstance(layer, ConvNormAct):
@@ -77,19 +78,17 @@ def _layers(model: nn.Module, image_size: tuple[int, int]) -> dict[str, tuple[nn
     def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda layer, given: shapes.update({name: tuple(given[0].shape)})
 
-    hooks = [layer.register_forward_pre_hook(remember(name)) for name, layer in found.items()]
     training, parameter = model.training, next(model.parameters())
     try:
-        model.eval()(torch.rand(1, 3, *image_size, dtype=parameter.dtype, device=parameter.device))
+        with forward_hooks(before=[(layer, remember(name)) for name, layer in found.items()]):
+            model.eval()(torch.rand(1, 3, *image_size, dtype=parameter.dtype, device=parameter.device))
     finally:
         model.train(training)
-        for hook in hooks:
-            hook.remove()
     return {name: (copy.deepcopy(found[name]).float().cpu().eval(), shape) for name, shape in shapes.items()}
 
 
 @torch.inference_mode()
-def _time_in_pytorch(layers: Layers, report: Callable[[int, int], None]) -> list[float]:
+def _time_in_pytorch(layers: Layers, progress: Progress) -> list[float]:
     microseconds, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -100,7 +99,7 @@ def _time_in_pytorch(layers: Layers, report: Callable[[int, int], None]) -> list
                 layer(given)
                 times.append(time.perf_counter() - started)
             microseconds.append(1e6 * statistics.median(times))
-            report(done + 1, len(layers))
+            progress(Step("timing layers in PyTorch", done + 1, len(layers)))
     finally:
         torch.set_num_threads(threads)
     return microseconds

@@ -1,6 +1,6 @@
 """What a pruning gains on the phone: the files of both networks, and their latencies side by side.
 
-Fine-tuning moves weights and no shape, so files that were made before it stand for those after it.
+Fine-tuning changes weights but no shapes, so the latencies of files made before it hold after it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from pathlib import Path
 import msgspec
 
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.bench import BenchProgress, Candidate, Row, bench, candidates_of
+from mobilevit_sdk.bench import Candidate, Row, bench, candidates_of
 from mobilevit_sdk.bench.plan import thread_counts
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
-from mobilevit_sdk.conversion.pipeline import ConvertProgress, convert
+from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.runtime import TimedRuntime
-from mobilevit_sdk.progress import Report
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import Strict
 
 MEASURED = "measured.json"
@@ -27,7 +27,7 @@ MEASURED = "measured.json"
 class FileLatency(Strict, frozen=True):
     """One format on one runtime, before and after: bytes of the files, medians in milliseconds and their ratio.
 
-    Without medians, `reason` says why there are none.
+    Where the medians are None, `reason` says why.
     """
 
     format: str
@@ -58,24 +58,23 @@ def timed_formats() -> list[str]:
 
 
 def measure_files(
-    original: Checkpoint, pruned: Checkpoint, folder: Path, report: Report, rounds: int = 20
+    original: Checkpoint, pruned: Checkpoint, folder: Path, progress: Progress = silent, rounds: int = 20
 ) -> Latencies:
     """Convert both to float32 in every format of `timed_formats`, and let the files take turns on their runtimes.
 
-    Files and measurements stay in `folder`, and are found there again. Raises ToolchainError where a file cannot be
-    made.
+    Files and measurements stay in `folder` and are reused from there. Raises ToolchainError when a file cannot be made.
     """
     formats = timed_formats()
     ended: set[tuple[str, str]] = set()
 
     def converted(checkpoint: Checkpoint, name: str) -> list[Artifact]:
-        def hear(progress: ConvertProgress) -> None:
-            if progress.stage in ("done", "up to date", "failed"):
-                ended.add((name, progress.format))
-            report("converting", len(ended), 2 * len(formats))
+        def hear(step: Step) -> None:
+            if step.status in ("done", "failed"):
+                ended.add((name, step.task))
+            progress(Step("converting", len(ended), 2 * len(formats)))
 
         result = convert(
-            checkpoint, out=folder / name, formats=formats, precisions=["fp32"], check=False, on_progress=hear
+            checkpoint, out=folder / name, formats=formats, precisions=["fp32"], check=False, progress=hear
         )
         if result.failures:
             raise ToolchainError("; ".join(f"{failure.format}: {failure.error}" for failure in result.failures))
@@ -86,13 +85,13 @@ def measure_files(
     kept = _read(folder / MEASURED)
     if kept is not None and kept.files == hashes:
         return kept
-    measured = _measure(pairs, hashes, rounds, report)
+    measured = _measure(pairs, hashes, rounds, progress)
     with replacing(folder / MEASURED) as fresh:
         fresh.write_bytes(msgspec.json.format(msgspec.json.encode(measured)))
     return measured
 
 
-def _measure(pairs: list[tuple[Artifact, Artifact]], hashes: list[str], rounds: int, report: Report) -> Latencies:
+def _measure(pairs: list[tuple[Artifact, Artifact]], hashes: list[str], rounds: int, progress: Progress) -> Latencies:
     turns = [
         (one, other, pair)
         for pair in pairs
@@ -102,10 +101,7 @@ def _measure(pairs: list[tuple[Artifact, Artifact]], hashes: list[str], rounds: 
     against: dict[Candidate, Candidate] = {each: one for one, other, _ in turns for each in (one, other)}
     counts = thread_counts([])
 
-    def hear(progress: BenchProgress) -> None:
-        report(f"{progress.stage}, threads: {progress.threads}", progress.done, progress.total)
-
-    result = bench(list(against), threads=counts, against=against.__getitem__, rounds=rounds, on_progress=hear)
+    result = bench(list(against), threads=counts, against=against.__getitem__, rounds=rounds, progress=progress)
     measured = zip(result.results[::2], result.results[1::2], [pair for *_, pair in turns] * len(counts), strict=True)
     rows = [_row(one, other, *pair) for one, other, pair in measured]
     return Latencies(machine=result.machine.describe(), files=hashes, rows=rows)

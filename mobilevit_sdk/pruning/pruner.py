@@ -1,4 +1,4 @@
-"""From a checkpoint to a smaller network: judge, select, cut, measure BatchNorms anew; in steps."""
+"""From a checkpoint to a smaller network, in steps: judge, select, cut, measure BatchNorm statistics again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.progress import Report
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning import importance as criteria
 from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates
 from mobilevit_sdk.pruning.images import PruningImages
@@ -29,7 +29,7 @@ from mobilevit_sdk.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Kept:
-    """Of one kind of width in one stage, how many channels, heads or dimensions there were and are."""
+    """How many channels, heads or dimensions of one kind a stage had and has."""
 
     stage: str
     kind: str
@@ -39,12 +39,12 @@ class Kept:
 
 @dataclass(frozen=True)
 class Pruned:
-    """A pruned network in reference form, its spec, and what was kept; `left` are shares of what the original costs."""
+    """A pruned network in reference form, its spec, what it costs, and what was kept of each stage."""
 
     model: nn.Module
     spec: ModelSpec
     parameters: tuple[int, int]  # before and after
-    macs: tuple[int, int]
+    macs: tuple[int, int]  # before and after, for one image
     kept: tuple[Kept, ...]
 
 
@@ -56,16 +56,16 @@ def prune(
     latency: float | None = None,
     data: ImageDataset | str | Path | None = None,
     latency_table: Mapping[str, float] | None = None,
-    report: Report = lambda what, done, total: None,
+    progress: Progress = silent,
     **options: object,
 ) -> Pruned:
     """A physically smaller network: an ordinary model whose config holds its own widths.
 
     One of `macs`, `params` and `latency` is the share to keep, between 0 and 1; `latency` needs a `latency_table` (see
-    `pruning.latency`). Other options are those of `Request`. `data` are labeled images, as a dataset or a path: the
-    importance `taylor` is measured on them, and BatchNorm statistics afterwards. The checkpoint stays as it is. Raises
-    RequestError for a share that cannot be had, naming the nearest, for data that do not fit the head, and for a model
-    that declares no widths.
+    `pruning.latency`). Other options are the fields of `Request`. `data` is labeled images, as a dataset or a path: the
+    importance `taylor` is measured on them, and BatchNorm statistics after each step. The checkpoint stays as it is.
+    Raises RequestError for a share that cannot be reached, with the nearest that can, for data that does not fit the
+    head, and for a model whose channel groups are not known.
     """
     asked = {"macs": macs, "params": params, "latency": latency}
     shares = {name: value for name, value in asked.items() if value is not None}
@@ -77,9 +77,9 @@ def prune(
     dataset = data if isinstance(data, ImageDataset) or data is None else open_dataset(Path(data), labeled=True)
     images = None
     if dataset is not None:
-        report("reading images", 0, 1)
+        progress(Step("reading images"))
         images = PruningImages(dataset, loaded.spec, request.samples, request.seed)
-    return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, report=report)
+    return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, progress=progress)
 
 
 def prune_network(
@@ -89,24 +89,24 @@ def prune_network(
     images: PruningImages | None,
     *,
     latency_table: Mapping[str, float] | None = None,
-    report: Report = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Pruned:
-    """`prune` of a network at hand, which stays as it is; without images BatchNorms keep their statistics."""
+    """`prune` for a network in memory, which stays as it is; without images BatchNorms keep their statistics."""
     if request.importance == "taylor" and images is None:
         raise RequestError(
             "the importance taylor is measured on labeled images: give --data, or --importance magnitude"
         )
-    original = Structure(model, spec.model)
+    original = Structure(model)
     whole = _budget(original, spec, request.measure, latency_table)
     pruned, pruned_spec = model, spec
-    steps = request.steps if request.importance == "taylor" else 1  # others judge alike before and after
+    steps = request.steps if request.importance == "taylor" else 1  # the others hardly change with what is gone
     total = steps * len(images) if images else 1
     for step in range(1, steps + 1):
-        structure = Structure(pruned, spec.model) if step > 1 else original
+        structure = Structure(pruned) if step > 1 else original
         done = (step - 1) * (len(images) if images else 0)
 
         def judged(more: int, done: int = done) -> None:
-            report("judging", done + more, total)
+            progress(Step("judging channels", done + more, total))
 
         importance = _judge(structure, request, images, judged)
         budget = _budget(structure, pruned_spec, request.measure, latency_table)
@@ -120,7 +120,7 @@ def prune_network(
         pruned, pruned_spec = cut(pruned, pruned_spec, pruning)
         if images is not None:
             measure_statistics(pruned, images)
-    final = Structure(pruned, spec.model)
+    final = Structure(pruned)
     return Pruned(
         pruned,
         pruned_spec,
@@ -164,20 +164,20 @@ def _total(structure: Structure, spec: ModelSpec, measure: Measure) -> int:
 
 
 def kept_of(before: Structure, after: Structure) -> tuple[Kept, ...]:
-    """What is left of each kind of width in each stage, in the order of the network."""
+    """What is left of each kind of channel group in each stage, in the order of the network."""
     first, last = (_units(structure) for structure in (before, after))
     return tuple(Kept(stage, kind, count, last[stage, kind]) for (stage, kind), count in first.items())
 
 
 def _units(structure: Structure) -> Counter[tuple[str, str]]:
     counts = Counter[tuple[str, str]]()
-    for width in structure.widths:
-        # EfficientViT's streams have parts that are no channels: answers of heads which nobody reads.
-        parts = width.scale if width.kind == "stream" else len(width.parts)
-        counts[width.stage, width.kind] += width.size * parts
+    for group in structure.groups:
+        # EfficientViT's streams have parts that are not channels: outputs of heads that no other head reads.
+        parts = group.scale if group.kind == "stream" else len(group.parts)
+        counts[group.stage, group.kind] += group.size * parts
     return counts
 
 
 def _up(share: float) -> float:
-    """Rounded up to thousandths, so that it can be asked for."""
+    """Rounded up to thousandths, so that this share can be asked for."""
     return -(-share * 1000 // 1) / 1000

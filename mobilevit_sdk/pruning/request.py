@@ -1,4 +1,4 @@
-"""What is asked of a pruning, checked before anything is loaded."""
+"""The request for a pruning, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CRITERIA: tuple[Criterion, ...] = ("taylor", "magnitude", "bn-scale", "random")
 
 
 class Request(Strict, frozen=True):
-    """How much is to be left of what, and how it is chosen; what a pruned checkpoint says of itself.
+    """How much is to be left of what, and how units are chosen; a pruned checkpoint's header records it.
 
     `keep` is the share of multiply-accumulates (`macs`), parameters (`params`) or microseconds by a table (`latency`).
-    Units are judged and taken in `steps`, each by the gradients of `samples` images in batches of `batch_size`; tensors
-    keep multiples of `multiple` channels. `blocks` may go as a whole.
+    Units are removed in `steps`, each with new importances from the gradients of `samples` images in batches of
+    `batch_size`. Tensors keep multiples of `multiple` channels. With `blocks`, whole blocks may go too.
     """
 
     measure: Measure = "macs"
@@ -42,8 +42,8 @@ class Request(Strict, frozen=True):
 
 
 def make_request(measure: str, keep: float, options: Mapping[str, object]) -> Request:
-    """The request with these options; the others have their defaults. Raises RequestError."""
+    """The request with these options and defaults for the others. Raises RequestError for options that do not fit."""
     try:
         return msgspec.convert({"measure": measure, "keep": keep, **options}, Request)
     except msgspec.ValidationError as error:
-        raise RequestError(f"this is no request for a pruning: {error}") from error
+        raise RequestError(f"this is not a request for a pruning: {error}") from error

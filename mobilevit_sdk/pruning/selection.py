@@ -6,46 +6,46 @@ from collections.abc import Mapping
 from heapq import heapify, heappop, heapreplace
 from math import gcd, inf
 
-from mobilevit_sdk.channel_groups.groups import ConfigPath, Width
+from mobilevit_sdk.channel_groups import ChannelGroup, ConfigPath
 from mobilevit_sdk.pruning.cost import Budget
 from mobilevit_sdk.pruning.importance import Importance
 from mobilevit_sdk.pruning.structure import Pruning, Structure
 
-Sizes = Mapping[tuple[ConfigPath, ...], int]  # of widths, by their paths
+Sizes = Mapping[tuple[ConfigPath, ...], int]  # of channel groups, by their paths
 
 
-def step_of(width: Width, multiple: int, size: int) -> int:
+def step_of(group: ChannelGroup, multiple: int, size: int) -> int:
     """How many units of each part go at once, so that the tensors that hold them keep multiples of `multiple` rows.
 
-    A width that was small from the start, which is what `size` says, goes in finer steps, of a quarter of it at most:
-    eight of sixteen channels at once would be half of them.
+    `size` is the group's before any pruning: a step is at most a quarter of it, whatever the multiple. Eight of sixteen
+    channels at once would be half of them.
     """
-    step = multiple // gcd(multiple, width.rows)
+    step = multiple // gcd(multiple, group.rows)
     while step > 1 and 4 * step > size:
         step //= 2
     return max(step, 1)
 
 
 def sizes_of(structure: Structure) -> Sizes:
-    """Of all widths; those of the unpruned network decide how fine the steps are."""
-    return {width.paths: width.size for width in structure.widths}
+    """Sizes of all groups; those of the unpruned network limit the steps."""
+    return {group.paths: group.size for group in structure.groups}
 
 
 def select(
     budget: Budget, importance: Importance, target: float, *, multiple: int, sizes: Sizes | None = None
 ) -> Pruning:
-    """Let units go until at most `target` of the budget's cost is left, or nothing more can go.
+    """Remove units until at most `target` of the budget's cost is left, or nothing more can go.
 
-    In every round the widths offer their least important units, as many of each part as `step_of` says, and blocks
-    themselves; what has the least importance for each unit of cost that it saves goes. What an offer saves only
-    shrinks while others are taken, so that one that was overtaken by none since it was last looked at is the best. One
-    that saves so much more than is needed that smaller ones would do it for less waits until none is left. `sizes` are
-    those before any pruning.
+    In every round each group offers its least important units, as many of each part as `step_of` says, and each block
+    offers itself. The offer with the least importance for each unit of cost that it saves is taken. What an offer saves
+    only shrinks while others are taken, so an offer whose price has not risen since it was last computed is the best.
+    An offer that saves far more than is still needed, where smaller ones would do for less importance, waits until no
+    other is left. `sizes` are those before any pruning.
     """
     pruning = Pruning(budget.structure)
     sizes = sizes or sizes_of(budget.structure)
-    offers = [_Offer("width", index, importance, budget, multiple, sizes) for index in importance.widths]
-    offers += [_Offer("block", number, importance, budget, multiple, sizes) for number in importance.blocks]
+    offers = [_Offer("group", index, importance, budget, multiple, sizes) for index in importance.groups]
+    offers += [_Offer("block", index, importance, budget, multiple, sizes) for index in importance.blocks]
     waiting: list[_Offer] = []
     heap = [(price, i) for i, offer in enumerate(offers) if (price := offer.price(pruning)) is not None]
     heapify(heap)
@@ -70,7 +70,7 @@ def select(
 
 
 class _Offer:
-    """What a width or a block would let go next."""
+    """What a group or a block would lose next."""
 
     saved = lost = 0.0  # cost and importance, by the last `price`
 
@@ -81,13 +81,13 @@ class _Offer:
         if self.is_block:
             self.importance = importance.blocks[index]
         else:
-            self.width = budget.structure.widths[index]
-            self.order = importance.widths[index].argsort(dim=1, stable=True).tolist()
-            self.scores = importance.widths[index].tolist()
-            self.step = step_of(self.width, multiple, sizes.get(self.width.paths, self.width.size))
+            self.group = budget.structure.groups[index]
+            self.order = importance.groups[index].argsort(dim=1, stable=True).tolist()
+            self.scores = importance.groups[index].tolist()
+            self.step = step_of(self.group, multiple, sizes.get(self.group.paths, self.group.size))
 
     def price(self, pruning: Pruning) -> float | None:
-        """Importance lost for each unit of cost that is saved; None where there is nothing to save any more."""
+        """Importance lost for each unit of cost that is saved; None where nothing is left to save."""
         if self.is_block:
             self.saved, self.lost = self.budget.saving_of_block(self.index), self.importance
         else:
@@ -97,7 +97,7 @@ class _Offer:
         return self.lost / self.saved if self.saved > 0 else None
 
     def take(self, pruning: Pruning) -> None:
-        """Let it go."""
+        """Remove what is offered."""
         if self.is_block:
             self.budget.remove_block(self.index)
             pruning.blocks.add(self.index)
@@ -107,10 +107,10 @@ class _Offer:
             pruning.remove(self.index, units)
 
     def units(self, pruning: Pruning) -> list[list[int]]:
-        """Of each part the least important units that are left; none where too few would stay."""
+        """The least important of the units left in each part; none where too few would stay."""
         kept = pruning.kept(self.index)
         count = kept % self.step or self.step
-        if kept - count < max(self.width.minimum, self.step) or pruning.lies_in_gone_block(self.index):
+        if kept - count < max(self.group.minimum, self.step) or pruning.lies_in_removed_block(self.index):
             return []
-        gone = self.width.size - kept
+        gone = self.group.size - kept
         return [part[gone : gone + count] for part in self.order]

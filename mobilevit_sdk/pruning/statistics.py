@@ -1,4 +1,4 @@
-"""BatchNorm statistics measured anew: with fewer channels before them, layers see other means and variances."""
+"""BatchNorm statistics measured again: with fewer channels before them, layers see other means and variances."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BATCH_SIZE = 128
 
 @torch.no_grad()
 def measure_statistics(model: nn.Module, images: PruningImages) -> None:
-    """Replace the running statistics of every BatchNorm, in place, by their plain averages over batches of `images`.
+    """Replace the running statistics of every BatchNorm, in place, by the means of those of batches of `images`.
 
-    Everything else stays in eval mode. A last batch of one image is left out: it has no variance.
+    All other layers stay in eval mode. A last batch of one image is left out: it has no variance.
     """
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

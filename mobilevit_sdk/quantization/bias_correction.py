@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.quantization.simulation import Layer, quantized_layers, round_weights
 
 
@@ -36,13 +37,9 @@ def correct_biases(graph: PhoneGraph, recipe: QuantizationRecipe, images: Iterab
 
         return observe
 
-    hooks = [layer.register_forward_hook(observer(path)) for path, layer in rounded.items()]
-    try:
+    with forward_hooks(after=[(layer, observer(path)) for path, layer in rounded.items()]):
         for image in images:
             graph(torch.from_numpy(image))
-    finally:
-        for hook in hooks:
-            hook.remove()
     for path, layer in rounded.items():
         if shifts[path]:  # nobody asks for the scores of attention over one token
             shift = torch.stack(shifts[path]).mean(0)

@@ -1,4 +1,4 @@
-"""A checkpoint with images to calibrate and to judge by: the user's own, or synthesized where there are none."""
+"""The images that a checkpoint is calibrated with and judged by: the user's own, or synthesized ones."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from mobilevit_sdk.data.calibration import CalibrationImages, split_images
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.files import cache_folder
 from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
-from mobilevit_sdk.progress import Report
+from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.quantization.judgment import cases_of
 
-# Synthesized without being asked for, so few enough to wait for; `mobilevit synthesize` makes more.
-_PIXELS = 64 * 64 * 96  # in all
+# Synthesized without a request, so few enough to wait for; `mobilevit synthesize` makes more.
+_MAX_PIXELS = 64 * 64 * 96  # of all images together
 _MIN_IMAGES = 24
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What the conversions of one checkpoint to integers share; `reference` are its answers for `held_out`."""
+    """What all integer conversions of one checkpoint share.
+
+    `quantization` holds the recipe and the images for ranges, `held_out` the images to judge by, `reference` the float
+    network's answers to those, and `source` says where both came from.
+    """
 
     quantization: Quantization
     held_out: CalibrationImages
@@ -34,6 +38,7 @@ class Calibrated:
     data_free: bool
 
     def record(self, judgment: Judgment | None = None) -> QuantizationRecord:
+        """What the manifest says of the calibration."""
         return QuantizationRecord(
             recipe=self.quantization.recipe,
             images=self.source,
@@ -51,16 +56,16 @@ class Calibrated:
         )
 
 
-def calibrate(
+def calibration_for(
     checkpoint: Checkpoint,
     recipe: QuantizationRecipe,
     source: Path | None,
     scratch: Path,
-    report: Report = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Calibrated:
-    """Take the images of `source`; without one, synthesize them from what the network's BatchNorms remember.
+    """Split the images of `source`; without one, synthesize images from the statistics of the network's BatchNorms.
 
-    Random weights remember nothing: for them, the photographs that every installation has are written to `scratch`.
+    Random weights have no such statistics: for them, photographs that every installation has are written to `scratch`.
     Raises RequestError for too few images.
     """
     from mobilevit_sdk.quantization.synthetic_file import read_synthesis
@@ -69,15 +74,15 @@ def calibrate(
     if source is None and checkpoint.origin.random_weights_seed is not None:
         source = _photographs(checkpoint, scratch)
     elif source is None:
-        source = _synthesized(checkpoint, report)
+        source = _synthesized(checkpoint, progress)
     data_free = source.is_file() and read_synthesis(source) is not None
     images, held_out = split_images(source, preprocessing)
     reference = reference_of(checkpoint.model, preprocessing, cases_of(held_out))
     return Calibrated(Quantization(recipe, images), held_out, reference, str(source), data_free)
 
 
-def _synthesized(checkpoint: Checkpoint, report: Report) -> Path:
-    """Images of this network, made once and kept in the cache."""
+def _synthesized(checkpoint: Checkpoint, progress: Progress) -> Path:
+    """Images synthesized from this network, made once and kept in the cache."""
     from mobilevit_sdk.quantization.synthesis import SynthesisOptions
     from mobilevit_sdk.quantization.synthetic_file import synthesize
 
@@ -85,8 +90,8 @@ def _synthesized(checkpoint: Checkpoint, report: Report) -> Path:
     height, width = spec.preprocessing.image_size
     name = f"{spec.model}-{height}x{width}-{network_sha256(checkpoint.model, spec)[:16]}.parquet"
     path = cache_folder() / "synthesized" / name
-    options = SynthesisOptions(images=max(_MIN_IMAGES, min(96, _PIXELS // (height * width))))
-    synthesize(checkpoint, path, options, lambda at: report("synthesizing images", at.steps_done, at.steps))
+    options = SynthesisOptions(images=max(_MIN_IMAGES, min(96, _MAX_PIXELS // (height * width))))
+    synthesize(checkpoint, path, options, progress=progress)
     return path
 
 

@@ -1,4 +1,4 @@
-"""An artifact in integers, judged by the task: on images that it was not calibrated with, beside the float network."""
+"""An integer artifact judged by the task: compared with the float network on images it was not calibrated with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, ToolchainError
-from mobilevit_sdk.evaluation.accuracy import match_classes, top1_of
-from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.evaluation.accuracy import match_classes, top1_share
+from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.parity import compare
 from mobilevit_sdk.parity.runs import run_artifacts
 from mobilevit_sdk.spec import ModelSpec
@@ -25,17 +25,15 @@ def cases_of(images: CalibrationImages) -> tuple[Case, ...]:
 def judge_by_task(
     artifact: Artifact, images: CalibrationImages, reference: Reference, *, min_agreement: float
 ) -> Judgment:
-    """Run the artifact over `images` on the first runtime that is here; `reference` holds the float network's answers.
+    """Run the artifact over `images` on its first available runtime; `reference` holds the float network's answers.
 
-    Where it names the same class for fewer than the share `min_agreement` of them, it is rejected. Raises
-    ToolchainError when no runtime is here or it fails.
+    It is rejected where the share of images with the same class is below `min_agreement`. Raises ToolchainError when no
+    runtime is available or it fails.
     """
     manifest = artifact.manifest
-    runtimes = find_converter(manifest.format, manifest.backend).runtimes
-    usable = [runtime.name for runtime in runtimes if runtime.availability()]
-    if not usable:
-        raise ToolchainError(f"nothing here runs {artifact.path.name}, so its accuracy cannot be judged; see doctor")
-    (run,) = run_artifacts([artifact], runtimes=usable[:1], reference=lambda _: reference)
+    converter = artifact.converter
+    runtime = choose_runtime(converter, None, converter.runtimes, f"run {artifact.path.name} to judge its accuracy")
+    (run,) = run_artifacts([artifact], runtimes=[runtime.name], reference=lambda _: reference)
     if run.outputs is None:
         assert run.refusal is not None
         raise ToolchainError(f"{run.runtime} does not run {artifact.path.name}: {run.refusal[1]}")
@@ -48,8 +46,8 @@ def judge_by_task(
         min_agreement=min_agreement,
         worst_sqnr_db=agreement.sqnr_db.worst,
         median_sqnr_db=agreement.sqnr_db.median,
-        top1_float=None if labels is None else top1_of(reference.logits, labels),
-        top1=None if labels is None else top1_of(run.outputs, labels),
+        top1_float=None if labels is None else top1_share(reference.logits, labels),
+        top1=None if labels is None else top1_share(run.outputs, labels),
         rejected=agreement.top1_agreement < min_agreement,
     )
 

@@ -1,20 +1,31 @@
-"""What is done to a phone graph before any format turns it into integers: the same for all of them."""
+"""The phone graph as every format gets it for integers: deployed, smoothed, and with corrected biases."""
 
 from __future__ import annotations
 
 from itertools import islice
 
-from mobilevit_sdk.deployment import PhoneGraph
+from torch import nn
+
+from mobilevit_sdk.deployment import PhoneGraph, deploy
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.quantization.bias_correction import correct_biases
 from mobilevit_sdk.quantization.smoothing import smooth
+from mobilevit_sdk.spec import ModelSpec
 
-IMAGES = 64  # for means and maxima, which condition_weights sooner than the ends of a range
+IMAGES = 64  # for means and maxima, which settle sooner than the ends of a range
 
 
-def prepare(graph: PhoneGraph, quantization: Quantization, precision: str) -> None:
-    """Even out what shares a scale, then correct the means that rounding to 8 bits shifts; in place."""
+def deploy_prepared(
+    model: nn.Module, target: str, spec: ModelSpec, quantization: Quantization, precision: str
+) -> PhoneGraph:
+    """`deploy` for integers; then equalize the channels that share a scale, over images, and correct the means.
+
+    The correction takes back what rounding weights to 8 bits shifts; precisions with 4 bits do without. Raises what
+    `deploy` raises.
+    """
+    graph = deploy(model, target, spec, quantized=True)
     images = list(islice(quantization.images, IMAGES))
     smooth(graph, images)
     if quantization.recipe.bias_correction and precision.startswith("int8"):
         correct_biases(graph, quantization.recipe, images)
+    return graph

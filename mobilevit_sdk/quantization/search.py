@@ -1,8 +1,8 @@
-"""The search as a whole: observe_ranges, measure every block, walk along the frontier until accuracy holds."""
+"""The search for a recipe: observe ranges, measure every block, walk along the frontier until the goal holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -10,13 +10,12 @@ import numpy as np
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.data.calibration import CalibrationImages
-from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
-from mobilevit_sdk.progress import Report
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.judgment import labels_of
-from mobilevit_sdk.quantization.preparation import prepare
+from mobilevit_sdk.quantization.preparation import deploy_prepared
 from mobilevit_sdk.quantization.sensitivity import BlockLoss, CalibrationBatches, Point, block_losses, frontier
 from mobilevit_sdk.quantization.simulation import observe_ranges
 from mobilevit_sdk.spec import Strict
@@ -25,16 +24,23 @@ IMAGES_FOR_A_BLOCK = 32  # noise in the scores shows on few images; a change of 
 
 
 class Goal(Strict, frozen=True):
-    """What the search is to reach: points of top-1 lost where the images have labels, else agreement; and the size."""
+    """What the search has to reach: a drop of top-1 where the images have labels, else agreement; and the size."""
 
-    top1_drop: float = 0.5
-    agreement: float = 0.98
+    top1_drop: float = 0.5  # points, in percent
+    agreement: float = 0.98  # share of the images that keep their class
     size: float = 0.5  # weights and constants over those in float32
 
     def holds(self, point: Point) -> bool:
         if point.top1_drop is None:
             return point.agreement >= self.agreement
         return point.top1_drop <= self.top1_drop
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointFound(Step):
+    """The search has another trade of size for accuracy."""
+
+    point: Point
 
 
 class SearchResult(Strict, frozen=True):
@@ -45,7 +51,7 @@ class SearchResult(Strict, frozen=True):
     losses: tuple[BlockLoss, ...]
     points: tuple[Point, ...]
     chosen: Point | None
-    recipe: QuantizationRecipe  # of the chosen trade; without one, of the most accurate within the size
+    recipe: QuantizationRecipe  # of `chosen`; where that is None, of the most accurate trade within the size
 
 
 def search(
@@ -56,37 +62,36 @@ def search(
     goal: Goal,
     *,
     walk: bool = True,
-    on_point: Callable[[Point], None] = lambda point: None,
-    report: Report = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> SearchResult:
-    """Find what has to stay in floating point. `held_out` judges; `walk` says whether to go along the frontier.
+    """Find what has to stay in floating point, judged on `held_out`; without `walk`, measure the blocks only.
 
-    The network is computed in floating point with rounded weights and activations, in the graph of LiteRT. Raises
-    RequestError where nothing can be quantized.
+    The network is computed in floating point with rounded weights and activations, in the graph for LiteRT. `progress`
+    hears of each trade in a PointFound. Raises RequestError where nothing can be quantized.
     """
-    recipe = quantization.recipe
-    graph = deploy(checkpoint.model, "litert-cpu", preprocessing=checkpoint.spec.preprocessing, quantized=True)
-    prepare(graph, quantization, precision)
+    recipe, images = quantization.recipe, quantization.images
+    graph = deploy_prepared(checkpoint.model, "litert-cpu", checkpoint.spec, quantization, precision)
     ranges = None
     if precision == "int8":
-        images = quantization.images
-        ranges = observe_ranges(graph, recipe, images, lambda done: report("calibrating", done, len(images)))
+        ranges = observe_ranges(
+            graph, recipe, images, lambda done: progress(Step("observing ranges", done, len(images)))
+        )
     judged = CalibrationBatches([np.asarray(image) for image in held_out], labels_of(held_out, checkpoint.spec))
     some = CalibrationBatches(judged.pixels[:: max(1, len(judged.pixels) // IMAGES_FOR_A_BLOCK)], None)
-    losses = block_losses(
-        graph, recipe, precision, ranges, some, lambda done, total: report("measuring blocks", done, total)
-    )
+    losses = block_losses(graph, recipe, precision, ranges, some, progress)
     points: list[Point] = []
     if walk:
         for point in frontier(graph, recipe, precision, ranges, judged, losses):
             if point.size > goal.size:
                 break
             points.append(point)
-            on_point(point)
+            progress(PointFound("trading size for accuracy", len(points), point=point))
             if goal.holds(point):
                 break
         if not points:
-            raise RequestError(f"quantized whole, the network is already larger than {goal.size:.0%} of its floats")
+            raise RequestError(
+                f"even with everything quantized, the network is larger than {goal.size:.0%} of its float size"
+            )
     chosen = next((point for point in points if goal.holds(point)), None)
     best = chosen or max(points, key=lambda point: point.agreement, default=None)
     return SearchResult(

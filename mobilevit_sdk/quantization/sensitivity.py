@@ -1,8 +1,8 @@
-"""Which blocks suffer from few bits, and how many of them must keep floating point until accuracy holds."""
+"""Which blocks lose most in few bits, and how many of them must keep floating point until accuracy holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,13 +12,15 @@ from torch import nn
 
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import top1_of
+from mobilevit_sdk.evaluation.accuracy import top1_share
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.parity import compare
+from mobilevit_sdk.parity.metrics import sqnr_db
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate, weight_bits
 from mobilevit_sdk.spec import Strict
 
-LAYERS_IN_A_BLOCK = 8  # at most; a block is small enough to be worth keeping in floating point by itself
+MAX_BLOCK_LAYERS = 8  # a block has to be small enough to be worth keeping in floating point alone
 FLOAT_BYTES = 4
 
 
@@ -28,12 +30,12 @@ class BlockLoss(Strict, frozen=True):
     block: str
     layers: int
     bytes: int  # of its weights in floating point
-    sqnr_db: float  # of the scores, over all images together
+    sqnr_db: float  # of the scores of all images together
     agreement: float  # share of the images that keep their class, 0 to 1
 
 
 class Point(Strict, frozen=True):
-    """One trade of size for accuracy: everything quantized but `float_modules`."""
+    """One trade of size for accuracy: everything is quantized except `float_modules`."""
 
     float_modules: tuple[str, ...]
     size: float  # weights and biases over those of the float network
@@ -41,12 +43,12 @@ class Point(Strict, frozen=True):
     worst_sqnr_db: float
     median_sqnr_db: float
     top1: float | None  # None where the images have no labels
-    top1_drop: float | None  # points, in percent, below the float network
+    top1_drop: float | None  # points lost to the float network, in percent
 
 
 @dataclass(frozen=True)
 class CalibrationBatches:
-    """What blocks are judged by: RGB float32 [1, 3, H, W] in [0, 1], and their classes where they are known."""
+    """Images to measure blocks with: RGB float32 [1, 3, H, W] in [0, 1], and their classes where they are known."""
 
     pixels: Sequence[np.ndarray]
     labels: np.ndarray | None
@@ -61,7 +63,7 @@ def blocks(graph: PhoneGraph, recipe: QuantizationRecipe) -> dict[str, tuple[str
         below = tuple(name for name in quantized if name == path or name.startswith(f"{path}."))
         if not below:
             return
-        if path and len(below) <= LAYERS_IN_A_BLOCK:
+        if path and len(below) <= MAX_BLOCK_LAYERS:
             found[path] = below
             return
         for name, child in module.named_children():
@@ -78,11 +80,11 @@ def block_losses(
     precision: str,
     ranges: dict[str, Ranges] | None,
     images: CalibrationBatches,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> list[BlockLoss]:
     """Quantize each block alone and compare the scores; the worst block comes first.
 
-    `report` hears how many blocks of how many are done. Raises RequestError where nothing is quantized.
+    `progress` hears how many blocks are done. Raises RequestError where nothing is quantized.
     """
     cut = blocks(graph, recipe)
     if not cut:
@@ -90,21 +92,20 @@ def block_losses(
     expected = scores(graph, images.pixels)
     losses = []
     for done, (block, inside) in enumerate(cut.items()):
-        report(done, len(cut))
+        progress(Step("measuring blocks", done, len(cut)))
         others = tuple(path for path in layers(graph) if path not in inside)
         alone = msgspec.structs.replace(recipe, float_modules=others)
         answers = scores(simulate(graph, alone, precision, ranges), images.pixels)
-        noise = float(((answers - expected) ** 2).sum())
         losses.append(
             BlockLoss(
                 block=block,
                 layers=len(inside),
                 bytes=sum(FLOAT_BYTES * layers(graph)[path].weight.numel() for path in inside),
-                sqnr_db=float(10 * np.log10(float((expected**2).sum()) / max(noise, 1e-30))),
-                agreement=top1_of(answers, expected.argmax(1)),
+                sqnr_db=sqnr_db(expected, answers),
+                agreement=top1_share(answers, expected.argmax(1)),
             )
         )
-    report(len(cut), len(cut))
+    progress(Step("measuring blocks", len(cut), len(cut)))
     return sorted(losses, key=lambda loss: loss.sqnr_db)
 
 
@@ -116,9 +117,9 @@ def frontier(
     images: CalibrationBatches,
     losses: Sequence[BlockLoss],
 ) -> Iterator[Point]:
-    """Trade after trade, each with more of the worst blocks in floating point: 0, 1, 2, 3, 4, 6, 8, 12, 16, ...
+    """Yield trades with more and more of the worst blocks in floating point: 0, 1, 2, 3, 4, 6, 8, 12, 16, ...
 
-    Blocks are taken by the noise that they add, for each byte that they cost.
+    Blocks are ordered by the noise that they add per byte that they cost.
     """
     expected = scores(graph, images.pixels)
     order = sorted(losses, key=lambda loss: -(10 ** (-loss.sqnr_db / 10)) / loss.bytes)
@@ -128,7 +129,7 @@ def frontier(
         answers = scores(simulate(graph, mixed, precision, ranges), images.pixels)
         agreement = compare(expected, answers)
         labels = images.labels
-        top1 = None if labels is None else top1_of(answers, labels)
+        top1 = None if labels is None else top1_share(answers, labels)
         yield Point(
             float_modules=mixed.float_modules,
             size=size(graph, mixed, precision),
@@ -136,7 +137,7 @@ def frontier(
             worst_sqnr_db=agreement.sqnr_db.worst,
             median_sqnr_db=agreement.sqnr_db.median,
             top1=top1,
-            top1_drop=None if labels is None or top1 is None else 100 * (top1_of(expected, labels) - top1),
+            top1_drop=None if labels is None or top1 is None else 100 * (top1_share(expected, labels) - top1),
         )
 
 
@@ -155,9 +156,9 @@ def scores(graph: PhoneGraph, images: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([graph(torch.from_numpy(image)).numpy() for image in images])
 
 
-def _counts(most: int) -> list[int]:
-    counts, step = list(range(min(4, most) + 1)), 2
-    while counts[-1] < most:
-        counts += [min(counts[-1] + step, most), min(counts[-1] + 2 * step, most)]
+def _counts(highest: int) -> list[int]:
+    counts, step = list(range(min(4, highest) + 1)), 2
+    while counts[-1] < highest:
+        counts += [min(counts[-1] + step, highest), min(counts[-1] + 2 * step, highest)]
         step *= 2
     return sorted(set(counts))

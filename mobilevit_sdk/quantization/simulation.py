@@ -14,6 +14,7 @@ from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.quantization import MIN_INT4_WEIGHTS, QuantizationRecipe
 from mobilevit_sdk.formats.ranges import RangeEstimator
+from mobilevit_sdk.layers.hooks import forward_hooks
 
 Layer = nn.Conv2d | nn.Linear
 LEVELS = 255  # steps between the lowest and the highest of 8 bits
@@ -63,15 +64,11 @@ def observe_ranges(
 
         return observe
 
-    hooks = [layer.register_forward_hook(observer(path)) for path, layer in layers(graph).items()]
     done = 0
-    try:
+    with forward_hooks(after=[(layer, observer(path)) for path, layer in layers(graph).items()]):
         for image in images:
             graph(torch.from_numpy(image))
             report(done := done + 1)
-    finally:
-        for hook in hooks:
-            hook.remove()
     if not done:
         raise RequestError("there are no images to observe_ranges with")
     return {path: Ranges(*(each.range() for each in pair)) for path, pair in estimators.items() if pair[0].seen}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
+from mobilevit_sdk.layers.hooks import forward_hooks
 
 
 class SmoothedLinear(nn.Module):
@@ -97,11 +98,7 @@ def _largest_inputs(
 
         return observe
 
-    hooks = [reader.register_forward_pre_hook(observer(path)) for path, reader in readers.items()]
-    try:
+    with forward_hooks(before=[(reader, observer(path)) for path, reader in readers.items()]):
         for image in images:
             graph(torch.from_numpy(image).to(next(graph.parameters()).dtype))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return largest

@@ -21,6 +21,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from mobilevit_sdk.data import to_model_input
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.spec import ModelSpec, Strict
 
 _ALIKE = 4  # images of a class in a batch, so that each has neighbors to keep away from
@@ -177,17 +178,10 @@ def _observed(model: nn.Module) -> Iterator[_Observed]:
     def linear_hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         observed.features = inputs[0]
 
-    hooks = []
-    for layer in model.modules():
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            hooks.append(layer.register_forward_pre_hook(norm_hook))
-        elif isinstance(layer, nn.Linear):
-            hooks.append(layer.register_forward_pre_hook(linear_hook))
-    try:
+    norms = [(layer, norm_hook) for layer in model.modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    linears = [(layer, linear_hook) for layer in model.modules() if isinstance(layer, nn.Linear)]
+    with forward_hooks(before=[*norms, *linears]):
         yield observed
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _classes(count: int, num_classes: int, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Synthesized images as a Parquet file, written batch by batch: an interrupted synthesis goes on where it stopped."""
+"""Synthesized images as a Parquet file, made batch by batch: an interrupted synthesis resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -20,16 +19,17 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.data import crop_image, open_dataset, to_model_input
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.synthesis import SynthesisOptions, batch_count, synthesize_batch
 from mobilevit_sdk.spec import ModelSpec, Preprocessing, Strict
 
 _KEY = b"mobilevit_sdk.synthesis"
 _SHEET_ROWS, _SHEET_COLUMNS = 8, 10
-_SHEET_CELL, _SHEET_LINE = 128, 14  # pixels: of an image's side, and of the line below it
+_SHEET_CELL, _SHEET_LINE = 128, 14  # pixels: the side of an image, and the height of the line below it
 
 
 class Synthesis(Strict, frozen=True):
-    """What a file of synthesized images says of itself."""
+    """The record in a file of synthesized images: the network and the options that made them."""
 
     model: str
     network_sha256: str
@@ -37,31 +37,21 @@ class Synthesis(Strict, frozen=True):
     labels: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class SynthesisProgress:
-    """Where a synthesis stands; a step is one of a batch."""
-
-    images_done: int
-    images: int
-    steps_done: int
-    steps: int
-    loss: float
-    seconds_left: float
-
-
 def synthesize(
     checkpoint: Checkpoint,
     out: Path,
     options: SynthesisOptions | None = None,
-    on_progress: Callable[[SynthesisProgress], None] = lambda progress: None,
+    *,
+    progress: Progress = silent,
 ) -> Synthesis:
-    """Write images that `checkpoint` remembers its training by, and a sheet of them, `out` with the suffix .png.
+    """Synthesize images that fit the statistics in the BatchNorms of `checkpoint` (DeepInversion, arXiv 1912.08795).
 
-    `out` is a Parquet file for `open_dataset`, its labels the classes that the images were made for. Each is as the
-    checkpoint's preprocessing leaves it: what `crop_image` makes of it is what was optimized. A batch that is done is
-    kept beside `out` until all are, so that the same call goes on after an interruption and ends with the same images;
-    a file that is there already and was made so is left alone. Raises RequestError where `out` holds anything else or
-    does not end in .parquet.
+    They calibrate a quantization where there are no real images. `out` is a Parquet file for `open_dataset`, labeled
+    with the classes that the images were made for; a contact sheet of them has the same name with the suffix .png.
+    RGB uint8 [3, H, W] of the model's input size: `crop_image` with the checkpoint's preprocessing returns exactly the
+    pixels that were optimized. Finished batches are kept beside `out` until all are, so that the same call resumes
+    after an interruption and ends with the same images; a file that was made by the same call is left alone. `progress`
+    counts the steps of all batches. Raises RequestError when `out` holds anything else or does not end in .parquet.
     """
     if out.suffix != ".parquet":
         raise RequestError(f"{out}: synthesized images are written to a file whose name ends in .parquet")
@@ -78,7 +68,7 @@ def synthesize(
     if not out.exists() or found != synthesis:
         digest = hashlib.sha256(msgspec.json.encode(synthesis)).hexdigest()
         parts = out.with_name(f".{out.name}.{digest[:16]}.parts")
-        _make_parts(checkpoint, parts, options, on_progress)
+        _make_parts(checkpoint, parts, options, progress)
         with replacing(out) as fresh:
             _write_parquet(fresh, parts, spec, synthesis)
     with replacing(out.with_suffix(".png")) as fresh:
@@ -89,7 +79,7 @@ def synthesize(
 
 
 def read_synthesis(path: Path) -> Synthesis | None:
-    """What the file of synthesized images says, or None where `path` is none."""
+    """The record in a file of synthesized images, or None for any other file."""
     import pyarrow
     import pyarrow.parquet
 
@@ -102,7 +92,7 @@ def read_synthesis(path: Path) -> Synthesis | None:
 
 @torch.no_grad()
 def recognized(checkpoint: Checkpoint, path: Path) -> float:
-    """The share of the images that the network takes for what they were made for."""
+    """The share of the images that the network assigns to the class they were made for."""
     data = open_dataset(path, labeled=True)
     hits = 0
     for row, label in enumerate(data.labels or []):
@@ -116,9 +106,9 @@ def _make_parts(
     checkpoint: Checkpoint,
     parts: Path,
     options: SynthesisOptions,
-    on_progress: Callable[[SynthesisProgress], None],
+    progress: Progress,
 ) -> None:
-    """Every batch that is not yet in the folder `parts`, as a file of arrays."""
+    """Make every batch that is not yet in the folder `parts`, a file of arrays each."""
     batches, started, steps_here = batch_count(options), time.monotonic(), 0
     todo = [index for index in range(batches) if not _part(parts, index).exists()]
     for position, index in enumerate(todo):
@@ -127,17 +117,12 @@ def _make_parts(
         def tell(step: int, loss: float, done: int = done) -> None:
             nonlocal steps_here
             steps_here += 1
-            left = (batches - done) * options.steps - step
-            on_progress(
-                SynthesisProgress(
-                    images_done=options.images * done // batches,
-                    images=options.images,
-                    steps_done=done * options.steps + step,
-                    steps=batches * options.steps,
-                    loss=loss,
-                    seconds_left=left * (time.monotonic() - started) / steps_here,
-                )
-            )
+            steps_left = (batches - done) * options.steps - step
+            left = timedelta(seconds=round(steps_left * (time.monotonic() - started) / steps_here))
+            images_done = options.images * done // batches
+            detail = f"{images_done} of {options.images} images · {left} left · loss {loss:.2f}"
+            steps_done = done * options.steps + step
+            progress(Step("synthesizing images", steps_done, batches * options.steps, detail=detail))
 
         pixels, classes = synthesize_batch(checkpoint.model, checkpoint.spec, options, index, tell)
         with replacing(_part(parts, index)) as fresh, fresh.open("wb") as stream:
@@ -181,7 +166,7 @@ def _encode(pixels: np.ndarray, preprocessing: Preprocessing) -> bytes:
 
 
 def _contact_sheet(path: Path, spec: ModelSpec) -> Image.Image:
-    """At most 80 of the images, by class, each with the name of the one that it was made for."""
+    """At most 80 of the images, sorted by class, each with the name of its class."""
     data = open_dataset(path, labeled=True)
     assert data.labels is not None
     by_class = sorted(range(len(data)), key=data.labels.__getitem__)

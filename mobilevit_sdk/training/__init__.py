@@ -1,6 +1,7 @@
 """Training from scratch or from a checkpoint: seeded, resumable, with the recipe carried in the checkpoint."""
 
-from mobilevit_sdk.training.progress import EpochResult, TrainingProgress
+from mobilevit_sdk.training.metrics import EpochResult
+from mobilevit_sdk.training.progress import EpochDone, TrainingStarted, TrainingStep, TrainingStopped
 from mobilevit_sdk.training.recipe import (
     FINETUNE_RECIPE,
     QAT_RECIPE,
@@ -9,16 +10,22 @@ from mobilevit_sdk.training.recipe import (
     Recipe,
     read_recipe,
 )
+from mobilevit_sdk.training.run import Trained, train
 from mobilevit_sdk.training.trainer import Trainer
 
 __all__ = [
     "FINETUNE_RECIPE",
     "QAT_RECIPE",
     "Distillation",
+    "EpochDone",
     "EpochResult",
     "QuantizationAware",
     "Recipe",
+    "Trained",
     "Trainer",
-    "TrainingProgress",
+    "TrainingStarted",
+    "TrainingStep",
+    "TrainingStopped",
     "read_recipe",
+    "train",
 ]

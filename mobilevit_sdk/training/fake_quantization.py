@@ -11,6 +11,7 @@ from torch.func import functional_call
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.formats.ranges import RangeEstimator
 from mobilevit_sdk.layers import ConvNormAct
+from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.layers.traits import HasNormReaders
 from mobilevit_sdk.quantization.simulation import LEVELS, round_activations, round_weights, weight_bits
 from mobilevit_sdk.training.recipe import QuantizationAware
@@ -83,18 +84,14 @@ class FakeQuantization(nn.Module):
         weights: dict[str, Tensor],
         change_of: Callable[[int], Callable[[Tensor], Tensor]],
     ) -> Tensor:
-        hooks = []
-        if self.how.precision == "int8":
-            for index, (read, written) in enumerate(zip(self.paths, self.outputs, strict=True)):
-                reader, writer = model.get_submodule(read), model.get_submodule(written)
-                hooks.append(reader.register_forward_pre_hook(_at_input(change_of(index))))
-                hooks.append(writer.register_forward_hook(_at_output(change_of(len(self.paths) + index))))
-        try:
+        count = len(self.paths) if self.how.precision == "int8" else 0
+        readers, writers = ([model.get_submodule(path) for path in each[:count]] for each in (self.paths, self.outputs))
+        with forward_hooks(
+            before=[(layer, _at_input(change_of(index))) for index, layer in enumerate(readers)],
+            after=[(layer, _at_output(change_of(count + index))) for index, layer in enumerate(writers)],
+        ):
             scores: Tensor = functional_call(model, weights, (x,))
             return scores
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _weights(self, model: nn.Module, *, rounded: bool) -> dict[str, Tensor]:
         """What stands in for the parameters of the same names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -13,9 +13,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mobilevit_sdk.data import ImageDataset
+from mobilevit_sdk.progress import Progress, Step, silent
 
 MEMORY_LIMIT_BYTES = 4 << 30
-CHUNK = 256  # images decoded between two reports of progress
+CHUNK = 256  # images decoded between two steps of progress
 BATCHES_AHEAD = 4
 
 
@@ -23,32 +24,31 @@ class ImageCache:
     """Every image of a labeled dataset, its center square resized to `side` pixels.
 
     `side` is 8/7 of the largest input size, which leaves room for random crops, but not larger than most images are.
-    They are decoded once, or, where all of them would take more than 4 GiB, anew for every batch. `report` hears how
-    many are decoded. Raises RequestError naming an image that cannot be.
+    Images are decoded once, or, where all of them would take more than 4 GiB, again for every batch. `progress` hears
+    how many are decoded. Raises RequestError naming an image that cannot be decoded.
     """
 
-    def __init__(
-        self, images: ImageDataset, largest_size: int, report: Callable[[int], None] = lambda done: None
-    ) -> None:
-        self.images = images
-        self.labels = torch.tensor(images.labels)
-        self.side = min(math.ceil(largest_size * 8 / 7), images.typical_side())
+    def __init__(self, dataset: ImageDataset, largest_size: int, progress: Progress = silent) -> None:
+        self.dataset = dataset
+        self.labels = torch.tensor(dataset.labels)
+        self.side = min(math.ceil(largest_size * 8 / 7), dataset.typical_side())
         self.pixels: Tensor | None = None
-        if len(images) * 3 * self.side**2 <= MEMORY_LIMIT_BYTES:
-            chunks = [range(start, min(start + CHUNK, len(images))) for start in range(0, len(images), CHUNK)]
-            pixels = torch.empty(len(images), 3, self.side, self.side, dtype=torch.uint8)
+        count = len(dataset)
+        if count * 3 * self.side**2 <= MEMORY_LIMIT_BYTES:
+            chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+            pixels = torch.empty(count, 3, self.side, self.side, dtype=torch.uint8)
             for rows, (decoded, _) in zip(chunks, self.batches(chunks), strict=True):
                 pixels[rows.start : rows.stop] = decoded
-                report(rows.stop)
+                progress(Step("reading images", rows.stop, count))
             self.pixels = pixels
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.dataset)
 
     def batches(self, plan: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield RGB uint8 [B, 3, side, side] and class indices [B] for each list of rows in `plan`.
 
-        A few batches are made ahead, by as many threads as torch may use: Pillow decodes outside Python's lock, and
+        A few batches are prepared ahead, by as many threads as torch may use: Pillow decodes outside Python's lock, and
         threads, unlike processes, need no copy of the data.
         """
         pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
@@ -69,5 +69,5 @@ class ImageCache:
         return pixels, self.labels[index]
 
     def _decode(self, row: int) -> Tensor:
-        square = ImageOps.fit(self.images.image(row), (self.side, self.side), Image.Resampling.BILINEAR)
+        square = ImageOps.fit(self.dataset.image(row), (self.side, self.side), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and what it keeps of every epoch."""
+"""What a training reports while it runs."""
 
 from __future__ import annotations
 
@@ -6,37 +6,43 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from mobilevit_sdk.progress import Step
+from mobilevit_sdk.training.metrics import EpochResult
 
-@dataclass(frozen=True)
-class TrainingProgress:
-    """Where a training stands; `epoch` counts from 1, images are those of all epochs."""
 
-    epoch: int
+@dataclass(frozen=True, kw_only=True)
+class TrainingStarted(Step):
+    """The first step is about to run; `resumed` says from where, and is empty for a new training."""
+
+    resumed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStep(Step):
+    """An optimizer step is done; `done` and `total` count the images of all epochs."""
+
+    epoch: int  # from 1
     epochs: int
-    images_done: int
-    images_total: int
-    images_per_second: float  # of the last minute
-    seconds_left: float
+    images_per_second: float  # over the last minute
+    seconds_left: float  # inf while unknown
     loss: float  # mean of the last 50 steps
     size: int  # of the input, pixels
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """One row of metrics.jsonl. Loss: mean over the epoch; accuracies: shares of the test images, averaged weights."""
+@dataclass(frozen=True, kw_only=True)
+class EpochDone(Step):
+    """An epoch is trained, evaluated and saved."""
 
-    epoch: int
-    loss: float
-    learning_rate: float
-    top1: float
-    top5: float
-    images_per_second: float
-    seconds: float  # of training, without the evaluation; since the resumption in an epoch that was interrupted
-    quantized_top1: float | None = None  # of a quantization-aware training: in simulated integers
+    result: EpochResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStopped(Step):
+    """The training stopped before its end, and its state is saved."""
 
 
 class Meter:
-    """Images a second over the last minute, evaluations included, so that the time left is honest."""
+    """Images per second over the last minute, evaluations included, so that the time left is honest."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -44,6 +50,7 @@ class Meter:
         self.ticks = deque([(time.monotonic(), 0)])
 
     def tick(self, images: int) -> None:
+        """Count `images` more as trained on."""
         self.images += images
         now = time.monotonic()
         self.ticks.append((now, self.images))
@@ -52,5 +59,6 @@ class Meter:
 
     @property
     def rate(self) -> float:
+        """Images per second."""
         (first, images_then), (last, images_now) = self.ticks[0], self.ticks[-1]
         return (images_now - images_then) / (last - first) if last > first else 0.0

@@ -1,9 +1,10 @@
-"""A training recipe as data: what is needed, beside the images, to train the same network again."""
+"""A training recipe as data: what it takes, beside the images, to train the same network again."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.spec import Strict
 
-# The least and the greatest value that makes sense.
+# The lowest and the highest value of each field.
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 1_000_000),
     "batch_size": (2, 1_000_000),  # BatchNorm needs two
@@ -25,7 +26,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0, 100),
     "clip_norm": (1e-6, 1_000_000),
     "label_smoothing": (0, 1),
-    "augment_ops": (0, 11),  # as many as there are
+    "augment_ops": (0, 11),  # all of `augment.OPERATIONS`
     "augment_magnitude": (0, 1),
     "mix_probability": (0, 1),
     "mix_alpha": (0.01, 2),
@@ -35,24 +36,24 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 
 class Distillation(Strict, frozen=True, kw_only=True):
-    """How much of the loss, and what of its answers, a teacher gives; see `distillation_loss`."""
+    """How a student learns from a teacher's scores; see `distillation_loss`."""
 
-    kind: Literal["soft", "hard"] = "soft"  # all its scores, or the class that it takes
+    kind: Literal["soft", "hard"] = "soft"  # from all scores, or from the class with the highest
     temperature: float = 3.0  # of soft labels; the default is DeiT's
-    weight: float = 0.5  # share of the loss; the labels have the rest
+    weight: float = 0.5  # share of the loss; the rest is that of the labels
 
     def __post_init__(self) -> None:
-        for name, least, greatest in (("temperature", 0.01, 1000), ("weight", 0, 1)):
-            if not least <= getattr(self, name) <= greatest:
-                raise ValueError(f"distillation {name} must lie between {least} and {greatest}")
+        for name, low, high in (("temperature", 0.01, 1000), ("weight", 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"distillation {name} must lie between {low} and {high}")
 
 
 class QuantizationAware(Strict, frozen=True, kw_only=True):
-    """A training that computes as a file of this precision will; see `FakeQuantization`."""
+    """Train with the rounding of this precision simulated; see `FakeQuantization`."""
 
     precision: Literal["int8", "int4-weight"] = "int8"
     quantization: QuantizationRecipe = msgspec.field(default_factory=QuantizationRecipe)
-    frozen_share: float = 0.5  # of the training, its end, in which BatchNorm uses its running statistics
+    frozen_share: float = 0.5  # the last part of the training, where BatchNorm uses its running statistics
 
     def __post_init__(self) -> None:
         if not 0 <= self.frozen_share <= 1:
@@ -63,14 +64,14 @@ class Recipe(Strict, frozen=True, kw_only=True):
     """AdamW with cosine decay after a warm-up, label smoothing, augmentation, EMA and multi-scale batches.
 
     `sizes` are the square inputs, in pixels, of the multi-scale sampler (MobileViT, section 3.2): each batch draws one,
-    and smaller inputs come in proportionally larger batches, so that every step costs about the same memory. The
+    and smaller inputs come in proportionally larger batches, so that every step takes about the same memory. The
     smallest come first: the largest size that may be drawn grows over the first `size_ramp` of the training, and the
-    last `final_share` uses the evaluation size alone.
+    last `final_share` uses only the evaluation size.
     """
 
     epochs: int = 100
     batch_size: int = 128  # images a step at the evaluation size
-    sizes: tuple[int, ...] = ()  # empty: the evaluation size alone
+    sizes: tuple[int, ...] = ()  # empty: only the evaluation size
     size_ramp: float = 0.4
     final_share: float = 0.15
     learning_rate: float = 2e-3
@@ -82,7 +83,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     crop_scale: tuple[float, float] = (0.5, 1.0)  # share of the image's area
     augment_ops: int = 2  # RandAugment: operations an image
     augment_magnitude: float = 0.4  # of each operation's strongest form, 0 to 1
-    mix_probability: float = 0.3  # of a batch to be mixed, by mixup or cutmix in equal parts
+    mix_probability: float = 0.3  # that a batch is mixed; mixup and cutmix are equally likely
     mix_alpha: float = 0.8
     ema_decay: float = 0.999
     distillation: Distillation | None = None  # None: with a teacher, the defaults
@@ -94,16 +95,16 @@ class Recipe(Strict, frozen=True, kw_only=True):
     )  # options of the model's config for training, such as dropout
 
     def __post_init__(self) -> None:
-        for name, (least, greatest) in _RANGES.items():
-            if not least <= getattr(self, name) <= greatest:
-                raise ValueError(f"{name} must lie between {least:,} and {greatest:,}, not {getattr(self, name)}")
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must lie between {low:,} and {high:,}, not {getattr(self, name)}")
         if not all(32 <= size <= 4096 for size in self.sizes):
             raise ValueError(f"sizes must lie between 32 and 4096 pixels, not {', '.join(map(str, self.sizes))}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError("crop_scale must be two increasing shares of the area in (0, 1]")
 
     def learning_rate_at(self, progress: float) -> float:
-        """Linear warm-up, then half a cosine; `progress` is the share of the training that is done, 0 to 1."""
+        """Linear warm-up, then cosine decay; `progress` is the finished share of the training, 0 to 1."""
         warmup = min(self.warmup_epochs / self.epochs, 0.5)
         if progress < warmup:
             return self.learning_rate * max(progress / warmup, 1e-3)
@@ -119,11 +120,11 @@ class Recipe(Strict, frozen=True, kw_only=True):
         return ordered[:allowed]
 
     def batch_size_at(self, size: int, image_size: int) -> int:
-        """Images a step at input size `size`: the same number of pixels as at `image_size`, at most four times."""
+        """Images a step at input size `size`: as many pixels as at `image_size`, at most 4 * `batch_size` images."""
         return max(2, min(4 * self.batch_size, round(self.batch_size * (image_size / size) ** 2)))
 
 
-# Short and gentle: what `mobilevit train --qat` does to a trained network that is its own teacher.
+# Short and gentle, for a trained network that is its own teacher: the default of `mobilevit train --qat`.
 QAT_RECIPE = Recipe(
     epochs=1,
     batch_size=64,
@@ -140,7 +141,8 @@ QAT_RECIPE = Recipe(
     quantization_aware=QuantizationAware(),
 )
 
-# What `mobilevit prune --finetune` does, but for the epochs: the unpruned network's answers tell more than labels do.
+# The default of `mobilevit prune --finetune`, except for the epochs. The unpruned network's scores teach more than
+# labels do.
 FINETUNE_RECIPE = Recipe(
     learning_rate=1e-3,
     warmup_epochs=0.1,
@@ -153,6 +155,29 @@ FINETUNE_RECIPE = Recipe(
 )
 
 
+def make_recipe(
+    file: Path | None,
+    options: Mapping[str, Any],
+    qat: str | None = None,
+    quantization: QuantizationRecipe | None = None,
+) -> Recipe:
+    """The recipe of `file`, or the default one, with these fields instead; None keeps a field.
+
+    `qat` is a precision to prepare for: the default is then QAT_RECIPE, and `quantization` says which layers are
+    quantized. Raises RequestError for a file that cannot be read and values out of range.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        recipe = read_recipe(file) if file else QAT_RECIPE if qat else Recipe()
+        if qat:
+            aware = recipe.quantization_aware or QuantizationAware()
+            layers = quantization or aware.quantization
+            given["quantization_aware"] = msgspec.structs.replace(aware, precision=qat, quantization=layers)
+        return msgspec.structs.replace(recipe, **given)
+    except ValueError as error:
+        raise RequestError(f"the recipe's {error}") from error
+
+
 def read_recipe(path: Path) -> Recipe:
     """A recipe from a JSON file; fields that it leaves out have their defaults. Raises RequestError."""
     try:
@@ -162,4 +187,4 @@ def read_recipe(path: Path) -> Recipe:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         unknown = re.search(r"unknown field `(.+)`", str(error))
         hint = f"; {suggest(unknown[1], Recipe.__struct_fields__)}" if unknown else ""
-        raise RequestError(f"{path} is no training recipe: {error}{hint}") from error
+        raise RequestError(f"{path} is not a training recipe: {error}{hint}") from error

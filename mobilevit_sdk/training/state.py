@@ -1,4 +1,4 @@
-"""The state that a training goes on from, and whether it is the same training."""
+"""The state that a training resumes from, and whether it belongs to the same training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mobilevit_sdk.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two trainings the same one."""
+    """Everything in which two runs of one training must agree."""
 
     spec: ModelSpec
     recipe: Recipe
@@ -27,7 +27,7 @@ class Identity:
     teacher_sha256: str | None
 
     def encode(self) -> dict[str, Any]:
-        """As plain values for the state's file."""
+        """As plain values for the state file."""
         return {
             "spec": msgspec.json.encode(self.spec).decode(),
             "recipe": msgspec.json.encode(self.recipe).decode(),
@@ -36,10 +36,10 @@ class Identity:
         }
 
     def differences(self, state: dict[str, Any]) -> list[str]:
-        """In what the training that saved `state` is another one: empty when it is the same."""
+        """How the training that saved `state` differs from this one; empty when it is the same."""
         found = []
         theirs = (
-            msgspec.json.decode(state["recipe"], type=Recipe),  # an older one lacks what has been added since
+            msgspec.json.decode(state["recipe"], type=Recipe),  # fields added since then have their defaults
             msgspec.json.decode(state["spec"], type=ModelSpec),
         )
         for mine, other in zip((self.recipe, self.spec), map(_plain, theirs), strict=True):
@@ -49,10 +49,10 @@ class Identity:
                 if other[name] != value
             ]
         if state.get("data", self.data_sha256) != self.data_sha256:
-            found.append("its training images are others")
+            found.append("its training images differ")
         if state.get("teacher") != self.teacher_sha256:
             both = self.teacher_sha256 and state.get("teacher")
-            found.append("its teacher is another" if both else f"it has {'no' if self.teacher_sha256 else 'a'} teacher")
+            found.append("its teacher differs" if both else f"it has {'no' if self.teacher_sha256 else 'a'} teacher")
         return found
 
 
@@ -64,7 +64,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path, identity: Identity, device: torch.device) -> tuple[dict[str, Any], list[str]]:
-    """A saved state and in what it differs from `identity`. Raises CheckpointError for a foreign or damaged file."""
+    """A saved state, and how it differs from `identity`. Raises CheckpointError for a foreign or damaged file."""
     try:
         state = torch.load(path, weights_only=True, map_location=device)
         return state, identity.differences(state)
@@ -73,7 +73,7 @@ def read_state(path: Path, identity: Identity, device: torch.device) -> tuple[di
 
 
 def unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} is no training state of this SDK ({type(error).__name__})")
+    return CheckpointError(f"{path} is not a training state of this SDK ({type(error).__name__})")
 
 
 def _plain(value: Strict) -> dict[str, Any]:

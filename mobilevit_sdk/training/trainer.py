@@ -1,12 +1,12 @@
-"""The training loop. One folder holds one training: what it has reached, what it measured, and how to go on."""
+"""The training loop. One folder holds one training: its results so far, its metrics, and the state to resume from."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,46 +18,38 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
-from mobilevit_sdk.errors import CheckpointError, RequestError
-from mobilevit_sdk.evaluation.accuracy import Accuracy, evaluate, match_classes
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.evaluation.accuracy import Accuracy, match_classes, measure_accuracy
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.layers import PositionBias
-from mobilevit_sdk.progress import Report
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.augment import augment, mix
 from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.distillation import Teacher, distillation_loss
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.fake_quantization import FakeQuantization
+from mobilevit_sdk.training.metrics import EpochResult, read_metrics, write_metrics
 from mobilevit_sdk.training.pixels import ImageCache
-from mobilevit_sdk.training.progress import EpochResult, Meter, TrainingProgress
+from mobilevit_sdk.training.progress import EpochDone, Meter, TrainingStep
 from mobilevit_sdk.training.recipe import Distillation, Recipe
+from mobilevit_sdk.training.schedule import OptimizerStep, generator_for, plan_epoch, shuffled_rows
 from mobilevit_sdk.training.state import Identity, read_state, save_state, unreadable
 
 SAVE_EVERY_SECONDS = 60.0
 CALIBRATION_IMAGES = 256
 
 
-@dataclass(frozen=True)
-class Step:
-    """One optimizer step: rows [start, stop) of the epoch's permutation, at input size `size`."""
-
-    index: int
-    start: int
-    stop: int
-    size: int
-
-
 class Trainer:
-    """Train the network of `spec` by `recipe` and keep everything in the folder `out`.
+    """Trains the network of `spec` by `recipe` and keeps everything in the folder `out`.
 
-    `model.safetensors` (the averaged weights, after every epoch), `state.pt` (to go on from, every minute),
-    `metrics.jsonl`, `curves.png` and `recipe.json`. A training that finds its own state in `out` goes on from it and,
+    These are `model.safetensors` (the averaged weights, after every epoch), `state.pt` (to resume from, every minute),
+    `metrics.jsonl`, `curves.png` and `recipe.json`. A training that finds its own state in `out` resumes from it and,
     on the same machine with the same number of threads, ends bit for bit where it would have ended without the
-    interruption. With a `teacher`, it learns from that network's answers as well, to the same augmented and mixed
-    images. A quantization-aware training is evaluated twice, in floating point and in simulated integers; what it saves
-    is an ordinary checkpoint. Raises RequestError when `out` holds another training, when the data or the teacher do
-    not fit the head, or when the loss is no longer a number.
+    interruption. With a `teacher`, it also learns from that network's answers to the same augmented and mixed images.
+    A quantization-aware training is evaluated twice, in floating point and in simulated integers, and saves an ordinary
+    checkpoint. Raises RequestError when `out` holds another training, when the data or the teacher does not fit the
+    head, or when the loss is no longer a number.
     """
 
     def __init__(
@@ -71,16 +63,16 @@ class Trainer:
         *,
         device: torch.device,
         teacher: Checkpoint | None = None,
-        report: Report = lambda what, done, total: None,
+        progress: Progress = silent,
     ) -> None:
         train, self.test = match_classes(train, spec), match_classes(test, spec)
         if len(train) < 2:
             raise RequestError(f"{train.source} holds a single image; BatchNorm needs two to train")
         if teacher is None and recipe.distillation is not None:
-            raise RequestError("the recipe distils from a teacher; give one (--teacher)")
+            raise RequestError("the recipe distills from a teacher; give one (--teacher)")
         if teacher is not None:
             recipe = msgspec.structs.replace(recipe, distillation=recipe.distillation or Distillation())
-        self.spec, self.recipe, self.out, self.device, self.report = spec, recipe, out, device, report
+        self.spec, self.recipe, self.out, self.device, self.progress = spec, recipe, out, device, progress
         self.image_size = max(spec.preprocessing.image_size)
         self.model = model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = ExponentialMovingAverage(self.model, recipe.ema_decay)
@@ -93,32 +85,27 @@ class Trainer:
         self.epoch, self.next_step, self.steps_done = 0, 0, 0
         self.losses: list[float] = []  # of the steps of this epoch
         self.resumed = self._resume()
-        self.squares = ImageCache(
-            train, max((*recipe.sizes, self.image_size)), lambda done: report("reading images", done, len(train))
-        )
+        self.images = ImageCache(train, max((*recipe.sizes, self.image_size)), progress)
         self._stopping = False
 
-    def run(
-        self,
-        on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
-        on_epoch: Callable[[EpochResult], None] = lambda result: None,
-    ) -> EpochResult | None:
+    def run(self) -> EpochResult | None:
         """Train to the end and return the last epoch's result, or None when `stop` was called before."""
         if not self.resumed:  # from here on, another training is refused the folder
             with replacing(self.out / "recipe.json") as fresh:
                 fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.recipe)))
             self._calibrate()
             self._save_state()
-        meter = Meter(len(self.squares) * self.recipe.epochs)
+        meter = Meter(len(self.images) * self.recipe.epochs)
         while self.epoch < self.recipe.epochs:
             started, images_before = time.monotonic(), meter.images
-            for progress in self._train_epoch(meter):
-                on_progress(progress)
-                if self._stopping:
-                    self._save_state()
-                    return None
+            self._train_epoch(meter)
+            if self._stopping:
+                self._save_state()
+                return None
             seconds = time.monotonic() - started
-            on_epoch(self._finish_epoch(seconds, (meter.images - images_before) / max(seconds, 1e-9)))
+            result = self._finish_epoch(seconds, (meter.images - images_before) / max(seconds, 1e-9))
+            done = f"epoch {result.epoch}/{self.recipe.epochs}"
+            self.progress(EpochDone(done, self.epoch * len(self.images), meter.total, result=result))
         return self.history()[-1]
 
     def stop(self) -> None:
@@ -126,64 +113,53 @@ class Trainer:
         self._stopping = True
 
     def history(self) -> list[EpochResult]:
-        """The results of all epochs that are done, those before an interruption included."""
-        path = self.out / "metrics.jsonl"
-        try:
-            rows = [msgspec.json.decode(line, type=EpochResult) for line in path.read_bytes().splitlines()]
-        except FileNotFoundError:
-            return []
-        except msgspec.MsgspecError as error:
-            raise CheckpointError(f"{path} is damaged ({error}); remove it and run again") from error
-        return [row for row in rows if row.epoch <= self.epoch]
+        """The results of all finished epochs, those before an interruption included."""
+        return read_metrics(self.out / "metrics.jsonl", self.epoch)
 
-    def _train_epoch(self, meter: Meter) -> Iterator[TrainingProgress]:
-        total = len(self.squares)
-        permutation = torch.randperm(total, generator=self._generator(step=-1))
-        steps = self._plan_epoch()[self.next_step :]
+    def _train_epoch(self, meter: Meter) -> None:
+        """Run the steps that are left of the epoch, or as many as there are before `stop`."""
+        total = len(self.images)
+        rows = shuffled_rows(self.recipe, self.epoch, total)
+        steps = plan_epoch(self.recipe, self.epoch, total, self.image_size)[self.next_step :]
         last_save = time.monotonic()
-        batches = self.squares.batches([permutation[step.start : step.stop].tolist() for step in steps])
+        batches = self.images.batches([rows[step.start : step.stop].tolist() for step in steps])
         for step, (images, labels) in zip(steps, batches, strict=True):
             learning_rate = self.recipe.learning_rate_at((self.epoch + step.start / total) / self.recipe.epochs)
             self.losses.append(self._train_step(step, images, labels, learning_rate))
             self.next_step, self.steps_done = step.index + 1, self.steps_done + 1
-            done = self.epoch * total + step.stop
             meter.tick(step.stop - step.start)
             if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
                 self._save_state()
                 last_save = time.monotonic()
-            yield TrainingProgress(
-                epoch=self.epoch + 1,
-                epochs=self.recipe.epochs,
-                images_done=done,
-                images_total=meter.total,
-                images_per_second=meter.rate,
-                seconds_left=(meter.total - done) / meter.rate if meter.rate else float("inf"),
-                loss=float(np.mean(self.losses[-50:])),
-                size=step.size,
-            )
+            self.progress(self._describe(step, meter))
+            if self._stopping:
+                break
 
-    def _plan_epoch(self) -> list[Step]:
-        """Cut the epoch into steps; a single image that is left over joins none, because BatchNorm needs two."""
-        generator, total = self._generator(step=-2), len(self.squares)
-        steps: list[Step] = []
-        start = 0
-        while start < total:
-            sizes = self.recipe.sizes_at((self.epoch + start / total) / self.recipe.epochs, self.image_size)
-            size = sizes[int(torch.randint(len(sizes), (), generator=generator))]
-            stop = min(total, start + self.recipe.batch_size_at(size, self.image_size))
-            if stop - start > 1:
-                steps.append(Step(len(steps), start, stop, size))
-            start = stop
-        return steps
+    def _describe(self, step: OptimizerStep, meter: Meter) -> TrainingStep:
+        done, loss, rate = self.epoch * len(self.images) + step.stop, float(np.mean(self.losses[-50:])), meter.rate
+        seconds_left = (meter.total - done) / rate if rate else float("inf")
+        left = f"{timedelta(seconds=round(seconds_left))} left · " if rate else ""
+        return TrainingStep(
+            f"epoch {self.epoch + 1}/{self.recipe.epochs}",
+            done,
+            meter.total,
+            detail=f"{rate:,.0f} images/s · {left}loss {loss:.3f} · {step.size} px",
+            epoch=self.epoch + 1,
+            epochs=self.recipe.epochs,
+            images_per_second=rate,
+            seconds_left=seconds_left,
+            loss=loss,
+            size=step.size,
+        )
 
-    def _train_step(self, step: Step, images: Tensor, labels: Tensor, learning_rate: float) -> float:
-        generator = self._generator(step.index)
+    def _train_step(self, step: OptimizerStep, images: Tensor, labels: Tensor, learning_rate: float) -> float:
+        generator = generator_for(self.recipe.seed, self.epoch, step.index)
         torch.manual_seed(generator.initial_seed())  # dropout and stochastic depth draw from the global generator
         targets = F.one_hot(labels, self.spec.num_classes).float().to(self.device)
         images = augment(images.to(self.device), step.size, self.recipe, generator)
         images, targets = mix(images, targets, self.recipe, generator)
         x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
-        self._set_mode((self.epoch + step.start / len(self.squares)) / self.recipe.epochs)
+        self._set_mode((self.epoch + step.start / len(self.images)) / self.recipe.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             scores = self.fake(self.model, x) if self.fake else self.model(x)
             taught = self.teacher.scores(images) if self.teacher else None
@@ -216,8 +192,8 @@ class Trainer:
         """Find the ranges of a quantization-aware training anew, on training images, as a conversion does."""
         if self.fake is None:
             return
-        images = self.squares.images.sample(CALIBRATION_IMAGES)
-        pixels = np.stack([crop_image(images.image(row), self.spec.preprocessing) for row in range(len(images))])
+        dataset = self.images.dataset.sample(CALIBRATION_IMAGES)
+        pixels = np.stack([crop_image(dataset.image(row), self.spec.preprocessing) for row in range(len(dataset))])
         self.fake.calibrate(self.average.model, map(self._model_input, np.array_split(pixels, -(-len(pixels) // 32))))
 
     def _loss(self, scores: Tensor, targets: Tensor, taught: Tensor | None) -> Tensor:
@@ -244,15 +220,14 @@ class Trainer:
         )
         history = [*self.history(), result]
         self.epoch, self.next_step, self.losses = self.epoch + 1, 0, []
-        with replacing(self.out / "metrics.jsonl") as fresh:
-            fresh.write_text("".join(json.dumps(msgspec.to_builtins(row)) + "\n" for row in history))
+        write_metrics(history, self.out / "metrics.jsonl")
         plot_curves(history, self.out / "curves.png", title=f"{self.spec.model} at {self.image_size} px")
         provenance = {
             **self.spec.provenance,
             "trained_by": "mobilevit train",
             "recipe": msgspec.to_builtins(self.recipe),
             **({"teacher": self.teacher.provenance} if self.teacher else {}),
-            "data": self.squares.images.source.name,
+            "data": self.images.dataset.source.name,
             "test_data": self.test.source.name,
             "test_images": accuracy.images,
             "epochs_done": result.epoch,
@@ -270,17 +245,15 @@ class Trainer:
         def predict(images: np.ndarray) -> np.ndarray:
             return network(self._model_input(images)).cpu().numpy()
 
-        return evaluate(predict, self.spec, self.test, report=lambda done: self.report(what, done, len(self.test)))
+        def progress(step: Step) -> None:
+            self.progress(replace(step, stage=what))
+
+        return measure_accuracy(predict, self.spec, self.test, progress=progress)
 
     def _model_input(self, images: np.ndarray) -> Tensor:
         """RGB uint8 [B, 3, H, W] -> what the network takes."""
         x = to_model_input(torch.from_numpy(images).to(self.device), self.spec.preprocessing)
         return x.contiguous(memory_format=torch.channels_last)
-
-    def _generator(self, step: int) -> torch.Generator:
-        """Random numbers that depend on the seed, the epoch and the step, and on nothing that came before."""
-        words = np.random.SeedSequence((self.recipe.seed, self.epoch, step + 2)).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(words[0] >> 1))
 
     def _save_state(self) -> None:
         state = {
@@ -295,7 +268,7 @@ class Trainer:
         save_state(self.out / "state.pt", state)
 
     def _resume(self) -> bool:
-        """Go on from the state in `out`; False where there is none."""
+        """Resume from the state in `out`; False where there is none."""
         path = self.out / "state.pt"
         if not path.exists():
             if (self.out / "model.safetensors").exists():

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def echoing(threads):
 
 
 def candidate(open_session, *arguments, name="one", question=QUESTION, **kwargs):
-    return Candidate(f"{name}/model.fake", "fake", question, open_session, arguments, **kwargs)
+    return Candidate(f"{name}/model.fake", "fake", question, partial(open_session, *arguments), **kwargs)
 
 
 def run(*arguments):
@@ -195,14 +196,14 @@ def test_crashes_and_wrong_answers_are_rows_with_a_reason_and_the_others_are_mea
 def test_a_candidate_gets_the_image_and_the_threads():
     image = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
     for open_session, expected in ((echoing, image.ravel()), (answering_its_threads, [2, 2])):
-        worker = Worker(open_session, (), 2, image)
+        worker = Worker(open_session, 2, image)
         np.testing.assert_array_equal(worker.scores(), expected)
         worker.stop()
         worker.join()
 
 
 def test_a_worker_that_is_stopped_ends():
-    worker = Worker(answering, (SCORES,), 1, QUESTION.image)
+    worker = Worker(partial(answering, SCORES), 1, QUESTION.image)
     np.testing.assert_array_equal(worker.scores(), SCORES)
     assert len(worker.turn(3)) == 3
     worker.stop()
@@ -312,8 +313,8 @@ def test_a_baseline_is_made_once_for_each_network(folder, fake_runtimes, tmp_pat
     cases = builtin_cases(other.preprocessing)[:2]
     write_artifact(folder / "zwei", other, reference_of(model, other.preprocessing, cases))
     made = []
-    planned = plan([folder], "pytorch", None, tmp_path, on_prepare=made.append)
-    assert made == ["pytorch of mobilevit_xxs"] * 2
+    planned = plan([folder], "pytorch", None, tmp_path, progress=lambda step: made.append(step.stage))
+    assert made == ["making pytorch of mobilevit_xxs"] * 2
     assert [each.runtime for each in planned.candidates] == ["pytorch"] * 2 + ["fake-cpu"] * 3
     tiny, seven, one, two, zwei = planned.candidates
     assert planned.against == {tiny: tiny, seven: seven, one: tiny, two: tiny, zwei: seven}

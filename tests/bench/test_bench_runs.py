@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from helpers import tiny_spec, write_artifact
 
+import mobilevit_sdk
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact, write_manifest
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.bench import BASELINES, bench, candidates_of, describe_machine, prepare, usable_cores
@@ -76,6 +77,10 @@ def test_the_command_measures_artifacts_against_pytorch(converted, tmp_path):
     assert document["sgemm_gmacs_per_second"]["1"] > 0
     assert document["machine"]["processor"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+    found = mobilevit_sdk.benchmark([converted], threads=[1], against="pytorch", rounds=1)
+    for row, printed in zip(found.results, document["results"], strict=True):
+        same = ("artifact", "runtime", "threads", "status", "sqnr_db")
+        assert {key: getattr(row, key) for key in same} == {key: printed[key] for key in same}
 
 
 def test_the_command_prints_a_table_and_reasons(converted):
@@ -151,9 +156,9 @@ def test_the_checkpoint_of_an_artifact_comes_at_the_artifacts_image_size(tmp_pat
     np.testing.assert_array_equal(again.logits, reference.logits)
 
 
-def count_threads(open_session, arguments, threads, image):
+def count_threads(open_session, threads, image):
     """In a child: its native threads, once a session has run."""
-    session = open_session(*arguments, threads)
+    session = open_session(threads)
     session.run(session.to_input(image))
     return len(list(Path("/proc/self/task").iterdir()))
 
@@ -166,7 +171,6 @@ def test_a_runtime_has_the_threads_that_it_is_told(name, converted, baselines):
         pytest.skip(BASELINES[name].availability().reason)
     found = [each for artifact in find_artifacts([converted]) for each in candidates_of(artifact)]
     mine = next(each for each in [*found, *baselines.values()] if each.runtime == name)
-    request = (mine.open_session, mine.arguments)
     # The environment allows one thread in both, so that no other library brings a second one.
-    one, two = (run_in_child(count_threads, *request, n, mine.question.image, threads=1) for n in (1, 2))
+    one, two = (run_in_child(count_threads, mine.open_session, n, mine.question.image, threads=1) for n in (1, 2))
     assert one < two  # PyTorch has two pools, the others one

@@ -17,20 +17,21 @@ from torch import nn
 
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.bisection import write_bisection
-from mobilevit_sdk.bisection.axis_permutation import best_permutation, sqnr_db, sum_db
+from mobilevit_sdk.bisection.axis_permutation import best_permutation
 from mobilevit_sdk.bisection.comparison import align
 from mobilevit_sdk.bisection.costs import costs_db
 from mobilevit_sdk.bisection.folded import folded_into, weight_holders
 from mobilevit_sdk.bisection.graph import TracedGraph, block_of
 from mobilevit_sdk.bisection.search import check_reference, diagnose, places_of
 from mobilevit_sdk.bisection.tensor_alignment import Follower, find_places
-from mobilevit_sdk.bisection.verdict import Bisection
+from mobilevit_sdk.bisection.verdict import Bisection, sum_db
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.taps import Tap
 from mobilevit_sdk.models.registry import build_model, model_spec
 from mobilevit_sdk.parity.gate import judge
+from mobilevit_sdk.parity.metrics import sqnr_db
 from mobilevit_sdk.parity.runs import Run
 
 FOLDED = ("view", "reshape", "permute", "flatten")  # what the files of these tests have no operator for
@@ -43,7 +44,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def graph(model):
-    return TracedGraph(model, "coreml", tiny_spec().preprocessing)
+    return TracedGraph(model, "coreml", tiny_spec())
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def changed(model, change):
     other = copy.deepcopy(model)
     with torch.no_grad():
         change(other)
-    return TracedGraph(other, "coreml", tiny_spec().preprocessing)
+    return TracedGraph(other, "coreml", tiny_spec())
 
 
 def one_weight(network):
@@ -114,12 +115,12 @@ def no_gain(network):
 )
 def test_a_planted_fault_is_found_where_it_is_and_nowhere_else(tmp_path, model, graph, cases, change, block, layers):
     found = verdict(tmp_path, model, graph, cases[:3], run(changed(model, change), cases[:3]))
-    assert (found.status, found.cause) == ("parted", "file")
+    assert (found.status, found.cause) == ("diverged", "file")
     assert found.culprit.block == block
     assert found.culprit.layer in layers
     assert found.culprit.created_db < found.culprit.before_db - 40
     assert found.others == len(layers) - 1
-    assert [each.block for each in found.blocks if each.parted] == [block]
+    assert [each.block for each in found.blocks if each.diverged] == [block]
 
 
 def test_the_operator_that_overflows_first_is_found(tmp_path, model, graph, cases):
@@ -127,7 +128,7 @@ def test_the_operator_that_overflows_first_is_found(tmp_path, model, graph, case
         return value * float("inf") if step.path == "stages.1.1.transformer.1.mlp.fc1" else value
 
     found = verdict(tmp_path, model, graph, cases[:2], run(graph, cases[:2], spoil))
-    assert (found.status, found.cause) == ("parted", "file")
+    assert (found.status, found.cause) == ("diverged", "file")
     assert found.culprit.layer == "stages.1.1.transformer.1.mlp.fc1"
     assert found.culprit.sqnr_db == found.culprit.created_db == -200
 
@@ -141,10 +142,10 @@ def test_a_healthy_file_agrees_and_its_weakest_operator_is_named(tmp_path, model
     )
     assert (found.status, found.cause, found.culprit) == ("agrees", None, None)
     assert found.weakest.layer == "stages.1.1.transformer.0.mlp.fc1"
-    assert not any(block.parted for block in found.blocks)
+    assert not any(block.diverged for block in found.blocks)
 
 
-def test_a_fault_within_the_threshold_is_told_but_has_not_parted(tmp_path, model, graph, cases):
+def test_a_fault_within_the_threshold_is_told_but_has_not_diverged(tmp_path, model, graph, cases):
     def tiny(network):
         network.stages[1][1].transformer[0].mlp.fc2.weight[0, 0] += 1e-5
 
@@ -169,7 +170,7 @@ def test_an_operator_that_a_fresh_conversion_gets_wrong_too_is_the_conversions_f
 
     tapped = run(graph, cases[:2], spoil)
     found = verdict(tmp_path, model, graph, cases[:2], tapped, tapped)
-    assert (found.status, found.cause) == ("parted", "conversion")
+    assert (found.status, found.cause) == ("diverged", "conversion")
     assert (found.culprit.operator, found.culprit.layer) == ("softmax", "stages.1.1.transformer.0.attention")
 
 

@@ -24,6 +24,7 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.formats.taps import TappedRuntime
 from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.runs import Run
@@ -55,15 +56,13 @@ def files(request, tmp_path_factory):
     paths = []
     for title, network in (("healthy", healthy), ("faulty", faulty)):
         paths.append(folder / f"{title}{converter.suffix}")
-        converter.convert(
-            deploy(network, converter.target, preprocessing=spec.preprocessing), spec, precision, paths[-1]
-        )
+        converter.convert(deploy(network, converter.target, spec), spec, precision, paths[-1])
     runtime = next(runtime for runtime in converter.runtimes if runtime.name == runtime_name)
     return converter, precision, runtime, healthy, *paths
 
 
 def tapped(converter, runtime, path, cases):
-    taps, values = tapped_values(converter.format, converter.backend, runtime.name, path, cases)
+    taps, values = tapped_values(RuntimeRef(converter.format, converter.backend, runtime.name, path), cases)
     return taps, list(values)
 
 
@@ -85,7 +84,7 @@ def test_the_values_of_a_file_are_those_that_lead_to_its_answer(files):
 def test_every_operator_that_computes_is_found_in_the_file(files):
     converter, precision, runtime, model, path, _ = files
     spec, cases = tiny_spec(), builtin_cases(tiny_spec().preprocessing)[:1]
-    graph = TracedGraph(model, converter.target, spec.preprocessing)
+    graph = TracedGraph(model, converter.target, spec)
     places = places_of(graph, cases[0], tapped(converter, runtime, path, cases), precision)
     computing = {"conv2d", "linear", "bmm", "softmax", "silu", "add", "cat", "mean", "layer_norm", "mul", "rsqrt"}
     missing = [step.place for step in graph.steps if step.operator in computing and step.node not in places]
@@ -100,11 +99,11 @@ def test_a_fault_in_the_file_is_found(files, tmp_path):
     answer = runtime.load(faulty)
     scores = np.stack([answer(case.as_passed()) for case in cases])
     artifact = _artifact(tmp_path, converter, precision, faulty, reference)
-    graph = TracedGraph(model, converter.target, spec.preprocessing)
+    graph = TracedGraph(model, converter.target, spec)
     values, fresh = (tapped(converter, runtime, path, cases) for path in (faulty, healthy))
     verdict = judge(Run(artifact, runtime.name, "", scores, reference))
     found = diagnose(verdict, graph, cases, values, fresh)
-    assert (found.status, found.cause, found.others) == ("parted", "file", 1)
+    assert (found.status, found.cause, found.others) == ("diverged", "file", 1)
     assert found.culprit.layer in {f"stages.1.1.transformer.0.attention.{part}" for part in "qk"}
     assert (found.culprit.module, found.culprit.operator) == ("stages.1.1.transformer.0.attention", "linear")
     assert found.culprit.fresh_created_db > found.culprit.created_db + 40
@@ -152,10 +151,10 @@ def test_the_command_names_the_block_at_fault(converted, copy_of, tmp_path):
     done = run(copy_of, "--json", "--report", tmp_path / "report")
     assert done.exit_code == 1
     document = json.loads(done.stdout)
-    assert (document["status"], document["cause"]) == ("parted", "file")
+    assert (document["status"], document["cause"]) == ("diverged", "file")
     assert document["culprit"]["block"] == "stages.1.1.transformer.0"
     assert document["sqnr_db"] < document["threshold_db"] == 40
-    assert [row["block"] for row in document["blocks"] if row["parted"]] == ["stages.1.1.transformer.0"]
+    assert [row["block"] for row in document["blocks"] if row["diverged"]] == ["stages.1.1.transformer.0"]
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["bisect.json", "bisect.png"]
 
 
@@ -172,7 +171,7 @@ def test_what_is_wrong_with_the_request_is_said_in_one_line(converted, copy_of, 
         ((copy_of, "--checkpoint", tmp_path / "other.safetensors"), 2, "is not the checkpoint that"),
         ((copy_of, "--checkpoint", tmp_path / "none.safetensors"), 2, "does not exist"),
         ((copy_of, "--runtime", "coreml-referenz"), 2, "did you mean coreml-reference"),
-        ((copy_of, "--runtime", "coreml"), 2, "coreml does not show what it computes on the way"),
+        ((copy_of, "--runtime", "coreml"), 2, "coreml does not expose intermediate values"),
         ((tmp_path / "none",), 2, "does not exist"),
     ):
         done = run(*arguments)

@@ -8,9 +8,9 @@ import torch
 from helpers import tiny_spec
 from torch import nn
 
-from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
-from mobilevit_sdk.conversion.job import Job, convert_file
+from mobilevit_sdk.conversion.phone_file import write_phone_file
 from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.models import registry
 from mobilevit_sdk.models.mobilevit import MobileViT, MobileViTConfig
 from mobilevit_sdk.models.random_weights import randomize
@@ -23,36 +23,31 @@ class WithSum(MobileViT):
         return super().forward(x) + x.sum((1, 2, 3))[:, None]
 
 
-@pytest.fixture
-def job(tmp_path):
+def convert(model_type, path):
     spec = tiny_spec()
-    save_checkpoint(randomize(WithSum(_config(spec)), 0).eval(), spec, tmp_path / "weights.safetensors")
-    return Job("executorch", None, "fp32", tmp_path / "weights.safetensors", tmp_path / "model.pte")
-
-
-def _config(spec):
-    return msgspec.convert(spec.config, MobileViTConfig)
+    network = randomize(model_type(msgspec.convert(spec.config, MobileViTConfig)), 0).eval()
+    return write_phone_file(network, spec, find_converter("executorch"), "fp32", path)
 
 
 def _as_family(monkeypatch, model_type: type[nn.Module]) -> None:
     monkeypatch.setitem(registry._families, "mobilevit", registry.Family("mobilevit", MobileViTConfig, model_type))
 
 
-def test_a_graph_of_ours_that_leaves_the_delegate_is_a_defect_and_fails(job, monkeypatch):
+def test_a_graph_of_ours_that_leaves_the_delegate_is_a_defect_and_fails(tmp_path, monkeypatch):
     ours = type("WithSum", (WithSum,), {"__module__": "mobilevit_sdk.models.mobilevit"})
     _as_family(monkeypatch, ours)
     with pytest.raises(ToolchainError, match=r"xnnpack will not take .* such as sum.*defect of the SDK"):
-        convert_file(job)
-    assert not job.out.exists()
+        convert(ours, tmp_path / "model.pte")
+    assert not (tmp_path / "model.pte").exists()
 
 
-def test_a_graph_of_a_user_s_family_converts_with_a_warning(job, monkeypatch):
+def test_a_graph_of_a_user_s_family_converts_with_a_warning(tmp_path, monkeypatch):
     _as_family(monkeypatch, WithSum)
-    (warning,) = convert_file(job).warnings
+    (warning,) = convert(WithSum, tmp_path / "model.pte").warnings
     assert "xnnpack will not take" in warning
     assert "sum.dim_IntList" in warning
-    assert job.out.exists()
+    assert (tmp_path / "model.pte").exists()
 
 
-def test_a_native_graph_converts_without_a_warning(job):
-    assert convert_file(job).warnings == ()
+def test_a_native_graph_converts_without_a_warning(tmp_path):
+    assert convert(MobileViT, tmp_path / "model.pte").warnings == ()

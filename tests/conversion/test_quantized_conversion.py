@@ -68,7 +68,7 @@ def stages_of(saved, images, out, **options):
         precisions=["int8"],
         calibration=images,
         check=False,
-        on_progress=lambda progress: stages.append(progress.stage),
+        progress=lambda step: stages.append(step.stage),
         **options,
     )
     assert result.failures == []

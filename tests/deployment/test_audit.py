@@ -117,7 +117,7 @@ def test_other_uses_of_these_operators_are_named(function, reason):
 def test_our_phone_graphs_pass_and_the_reference_form_does_not(target):
     model, spec = tiny_model()
     size = spec.preprocessing.image_size
-    assert audit(deploy(model, target, preprocessing=spec.preprocessing), target, size) == []
+    assert audit(deploy(model, target, spec), target, size) == []
     assert audit(model, target, size) != []
 
 
@@ -126,7 +126,7 @@ def test_our_phone_graphs_pass_and_the_reference_form_does_not(target):
 @pytest.mark.parametrize("family", sorted({entry.family for entry in list_models()}))
 def test_the_smallest_model_of_each_family_is_taken_whole(family, target):
     spec = model_spec(list_models(family)[0].name)
-    graph = deploy(randomize(build_model(spec), 0).eval(), target, preprocessing=spec.preprocessing)
+    graph = deploy(randomize(build_model(spec), 0).eval(), target, spec)
     assert audit(graph, target, spec.preprocessing.image_size) == []
 
 

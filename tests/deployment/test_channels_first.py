@@ -36,7 +36,7 @@ from mobilevit_sdk.layers import (
 )
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.models.registry import build_model, list_models, model_spec, spec_at_size
-from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
 PATCHES = {"rows": st.integers(1, 3), "columns": st.integers(1, 4), "patch": st.integers(1, 3)}
@@ -249,7 +249,8 @@ class Stranger(nn.Module):
 def test_tokens_of_a_layout_of_its_own_stay_right_and_are_named():
     network = random(Stranger())
     preprocessing = Preprocessing(image_size=(8, 12), resize_size=8)
-    graph = deploy(network, "coreml-ane", preprocessing=preprocessing)
+    spec = ModelSpec(model="stranger", family="stranger", config={"num_classes": 5}, preprocessing=preprocessing)
+    graph = deploy(network, "coreml-ane", spec)
     image = tensor(1, 3, 8, 12)
     torch.testing.assert_close(graph(image), network(image), **EXACT)
     named = {finding.operator for finding in audit(graph.float(), "coreml-ane", (8, 12))}
@@ -261,8 +262,8 @@ def test_a_network_of_each_family_is_channels_first_throughout_and_in_rows_it_is
     spec = spec_at_size(model_spec(list_models(family)[0].name, num_classes=10), 64, 64)
     network = randomize(build_model(spec), 0).eval()
     size = spec.preprocessing.image_size
-    assert audit(deploy(network, "coreml-ane", preprocessing=spec.preprocessing), "coreml-ane", size) == []
-    rows = audit(deploy(network, "coreml", preprocessing=spec.preprocessing), "coreml-ane", size)
+    assert audit(deploy(network, "coreml-ane", spec), "coreml-ane", size) == []
+    rows = audit(deploy(network, "coreml", spec), "coreml-ane", size)
     assert {"linear.default", "bmm.default"} <= {finding.operator for finding in rows}
     reference = audit(network, "coreml-ane", size)
     assert {finding.operator for finding in reference} - {"linear.default"}

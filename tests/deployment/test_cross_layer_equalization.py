@@ -11,6 +11,7 @@ from prunable import CONFIGS, SIZE, small_model
 from torch import nn
 
 from mobilevit_sdk import deployment
+from mobilevit_sdk.channel_groups import channel_groups
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
 from mobilevit_sdk.deployment.cross_layer_equalization import equalize_channels
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
@@ -60,7 +61,7 @@ def growth(before, after, place, size):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_an_evened_network_computes_what_it_did(family):
+def test_an_equalized_network_computes_what_it_did(family):
     model, _ = uneven(family)
     evened = copy.deepcopy(model)
     equalize_channels(evened)
@@ -73,26 +74,26 @@ def test_an_evened_network_computes_what_it_did(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_homogeneous_width_that_convolutions_read_is_scaled_and_no_other(family):
+def test_every_scale_equivariant_group_that_convolutions_read_is_scaled_and_no_other(family):
     model, _ = uneven(family)
     evened = copy.deepcopy(model)
     equalize_channels(evened)
-    for width in model.widths():
-        for part in width.parts:
+    for group in channel_groups(model):
+        for part in group.parts:
             held = [place for place in part if isinstance(getattr(place.owner, place.tensor, None), torch.Tensor)]
-            if width.scale_equivariant and any(
+            if group.scale_equivariant and any(
                 place.degree < 0 and isinstance(place.owner, nn.Conv2d) for place in held
             ):
-                spread = [growth(model, evened, place, width.size) for place in held if place.degree]
-                assert all(each.max() / each.min() >= 4 for each in spread), (width.kind, width.stage)
-            elif width.kind != "heads":  # of which values are units of the stream, too
+                spread = [growth(model, evened, place, group.size) for place in held if place.degree]
+                assert all(each.max() / each.min() >= 4 for each in spread), (group.kind, group.stage)
+            elif group.kind != "heads":  # of which values are units of the stream, too
                 for place in held:
-                    assert (growth(model, evened, place, width.size) == 1).all(), (width.kind, width.stage)
+                    assert (growth(model, evened, place, group.size) == 1).all(), (group.kind, group.stage)
 
 
-def test_where_homogeneous_widths_are():
+def test_where_scale_equivariant_groups_are():
     kinds = {
-        family: {(w.kind, w.stage) for w in small_model(family)[0].widths() if w.scale_equivariant}
+        family: {(w.kind, w.stage) for w in channel_groups(small_model(family)[0]) if w.scale_equivariant}
         for family in FAMILIES
     }
     assert kinds["tiny_vit"] == set()
@@ -105,8 +106,8 @@ def test_where_homogeneous_widths_are():
 @torch.no_grad()
 def test_the_graph_for_integers_is_the_same_function_and_taken_whole(target):
     model, spec = uneven("efficientvit")
-    graph = deploy(model, target, preprocessing=spec.preprocessing, quantized=True)
-    plain = deploy(model, target, preprocessing=spec.preprocessing)
+    graph = deploy(model, target, spec, quantized=True)
+    plain = deploy(model, target, spec)
     expected = plain(images(1))
     assert (graph(images(1)) - expected).abs().max() <= 1e-10 * expected.abs().max()
     assert not audit(graph.float(), target, spec.preprocessing.image_size)
@@ -130,7 +131,7 @@ def test_channels_of_unlike_size_lose_no_more_than_those_that_are_alike(monkeypa
     recipe = QuantizationRecipe()
 
     def sqnr_db(network):
-        graph = deploy(network, "litert-cpu", preprocessing=spec.preprocessing, quantized=True)
+        graph = deploy(network, "litert-cpu", spec, quantized=True)
         in_integers = simulate(graph, recipe, "int8", observe_ranges(graph, recipe, pixels))
         return compare(scores(graph, pixels), scores(in_integers, pixels)).sqnr_db.median
 

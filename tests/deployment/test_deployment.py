@@ -234,14 +234,14 @@ def test_the_phone_graph_equals_the_reference_in_float64(target, size):
     model = model.double()
     image = torch.rand(1, 3, size, size, dtype=torch.float64)
     expected = model(to_model_input(image, spec.preprocessing))
-    graph = deploy(model, target, preprocessing=spec.preprocessing)
+    graph = deploy(model, target, spec)
     torch.testing.assert_close(graph(image), expected, rtol=1e-11, atol=1e-11)
 
 
 def test_deploy_leaves_the_model_as_it_is():
     model, spec = tiny_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    deploy(model, "xnnpack", preprocessing=spec.preprocessing)
+    deploy(model, "xnnpack", spec)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
 
@@ -249,7 +249,7 @@ def test_deploy_leaves_the_model_as_it_is():
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_no_tensor_of_the_exported_graph_exceeds_rank_4(target):
     model, spec = tiny_model()
-    graph = deploy(model, target, preprocessing=spec.preprocessing)
+    graph = deploy(model, target, spec)
     program = torch.export.export(graph, (torch.rand(1, 3, 32, 32),))
     values = [node.meta["val"] for node in program.graph.nodes if hasattr(node.meta.get("val"), "dim")]
     assert max(value.dim() for value in values) == 4
@@ -258,4 +258,4 @@ def test_no_tensor_of_the_exported_graph_exceeds_rank_4(target):
 def test_an_unknown_target_names_the_nearest():
     model, spec = tiny_model()
     with pytest.raises(RequestError, match="did you mean xnnpack"):
-        deploy(model, "xnpack", preprocessing=spec.preprocessing)
+        deploy(model, "xnpack", spec)

@@ -106,6 +106,6 @@ def test_what_is_read_twice_is_not_declared():
 def test_the_phone_graph_of_mobilevitv2_has_a_sixth_fewer_weights():
     spec = model_spec("mobilevitv2_050")
     model = build_model(spec)
-    graph = deploy(model, "litert-cpu", preprocessing=spec.preprocessing)
+    graph = deploy(model, "litert-cpu", spec)
     weights = sum(p.numel() for p in graph.parameters())
     assert weights <= 0.83 * sum(p.numel() for p in model.parameters())

@@ -89,9 +89,9 @@ def test_activations_of_a_thousand_stay_in_range_in_float16(family, target, monk
         scale_residual_streams(network)
     assert max(_sizes_on_streams(network, pixels)) == pytest.approx(1000, rel=1e-3)
     exact = network(pixels).numpy()
-    safe = deploy(network, target, preprocessing=spec.preprocessing)
+    safe = deploy(network, target, spec)
     monkeypatch.setattr(scaled_stream, "SCALE", 1.0)
-    plain = deploy(network, target, preprocessing=spec.preprocessing)
+    plain = deploy(network, target, spec)
     assert compare(exact, plain(image).numpy()).sqnr_db.worst > 80
     assert compare(exact, safe.half()(image.half()).float().numpy()).sqnr_db.worst > 40
     assert compare(exact, plain.half()(image.half()).float().numpy()).sqnr_db.worst < 20
@@ -102,7 +102,7 @@ def test_activations_of_a_thousand_stay_in_range_in_float16(family, target, monk
 def test_what_may_run_in_float16_has_scaled_streams(family, target):
     network, spec = tiny_model(family)
     before = {layer.eps for layer in network.modules() if isinstance(layer, (nn.LayerNorm, nn.GroupNorm))}
-    graph = deploy(network, target, preprocessing=spec.preprocessing)
+    graph = deploy(network, target, spec)
     kinds = (nn.LayerNorm, ChannelsFirstNorm, DecomposedLayerNorm, GlobalNorm, MatmulGlobalNorm)
     norms = [layer for layer in graph.modules() if isinstance(layer, kinds)]
     found = {float(layer.eps) for layer in norms}

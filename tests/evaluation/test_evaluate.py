@@ -22,7 +22,7 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import ImageDataset, open_dataset, to_model_input
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.evaluation import measure
-from mobilevit_sdk.evaluation.accuracy import evaluate, match_classes
+from mobilevit_sdk.evaluation.accuracy import match_classes, measure_accuracy
 from mobilevit_sdk.formats import converter
 from mobilevit_sdk.formats.converter import Inspection
 from mobilevit_sdk.formats.runtime import Availability
@@ -49,12 +49,12 @@ def test_known_ranks_are_counted(tmp_path: Path, batch_size: int) -> None:
     answers = _scores((3, 1, 2, 4, 5), (1, 3, 2, 4, 5), (1, 2, 4, 5, 3), (1, 2, 4, 5, 6, 3), (3, 0, 1, 2, 4))
     rows = iter(answers)
     done: list[int] = []
-    accuracy = evaluate(
+    accuracy = measure_accuracy(
         lambda images: np.stack([next(rows) for _ in images]),
         tiny_spec(num_classes=8),
         _dataset(tmp_path, [3] * 5),
         batch_size=batch_size,
-        report=done.append,
+        progress=lambda step: done.append(step.done),
     )
     assert (accuracy.images, accuracy.top1, accuracy.top5) == (5, 2 / 5, 4 / 5)
     assert done[-1] == 5
@@ -62,12 +62,14 @@ def test_known_ranks_are_counted(tmp_path: Path, batch_size: int) -> None:
 
 def test_constant_scores_are_right_for_the_first_class_alone(tmp_path: Path) -> None:
     labels = list(range(8))
-    accuracy = evaluate(lambda x: np.ones((len(x), 8)), tiny_spec(num_classes=8), _dataset(tmp_path, labels))
+    accuracy = measure_accuracy(lambda x: np.ones((len(x), 8)), tiny_spec(num_classes=8), _dataset(tmp_path, labels))
     assert (accuracy.top1, accuracy.top5) == (1 / 8, 5 / 8)
 
 
 def test_nan_is_never_right(tmp_path: Path) -> None:
-    accuracy = evaluate(lambda x: np.full((len(x), 8), np.nan), tiny_spec(num_classes=8), _dataset(tmp_path, [0, 1]))
+    accuracy = measure_accuracy(
+        lambda x: np.full((len(x), 8), np.nan), tiny_spec(num_classes=8), _dataset(tmp_path, [0, 1])
+    )
     assert (accuracy.top1, accuracy.top5) == (0, 0)
 
 
@@ -78,7 +80,7 @@ def test_predictor_gets_the_images_preprocessed_for_the_app(tmp_path: Path) -> N
         seen.append(images)
         return np.zeros((len(images), 5))
 
-    evaluate(predict, tiny_spec(image_size=48), open_dataset(write_folder(tmp_path, pictures(3)), labeled=True))
+    measure_accuracy(predict, tiny_spec(image_size=48), open_dataset(write_folder(tmp_path, pictures(3)), labeled=True))
     assert (seen[0].shape, seen[0].dtype) == ((3, 3, 48, 48), np.uint8)
 
 
@@ -112,7 +114,7 @@ def test_wrong_number_of_classes_is_refused_with_both_counts(
 def test_unlabeled_data_cannot_be_evaluated(tmp_path: Path) -> None:
     dataset = dataclasses.replace(_dataset(tmp_path, [0]), labels=None)
     with pytest.raises(RequestError, match="has no labels"):
-        evaluate(lambda x: x, tiny_spec(), dataset)
+        measure_accuracy(lambda x: x, tiny_spec(), dataset)
 
 
 def test_parquet_and_folder_of_the_same_images_agree(tmp_path: Path) -> None:
@@ -122,8 +124,12 @@ def test_parquet_and_folder_of_the_same_images_agree(tmp_path: Path) -> None:
     def predict(x: np.ndarray) -> np.ndarray:
         return x.reshape(len(x), -1) @ weights
 
-    folder = evaluate(predict, tiny_spec(), open_dataset(write_folder(tmp_path / "folder", images), labeled=True))
-    parquet = evaluate(predict, tiny_spec(), open_dataset(write_parquet(tmp_path / "a.parquet", images), labeled=True))
+    folder = measure_accuracy(
+        predict, tiny_spec(), open_dataset(write_folder(tmp_path / "folder", images), labeled=True)
+    )
+    parquet = measure_accuracy(
+        predict, tiny_spec(), open_dataset(write_parquet(tmp_path / "a.parquet", images), labeled=True)
+    )
     assert folder == parquet
     assert 0 < folder.top1 < 1
 
@@ -187,13 +193,15 @@ def test_artifact_is_measured_with_the_first_runtime_that_runs_here(
 
 def test_runtime_that_does_not_run_here_says_why(monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path) -> None:
     _install(monkeypatch, _Echo("absent", False), spec=tiny_spec())
-    with pytest.raises(ToolchainError, match=r"nothing here runs a\.echo \(absent: not on this machine\)"):
+    with pytest.raises(
+        ToolchainError, match=r"no echo runtime that is available here can run a\.echo \(absent: not on this machine\)"
+    ):
         measure.measure(str(artifact), None, colors, None, 4)
 
 
 def test_runtime_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path) -> None:
     _install(monkeypatch, _Echo("present", True), spec=tiny_spec())
-    with pytest.raises(RequestError, match="'presnt' does not run echo files; did you mean present"):
+    with pytest.raises(RequestError, match="echo has no runtime 'presnt'; did you mean present"):
         measure.measure(str(artifact), "presnt", colors, None, 4)
     with pytest.raises(RequestError, match="a checkpoint runs with pytorch, not 'present'"):
         measure.measure("a.safetensors", "present", colors, None, 4)
@@ -218,7 +226,7 @@ def test_eval_of_a_checkpoint_prints_what_the_model_scores(tmp_path: Path) -> No
         with torch.no_grad():
             return model(to_model_input(torch.from_numpy(images), spec.preprocessing)).numpy()
 
-    expected = evaluate(predict, spec, open_dataset(data, labeled=True).sample(13))
+    expected = measure_accuracy(predict, spec, open_dataset(data, labeled=True).sample(13))
     arguments = ["eval", str(tmp_path / "a.safetensors"), "--data", str(data), "--limit", "13", "--json"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.stderr

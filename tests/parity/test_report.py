@@ -125,7 +125,7 @@ def test_a_thumbnail_is_stored_once_for_all_runs(folder):
 
 def test_the_error_by_depth_is_drawn_where_it_is_known_and_names_the_fall(outcome, tmp_path):
     operators = (("stem", 118.0), ("stages.0.0", 117.0), ("stages.2.1.attention", 61.0), ("classifier", 60.5))
-    message = "parts at softmax in stages.2.1.attention"
+    message = "diverges at softmax in stages.2.1.attention"
     divergence = Divergence(
         artifact=outcome.verdicts[0].artifact, runtime="good", message=message, operators=operators, culprit=2
     )

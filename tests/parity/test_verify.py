@@ -122,9 +122,9 @@ def test_a_run_that_fails_names_the_layer_in_all_reports(broken, tmp_path):
     arguments = ["verify", str(broken), "--runtime", "litert-cpu", "--bisect", "--report", str(tmp_path / "report")]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1, done.output
-    assert "where: broken on litert-cpu: parts at linear in head" in done.stdout
+    assert "where: broken on litert-cpu: diverges at linear in head" in done.stdout
     for name in ("verdicts.json", "junit.xml", "report.html", "summary.md"):
-        assert "parts at linear in head" in (tmp_path / "report" / name).read_text(), name
+        assert "diverges at linear in head" in (tmp_path / "report" / name).read_text(), name
 
 
 def test_a_run_that_cannot_be_bisected_says_why_and_has_still_failed(broken, tmp_path):

@@ -57,19 +57,19 @@ def test_taylor_is_the_derivative_of_the_loss_by_a_gate_on_the_unit(family):
     ((images, labels),) = batches(1)
     found = taylor(structure, [(images, labels)], lambda done: None)
     names = {module: name for name, module in model.named_modules()}
-    for index in range(0, len(structure.widths), 3):
-        width = structure.widths[index]
+    for index in range(0, len(structure.groups), 3):
+        group = structure.groups[index]
         scale, moved = 1e-6, []
         for sign in (-1, 1):
             gated = copy.deepcopy(model)
-            for place in width.parts[0]:
+            for place in group.parts[0]:
                 if place.effect:
                     tensor = getattr(gated.get_submodule(names[place.owner]), place.tensor).data
                     tensor.movedim(place.axis, 0)[place.start : place.start + place.rows] *= 1 + sign * scale
             with torch.no_grad():
                 moved.append(float(loss_of(gated, images, labels)))
         slope = (moved[1] - moved[0]) / (2 * scale)
-        assert abs(slope) == pytest.approx(float(found.widths[index][0, 0]), rel=1e-3, abs=1e-7), width.paths
+        assert abs(slope) == pytest.approx(float(found.groups[index][0, 0]), rel=1e-3, abs=1e-7), group.paths
 
 
 def test_taylor_averages_absolute_values_over_batches():
@@ -77,8 +77,8 @@ def test_taylor_averages_absolute_values_over_batches():
     structure = Structure(model.double())
     each = [taylor(structure, [batch], lambda done: None) for batch in batches()]
     both = taylor(structure, batches(), lambda done: None)
-    for index, scores in both.widths.items():
-        torch.testing.assert_close(scores, (each[0].widths[index] + each[1].widths[index]) / 2)
+    for index, scores in both.groups.items():
+        torch.testing.assert_close(scores, (each[0].groups[index] + each[1].groups[index]) / 2)
     assert both.blocks[0] == pytest.approx((each[0].blocks[0] + each[1].blocks[0]) / 2)
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -102,22 +102,22 @@ def test_a_block_is_judged_by_what_it_adds():
 def test_magnitude_and_batch_norm_scale_find_what_was_made_small():
     model, _ = small_model("mobilevit")
     structure = Structure(model)
-    index = next(i for i, width in enumerate(structure.widths) if width.kind == "expansion")
+    index = next(i for i, group in enumerate(structure.groups) if group.kind == "expansion")
     with torch.no_grad():
-        for place in structure.widths[index].parts[0]:
+        for place in structure.groups[index].parts[0]:
             if place.tensor == "weight":
                 place.owner.weight.movedim(place.axis, 0)[3] *= 1e-3
     for importance in (magnitude(structure), batch_norm_scale(structure)):
-        assert int(importance.widths[index][0].argmin()) == 3
-    assert not any(structure.widths[i].kind == "FFN" for i in batch_norm_scale(structure).widths)  # it has no BatchNorm
+        assert int(importance.groups[index][0].argmin()) == 3
+    assert not any(structure.groups[i].kind == "FFN" for i in batch_norm_scale(structure).groups)  # it has no BatchNorm
 
 
 def test_selection_takes_what_matters_least_for_what_it_saves():
     model, spec = small_model("mobilevit")
     structure = Structure(model)
     budget = Budget(structure, mac_rates(structure, spec.preprocessing.image_size))
-    cheap = next(i for i, width in enumerate(structure.widths) if width.kind == "FFN")
-    everything = {i: torch.ones(len(width.parts), width.size) for i, width in enumerate(structure.widths)}
+    cheap = next(i for i, group in enumerate(structure.groups) if group.kind == "FFN")
+    everything = {i: torch.ones(len(group.parts), group.size) for i, group in enumerate(structure.groups)}
     everything[cheap] = torch.full_like(everything[cheap], 1e-9)
     pruning = select(budget, Importance(everything, {}), 0.99 * budget.total, multiple=8)
     assert set(pruning.units) == {cheap}
@@ -125,17 +125,17 @@ def test_selection_takes_what_matters_least_for_what_it_saves():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_width_is_ever_emptied(family):
+def test_no_group_is_ever_emptied(family):
     model, spec = small_model(family)
     structure = Structure(model)
     budget = Budget(structure, mac_rates(structure, spec.preprocessing.image_size))
     pruning = select(budget, random(structure, 0), 0.0, multiple=8)
-    assert all(pruning.kept(index) >= max(1, width.least) for index, width in enumerate(structure.widths))
+    assert all(pruning.kept(index) >= max(1, group.minimum) for index, group in enumerate(structure.groups))
     pruned, _ = cut(model, spec, pruning)
     assert pruned(torch.rand(1, 3, SIZE, SIZE)).isfinite().all()
 
 
-def test_in_many_steps_too_a_width_keeps_multiples(data):
+def test_in_many_steps_too_a_group_keeps_multiples(data):
     model, spec = small_model("mobilevit")
     images = PruningImages(open_dataset(data, labeled=True), spec, 16)
     request = Request(keep=0.35, steps=6, samples=16, batch_size=16, multiple=4, blocks=False)
@@ -150,11 +150,11 @@ def test_the_last_to_go_is_no_larger_than_what_is_still_needed():
     structure = Structure(model)
     budget = Budget(structure, mac_rates(structure, spec.preprocessing.image_size))
     savings = {number: budget.saving_of_block(number) for number in range(len(structure.blocks))}
-    widths = random(structure, 0).widths
-    for index in widths:  # each unit is worth what it saves, blocks a little less
-        parts = len(widths[index])
-        widths[index][:] = budget.saving(index, [[0]] * parts) / parts
-    importance = Importance(widths, {number: 0.9 * saving for number, saving in savings.items()})
+    groups = random(structure, 0).groups
+    for index in groups:  # each unit is worth what it saves, blocks a little less
+        parts = len(groups[index])
+        groups[index][:] = budget.saving(index, [[0]] * parts) / parts
+    importance = Importance(groups, {number: 0.9 * saving for number, saving in savings.items()})
     pruning = select(budget, importance, budget.total - min(savings.values()) / 2, multiple=1)
     assert not pruning.blocks
     pruning = select(budget, importance, budget.left - max(savings.values()), multiple=1)
@@ -208,7 +208,7 @@ def test_statistics_are_measured_anew(data):
         ({"macs": 0.7}, "taylor is measured on labeled images"),
         ({"macs": 0.0}, "between 0 and 1, not 0"),
         ({"macs": 0.7, "importance": "magnitude", "steps": 0}, "steps must be 1 or more"),
-        ({"macs": 0.7, "importance": "guess"}, "no request for a pruning: .*'guess'"),
+        ({"macs": 0.7, "importance": "guess"}, "not a request for a pruning: .*'guess'"),
         ({"macs": 0.7, "step": 3}, "unknown field `step`"),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_share_that_cannot_be_had_names_the_nearest_which_can(measure):
     assert nearest - 0.01 < pruned.macs[1] / pruned.macs[0] <= nearest
 
 
-def test_a_model_that_declares_no_widths_is_refused():
+def test_a_model_without_channel_groups_is_refused():
     _, spec = small_model("mobilevit")
     with pytest.raises(RequestError, match="does not say which of its channels belong together"):
         prune(Checkpoint(nn.Linear(3, 2), spec, "own", "here"), macs=0.7, importance="magnitude")
@@ -312,7 +312,7 @@ def test_the_command_says_what_is_missing(checkpoint, arguments, message, tmp_pa
 def test_channels_of_a_stream_are_counted_once_whatever_heads_are_left():
     model, spec = small_model("efficientvit")
     structure = Structure(model)
-    (heads,) = (i for i, width in enumerate(structure.widths) if width.paths == (("widths", "blocks", 1, 1, "heads"),))
+    (heads,) = (i for i, group in enumerate(structure.groups) if group.paths == (("widths", "blocks", 1, 1, "heads"),))
     pruning = Pruning(structure)
     pruning.remove(heads, [[1]])
     pruned, _ = cut(model, spec, pruning)
@@ -322,10 +322,10 @@ def test_channels_of_a_stream_are_counted_once_whatever_heads_are_left():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_plot_has_a_bar_for_every_kind_of_width(family, tmp_path):
+def test_the_plot_has_a_bar_for_every_kind_of_group(family, tmp_path):
     model, spec = small_model(family)
     pruned = prune(Checkpoint(model, spec, "own", "here"), macs=0.7, importance="magnitude", multiple=2)
-    kinds = {width.kind for width in Structure(model).widths}
+    kinds = {group.kind for group in Structure(model).groups}
     assert {row.kind for row in pruned.kept} == kinds
     assert all(row.after <= row.before for row in pruned.kept)
     plot_kept(pruned.kept, tmp_path / "kept.png", "")

@@ -90,11 +90,11 @@ def test_every_phone_graph_of_a_pruned_network_is_exact_and_clean(family, data):
     pruned, pruned_spec = cut(model, spec, data.draw(prunings(Structure(model.double()))))
     expected = pruned(images(1))
     for target in sorted(TARGETS):
-        graph = deploy(pruned, target, preprocessing=pruned_spec.preprocessing)
+        graph = deploy(pruned, target, pruned_spec)
         scores = graph(images(1))
         assert (scores - expected).abs().max() <= 1e-9 * expected.abs().max(), target
         rounded = copy.deepcopy(pruned).float()  # a copy: the next target is held to the weights in float64
-        assert audit(deploy(rounded, target, preprocessing=pruned_spec.preprocessing), target, (SIZE, SIZE)) == []
+        assert audit(deploy(rounded, target, pruned_spec), target, (SIZE, SIZE)) == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -124,20 +124,6 @@ def test_the_explicit_config_describes_the_same_network(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_number_of_the_config_has_two_widths_and_every_weight_has_one(family):
-    model, _ = small_model(family)
-    structure = Structure(model)
-    paths = [path for width in structure.widths for path in width.paths]
-    assert len(paths) == len(set(paths))
-    covered = {structure.tensor(place) for width in structure.widths for part in width.parts for place in part}
-    assert {name for name, parameter in model.named_parameters() if parameter.ndim} - covered <= {
-        "head.bias",
-        "head.linear.bias",
-        "head.linear_dist.bias",
-    }
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_a_pruned_network_takes_images_of_another_size(family):
     model, spec = small_model(family)
     structure = Structure(model)
@@ -152,10 +138,10 @@ def test_a_pruned_network_takes_images_of_another_size(family):
 def test_tensors_keep_multiples_of_eight_channels(name):
     with torch.device("meta"):
         structure = Structure(build_model(model_spec(name)))
-    for width in structure.widths:
-        step = step_of(width, 8, width.size)
-        assert step * width.rows % 8 == 0 or 4 * 2 * step > width.size, width.paths
-        assert 4 * step <= max(4, width.size)
+    for group in structure.groups:
+        step = step_of(group, 8, group.size)
+        assert step * group.rows % 8 == 0 or 4 * 2 * step > group.size, group.paths
+        assert 4 * step <= max(4, group.size)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ RECIPE = QuantizationRecipe()
 @pytest.fixture(scope="module")
 def graph():
     model, spec = tiny_model()
-    return deploy(model, "litert-cpu", preprocessing=spec.preprocessing)
+    return deploy(model, "litert-cpu", spec)
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def answers(graph, images):
 @pytest.mark.parametrize("target", TARGETS)
 def test_smoothing_is_exact_on_every_target_and_taken_whole(target, images):
     model, spec = tiny_model()
-    graph = deploy(model.double(), target, preprocessing=spec.preprocessing)
+    graph = deploy(model.double(), target, spec)
     before = answers(graph, images)
     smooth(graph, images)
     np.testing.assert_allclose(answers(graph, images), before, rtol=1e-11, atol=1e-12)
@@ -48,7 +48,7 @@ def test_smoothing_is_exact_on_every_target_and_taken_whole(target, images):
 
 def test_the_projection_of_attention_and_the_classifier_are_evened(images):
     model, spec = tiny_model()
-    graph = deploy(model, "litert-cpu", preprocessing=spec.preprocessing)
+    graph = deploy(model, "litert-cpu", spec)
     attention = next(m for m in graph.network.modules() if isinstance(m, ExplicitAttention))
     v, proj = attention.v.weight.clone(), attention.proj.weight.clone()
     smooth(graph, images)
@@ -94,8 +94,8 @@ def test_without_folded_skips_the_graph_is_the_same_function():
     model, spec = efficientvit()
     model = model.double()
     picture = [np.random.default_rng(0).random((1, 3, 64, 64), np.float32)]
-    folded = deploy(model, "xnnpack", preprocessing=spec.preprocessing)
-    apart = deploy(model, "xnnpack", preprocessing=spec.preprocessing, quantized=True)
+    folded = deploy(model, "xnnpack", spec)
+    apart = deploy(model, "xnnpack", spec, quantized=True)
     np.testing.assert_allclose(answers(folded, picture), answers(apart, picture), rtol=1e-11, atol=1e-12)
     assert not audit(apart.float(), "xnnpack", (64, 64))
     largest = [

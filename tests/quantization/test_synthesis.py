@@ -241,14 +241,14 @@ def test_interrupted_synthesis_goes_on_after_the_last_whole_batch(tmp_path: Path
     out = tmp_path / "stopped.parquet"
 
     def stop_in_the_second_batch(progress: object) -> None:
-        if progress.steps_done == 6:  # type: ignore[attr-defined]
+        if progress.done == 6:  # type: ignore[attr-defined]
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesize(checkpoint, out, QUICK, stop_in_the_second_batch)
+        synthesize(checkpoint, out, QUICK, progress=stop_in_the_second_batch)
     assert not out.exists()
     seen: list[int] = []
-    synthesize(checkpoint, out, QUICK, lambda progress: seen.append(progress.steps_done))
+    synthesize(checkpoint, out, QUICK, progress=lambda step: seen.append(step.done))
     assert seen == [5, 6, 7, 8]
     assert all(
         np.array_equal(a, b)
@@ -264,7 +264,7 @@ def test_same_synthesis_is_kept_and_another_replaces_it(tmp_path: Path) -> None:
     made = synthesize(checkpoint, out, QUICK)
     assert read_synthesis(out) == made
     before = out.stat().st_mtime_ns
-    synthesize(checkpoint, out, QUICK, lambda _: pytest.fail("a step was made"))
+    synthesize(checkpoint, out, QUICK, progress=lambda _: pytest.fail("a step was made"))
     assert out.stat().st_mtime_ns == before
     other = msgspec.structs.replace(QUICK, seed=5)
     synthesize(checkpoint, out, other)

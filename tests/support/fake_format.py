@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mobilevit_sdk.artifacts import artifact
+from mobilevit_sdk.formats import runtime_ref
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import runs
 
@@ -37,7 +39,8 @@ def fake_format(monkeypatch, reference):
     class Converter:
         runtimes = found
 
-    monkeypatch.setattr(runs, "find_converter", lambda *name: Converter)
+    monkeypatch.setattr(artifact, "find_converter", lambda *name: Converter)
+    monkeypatch.setattr(runtime_ref, "find_converter", lambda *name: Converter)
     monkeypatch.setattr(runs, "run_in_child", lambda function, *args, **options: function(*args))
     answers = {case.image.tobytes(): row for case, row in zip(reference.cases, reference.logits, strict=True)}
     return lambda name="fake", **options: found.append(FakeRuntime(name, answers, **options))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
@@ -162,7 +163,8 @@ class FamilyContract:
         """For the target whose audit takes any rank; those of the others name it."""
         size = self.phone_sizes[1]
         model, spec = self.network()
-        graph = deploy(model, "litert-cpu", preprocessing=spec.preprocessing.at_size(*size))
+        spec = msgspec.structs.replace(spec, preprocessing=spec.preprocessing.at_size(*size))
+        graph = deploy(model, "litert-cpu", spec)
         program = torch.export.export(graph, (noise(1, 3, *size),))
         values = [node.meta["val"] for node in program.graph.nodes if hasattr(node.meta.get("val"), "dim")]
         assert max(value.dim() for value in values) == 4
@@ -182,7 +184,7 @@ class FamilyContract:
         image = noise(1, 3, *spec.preprocessing.image_size, seed=1, dtype=torch.float64)
         expected = model(to_model_input(image, spec.preprocessing))
         for target in sorted(TARGETS):
-            scores = deploy(model, target, preprocessing=spec.preprocessing)(image)
+            scores = deploy(model, target, spec)(image)
             assert (scores - expected).abs().max() <= self.exact * expected.abs().max(), target
 
     # Its phone files.
@@ -218,10 +220,10 @@ class FamilyContract:
 
 
 def check_graph(model: nn.Module, spec: ModelSpec, target: str, size: tuple[int, int]) -> None:
-    preprocessing = spec.preprocessing.at_size(*size)
+    spec = msgspec.structs.replace(spec, preprocessing=spec.preprocessing.at_size(*size))  # the network stays as it is
     model, image = model.double(), noise(1, 3, *size, dtype=torch.float64)
-    expected = model(to_model_input(image, preprocessing))
-    graph = deploy(model, target, preprocessing=preprocessing)
+    expected = model(to_model_input(image, spec.preprocessing))
+    graph = deploy(model, target, spec)
     torch.testing.assert_close(graph(image), expected, **EXACT)
     assert audit(graph.float(), target, size) == []
 

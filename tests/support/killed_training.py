@@ -13,20 +13,27 @@ from helpers import tiny_spec
 
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.models.registry import build_model
-from mobilevit_sdk.training import EpochResult, Recipe, Trainer, trainer
+from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.training import EpochResult, Recipe, Trainer, TrainingStep, trainer
 
 RECIPE = Recipe(
     epochs=3, batch_size=8, sizes=(32, 40), size_ramp=0.3, warmup_epochs=1, mix_probability=0.5, learning_rate=5e-3
 )
 
 
-def make_trainer(data: Path, out: Path, recipe: Recipe = RECIPE) -> Trainer:
+def make_trainer(data: Path, out: Path, recipe: Recipe = RECIPE, progress: Progress = silent) -> Trainer:
     """A trainer with dropout and stochastic depth, its first weights drawn from the recipe's seed."""
     spec = tiny_spec(image_size=40)
     spec = msgspec.structs.replace(spec, config={**spec.config, "dropout": 0.1, "stochastic_depth": 0.2})
     torch.manual_seed(recipe.seed)
     dataset = open_dataset(data, labeled=True)
-    return Trainer(build_model(spec), spec, recipe, dataset, dataset, out, device=torch.device("cpu"))
+    device = torch.device("cpu")
+    return Trainer(build_model(spec), spec, recipe, dataset, dataset, out, device=device, progress=progress)
+
+
+def stop_after_a_step(trainer: Trainer) -> None:
+    """Make the next `run` stop after its first step."""
+    trainer.progress = lambda step: trainer.stop()
 
 
 def run_until_killed(data: Path, out: Path, steps: int) -> EpochResult | None:
@@ -35,13 +42,13 @@ def run_until_killed(data: Path, out: Path, steps: int) -> EpochResult | None:
     torch.set_num_threads(1)
     seen = 0
 
-    def count(_: object) -> None:
+    def count(step: Step) -> None:
         nonlocal seen
-        seen += 1
+        seen += isinstance(step, TrainingStep)
         if seen == steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return make_trainer(data, out).run(count)
+    return make_trainer(data, out, progress=count).run()
 
 
 if __name__ == "__main__":

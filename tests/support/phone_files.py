@@ -84,8 +84,7 @@ class SharedFiles:
     def _file(self, format: str, precision: str, family: str = "mobilevit", *, backend: str | None = None) -> PhoneFile:
         """The file of `artifact`, with the graph that it was converted from."""
         artifact, checkpoint = self.artifact(format, precision, family, backend=backend), self.checkpoint(family)
-        target = find_converter(format, backend).target
-        graph = deploy(checkpoint.model, target, preprocessing=checkpoint.spec.preprocessing)
+        graph = deploy(checkpoint.model, find_converter(format, backend).target, checkpoint.spec)
         return PhoneFile(artifact.path, graph, checkpoint.spec, artifact.reference())
 
 
@@ -100,7 +99,7 @@ def runtime_of(converter: Converter) -> Runtime:
 
 
 def convert_model(converter: Converter, model: nn.Module, spec: ModelSpec, precision: str, folder: Path) -> PhoneFile:
-    graph = deploy(model, converter.target, preprocessing=spec.preprocessing)
+    graph = deploy(model, converter.target, spec)
     path = folder / f"{spec.model}-{precision}{converter.suffix}"
     converter.convert(graph, spec, precision, path)
     return PhoneFile(path, graph, spec, reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing)))

@@ -71,14 +71,14 @@ def small_model(family: str, seed: int = 0, **options: int) -> tuple[nn.Module, 
 
 @st.composite
 def prunings(draw: st.DrawFn, structure: Structure) -> Pruning:
-    """Any units of any widths, as many of every part, and any blocks."""
+    """Any units of any groups, as many of every part, and any blocks."""
     pruning = Pruning(structure)
     generator = random.Random(draw(st.integers(0, 2**32)))
     share = draw(st.sampled_from([0.2, 0.6, 1.0]))
-    for index, width in enumerate(structure.widths):
-        if generator.random() < share and width.size > width.least:
-            count = generator.randint(1, width.size - width.least)
-            pruning.remove(index, [generator.sample(range(width.size), count) for _ in width.parts])
+    for index, group in enumerate(structure.groups):
+        if generator.random() < share and group.size > group.minimum:
+            count = generator.randint(1, group.size - group.minimum)
+            pruning.remove(index, [generator.sample(range(group.size), count) for _ in group.parts])
     pruning.blocks = {number for number in range(len(structure.blocks)) if generator.random() < share / 2}
     return pruning
 

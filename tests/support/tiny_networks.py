@@ -77,7 +77,7 @@ def tiny_model(family: str, image_size: int | None = None, **options: Any) -> tu
 
 
 def phone_checkpoint(family: str) -> Checkpoint:
-    """At a size that needs resizing or padding, with weights like those of a trained network; MobileViT's has labels."""
+    """At a size that needs resizing or padding, with weights like a trained network's; MobileViT's has labels."""
     spec = tiny_spec(family, ODD[family])
     if family == "mobilevit":
         spec = msgspec.structs.replace(spec, labels=tuple(f"class {i}" for i in range(spec.num_classes)))

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from helpers import randomize, tiny_model, tiny_spec
 from hypothesis import given
 from hypothesis import strategies as st
-from killed_training import make_trainer
+from killed_training import make_trainer, stop_after_a_step
 from labeled_images import pictures, write_parquet
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
@@ -162,7 +162,7 @@ def test_student_of_soft_labels_alone_comes_to_answer_as_its_teacher(tmp_path: P
     checkpoint = _teacher()
     trainer = _trainer(path, tmp_path / "out", recipe, checkpoint)
     assert trainer.teacher is not None
-    pixels = trainer.squares.pixels
+    pixels = trainer.images.pixels
     assert pixels is not None
     images = pixels[:, :, :40, :40].float() / 255
     taught = trainer.teacher.scores(images).argmax(1).numpy()
@@ -184,7 +184,8 @@ def test_distilled_training_goes_on_bit_for_bit_and_names_its_teacher(data: Path
     for name in ("whole", "stopped"):
         trainer = _trainer(data, tmp_path / name, RECIPE, _teacher())
         if name == "stopped":
-            trainer.run(lambda _, trainer=trainer: trainer.stop())
+            stop_after_a_step(trainer)
+            trainer.run()
             trainer = _trainer(data, tmp_path / name, RECIPE, _teacher())
             assert trainer.resumed
             assert trainer.steps_done == 1
@@ -200,7 +201,7 @@ def test_distilled_training_goes_on_bit_for_bit_and_names_its_teacher(data: Path
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        (7, 8, "its teacher is another"),
+        (7, 8, "its teacher differs"),
         (7, None, "it has a teacher"),
         (None, 7, "it has no teacher"),
     ],
@@ -210,20 +211,22 @@ def test_training_with_another_teacher_is_refused_the_folder(
 ) -> None:
     teachers = [None if seed is None else _teacher(seed) for seed in (first, second)]
     trainer = _trainer(data, tmp_path, RECIPE, teachers[0])
-    trainer.run(lambda _: trainer.stop())
+    stop_after_a_step(trainer)
+    trainer.run()
     with pytest.raises(RequestError, match=f"holds another training.*{message}.*give another --out"):
         _trainer(data, tmp_path, RECIPE, teachers[1])
 
 
-def test_recipe_that_distils_needs_a_teacher(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="distils from a teacher; give one"):
+def test_recipe_that_distills_needs_a_teacher(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="distills from a teacher; give one"):
         make_trainer(data, tmp_path, Recipe(distillation=Distillation(kind="hard")))
 
 
 def test_training_of_before_distillation_goes_on(data: Path, tmp_path: Path) -> None:
     """Its state knows neither teachers nor that field of the recipe."""
     trainer = _trainer(data, tmp_path, RECIPE, None)
-    trainer.run(lambda _: trainer.stop())
+    stop_after_a_step(trainer)
+    trainer.run()
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     del state["teacher"]
     recipe = msgspec.json.decode(state["recipe"])

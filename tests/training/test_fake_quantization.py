@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from helpers import tiny_model, tiny_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_training import stop_after_a_step
 from labeled_images import pictures, write_parquet
 from PIL import Image
 from torch import Tensor, nn
@@ -25,8 +26,9 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
+from mobilevit_sdk.progress import Step
 from mobilevit_sdk.quantization.simulation import observe_ranges, round_activations, round_weights, simulate
-from mobilevit_sdk.training import QAT_RECIPE, QuantizationAware, Trainer
+from mobilevit_sdk.training import QAT_RECIPE, QuantizationAware, Trainer, TrainingStep
 from mobilevit_sdk.training.fake_quantization import FakeQuantization, fake_activations, fake_weights
 
 CPU = torch.device("cpu")
@@ -132,7 +134,7 @@ def test_answers_are_those_of_the_phone_graph_in_simulated_integers() -> None:
     """Where a BatchNorm ends a block the phone graph rounds once more: weights and inputs are alike."""
     model, spec = tiny_model()
     recipe = QuantizationRecipe(ranges="minmax")
-    graph = deploy(model, "litert-gpu", preprocessing=spec.preprocessing)
+    graph = deploy(model, "litert-gpu", spec)
     mean, std = (torch.tensor(getattr(spec.preprocessing, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
     pixels = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     x = (pixels.flip(1) - mean) / std
@@ -244,7 +246,13 @@ def test_batch_norm_statistics_stand_still_in_the_last_part(data: Path, tmp_path
     teacher = Checkpoint(model, spec, "own", "tiny")
     trainer = Trainer(model, spec, recipe, dataset, dataset, tmp_path, device=CPU, teacher=teacher)
     seen: list[Tensor] = []
-    trainer.run(lambda _: seen.append(model.stem.norm.running_mean.clone()))
+
+    def look(step: Step) -> None:
+        if isinstance(step, TrainingStep):
+            seen.append(model.stem.norm.running_mean.clone())
+
+    trainer.progress = look
+    trainer.run()
     changed = [not torch.equal(a, b) for a, b in itertools.pairwise(seen)]
     assert len(seen) == 5
     assert changed == [True, True, False, False]
@@ -276,7 +284,8 @@ def test_aware_training_goes_on_bit_for_bit_and_ends_in_an_ordinary_checkpoint(d
         model = load_checkpoint(checkpoint).model
         trainer = Trainer(model, tiny_spec(), recipe, dataset, dataset, tmp_path / "b", device=CPU, teacher=teacher)
         if not trainer.resumed:
-            trainer.run(lambda _, trainer=trainer: trainer.stop())
+            stop_after_a_step(trainer)
+            trainer.run()
     trainer.run()
     resumed = load_checkpoint(tmp_path / "b" / "model.safetensors").model.state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in trained.model.state_dict().items())

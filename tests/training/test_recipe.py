@@ -76,7 +76,7 @@ def test_batches_are_at_most_four_times_as_large_and_never_single() -> None:
         ('{"crop_scale": [0.8]}', "Expected `array` of length 2"),
         ('{"precision": "fp8"}', "Invalid enum value 'fp8'"),
         ('{"learnin_rate": 0.1}', "unknown field `learnin_rate`; did you mean learning_rate"),
-        ('{"model": ' + "[" * 5000, "is no training recipe"),
+        ('{"model": ' + "[" * 5000, "is not a training recipe"),
     ],
 )
 def test_wrong_recipe_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -91,7 +91,7 @@ def test_missing_or_binary_recipe_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot read the recipe"):
         read_recipe(tmp_path / "none.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RequestError, match="is no training recipe"):
+    with pytest.raises(RequestError, match="is not a training recipe"):
         read_recipe(tmp_path / "binary.json")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -15,13 +14,12 @@ import torch
 from click.testing import CliRunner, Result
 from helpers import tiny_model
 from labeled_images import NAMES, pictures, write_folder, write_parquet
-from rich.console import Console
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.export import export_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
-from mobilevit_sdk.cli import display, main
+from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.registry import model_spec, spec_at_size
@@ -109,7 +107,7 @@ def test_interrupt_saves_the_state_and_the_same_command_goes_on(
     handler = signal.getsignal(signal.SIGINT)
     stopped = _run(data, tmp_path / "stopped", *_tiny(checkpoint, "--json"))
     assert (stopped.exit_code, steps) == (130, 2)
-    assert "the same command goes on from it" in stopped.stderr
+    assert "the same command continues from it" in stopped.stderr
     assert json.loads(stopped.stdout)["exit_code"] == 130
     assert signal.getsignal(signal.SIGINT) is handler
 
@@ -140,7 +138,7 @@ def test_options_override_the_recipe_file(data: Path, checkpoint: Path, tmp_path
         (["--epochs", "0"], "the recipe's epochs must lie between 1 and 1,000,000, not 0"),
         (["--learning-rate", "nan"], "the recipe's learning_rate must lie between"),
         (["--sizes", "32,16"], "sizes must lie between 32 and 4096 pixels, not 32, 16"),
-        (["--sizes", "big"], "'big' is no list of sizes in pixels"),
+        (["--sizes", "big"], "'big' is not a list of sizes in pixels"),
         (["--recipe", "none.json"], "cannot read the recipe none.json"),
         (["--test-data", "none"], "none does not exist"),
         (["--device", "cuda"], "finds no cuda device here; use --device auto or cpu"),
@@ -246,18 +244,3 @@ def test_recipe_cannot_change_the_network(checkpoint: Path, options: dict, messa
     initial = load_checkpoint(checkpoint)
     with pytest.raises(RequestError, match=message):
         network_for_training(initial.spec, Recipe(model=options), initial)
-
-
-def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "PLAIN_LINE_EVERY_SECONDS", 0.0)
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
-    plain = Console(file=io.StringIO(), width=100)
-    for console in (terminal, plain):
-        with display.Display(console) as shown:
-            shown.update("epoch 2/9", 30, 90, "loss 1.5")
-            shown.line("epoch 2 is done")
-    drawn = terminal.file.getvalue()  # type: ignore[attr-defined]
-    assert "━" in drawn
-    assert "epoch 2/9" in drawn
-    assert "loss 1.5" in drawn
-    assert plain.file.getvalue() == "epoch 2/9: 33% · loss 1.5\nepoch 2 is done\n"  # type: ignore[attr-defined]

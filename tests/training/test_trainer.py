@@ -22,10 +22,12 @@ from safetensors import safe_open
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.registry import build_model
-from mobilevit_sdk.training import EpochResult, Recipe, Trainer
+from mobilevit_sdk.progress import Step
+from mobilevit_sdk.training import EpochResult, Recipe, Trainer, TrainingStep
 from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.pixels import ImageCache
+from mobilevit_sdk.training.schedule import plan_epoch
 
 
 @pytest.fixture(autouse=True)
@@ -89,15 +91,16 @@ def test_training_that_was_killed_ends_bit_for_bit_as_one_that_was_not(
 
 
 def test_stopped_training_goes_on_where_it_stopped(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(data, tmp_path)
     seen = []
 
-    def stop_in_the_second_epoch(progress: object) -> None:
-        seen.append(progress)
-        if len(seen) == 6:
-            trainer.stop()
+    def stop_in_the_second_epoch(step: Step) -> None:
+        if isinstance(step, TrainingStep):
+            seen.append(step)
+            if len(seen) == 6:
+                trainer.stop()
 
-    assert trainer.run(stop_in_the_second_epoch) is None
+    trainer = make_trainer(data, tmp_path, progress=stop_in_the_second_epoch)
+    assert trainer.run() is None
     assert len(seen) == 6
     make_trainer(data, tmp_path).run()
     assert _checkpoint(tmp_path) == _checkpoint(uninterrupted)
@@ -105,7 +108,9 @@ def test_stopped_training_goes_on_where_it_stopped(data: Path, uninterrupted: Pa
 
 def test_complete_training_is_not_trained_again(data: Path, uninterrupted: Path) -> None:
     before = (uninterrupted / "model.safetensors").stat().st_mtime_ns
-    result = make_trainer(data, uninterrupted).run(lambda _: pytest.fail("a step was made"))
+    steps: list[Step] = []
+    result = make_trainer(data, uninterrupted, progress=steps.append).run()
+    assert not any(isinstance(step, TrainingStep) for step in steps)
     assert result == make_trainer(data, uninterrupted).history()[-1]
     assert (uninterrupted / "model.safetensors").stat().st_mtime_ns == before
 
@@ -121,8 +126,8 @@ def test_seed_decides_the_weights(data: Path, uninterrupted: Path, tmp_path: Pat
 def test_every_epoch_shows_each_image_once(data: Path, tmp_path: Path) -> None:
     trainer = make_trainer(data, tmp_path, msgspec.structs.replace(RECIPE, epochs=6))
     seen: list[list[int]] = []
-    batches = trainer.squares.batches
-    trainer.squares.batches = lambda plan: seen.append([row for rows in plan for row in rows]) or batches(plan)  # type: ignore[method-assign]
+    batches = trainer.images.batches
+    trainer.images.batches = lambda plan: seen.append([row for rows in plan for row in rows]) or batches(plan)  # type: ignore[method-assign]
     trainer.run()
     assert len(seen) == 6
     assert all(len(set(rows)) == len(rows) >= 44 for rows in seen), "of 45, one may be left over as a single"
@@ -130,19 +135,17 @@ def test_every_epoch_shows_each_image_once(data: Path, tmp_path: Path) -> None:
     assert all(a != b for a, b in itertools.combinations(seen, 2))
 
 
-def test_a_single_image_that_is_left_over_is_skipped(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path / "a.parquet", pictures(9))
-    trainer = make_trainer(path, tmp_path / "out", Recipe(epochs=1, batch_size=8))
-    assert [(step.start, step.stop) for step in trainer._plan_epoch()] == [(0, 8)]
+def test_a_single_image_that_is_left_over_is_skipped() -> None:
+    steps = plan_epoch(Recipe(epochs=1, batch_size=8), 0, images=9, image_size=40)
+    assert [(step.start, step.stop) for step in steps] == [(0, 8)]
 
 
-def test_plan_follows_the_recipe(data: Path, tmp_path: Path) -> None:
+def test_plan_follows_the_recipe() -> None:
     recipe = Recipe(epochs=10, batch_size=4, sizes=(32, 40, 64), size_ramp=0.5, final_share=0.2)
-    trainer = make_trainer(data, tmp_path, recipe)
     sizes = []
-    for trainer.epoch in range(10):
-        steps = trainer._plan_epoch()
-        assert steps == trainer._plan_epoch()
+    for epoch in range(10):
+        steps = plan_epoch(recipe, epoch, images=45, image_size=40)
+        assert steps == plan_epoch(recipe, epoch, images=45, image_size=40)
         assert all(step.stop - step.start == recipe.batch_size_at(step.size, 40) for step in steps[:-1])
         sizes.append({step.size for step in steps})
     assert sizes[0] == {32}
@@ -152,9 +155,14 @@ def test_plan_follows_the_recipe(data: Path, tmp_path: Path) -> None:
 
 
 def test_learning_rate_follows_the_schedule(data: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(data, tmp_path, Recipe(epochs=2, batch_size=16, warmup_epochs=1))
     rates = []
-    trainer.run(lambda _: rates.append(trainer.optimizer.param_groups[0]["lr"]))
+
+    def look(step: Step) -> None:
+        if isinstance(step, TrainingStep):
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+
+    trainer = make_trainer(data, tmp_path, Recipe(epochs=2, batch_size=16, warmup_epochs=1), look)
+    trainer.run()
     starts = [epoch + start / 45 for epoch in (0, 1) for start in (0, 16, 32)]
     assert rates == pytest.approx([trainer.recipe.learning_rate_at(start / 2) for start in starts])
 
@@ -243,7 +251,7 @@ def test_loss_that_is_no_number_ends_the_training(data: Path, tmp_path: Path) ->
     [
         ({"recipe": {"epochs": 4}}, "its epochs is 3, not 4"),
         ({"recipe": {"sizes": ()}}, r"its sizes is \[32, 40\], not \[\]"),
-        ({"count": 44}, "its training images are others"),
+        ({"count": 44}, "its training images differ"),
     ],
 )
 def test_folder_of_another_training_is_refused(uninterrupted: Path, tmp_path: Path, change: dict, message: str) -> None:
@@ -255,7 +263,7 @@ def test_folder_of_another_training_is_refused(uninterrupted: Path, tmp_path: Pa
 @pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04"])
 def test_damaged_state_is_refused_and_left_alone(data: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"state\.pt is no training state"):
+    with pytest.raises(CheckpointError, match=r"state\.pt is not a training state"):
         make_trainer(data, tmp_path)
     assert (tmp_path / "state.pt").read_bytes() == content
 
@@ -285,19 +293,19 @@ def test_images_decoded_for_each_batch_are_those_kept_in_memory(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(data, labeled=True)
-    reported: list[int] = []
+    reported: list[Step] = []
     kept = ImageCache(dataset, 32, reported.append)
     monkeypatch.setattr("mobilevit_sdk.training.pixels.MEMORY_LIMIT_BYTES", 0)
     anew = ImageCache(dataset, 32)
     assert (kept.side, kept.pixels is None, anew.pixels is None) == (37, False, True)
-    assert reported[-1] == 45
+    assert (reported[-1].done, reported[-1].total) == (45, 45)
     plan = [[3, 1, 2], [44], list(range(20)), [0], [5, 5], [6], [7]]
     for rows, (pixels, labels), (again, _) in zip(plan, kept.batches(plan), anew.batches(plan), strict=True):
         assert torch.equal(pixels, again)
         assert labels.tolist() == [row % 5 for row in rows]
 
 
-def test_training_squares_are_no_larger_than_most_images(tmp_path: Path) -> None:
+def test_training_images_are_not_larger_than_most_of_the_data(tmp_path: Path) -> None:
     images = [*pictures(9, size=40), *pictures(1, size=1)]
     assert ImageCache(open_dataset(write_folder(tmp_path, images), labeled=True), 64).side == 40
 

@@ -35,7 +35,7 @@ REFERENCE = next(runtime for runtime in converter.runtimes if runtime.name == "c
 
 
 def convert(model, spec, precision, path):
-    converter.convert(deploy(model, converter.target, preprocessing=spec.preprocessing), spec, precision, path)
+    converter.convert(deploy(model, converter.target, spec), spec, precision, path)
     return path
 
 

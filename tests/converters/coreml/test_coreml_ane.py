@@ -15,9 +15,9 @@ from tiny_networks import FAMILIES
 from mobilevit_sdk.artifacts.artifact import find_artifacts
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.conversion.pipeline import _plan
+from mobilevit_sdk.conversion.plan import plan_conversions
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.converter import find_converter, label
+from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.parity.metrics import Agreement, compare
 
 pytest.importorskip("coremltools")
@@ -85,8 +85,9 @@ def test_convert_verify_and_inspect(tmp_path):
 
 
 def test_the_form_is_asked_for_and_never_chosen():
-    assert [(label(c), c.target, p) for c, p in _plan(["coreml"], (), None)] == [("coreml", "coreml", "fp16")]
-    assert [(label(c), c.target, p) for c, p in _plan(["coreml"], (), "ane")] == [("coreml-ane", "coreml-ane", "fp16")]
+    for backend, name, target in ((None, "coreml fp16", "coreml"), ("ane", "coreml-ane fp16", "coreml-ane")):
+        (chosen,) = plan_conversions(["coreml"], (), backend)
+        assert (chosen.name, chosen.converter.target) == (name, target)
 
 
 def test_a_file_for_an_unknown_backend_is_refused(phone_files, tmp_path):

@@ -42,7 +42,7 @@ def tiny():
 def convert(tiny, precision, path, recipe=DEFAULT, images=IMAGES, backend=None, rewrite=lambda g: None):
     model, spec = tiny
     chosen = find_converter("coreml", backend)
-    graph = deploy(model, chosen.target, preprocessing=spec.preprocessing)
+    graph = deploy(model, chosen.target, spec)
     rewrite(graph)
     chosen.convert(graph, spec, precision, path, Quantization(recipe, images) if precision[:3] == "int" else None)
     return path

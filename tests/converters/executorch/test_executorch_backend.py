@@ -16,7 +16,7 @@ from mobilevit_converters.executorch.file.program import read_program
 from mobilevit_sdk.artifacts.artifact import MANIFEST, find_artifacts
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.conversion.pipeline import _plan
+from mobilevit_sdk.conversion.plan import plan_conversions
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.formats.converter import label
 
@@ -36,13 +36,13 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def test_without_options_the_three_formats_go_to_their_own_backends():
-    assert [(label(c), c.backend) for c, _ in _plan((), (), None)] == [
+    assert [(label(p.converter), p.converter.backend) for p in plan_conversions((), (), None)] == [
         ("coreml", None),
         ("executorch", "xnnpack"),
         ("tflite", None),
     ]
-    assert [(label(c), p) for c, p in _plan(["executorch"], (), "coreml")] == [("executorch-coreml", "fp16")]
-    assert [(label(c), p) for c, p in _plan(["executorch"], (), "xnnpack")] == [("executorch", "fp32")]
+    assert [each.name for each in plan_conversions(["executorch"], (), "coreml")] == ["executorch-coreml fp16"]
+    assert [each.name for each in plan_conversions(["executorch"], (), "xnnpack")] == ["executorch fp32"]
 
 
 @pytest.mark.parametrize(

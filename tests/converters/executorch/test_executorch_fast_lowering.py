@@ -78,7 +78,7 @@ def test_the_file_is_the_same_byte_for_byte(family):
     size = 32
     if family == "mobilevit":
         model, spec = tiny_model()
-        graph = deploy(model, "xnnpack", preprocessing=spec.preprocessing)
+        graph = deploy(model, "xnnpack", spec)
         size = spec.preprocessing.image_size[0]
     else:
         graph = randomize(Everything(), 0).eval()

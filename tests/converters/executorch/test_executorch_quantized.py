@@ -67,7 +67,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PhoneFile]:
     """The tiny network in float and in each precision with integers."""
     model, spec = tiny_model(image_size=20)  # the attention stage sees 5x5, no multiple of the patch, and resizes
     spec = without_normalization(spec)
-    graph = deploy(model, converter.target, preprocessing=spec.preprocessing)
+    graph = deploy(model, converter.target, spec)
     reference = reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
     made = {}
     for precision in ("fp32", *PRECISIONS):
@@ -338,7 +338,7 @@ def test_what_a_backend_cannot_express_names_what_comes_nearest(backend, precisi
 def test_tiny_vit_is_one_delegate_though_its_linears_read_what_convolutions_wrote(precision, tmp_path):
     spec = small_specs()["tiny_vit"]
     (size, _) = spec.preprocessing.image_size
-    graph = deploy(randomize(build_model(spec), 0).eval(), "xnnpack", preprocessing=spec.preprocessing)
+    graph = deploy(randomize(build_model(spec), 0).eval(), "xnnpack", spec)
     converter.convert(graph, spec, precision, tmp_path / "a.pte", quantization(size))
     found = converter.inspect(tmp_path / "a.pte")
     assert (found.delegates, found.undelegated_ops) == (1, {})

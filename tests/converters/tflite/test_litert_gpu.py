@@ -23,6 +23,7 @@ from tiny_networks import FAMILIES
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.parity import verify
 from mobilevit_sdk.parity.runs import run_cases
 from mobilevit_sdk.processes.child import run_in_child
@@ -34,7 +35,7 @@ needs_driver = pytest.mark.skipif(not AVAILABLE, reason=f"litert-gpu: {AVAILABLE
 
 def answers(path: Path, *images: np.ndarray) -> np.ndarray:
     cases = [Case(str(i), image) for i, image in enumerate(images)]
-    return run_in_child(run_cases, "tflite", None, "litert-gpu", path, cases)
+    return run_in_child(run_cases, RuntimeRef("tflite", None, "litert-gpu", path), cases)
 
 
 def artifacts_of(family: str, phone_files: SharedFiles) -> list[Artifact]:

@@ -84,7 +84,7 @@ def make(spec: ModelSpec) -> Network:
     images = Images(spec.preprocessing.image_size)
     model = randomize(build_model(spec), 0).eval()
     condition_weights(model, torch.from_numpy(np.concatenate(list(images))))
-    graph = deploy(model, converter.target, preprocessing=spec.preprocessing)
+    graph = deploy(model, converter.target, spec)
     return Network(spec, graph, conversion.float_model(graph, spec), images)
 
 

@@ -1,0 +1,56 @@
+"""From what a user asks for to conversions: every format with every requested precision that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
+from mobilevit_sdk.formats.converter import Converter, converters, find_converter, label
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One file to make."""
+
+    converter: Converter
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """Such as "tflite fp32"."""
+        return f"{label(self.converter)} {self.precision}"
+
+
+def plan_conversions(formats: Sequence[str], precisions: Sequence[str], backend: str | None) -> list[Conversion]:
+    """The conversions of a request: all installed formats by default, each in its own precision by default.
+
+    A precision that some of several formats lack is left out there. Raises RequestError for unknown names and for a
+    format that has none of the precisions, ToolchainError for a toolchain that is not installed.
+    """
+    chosen = [find_converter(name, backend) for name in dict.fromkeys(formats or converters())]
+    known = {precision for converter in chosen for precision in (*converter.precisions, *converter.nearest_precision)}
+    for precision in precisions:
+        if precision not in known:
+            raise RequestError(f"no chosen format has precision {precision!r}; {suggest(precision, known)}")
+    plan = []
+    for converter in chosen:
+        wanted = [p for p in dict.fromkeys(precisions) if p in converter.precisions]
+        if precisions and not wanted:
+            raise RequestError(_refusal(converter, precisions))
+        availability = converter.availability()
+        if not availability:
+            raise ToolchainError(f"cannot convert to {converter.format}: {availability.reason}")
+        plan += [Conversion(converter, precision) for precision in wanted or converter.precisions[:1]]
+    return plan
+
+
+def _refusal(converter: Converter, precisions: Sequence[str]) -> str:
+    nearest = [
+        f"{p} comes nearest in {converter.nearest_precision[p]}" for p in precisions if p in converter.nearest_precision
+    ]
+    advice = "; ".join(nearest) or f"it has {', '.join(converter.precisions)}"
+    return (
+        f"{label(converter)} has no {' or '.join(precisions)} ({advice}); leave it out of --to, or add one of its "
+        f"precisions"
+    )

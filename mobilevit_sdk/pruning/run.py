@@ -1,0 +1,120 @@
+"""A pruning from start to end, in a folder of its own: what `mobilevit prune` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.data import ImageDataset
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.evaluation.accuracy import measure_accuracy
+from mobilevit_sdk.evaluation.measure import network_predictor
+from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.pruning.finetune import finetune
+from mobilevit_sdk.pruning.folder import (
+    CHECKPOINT,
+    FILES,
+    FINETUNED,
+    FRONTIER,
+    KEPT,
+    Report,
+    load_pruned,
+    save_pruned,
+    size_of,
+    write_report,
+)
+from mobilevit_sdk.pruning.images import PruningImages
+from mobilevit_sdk.pruning.latency import measure_table
+from mobilevit_sdk.pruning.phone_files import Latencies, measure_files, timed_formats
+from mobilevit_sdk.pruning.plots import plot_frontier, plot_kept
+from mobilevit_sdk.pruning.pruner import Pruned, prune_network
+from mobilevit_sdk.pruning.request import Request
+from mobilevit_sdk.pruning.sweep import sweep
+from mobilevit_sdk.training import Recipe
+
+
+def prune_into(
+    folder: Path,
+    original: Checkpoint,
+    request: Request,
+    *,
+    train: ImageDataset | None = None,
+    test: ImageDataset | None = None,
+    bench: bool = True,
+    with_sweep: bool = False,
+    recipe: Recipe | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Report:
+    """Prune `original`, measure what that gains and costs, and fine-tune by `recipe`; everything goes into `folder`.
+
+    A pruning that is there already is not made again. `train` holds the images to judge channels and to fine-tune by,
+    `test` those to measure top-1 on. `bench` converts both networks and compares the latencies of their files, and
+    `with_sweep` measures top-1 at other shares. `progress` hears what `sweep` and `training.train` tell. Raises
+    RequestError when images are missing, and when the folder holds another pruning.
+    """
+    if with_sweep and test is None:
+        raise RequestError("--sweep measures top-1: give --test-data")
+    if recipe and (train is None or test is None):
+        raise RequestError("--finetune needs --data to train on and --test-data to measure on")
+    pruned = load_pruned(original, request, folder)
+    images, table = None, None
+    if train and (pruned is None or with_sweep):
+        progress(Step("reading images"))
+        images = PruningImages(train, original.spec, request.samples, request.seed)
+    if request.measure == "latency" and (pruned is None or with_sweep):
+        table = measure_table(original.model, original.spec.preprocessing.image_size, progress)
+    if pruned is not None:
+        progress(Step(f"{folder / CHECKPOINT} is this pruning already"))
+    else:
+        found = prune_network(original.model, original.spec, request, images, latency_table=table, progress=progress)
+        pruned = save_pruned(found, original, request, folder)
+    report = _describe(original, pruned, request, test, progress)
+    plot_kept(
+        pruned.kept, folder / KEPT, f"{report.model}: what is left of {request.keep:.0%} of its {request.measure}"
+    )
+    if bench:
+        report = replace(report, latency=_latencies(original, folder, progress))
+    before = report.before.top1
+    if with_sweep and test and before is not None:
+        points = sweep(original, request, images, test, latency_table=table, progress=progress)
+        report = replace(report, frontier=points)
+        line = [(1.0, before), *((point.macs, point.top1) for point in points)]
+        plot_frontier({request.importance: line}, folder / FRONTIER, f"{report.model}, before fine-tuning")
+    write_report(report, folder)
+    if recipe and train and test:
+        out = folder / FINETUNED
+        tuned = finetune(pruned, original, recipe, train, test, out, device=device, progress=progress)
+        report = replace(report, finetuned=tuned)
+        write_report(report, folder)
+    return report
+
+
+def _describe(
+    original: Checkpoint, pruned: Pruned, request: Request, test: ImageDataset | None, progress: Progress
+) -> Report:
+    """What is known before anything is converted or trained."""
+    sizes = []
+    for index, (model, spec) in enumerate(((original.model, original.spec), (pruned.model, pruned.spec))):
+        accuracy = measure_accuracy(network_predictor(model, spec), spec, test, progress=progress) if test else None
+        top1 = accuracy.top1 if accuracy else None
+        sizes.append(size_of(model, pruned.parameters[index], pruned.macs[index], top1))
+    return Report(
+        model=pruned.spec.model,
+        source=original.source,
+        request=request,
+        before=sizes[0],
+        after=sizes[1],
+        test_images=len(test) if test else None,
+        kept=list(pruned.kept),
+    )
+
+
+def _latencies(original: Checkpoint, folder: Path, progress: Progress) -> Latencies | None:
+    """Those of the phone files of both networks, where they can be made and timed here."""
+    if not timed_formats():
+        return None
+    return measure_files(original, load_checkpoint(folder / CHECKPOINT), folder / FILES, progress)

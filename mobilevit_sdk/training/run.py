@@ -1,0 +1,158 @@
+"""A training from start to end: what `mobilevit train` runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.data import ImageDataset, open_dataset
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.progress import Progress, silent
+from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.training.metrics import EpochResult
+from mobilevit_sdk.training.progress import TrainingStarted, TrainingStopped
+from mobilevit_sdk.training.recipe import Recipe
+from mobilevit_sdk.training.start import network_for_training, spec_for_training
+from mobilevit_sdk.training.trainer import Trainer
+
+DEFAULT_MODEL = "mobilevit_xxs"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its checkpoint, and the results of its last epoch."""
+
+    path: Path  # of model.safetensors
+    spec: ModelSpec
+    image_size: int  # pixels
+    result: EpochResult
+    test_images: int
+    resumed: bool
+
+
+def train(
+    data: ImageDataset | Path | str,
+    test_data: ImageDataset | Path | str,
+    out: Path | str,
+    *,
+    model: str | None = None,
+    checkpoint: Checkpoint | None = None,
+    teacher: Checkpoint | None = None,
+    recipe: Recipe | None = None,
+    image_size: int | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Trained:
+    """Train a model from scratch, by default mobilevit_xxs, or fine-tune `checkpoint`; resumable to the bit.
+
+    `data` and `test_data` are labeled images: a folder of class folders, or a Parquet file. The folder `out` receives
+    model.safetensors (averaged weights; recipe and accuracy in its header), metrics.jsonl, curves.png and recipe.json;
+    the same call continues a training that was killed. `image_size` is the side of the square input in pixels, by
+    default the model's own. `teacher` is a trained network to learn from as well (arXiv 1503.02531); for
+    quantization-aware training (arXiv 1712.05877) take `QAT_RECIPE`, with the checkpoint as its own teacher. `device`
+    is "auto", "cpu", "cuda" or "mps".
+
+    `progress` hears a TrainingStarted, then a TrainingStep for each optimizer step and an EpochDone for each epoch. On
+    Ctrl-C the step in progress is finished, the state saved, and KeyboardInterrupt raised. Raises RequestError when the
+    data, the teacher or the recipe does not fit the model, when `out` holds another training, when the device is
+    missing, and when the loss is no longer a number.
+    """
+    if model and checkpoint:
+        raise RequestError("a training starts from a model's name or from a checkpoint: give one of them")
+    train_set, test_set = _labeled(data), _labeled(test_data)
+    return train_network(
+        spec_for_training(model or DEFAULT_MODEL, checkpoint, train_set, image_size),
+        checkpoint,
+        recipe or Recipe(),
+        train_set,
+        test_set,
+        Path(out),
+        teacher=teacher,
+        device=device,
+        progress=progress,
+    )
+
+
+def train_network(
+    spec: ModelSpec,
+    initial: Checkpoint | None,
+    recipe: Recipe,
+    data: ImageDataset,
+    test_data: ImageDataset,
+    out: Path,
+    *,
+    teacher: Checkpoint | None,
+    device: str,
+    progress: Progress,
+) -> Trained:
+    """`train` for a spec that fits the data already."""
+    chosen = device_named(device)
+    network = network_for_training(spec, recipe, initial)
+    trainer = Trainer(network, spec, recipe, data, test_data, out, device=chosen, teacher=teacher, progress=progress)
+    progress(_started(trainer, "training" if initial is None else "fine-tuning"))
+    with _stop_on_interrupt(trainer):
+        result = trainer.run()
+    if result is None:
+        progress(TrainingStopped("stopped", detail=f"the state is saved in {out}: the same command continues from it"))
+        raise KeyboardInterrupt
+    return Trained(out / "model.safetensors", spec, trainer.image_size, result, len(test_data), trainer.resumed)
+
+
+def device_named(name: str) -> torch.device:
+    """A device that is here: "auto" is the first of cuda, mps and cpu. Raises RequestError."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, works in available.items() if works)
+    if not available.get(name):
+        raise RequestError(f"torch {torch.__version__} finds no {name} device here; use --device auto or cpu")
+    return torch.device(name)
+
+
+def _labeled(data: ImageDataset | Path | str) -> ImageDataset:
+    return data if isinstance(data, ImageDataset) else open_dataset(Path(data), labeled=True)
+
+
+def _started(trainer: Trainer, what: str) -> TrainingStarted:
+    spec, recipe = trainer.spec, trainer.recipe
+    facts = [
+        f"{spec.num_classes} classes",
+        f"{len(trainer.images):,} images at {trainer.image_size} px",
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}",
+        f"{trainer.device.type} {recipe.precision}",
+    ]
+    if trainer.teacher and recipe.distillation:
+        facts.append(f"{recipe.distillation.kind} labels of {trainer.teacher.spec.model}")
+    if recipe.quantization_aware:
+        facts.append(f"for {recipe.quantization_aware.precision}")
+    resumed = ""
+    if trainer.resumed and trainer.epoch == recipe.epochs:
+        resumed = f"{trainer.out} holds this training, and it is complete"
+    elif trainer.resumed:
+        resumed = f"resuming in epoch {trainer.epoch + 1}, after {trainer.next_step} of its steps"
+    return TrainingStarted(f"{what} {spec.model}", detail=", ".join(facts), resumed=resumed)
+
+
+@contextmanager
+def _stop_on_interrupt(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C lets the step finish, so that the saved state is a whole one; a second Ctrl-C does not wait."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that may set signal handlers
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        trainer.stop()
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

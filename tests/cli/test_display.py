@@ -1,0 +1,75 @@
+"""One display for every command: rows on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass
+
+import pytest
+from rich.console import Console
+
+from mobilevit_sdk.cli import display
+from mobilevit_sdk.progress import Step
+
+
+@pytest.fixture
+def plain():
+    return Console(file=io.StringIO(), width=100)
+
+
+def lines(console):
+    """What was written, without the seconds that every line of progress begins with."""
+    return [line.partition(" s  ")[2] or line for line in console.file.getvalue().splitlines()]
+
+
+def test_a_terminal_has_a_row_for_each_task_with_a_bar_for_what_is_counted():
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False)
+    with display.Display(terminal) as shown:
+        shown(Step("convert", task="tflite fp32"))
+        shown(Step("epoch 2/9", 30, 90, detail="loss 1.5"))
+        shown(Step("failed", task="coreml fp16", status="failed"))
+        shown.line("epoch 2 is done")
+    drawn = terminal.file.getvalue()
+    for text in ("━", "epoch 2/9", "33%", "loss 1.5", "tflite fp32  convert", "✗", "epoch 2 is done"):
+        assert text in drawn, text
+
+
+def test_without_a_terminal_each_stage_of_each_task_is_one_line(plain):
+    with display.Display(plain) as shown:
+        shown(Step("waiting", task="tflite fp32", status="waiting"))
+        for stage in ("deploy", "convert", "convert"):
+            shown(Step(stage, task="tflite fp32"))
+            shown(Step(stage, task="coreml fp16"))
+        shown(Step("done", task="tflite fp32", status="done"))
+    assert lines(plain) == [
+        "tflite fp32: deploy",
+        "coreml fp16: deploy",
+        "tflite fp32: convert",
+        "coreml fp16: convert",
+        "tflite fp32: done",
+    ]
+
+
+def test_what_is_counted_is_a_line_now_and_then(plain, monkeypatch):
+    with display.Display(plain) as shown:
+        shown(Step("epoch 2/9", 10, 90))
+        monkeypatch.setattr(display, "PLAIN_LINE_EVERY_SECONDS", 0.0)
+        shown(Step("epoch 2/9", 30, 90, detail="loss 1.5"))
+        shown.line("epoch 2 is done")
+    assert lines(plain) == ["epoch 2/9: 33% · loss 1.5", "epoch 2 is done"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Richer(Step):
+    """A step with facts of its own."""
+
+    loss: float
+
+
+def test_a_step_may_carry_more_and_travels_between_processes(plain):
+    step = Richer("epoch 1/9", loss=0.5)
+    assert pickle.loads(pickle.dumps(step)) == step
+    with display.Display(plain) as shown:
+        shown(step)
+    assert lines(plain) == ["epoch 1/9"]
