@@ -10,12 +10,12 @@ import pytest
 ct = pytest.importorskip("coremltools")
 
 import coremltools.optimize.coreml as cto  # noqa: E402
-from coreml_operator_cases import random  # noqa: E402
 from coremltools.converters.mil.mil import Builder as mb  # noqa: E402
 from coremltools.converters.mil.mil import types  # noqa: E402
 from mobilevit_converters.coreml.file.package import load_program, operations, read_package  # noqa: E402
 from mobilevit_converters.coreml.runtimes.reference.operators.compressed import COMPRESSED  # noqa: E402
 from mobilevit_converters.coreml.toolchain import quiet  # noqa: E402
+from operator_meanings import random  # noqa: E402
 from test_coreml_operators import evaluate  # noqa: E402
 
 WEIGHT = random(32, 64)
