@@ -57,9 +57,9 @@ class FamilyContract:
             "name": [entry.name for entry in list_models(self.family)],
             "target": sorted(TARGETS),
         }
-        for argument in values.keys() & set(metafunc.fixturenames):
-            found = values[argument]
-            metafunc.parametrize(argument, found, ids=[_id(value) for value in found])
+        for argument, found in values.items():
+            if argument in metafunc.fixturenames:
+                metafunc.parametrize(argument, found, ids=[_id(value) for value in found])
 
     def smallest(self, image_size: int, **options: Any) -> ModelSpec:
         """Of the family's registered models."""
