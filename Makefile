@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# One thread a worker, so that they do not fight over the cores; one file a worker, so that conversions are shared.
+# One thread a worker, so that they do not fight over the cores; a file's tests in one worker, which share its fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: help demo test matrix lint format build clean
+.PHONY: help demo test test-slow matrix lint format build clean
 
 help: ## Show this.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=" if sys.version_info < (3, 10) else 0)'
@@ -21,8 +21,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## Convert the trained default to CoreML, TFLite and ExecuTorch, and compare each with PyTorch.
 	$(BIN)/mobilevit convert --out out/demo
 
-test: $(INSTALLED) ## Run the tests (about 20 minutes on 2 cores).
+test: $(INSTALLED) ## Run the tests (about 12 minutes on 2 cores).
 	$(PYTEST)
+
+test-slow: $(INSTALLED) ## Run what `make test` leaves out: networks of full size, and all combinations.
+	$(PYTEST) -m slow
 
 matrix: $(INSTALLED) ## Convert and verify every model, format and precision, and write docs/measured/matrix.md (an hour).
 	$(BIN)/python benchmarks/matrix.py

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from helpers import tiny_model, tiny_spec, write_artifact
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilevit_sdk.artifacts.artifact import MANIFEST, find_artifacts, inspect_artifact, open_artifact
@@ -84,7 +84,6 @@ def test_a_malformed_manifest_says_what_is_wrong(artifact, change, match):
         open_artifact(artifact.path.parent)
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_damaged_reference_vectors_are_refused(data, tmp_path_factory, reference):
     folder = tmp_path_factory.mktemp("damaged")

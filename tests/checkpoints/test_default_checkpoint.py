@@ -44,6 +44,7 @@ def test_the_weights_are_small_and_tell_how_they_came_to_be():
     assert "seed" in spec.provenance["recipe"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10_TEST.exists(), reason="needs ../shared/data/cifar10-test.parquet")
 def test_the_accuracy_in_the_header_is_the_accuracy_that_it_has():
     code, document = mobilevit("eval", "--data", CIFAR10_TEST)
@@ -101,6 +102,7 @@ def test_formats_agree_with_each_other_on_the_best_class(converted):
     assert len(set(logits[0].argmax(1).tolist())) > 2  # the cases are told apart
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10_TEST.exists(), reason="needs ../shared/data/cifar10-test.parquet")
 @pytest.mark.parametrize("format_name", ["coreml", "executorch", "tflite"])
 def test_an_artifact_is_as_accurate_as_its_checkpoint(converted, format_name):

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from golden.reference import ALL, attention_bias_idxs, eval_logits, release_weights, save_as_published, shapes
 from golden.weights import images
 from helpers import tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -152,7 +152,6 @@ def small_networks(draw: st.DrawFn) -> tuple[str, ModelConfig]:
     return family, msgspec.structs.replace(config, num_classes=classes)
 
 
-@settings(max_examples=60, deadline=None)
 @given(network=small_networks(), data=st.data(), seed=st.integers(0, 1000))
 def test_every_layout_of_every_network_can_be_inverted(
     network: tuple[str, ModelConfig], data: st.DataObject, seed: int

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import torch
 from golden.reference import ALL, release_weights
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -148,7 +148,6 @@ def test_other_implementations_are_refused_with_what_came_nearest(network: str, 
     assert re.search(nearest, message)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     released=st.sampled_from(ALL),
     scale=st.sampled_from([0.5, 0.9, 1.1, 2.0]),
@@ -174,7 +173,6 @@ def test_other_widths_are_refused_with_the_keys_that_do_not_fit(
 _sides = st.sampled_from([0, 1, 2, 3, 7, 49, 50, 64**2, 65**2, 10**6, 10**9, 2**31, 2**62])
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     released=st.sampled_from(ALL),
     strange=st.dictionaries(st.integers(0, 2000), st.lists(_sides, max_size=4), max_size=4),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -21,7 +21,6 @@ from mobilevit_sdk.checkpoints import torch_file
 from mobilevit_sdk.checkpoints.safetensors_file import open_tensor_file
 from mobilevit_sdk.errors import CheckpointError
 
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int8, torch.bool]
 
 
@@ -43,7 +42,6 @@ def views(draw: st.DrawFn) -> Tensor:
     return storage.permute(draw(st.permutations(range(storage.ndim))))
 
 
-@FEW
 @given(tensors=st.lists(views(), min_size=1, max_size=5), legacy=st.booleans(), twice=st.booleans())
 def test_any_view_comes_back_from_torch_save(tmp_path: Path, tensors: list[Tensor], legacy: bool, twice: bool) -> None:
     path = tmp_path / "views.pth"
@@ -60,7 +58,6 @@ def test_any_view_comes_back_from_torch_save(tmp_path: Path, tensors: list[Tenso
         assert found[name].untyped_storage().nbytes() == found[name].nbytes  # and no more: none has two owners
 
 
-@FEW
 @given(tensors=st.lists(views(), min_size=1, max_size=5))
 def test_any_tensor_comes_back_from_safetensors(tmp_path: Path, tensors: list[Tensor]) -> None:
     path = tmp_path / "views.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import randomize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -39,7 +39,6 @@ from mobilevit_sdk.models.registry import build_model, list_models, model_spec, 
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
-few = settings(max_examples=20, deadline=None)
 PATCHES = {"rows": st.integers(1, 3), "columns": st.integers(1, 4), "patch": st.integers(1, 3)}
 
 
@@ -59,7 +58,6 @@ def as_map(rows: torch.Tensor) -> torch.Tensor:
     return rows.permute(2, 0, 1)[None]
 
 
-@few
 @given(channels=st.integers(1, 5), out=st.integers(3, 6), first=st.integers(0, 2), bias=st.booleans())
 def test_a_convolution_answers_as_rows_of_the_linear_times_the_scale(channels, out, first, bias):
     linear = random(nn.Linear(channels, out, bias=bias))
@@ -68,7 +66,6 @@ def test_a_convolution_answers_as_rows_of_the_linear_times_the_scale(channels, o
     torch.testing.assert_close(convolution(linear, slice(first, None), scale=0.3)(as_map(x)), expected, **EXACT)
 
 
-@few
 @given(places=st.integers(1, 4), tokens=st.integers(1, 9), heads=st.sampled_from([1, 2, 4]), head_dim=st.integers(1, 8))
 def test_attention_is_exact(places, tokens, heads, head_dim):
     attention = random(Attention(heads * head_dim, heads))
@@ -76,7 +73,6 @@ def test_attention_is_exact(places, tokens, heads, head_dim):
     torch.testing.assert_close(ChannelsFirstAttention(attention)(as_map(x)), as_map(attention(x)), **EXACT)
 
 
-@few
 @given(windows=st.integers(1, 4), window_size=st.integers(1, 4), heads=st.sampled_from([1, 3]))
 def test_attention_with_a_position_bias_is_exact(windows, window_size, heads):
     attention = random(Attention(heads * 4, heads, window_size=window_size))
@@ -101,7 +97,6 @@ def test_heads_are_slices_and_only_the_keys_are_transposed():
     assert not {"reshape.default", "view.default", "bmm.default", "linear.default"} & set(operators)
 
 
-@few
 @given(channels=st.integers(1, 4), **PATCHES)
 def test_patches_are_the_reference_s_with_channels_first(channels, rows, columns, patch):
     x = tensor(1, channels, rows * patch, columns * patch)
@@ -110,7 +105,6 @@ def test_patches_are_the_reference_s_with_channels_first(channels, rows, columns
     assert torch.equal(ChannelsFirstFold(patch)(tokens, x.shape), x)
 
 
-@few
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
@@ -127,7 +121,6 @@ def test_windows_are_the_reference_s_with_channels_first(height, width, channels
     assert torch.equal(ChannelsFirstWindowReverse(window_size)(as_map(answers), maps.shape), expected)
 
 
-@few
 @given(channels=st.integers(2, 9), places=st.integers(1, 3), tokens=st.integers(1, 5), affine=st.booleans())
 def test_norms_are_exact(channels, places, tokens, affine):
     x = tensor(1, channels, places, tokens) * 3 + 5
@@ -176,7 +169,6 @@ def test_tokens_without_any_deviation_become_the_bias_in_float16(kind, value):
     assert torch.equal(found, norm.bias.half().view(-1, 1, 1).expand_as(found))
 
 
-@few
 @given(tokens=st.integers(1, 5), activation=st.sampled_from([nn.SiLU, nn.GELU]))
 def test_an_mlp_and_a_transformer_block_are_exact(tokens, activation):
     x = tensor(3, tokens, 8)
@@ -186,7 +178,6 @@ def test_an_mlp_and_a_transformer_block_are_exact(tokens, activation):
     torch.testing.assert_close(ChannelsFirstBlock(block)(as_map(x)), as_map(block(x)), **EXACT)
 
 
-@few
 @given(height=st.integers(1, 7), width=st.integers(1, 7), window_size=st.integers(1, 4), depth=st.integers(1, 2))
 def test_a_window_transformer_is_exact(height, width, window_size, depth):
     blocks = (WindowTransformerBlock(8, 2, 12, window_size) for _ in range(depth))
@@ -199,7 +190,6 @@ def test_a_window_transformer_is_exact(height, width, window_size, depth):
     torch.testing.assert_close(network(x), expected, **EXACT)
 
 
-@few
 @given(
     kernels=st.lists(st.sampled_from([1, 3, 5, 7]), min_size=1, max_size=4),
     value_dim=st.integers(1, 5),
@@ -226,7 +216,6 @@ def test_token_interaction_stays_within_its_window():
     assert apart.tolist() == [[False, True, False, False]] * 2
 
 
-@few
 @given(dim=st.integers(2, 12), depth=st.integers(0, 2), **PATCHES)
 def test_a_separable_transformer_is_exact(dim, depth, rows, columns, patch):
     transformer = random(SeparableTransformer(dim, 2 * dim, depth, patch))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import randomize, tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -36,14 +36,12 @@ from mobilevit_sdk.models.registry import create_model, list_models
 from mobilevit_sdk.spec import Preprocessing
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
-few = settings(max_examples=25, deadline=None)
 
 
 def tensor(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@few
 @given(
     channels=st.sampled_from([4, 6]),
     kernel=st.sampled_from([1, 3]),
@@ -66,7 +64,6 @@ def test_folding_leaves_no_batch_norm():
     assert not [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
-@few
 @given(
     batch=st.integers(1, 4),
     tokens=st.integers(1, 9),
@@ -79,7 +76,6 @@ def test_explicit_attention_with_split_qkv_and_folded_scale_is_exact(batch, toke
     torch.testing.assert_close(ExplicitAttention(attention)(x), attention(x), **EXACT)
 
 
-@few
 @given(windows=st.integers(1, 4), window_size=st.integers(1, 4), heads=st.sampled_from([1, 3]))
 def test_explicit_attention_adds_the_position_bias_of_each_head_to_every_window(windows, window_size, heads):
     attention = randomize(Attention(heads * 4, heads, window_size=window_size), 1).double().eval()
@@ -90,7 +86,6 @@ def test_explicit_attention_adds_the_position_bias_of_each_head_to_every_window(
     assert explicit.bias.numel() == heads * window_size**4  # one constant, however many windows there are
 
 
-@few
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
@@ -107,7 +102,6 @@ def test_rank4_windows_move_elements_as_the_reference_does(height, width, channe
     assert torch.equal(Rank4WindowReverse(reverse)(answers, x.shape), reverse(answers, x.shape))
 
 
-@few
 @given(channels=st.integers(1, 5), rows=st.integers(1, 4), columns=st.integers(1, 4), patch=st.integers(1, 3))
 def test_rank4_patches_move_elements_as_the_reference_does(channels, rows, columns, patch):
     x = tensor(1, channels, rows * patch, columns * patch)
@@ -116,7 +110,6 @@ def test_rank4_patches_move_elements_as_the_reference_does(channels, rows, colum
     assert torch.equal(Rank4Fold(Fold(patch))(tokens, x.shape), x)
 
 
-@few
 @given(channels=st.integers(2, 64), scale=st.sampled_from([1e-3, 1.0, 1e3]), offset=st.sampled_from([0.0, 5.0]))
 def test_layer_norm_as_matmuls_is_exact(channels, scale, offset):
     norm = randomize(nn.LayerNorm(channels, eps=1e-5), 2).double()
@@ -124,7 +117,6 @@ def test_layer_norm_as_matmuls_is_exact(channels, scale, offset):
     torch.testing.assert_close(MatmulLayerNorm(norm)(x), norm(x), rtol=1e-9, atol=1e-9)
 
 
-@few
 @given(
     channels=st.integers(1, 5),
     kernel=st.sampled_from([(1, 1), (3, 3), (5, 5), (7, 7)]),
@@ -160,7 +152,6 @@ def test_a_residual_around_anything_else_stays(branch):
     torch.testing.assert_close(network(tensor(1, 4, 5, 5)), expected, **EXACT)
 
 
-@few
 @given(channels=st.integers(2, 9), out=st.integers(1, 5), convolution=st.booleans(), seed=st.integers(0, 5))
 def test_a_projection_takes_over_the_gain_and_bias_of_a_norm_exactly(channels, out, convolution, seed):
     if convolution:
@@ -180,7 +171,6 @@ def test_a_projection_without_bias_cannot_take_over_that_of_a_norm():
         fold_affine(nn.LayerNorm(3), nn.Linear(3, 2, bias=False))
 
 
-@few
 @given(channels=st.integers(2, 33), scale=st.sampled_from([1e-3, 1.0, 1e3]), offset=st.sampled_from([0.0, 5.0]))
 def test_a_layer_norm_of_centered_tokens_is_a_root_mean_square_norm(channels, scale, offset):
     norm = nn.LayerNorm(channels, elementwise_affine=False)
@@ -212,7 +202,6 @@ def test_every_norm_of_our_families_is_declared_by_its_block(family):
     assert center_residual_streams(network) == (norms if family == "mobilevit" else set())
 
 
-@few
 @given(
     order=st.sampled_from(["rgb", "bgr"]),
     mean=st.sampled_from([(0.0, 0.0, 0.0), (0.4, 0.5, 0.6)]),
@@ -224,7 +213,6 @@ def test_preprocessing_in_the_graph_is_the_preprocessing_in_front_of_the_model(o
     torch.testing.assert_close(input_normalization(preprocessing)(x), to_model_input(x, preprocessing), **EXACT)
 
 
-@few
 @given(order=st.sampled_from(["rgb", "bgr"]), mean=st.sampled_from([0.0, 0.4]), std=st.sampled_from([1.0, 0.2]))
 def test_the_first_convolution_takes_over_the_preprocessing_where_the_mean_is_zero(order, mean, std):
     preprocessing = Preprocessing(

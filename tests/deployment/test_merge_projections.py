@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from helpers import randomize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -18,7 +18,6 @@ from mobilevit_sdk.models.mobilevitv2 import MobileViTv2Block
 from mobilevit_sdk.models.registry import build_model, list_models, model_spec
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
-few = settings(max_examples=25, deadline=None)
 
 
 def tensor(*shape: int, seed: int) -> torch.Tensor:
@@ -47,7 +46,6 @@ class Pool(nn.Module):
 widths = st.integers(1, 7)
 
 
-@few
 @given(
     inputs=widths, middle=widths, outputs=widths, bias=st.booleans(), reads_bias=st.booleans(), seed=st.integers(0, 5)
 )
@@ -59,7 +57,6 @@ def test_two_convolutions_are_one_exactly(inputs, middle, outputs, bias, reads_b
     torch.testing.assert_close(merged(pair.writer, pair.reader)(x), pair(x), **EXACT)
 
 
-@few
 @given(inputs=widths, outputs=widths, seed=st.integers(0, 5))
 def test_a_convolution_and_a_linear_after_the_pool_are_one_linear_after_the_pool(inputs, outputs, seed):
     middle = inputs + outputs  # it always pays

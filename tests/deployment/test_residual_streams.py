@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 import torch
 from helpers import randomize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tiny_networks import tiny_model
 from torch import nn
 
 from mobilevit_sdk.data import to_model_input
@@ -22,21 +21,16 @@ from mobilevit_sdk.deployment.residual_scaling import SCALE, scale_residual_stre
 from mobilevit_sdk.layers.traits import residual_streams
 from mobilevit_sdk.parity.metrics import compare
 
-FAMILIES = {"mobilevit": "helpers", "mobilevitv2": "test_mobilevitv2", "tiny_vit": "test_tiny_vit"}
-few = settings(max_examples=25, deadline=None)
+FAMILIES = ("mobilevit", "mobilevitv2", "tiny_vit")
 
 
 def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def tiny(family: str):
-    return importlib.import_module(FAMILIES[family]).tiny_model()
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_network_of_scaled_streams_gives_the_same_answers_bit_for_bit(family):
-    network, spec = tiny(family)
+    network, spec = tiny_model(family)
     fold_batch_norms(network)
     images = torch.rand(2, 3, *spec.preprocessing.image_size, generator=torch.Generator().manual_seed(0))
     seen = _sizes_on_streams(network, images)
@@ -58,7 +52,6 @@ def _sizes_on_streams(network: nn.Module, images: torch.Tensor) -> list[float]:
     return found
 
 
-@few
 @given(
     channels=st.integers(2, 64),
     scale=st.sampled_from([1e-3, 1.0, 1e3]),
@@ -87,7 +80,7 @@ def test_a_norm_over_several_axes_stays_as_it_is():
 @torch.no_grad()
 def test_activations_of_a_thousand_stay_in_range_in_float16(family, target, monkeypatch):
     """The network's own streams, made so large that they reach 1e3: unscaled, their squares are infinite."""
-    network, spec = tiny(family)
+    network, spec = tiny_model(family)
     fold_batch_norms(network)
     image = torch.rand(1, 3, *spec.preprocessing.image_size, generator=torch.Generator().manual_seed(0))
     pixels = to_model_input(image, spec.preprocessing)
@@ -107,7 +100,7 @@ def test_activations_of_a_thousand_stay_in_range_in_float16(family, target, monk
 @pytest.mark.parametrize("target", ["coreml", "coreml-ane", "litert-cpu", "litert-gpu"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_may_run_in_float16_has_scaled_streams(family, target):
-    network, spec = tiny(family)
+    network, spec = tiny_model(family)
     before = {layer.eps for layer in network.modules() if isinstance(layer, (nn.LayerNorm, nn.GroupNorm))}
     graph = deploy(network, target, spec)
     kinds = (nn.LayerNorm, ChannelsFirstNorm, DecomposedLayerNorm, GlobalNorm, MatmulGlobalNorm)

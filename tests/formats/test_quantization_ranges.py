@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
@@ -22,7 +22,6 @@ def ranged(batches, **recipe):
     return estimator.range()
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(finite, min_size=1, max_size=30), min_size=1, max_size=6), st.sampled_from(METHODS))
 def test_a_range_holds_zero_and_lies_within_the_values(batches, method):
     low, high = ranged(batches, ranges=method)
@@ -33,7 +32,6 @@ def test_a_range_holds_zero_and_lies_within_the_values(batches, method):
     assert high <= max(values.max(), 0) * (1 + 1e-6)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(finite, min_size=1, max_size=30), min_size=1, max_size=6))
 def test_minmax_takes_every_value_in(batches):
     values = np.float32([value for batch in batches for value in batch])
@@ -41,7 +39,6 @@ def test_minmax_takes_every_value_in(batches):
     assert ranged(batches, ranges="minmax") == (min(values.min(), 0), max(values.max(), 0))
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(51, 99))
 def test_percentiles_of_a_streamed_histogram_are_those_of_all_values(seed, percentile):
     random = np.random.default_rng(seed)

@@ -8,12 +8,10 @@ import math
 import pytest
 import torch
 from helpers import randomize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilevit_sdk.layers import Attention, PositionBias, WindowPartition, WindowReverse
-
-few = settings(max_examples=25, deadline=None)
 
 
 @pytest.mark.parametrize("window_size", [1, 2, 3, 5])
@@ -50,7 +48,6 @@ def _cubic(x, a=-0.75):
     return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
 
 
-@few
 @given(
     batch=st.integers(1, 3),
     height=st.integers(1, 9),
@@ -71,7 +68,6 @@ def test_windows_hold_neighbors_row_by_row_and_zeros_beyond_the_border():
     assert windows.tolist() == [[1, 2, 5, 6], [3, 4, 7, 8], [9, 10, 0, 0], [11, 12, 0, 0]]
 
 
-@few
 @given(
     batch=st.integers(1, 3), window=st.integers(1, 3), heads=st.sampled_from([1, 2]), head_dim=st.sampled_from([3, 8])
 )

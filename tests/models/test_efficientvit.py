@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
+from functools import partial
 
 import msgspec
-import numpy as np
 import pytest
+import tiny_networks
 import torch
-import torch.nn.functional as F
 from helpers import randomize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from phone_files import PhoneFile, convert_model
+from tiny_networks import noise, visible_tables
 from torch import nn
 
 from mobilevit_sdk.checkpoints.key_maps.efficientvit import LAYOUTS
-from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
-from mobilevit_sdk.data import to_model_input
-from mobilevit_sdk.deployment import TARGETS, audit, deploy
 from mobilevit_sdk.deployment.cascaded_attention import ExplicitCascadedAttention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.fold_classifiers import fold_batch_norm_into_next, fold_classifiers
@@ -28,68 +24,18 @@ from mobilevit_sdk.layers import CascadedGroupAttention, PositionBias, SqueezeEx
 from mobilevit_sdk.models.efficientvit import EfficientViTConfig, Sandwich, StageConfig
 from mobilevit_sdk.models.registry import build_model, create_model, model_entry, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
-from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
+tiny_spec = partial(tiny_networks.tiny_spec, "efficientvit")
+tiny_model = partial(tiny_networks.tiny_model, "efficientvit")
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
 # Pixels: with maps of 6x6 and 3x3, all whole windows of 3; with maps of 5x5 and 3x3, of which one is padded.
 WHOLE, PADDED = 96, 80
 LAYOUT = {layout.release: layout for layout in LAYOUTS}
-few = settings(max_examples=25, deadline=None)
-
-
-def tiny_spec(image_size: int = WHOLE, **options: object) -> ModelSpec:
-    """Two stages, in several windows and in one, with a downsampling between: all the blocks, almost no cost."""
-    stages = (StageConfig(channels=16, blocks=1, num_heads=2), StageConfig(channels=24, blocks=1, num_heads=3))
-    sizes = {"kernels": (5, 3, 1), "window_sizes": (3, 3), "max_window_size": 3, "key_dim": 4, "num_classes": 5}
-    config = EfficientViTConfig(stages=stages, **{**sizes, **options})
-    preprocessing = Preprocessing(
-        image_size=(image_size, image_size), resize_size=image_size, mean=(0.1, 0.05, 0.0), std=(0.9, 1.0, 1.1)
-    )
-    fields = {"model": "efficientvit_m0", "family": "efficientvit", "config": msgspec.to_builtins(config)}
-    return ModelSpec(**fields, preprocessing=preprocessing)
-
-
-def tiny_model(image_size: int = WHOLE, **options: object) -> tuple[nn.Module, ModelSpec]:
-    spec = tiny_spec(image_size, **options)
-    return visible_tables(random_checkpoint(spec, 0).model), spec
-
-
-@torch.no_grad()
-def visible_tables(network):
-    """Tables as large as the scores that they are added to, so that a wrong bias shows."""
-    generator = torch.Generator().manual_seed(1)
-    for layer in network.modules():
-        if isinstance(layer, PositionBias):
-            layer.table.normal_(generator=generator)
-    return network
 
 
 def attention(dim: int = 12, window: int = 3, kernels: tuple[int, ...] = (5, 3, 1), key_dim: int = 4, seed: int = 0):
     layer = CascadedGroupAttention(dim, window, key_dim=key_dim, kernels=kernels)
     return visible_tables(randomize(layer, seed)).double().eval()
-
-
-def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "distilled", "ten_classes"),
-    [
-        ("efficientvit_m0", 2_349_436, 2_542_820, 2_158_366),
-        ("efficientvit_m1", 2_980_560, 3_173_944, 2_789_490),
-        ("efficientvit_m2", 4_187_554, 4_413_002, 3_964_804),
-        ("efficientvit_m3", 6_900_722, 7_222_362, 6_582_932),
-        ("efficientvit_m4", 8_804_228, 9_189_996, 8_423_078),
-        ("efficientvit_m5", 12_473_772, 12_859_540, 12_092_622),
-    ],
-)
-def test_parameter_counts_are_the_published_ones(name, parameters, distilled, ten_classes):
-    options = ({}, {"distilled": True}, {"num_classes": 10})
-    for count, option in zip((parameters, distilled, ten_classes), options, strict=True):
-        with torch.device("meta"):
-            assert sum(p.numel() for p in create_model(name, **option).parameters()) == count, option
 
 
 @pytest.mark.parametrize(
@@ -108,14 +54,6 @@ def test_windows_are_the_shorter_side_of_their_map_up_to_the_published_size(size
     config = model_entry("efficientvit_m0").config
     for start in (config, config.at_image_size(64, 64), config.at_image_size(512, 512)):
         assert start.at_image_size(*size).window_sizes == windows
-
-
-@pytest.mark.parametrize("size", [(WHOLE, WHOLE), (PADDED, PADDED), (112, 81)])
-def test_the_configured_size_and_larger_ones_give_scores_that_depend_on_the_image(size):
-    model, spec = tiny_model()
-    scores = model(noise(3, 3, *size))
-    assert scores.shape == (3, spec.num_classes)
-    assert (scores[0] - scores[1]).abs().max() > 1e-3
 
 
 def test_an_image_that_does_not_fill_the_windows_is_refused_with_the_remedy():
@@ -143,34 +81,6 @@ def test_a_config_that_describes_no_network_is_refused(options, message):
     config = {**model_spec("efficientvit_m0").config, **msgspec.to_builtins(options)}
     with pytest.raises(RequestError, match=message):
         build_model(msgspec.structs.replace(model_spec("efficientvit_m0"), config=config))
-
-
-def test_batches_give_what_single_images_give():
-    model = tiny_model(distilled=True)[0].double()
-    images = noise(3, 3, PADDED, WHOLE, dtype=torch.float64)
-    torch.testing.assert_close(model(images), torch.cat([model(image[None]) for image in images]), rtol=0, atol=1e-12)
-
-
-def test_gradients_reach_every_parameter():
-    model = tiny_model(distilled=True)[0].train()
-    model(noise(4, 3, PADDED, WHOLE)).square().sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
-
-
-def test_a_few_steps_overfit_one_batch():
-    torch.manual_seed(0)
-    model = build_model(tiny_spec()).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    images, labels = noise(8, 3, WHOLE, WHOLE), torch.arange(8) % 5
-    losses = []
-    for _ in range(40):
-        loss = F.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[0] > 1
-    assert losses[-1] < 0.05
 
 
 def test_training_starts_from_blocks_that_are_the_identity():
@@ -305,7 +215,6 @@ def test_our_index_is_the_one_that_cream_keeps(window):
     assert set(ours) == {name for name, _ in network.named_buffers() if name.endswith(".index")}
 
 
-@few
 @given(features=st.integers(1, 9), classes=st.integers(1, 7), seed=st.integers(0, 10))
 def test_folding_a_batch_norm_into_the_linear_after_it_is_exact(features, classes, seed):
     norm, linear = (
@@ -326,7 +235,6 @@ def test_folding_the_classifiers_is_exact_and_leaves_one_linear(distilled):
     assert behind == ["head.weight", "head.bias"]
 
 
-@few
 @given(
     kernels=st.lists(st.sampled_from([1, 3, 5, 7]), min_size=1, max_size=4),
     value_dim=st.integers(1, 5),
@@ -351,53 +259,3 @@ def test_windows_of_one_position_need_no_scores():
     targets = {str(node.target) for node in program.graph.nodes}
     assert "aten.linear.default" in targets
     assert not targets & {"aten.softmax.int", "aten.bmm.default", "aten.conv2d.default"}
-
-
-@pytest.mark.parametrize("distilled", [False, True])
-@pytest.mark.parametrize("size", [(WHOLE, WHOLE), (PADDED, 112), (32, 32)])
-def test_the_phone_graph_equals_the_reference_in_float64_and_runs_whole(size, distilled):
-    spec = spec_at_size(tiny_spec(distilled=distilled), *size)
-    model = visible_tables(random_checkpoint(spec, 0).model).double()
-    image = noise(1, 3, *size, dtype=torch.float64)
-    expected = model(to_model_input(image, spec.preprocessing))
-    for target in sorted(TARGETS):
-        graph = deploy(model, target, spec)
-        torch.testing.assert_close(graph(image), expected, **EXACT)
-        assert audit(graph.float(), target, size) == []
-
-
-def test_no_tensor_of_the_exported_graph_exceeds_rank_4():
-    model, spec = tiny_model(PADDED)
-    graph = deploy(model, "litert-cpu", spec)
-    program = torch.export.export(graph, (noise(1, 3, PADDED, PADDED),))
-    values = [node.meta["val"] for node in program.graph.nodes if hasattr(node.meta.get("val"), "dim")]
-    assert max(value.dim() for value in values) == 4
-
-
-@pytest.mark.parametrize(
-    ("format_name", "precision"),
-    [("executorch", "fp32"), ("tflite", "fp32"), ("coreml", "fp32"), ("coreml", "fp16")],
-)
-def test_a_phone_file_answers_as_pytorch_and_runs_whole(format_name, precision, tmp_path):
-    converter = importlib.import_module(f"mobilevit_converters.{format_name}").converter
-    if not converter.availability():
-        pytest.skip(converter.availability().reason)
-    file = convert_model(converter, *tiny_model(PADDED, distilled=True), precision, tmp_path)
-    answer = next(runtime for runtime in converter.runtimes if runtime.availability()).load(file.path)
-    answers = np.stack([answer(case.as_passed()) for case in file.reference.cases])
-    agreement = compare(file.reference.logits, answers)
-    assert agreement.sqnr_db.worst >= (90 if precision == "fp32" else float16_in_pytorch(file).sqnr_db.worst - 3)
-    assert agreement.sqnr_db.median >= 40
-    assert agreement.top1_agreement == 1
-    found = converter.inspect(file.path)
-    assert found.max_rank == 4
-    if format_name != "coreml":  # where the device decides
-        assert (found.delegates, found.undelegated_ops) == (1, {})
-
-
-@torch.no_grad()
-def float16_in_pytorch(file: PhoneFile) -> Agreement:
-    """What float16 costs. The scores of some images lie near 0: random features of different images are alike."""
-    graph = file.graph.half()
-    images = [torch.from_numpy(case.image)[None].half() / 255 for case in file.reference.cases]
-    return compare(file.reference.logits, torch.cat([graph(image) for image in images]).float().numpy())

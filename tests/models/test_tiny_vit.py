@@ -2,95 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
+from functools import partial
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import pytest
+import tiny_networks
 import torch
 import torch.nn.functional as F
 from helpers import randomize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from phone_files import convert_model
+from tiny_networks import noise, visible_tables
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.key_maps.tiny_vit import LAYOUTS
 from mobilevit_sdk.checkpoints.load import load_checkpoint
-from mobilevit_sdk.data import to_model_input
-from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.layers import PositionBias, StochasticDepth
+from mobilevit_sdk.layers import StochasticDepth
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.models.registry import build_model, create_model, list_models, model_entry, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.models.tiny_vit import MBConv, TinyViTConfig
-from mobilevit_sdk.parity.metrics import compare
-from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
+tiny_model = partial(tiny_networks.tiny_model, "tiny_vit")
 WHOLE, PADDED = 48, 52  # pixels: whose maps of 6x6 and 3x3 are whole windows; whose maps of 7x7 and 4x4 are none
 LAYOUT = {layout.release: layout for layout in LAYOUTS}
-
-
-def tiny_spec(image_size: int = WHOLE, **options: object) -> ModelSpec:
-    """A stage of convolutions and two with attention, in four windows and in one: all the blocks, almost no cost."""
-    config = TinyViTConfig(
-        **{
-            "dims": (8, 16, 24),
-            "depths": (1, 1, 1),
-            "window_sizes": (3, 3),
-            "head_dim": 8,
-            "num_classes": 5,
-            **options,
-        }
-    )
-    preprocessing = Preprocessing(
-        image_size=(image_size, image_size),
-        resize_size=image_size,
-        mean=(0.4, 0.45, 0.5),
-        std=(0.22, 0.23, 0.25),
-    )
-    return ModelSpec(
-        model="tiny_vit_5m_224", family="tiny_vit", config=msgspec.to_builtins(config), preprocessing=preprocessing
-    )
-
-
-def tiny_model(image_size: int = WHOLE, **options: object):
-    spec = tiny_spec(image_size, **options)
-    return _visible_tables(randomize(build_model(spec), 0)).eval(), spec
-
-
-@torch.no_grad()
-def _visible_tables(model):
-    """Tables as large as the scores that they are added to, so that a wrong bias shows."""
-    generator = torch.Generator().manual_seed(1)
-    for layer in model.modules():
-        if isinstance(layer, PositionBias):
-            layer.table.normal_(generator=generator)
-    return model
-
-
-def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-@pytest.mark.parametrize(
-    ("name", "num_classes", "parameters"),
-    [
-        ("tiny_vit_5m_224", 1000, 5_392_764),
-        ("tiny_vit_11m_224", 1000, 10_996_972),
-        ("tiny_vit_21m_224", 1000, 21_198_568),
-        ("tiny_vit_21m_384", 1000, 21_230_488),
-        ("tiny_vit_21m_512", 1000, 21_268_120),
-        ("tiny_vit_5m_224", 21841, 12_082_725),
-        ("tiny_vit_11m_224", 21841, 20_354_581),
-        ("tiny_vit_21m_224", 21841, 33_223_825),
-    ],
-)
-def test_parameter_counts_are_the_published_ones(name, num_classes, parameters):
-    with torch.device("meta"):
-        assert sum(p.numel() for p in create_model(name, num_classes=num_classes).parameters()) == parameters
 
 
 @pytest.mark.parametrize("entry", list_models("tiny_vit"), ids=lambda entry: entry.name)
@@ -98,51 +34,6 @@ def test_the_windows_of_a_variant_are_those_of_its_image(entry):
     height, width = entry.info.preprocessing.image_size
     assert entry.config.native_image_size == height == width
     assert entry.name.endswith(str(height))
-
-
-@pytest.mark.parametrize("size", [(32, 32), (36, 52), (33, 71)])
-def test_any_image_size_gives_scores_that_depend_on_the_image(size):
-    model, spec = tiny_model()
-    scores = model(noise(3, 3, *size))
-    assert scores.shape == (3, spec.num_classes)
-    assert (scores[0] - scores[1]).abs().max() > 1e-3
-
-
-def test_batches_give_what_single_images_give():
-    model = tiny_model()[0].double()
-    images = noise(3, 3, 36, 60, dtype=torch.float64)
-    torch.testing.assert_close(model(images), torch.cat([model(image[None]) for image in images]), rtol=0, atol=1e-12)
-
-
-def test_gradients_reach_every_parameter():
-    model = tiny_model()[0].train()
-    model(noise(4, 3, PADDED, WHOLE)).square().sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
-
-
-def test_a_few_steps_overfit_one_batch():
-    torch.manual_seed(0)
-    model = build_model(tiny_spec()).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    images, labels = noise(8, 3, 32, 32), torch.arange(8) % 5
-    losses = []
-    for _ in range(40):
-        loss = F.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[0] > 1
-    assert losses[-1] < 0.05
-
-
-@pytest.mark.parametrize("option", ["mlp_dropout", "stochastic_depth"])
-def test_stochastic_options_act_in_training_alone(option):
-    model, _ = tiny_model(**{option: 0.4})
-    images = noise(8, 3, 32, 32)
-    assert torch.equal(model(images), model(images))
-    model.train()
-    assert not torch.equal(model(images), model(images))
 
 
 def test_deeper_blocks_drop_more_up_to_the_probability_of_the_config():
@@ -158,7 +49,7 @@ def test_mbconv_starts_as_its_activation():
 
 def test_what_pads_a_map_to_whole_windows_is_normalized_and_attended_to():
     """On 4x5 positions with windows of 3, cut and put together by hand."""
-    block = _visible_tables(randomize(WindowTransformerBlock(16, 2, 64, 3), 0)).eval()
+    block = visible_tables(randomize(WindowTransformerBlock(16, 2, 64, 3), 0)).eval()
     x = noise(1, 4, 5, 16)
     padded = torch.zeros(1, 6, 6, 16)
     padded[:, :4, :5] = x
@@ -190,7 +81,6 @@ def test_windows_grow_with_the_image_as_published(size, windows):
         assert model_entry(name).config.at_image_size(*size).window_sizes == windows
 
 
-@settings(max_examples=60, deadline=None)
 @given(size=st.integers(32, 1024), other=st.integers(32, 1024))
 def test_a_config_brought_to_a_size_stays_as_it_is_at_that_size(size, other):
     config = TinyViTConfig(dims=(64, 128, 160, 320)).at_image_size(size, size)
@@ -233,11 +123,6 @@ def test_a_resized_network_has_interpolated_tables_and_all_other_weights():
             old = F.interpolate(old.detach().view(1, heads, 3, 3), (5, 5), mode="bicubic").view(heads, 25)
         assert torch.equal(tensor, old), name
     assert not torch.equal(resized(noise(1, 3, 80, 96)), model(noise(1, 3, 80, 96)))
-
-
-def test_a_network_resized_to_its_own_size_is_the_same():
-    model, spec = tiny_model()
-    assert resize_network(model, spec, WHOLE, WHOLE) == (model, spec)
 
 
 def test_a_checkpoint_loads_at_another_size_and_keeps_it(tmp_path: Path):
@@ -303,43 +188,3 @@ def test_the_releases_keep_query_key_and_value_of_a_head_together():
         assert torch.equal(ours[:, 1], torch.arange(3).repeat_interleave(16))
         assert torch.equal(ours[:, 0], torch.arange(2).repeat_interleave(8).repeat(3))
         assert torch.equal(ours[:, 2], torch.arange(8).repeat(6))
-
-
-@pytest.mark.parametrize("target", sorted(TARGETS))
-@pytest.mark.parametrize("size", [(WHOLE, WHOLE), (PADDED, PADDED), (40, 72), (16, 16)])
-def test_the_phone_graph_equals_the_reference_in_float64(target, size):
-    model, spec = tiny_model()
-    model, spec = model.double(), msgspec.structs.replace(spec, preprocessing=spec.preprocessing.at_size(*size))
-    image = noise(1, 3, *size, dtype=torch.float64)
-    expected = model(to_model_input(image, spec.preprocessing))
-    graph = deploy(model, target, spec)
-    torch.testing.assert_close(graph(image), expected, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("target", sorted(TARGETS))
-def test_no_tensor_of_the_exported_graph_exceeds_rank_4(target):
-    model, spec = tiny_model(PADDED)
-    graph = deploy(model, target, spec)
-    program = torch.export.export(graph, (noise(1, 3, PADDED, PADDED),))
-    values = [node.meta["val"] for node in program.graph.nodes if hasattr(node.meta.get("val"), "dim")]
-    assert max(value.dim() for value in values) == 4
-
-
-@pytest.mark.parametrize(
-    ("format_name", "precision", "sqnr_db"),
-    [("executorch", "fp32", 90), ("tflite", "fp32", 90), ("coreml", "fp32", 90), ("coreml", "fp16", 40)],
-)
-def test_a_phone_file_answers_as_pytorch_and_runs_whole(format_name, precision, sqnr_db, tmp_path):
-    converter = importlib.import_module(f"mobilevit_converters.{format_name}").converter
-    if not converter.availability():
-        pytest.skip(converter.availability().reason)
-    file = convert_model(converter, *tiny_model(PADDED), precision, tmp_path)
-    answer = next(runtime for runtime in converter.runtimes if runtime.availability()).load(file.path)
-    answers = np.stack([answer(case.as_passed()) for case in file.reference.cases])
-    agreement = compare(file.reference.logits, answers)
-    assert agreement.sqnr_db.worst >= sqnr_db
-    assert agreement.top1_agreement == 1
-    found = converter.inspect(file.path)
-    assert found.max_rank == 4
-    if format_name != "coreml":  # where the device decides
-        assert (found.delegates, found.undelegated_ops) == (1, {})

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from fake_format import fake_format
 from helpers import tiny_model, tiny_spec, write_artifact
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilevit_sdk.artifacts.reference import reference_of
@@ -130,7 +130,6 @@ def test_a_baseline_of_an_older_release_is_compared_by_what_it_holds(verdict, ba
     assert (drift.worse, drift.compared) == ((), 1)
 
 
-@settings(max_examples=50, deadline=None)
 @given(content=st.one_of(st.binary(max_size=80), st.text(max_size=80).map(str.encode)))
 def test_what_is_no_baseline_is_one_error(content, tmp_path_factory):
     path = tmp_path_factory.mktemp("baseline") / "old.json"

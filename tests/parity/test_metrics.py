@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilevit_sdk.parity.metrics import CEILING_DB, compare
@@ -40,7 +40,6 @@ def test_one_bad_case_among_many_is_the_worst_and_not_the_median():
     assert found.case_sqnr_db.index(found.sqnr_db.worst) == 17
 
 
-@settings(max_examples=50, deadline=None)
 @given(noise_db=st.floats(10, 120), seed=st.integers(0, 100))
 def test_sqnr_recovers_the_noise_that_was_added(noise_db, seed):
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from fake_format import fake_format
 from helpers import tiny_model, tiny_spec, write_artifact
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilevit_sdk.artifacts.reference import reference_of
@@ -94,7 +94,6 @@ def test_a_config_without_the_table_is_no_config(tmp_path):
         read_thresholds(path)
 
 
-@settings(max_examples=60, deadline=None)
 @given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 def test_any_content_is_thresholds_or_one_error(content, tmp_path_factory):
     path = tmp_path_factory.mktemp("hostile") / "pyproject.toml"

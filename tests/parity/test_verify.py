@@ -12,13 +12,10 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import tiny_model
 from PIL import Image
 
-from mobilevit_sdk import convert
 from mobilevit_sdk.artifacts.artifact import MANIFEST, find_artifacts
 from mobilevit_sdk.artifacts.reference import Reference
-from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.data.cases import Case
@@ -38,14 +35,8 @@ sys.meta_path.insert(0, Refuse())
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    pytest.importorskip("litert_torch")
-    folder = tmp_path_factory.mktemp("tflite")
-    model, spec = tiny_model()
-    save_checkpoint(model, spec, folder / "tiny.safetensors")
-    result = convert(load_checkpoint(folder / "tiny.safetensors"), out=folder, formats=["tflite"], check=False)
-    assert not result.failures
-    return result.artifacts[0]
+def artifact(phone_files):
+    return phone_files.artifact("tflite", "fp32")
 
 
 def test_an_artifact_that_was_moved_is_verified_without_torch_and_without_its_checkpoint(artifact, tmp_path):
@@ -81,12 +72,12 @@ def test_the_same_artifact_twice_gives_the_same_verdict_alone_and_among_others(a
 @pytest.mark.parametrize(
     ("image", "match"),
     [
-        (np.zeros((3, 32, 32), np.float32), "float32"),
-        (np.zeros((32, 32, 3), np.uint8), r"\(32, 32, 3\)"),
-        (np.zeros((1, 3, 32, 32), np.uint8), r"\(1, 3, 32, 32\)"),
-        (np.zeros((3, 31, 32), np.uint8), r"\(3, 31, 32\)"),
-        (np.zeros((1, 32, 32), np.uint8), r"\(1, 32, 32\)"),
-        (np.zeros((3, 32, 32), np.int8), "int8"),
+        (np.zeros((3, 36, 36), np.float32), "float32"),
+        (np.zeros((36, 36, 3), np.uint8), r"\(36, 36, 3\)"),
+        (np.zeros((1, 3, 36, 36), np.uint8), r"\(1, 3, 36, 36\)"),
+        (np.zeros((3, 35, 36), np.uint8), r"\(3, 35, 36\)"),
+        (np.zeros((1, 36, 36), np.uint8), r"\(1, 36, 36\)"),
+        (np.zeros((3, 36, 36), np.int8), "int8"),
     ],
 )
 def test_cases_of_another_type_size_or_layout_are_an_error(artifact, image, match):
@@ -189,4 +180,4 @@ def test_images_of_any_kind_are_brought_to_the_form_that_the_model_takes(artifac
     Image.fromarray(np.stack([pixels] * 4, axis=2)).save(tmp_path / "alpha.png")
     Image.fromarray(pixels).convert("P").save(tmp_path / "palette.png")
     cases = image_cases(tmp_path, artifact.manifest.spec.preprocessing)
-    assert {(case.image.shape, case.image.dtype.name) for case in cases} == {((3, 32, 32), "uint8")}
+    assert {(case.image.shape, case.image.dtype.name) for case in cases} == {((3, 36, 36), "uint8")}

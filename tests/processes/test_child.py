@@ -7,11 +7,11 @@ import resource
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
+import threading
 
 import numpy as np
 import pytest
+from clocks import Timers, stall, stay
 
 from mobilevit_sdk.errors import CheckpointError, RequestError, ToolchainError
 from mobilevit_sdk.processes.child import emit, run_in_child
@@ -31,15 +31,14 @@ def die(number):
     os.kill(os.getpid(), number)
 
 
-def hang_after(words):
+def stall_after(words, pipe):
     for word in range(words):
         emit(word)
-    time.sleep(600)
+    stall(pipe)
 
 
-def talk(words, pause):
+def talk(words):
     for word in range(words):
-        time.sleep(pause)
         emit(word)
     return words
 
@@ -53,9 +52,10 @@ def fill_the_disk(path):
     path.write_bytes(bytes(100))
 
 
-def write_pid_and_sleep(path):
-    path.write_text(str(os.getpid()))
-    time.sleep(60)
+def tell_pid_and_stay(pipe):
+    """The other end of the pipe ends with this process, however that ends."""
+    os.write(os.open(pipe, os.O_WRONLY), f"{os.getpid()}\n".encode())
+    stay()
 
 
 def test_results_and_events_come_back_whatever_the_child_prints(capfd):
@@ -89,30 +89,18 @@ def test_a_full_disk_is_the_users_to_mend_and_no_fault_of_the_toolchain(tmp_path
 
 
 def test_the_child_ends_with_its_parent(tmp_path):
-    pid_file = tmp_path / "pid"
+    pipe = tmp_path / "pid"
+    os.mkfifo(pipe)
     program = (
         "import pathlib, test_child, mobilevit_sdk.processes.child as c;"
-        f"c.run_in_child(test_child.write_pid_and_sleep, pathlib.Path({str(pid_file)!r}))"
+        f"c.run_in_child(test_child.tell_pid_and_stay, pathlib.Path({str(pipe)!r}))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([sys.executable, "-c", program], env=environment) as parent:
-        until(lambda: pid_file.exists() and pid_file.read_text())
+    with subprocess.Popen([sys.executable, "-c", program], env=environment) as parent, pipe.open() as child:
+        assert int(child.readline()) != parent.pid
         parent.kill()
-    until(lambda: not is_running(int(pid_file.read_text())))
-
-
-def until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
+        assert child.read() == ""  # returns once the child is gone, which would stay for two minutes
+    assert parent.returncode == -signal.SIGKILL
 
 
 def test_the_peak_of_a_child_is_not_that_of_its_parent():
@@ -120,12 +108,20 @@ def test_the_peak_of_a_child_is_not_that_of_its_parent():
     assert run_in_child(peak_memory_bytes) < ballast.nbytes < peak_memory_bytes()
 
 
-def test_a_child_that_says_nothing_is_stopped_and_what_it_said_was_heard():
+@pytest.fixture
+def timers(tmp_path, monkeypatch):
+    timers = Timers(tmp_path)
+    monkeypatch.setattr(threading, "Timer", timers)
+    return timers
+
+
+def test_a_child_that_says_nothing_is_stopped_and_what_it_said_was_heard(timers):
     heard = []
     with pytest.raises(ToolchainError, match=r"^no answer for 3 s"):
-        run_in_child(hang_after, 2, on_event=heard.append, timeout=3)
+        run_in_child(stall_after, 2, timers.pipe, on_event=heard.append, timeout=3)
     assert heard == [0, 1]
 
 
-def test_a_child_that_goes_on_talking_may_take_longer_than_the_patience_for_one_word():
-    assert run_in_child(talk, 12, 0.5, timeout=5) == 12
+def test_each_word_of_a_child_has_the_whole_timeout(timers):
+    assert run_in_child(talk, 12, timeout=5) == 12
+    assert timers.seconds == [5] * 13  # twelve words and the answer

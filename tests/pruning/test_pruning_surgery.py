@@ -26,8 +26,8 @@ from mobilevit_sdk.pruning.structure import Structure
 from mobilevit_sdk.pruning.surgery import cut
 
 FAMILIES = sorted(CONFIGS)
-some = settings(max_examples=12, deadline=None)
-few = settings(max_examples=3, deadline=None)
+some = settings(max_examples=max(3, settings().max_examples // 5))
+few = settings(max_examples=max(1, settings().max_examples // 20))
 
 
 def images(count: int = 2, size: int = SIZE) -> torch.Tensor:

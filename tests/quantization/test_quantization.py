@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from labeled_images import pictures, write_folder
 
@@ -122,7 +122,6 @@ def test_too_few_images_to_calibrate_are_an_error(tmp_path):
         split_images(write_folder(tmp_path / "few", pictures(9)), spec.preprocessing)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([4, 8]), st.sampled_from([(6, 64), (5, 32, 1, 1), (4, 1, 3, 3)]))
 def test_rounding_weights_again_changes_nothing_and_none_moves_more_than_half_a_step(seed, bits, shape):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -148,7 +147,6 @@ def test_four_bits_are_for_large_matrices_in_groups(shape, bits):
     assert weight_bits(torch.zeros(shape), "int8", 32) == 8
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(-8, 0), st.floats(0.01, 8))
 def test_rounded_activations_have_256_levels_and_zero_is_one_of_them(seed, low, high):
     x = torch.randn(5000, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 4

@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from labeled_images import pictures, write_parquet
 from PIL import Image
@@ -92,7 +92,6 @@ def test_divergence_of_moments_is_that_of_two_normal_distributions(shape: tuple[
     assert moment_divergence(norm, x * scale + shift).item() == pytest.approx(expected / 3, rel=1e-4)
 
 
-@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 10_000), factor=st.floats(0.01, 100))
 def test_divergence_within_classes_knows_no_scale(seed: int, factor: float) -> None:
     features = torch.randn(12, 5, generator=_generator(seed), dtype=torch.float64)

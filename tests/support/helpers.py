@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
+import pytest
 from torch import nn
 
 from mobilevit_sdk.artifacts.artifact import Artifact, Manifest, open_artifact, write_manifest
 from mobilevit_sdk.artifacts.reference import Reference, write_reference
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.formats.converter import TensorInfo
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
@@ -94,9 +99,6 @@ def write_artifact(folder: Path, spec: ModelSpec, reference: Reference, *, preci
     return open_artifact(folder)
 
 
-__all__ = ["randomize", "tiny_model", "tiny_spec", "write_artifact"]
-
-
 def load_benchmark(name: str) -> ModuleType:
     """A script of benchmarks/ as a module."""
     path = REPOSITORY / "benchmarks" / f"{name}.py"
@@ -107,3 +109,20 @@ def load_benchmark(name: str) -> ModuleType:
     sys.modules[name] = module  # its dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
+
+
+def refused(path: Path | str, **options: Any) -> str:
+    """The one line with which a file is refused."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    return message.removeprefix(str(path)).strip(" :")
+
+
+def sampled(values: Iterable[Any], *kept: Any) -> list[Any]:
+    """Parameters of a test: `kept` of the values by default, the others where slow tests run too."""
+    found = list(values)
+    assert set(kept) <= set(found)
+    return [value if value in kept else pytest.param(value, marks=pytest.mark.slow) for value in found]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import randomize, tiny_model, tiny_spec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from killed_training import make_trainer, stop_after_a_step
 from labeled_images import pictures, write_parquet
@@ -70,7 +70,6 @@ def test_hard_labels_are_those_of_deit() -> None:
     assert loss.item() == pytest.approx(0.6 * labeled - 0.4 * math.log(_softmax(mine, 1)[0]), rel=1e-5)
 
 
-@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 1000), temperature=st.floats(0.5, 20), weight=st.floats(0, 1))
 def test_student_that_answers_as_its_teacher_learns_from_the_labels_alone(
     seed: int, temperature: float, weight: float

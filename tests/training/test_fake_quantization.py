@@ -47,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- rounding
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=4 * settings().max_examples)
 @given(ends=ENDS, seed=st.integers(0, 1000))
 def test_rounded_activations_stay_in_their_range_keep_zero_and_are_rounded_once(
     ends: tuple[float, float], seed: int
@@ -66,7 +66,6 @@ def test_rounded_activations_stay_in_their_range_keep_zero_and_are_rounded_once(
     torch.testing.assert_close(rounded, round_activations(x, low, high), atol=scale * 1e-3, rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
 @given(ends=st.tuples(st.floats(-100, -4), st.floats(4, 100)))  # the outer levels lie half a step inside at most
 def test_gradient_passes_the_rounding_but_not_the_clipping(ends: tuple[float, float]) -> None:
     low, high = ends
@@ -79,7 +78,6 @@ def test_gradient_passes_the_rounding_but_not_the_clipping(ends: tuple[float, fl
     assert x.grad[4:].tolist() == [5, 6, 7]
 
 
-@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 1000), gains=st.lists(st.floats(0.01, 50), min_size=6, max_size=6))
 def test_rounding_weights_before_a_batch_norm_is_folded_and_after_is_the_same(seed: int, gains: list[float]) -> None:
     weight, gain = _values(seed, 6, 4, 3, 3).double(), torch.tensor(gains, dtype=torch.float64).view(-1, 1, 1, 1)

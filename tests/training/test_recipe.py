@@ -32,7 +32,7 @@ def test_learning_rate_without_warm_up_starts_at_its_highest() -> None:
 
 
 @given(progress=st.floats(0, 1), warmup=st.floats(0, 30), epochs=st.integers(1, 40))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=4 * settings().max_examples)
 def test_learning_rate_stays_between_its_ends(progress: float, warmup: float, epochs: int) -> None:
     recipe = Recipe(epochs=epochs, warmup_epochs=warmup)
     assert 0 < recipe.learning_rate_at(progress) <= recipe.learning_rate

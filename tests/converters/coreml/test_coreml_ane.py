@@ -2,70 +2,29 @@
 
 from __future__ import annotations
 
-import gc
 import json
+import shutil
 
-import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers import tiny_model as small_mobilevit
-from phone_files import PhoneFile, convert_model
-from torch import nn
+from phone_files import PhoneFile
+from tiny_networks import FAMILIES
 
 from mobilevit_sdk.artifacts.artifact import find_artifacts
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
-from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.conversion.plan import plan_conversions
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.converter import find_converter, label
-from mobilevit_sdk.models import efficientvit, mobilevit, mobilevitv2, tiny_vit
+from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.spec import ModelConfig, ModelSpec, Preprocessing
 
 pytest.importorskip("coremltools")
 
 from mobilevit_converters.coreml.file.package import BACKEND_KEY, model_file, operations, parse_model, read_package
 
 GENERAL, ANE = find_converter("coreml"), find_converter("coreml", "ane")
-SIZES = {"mobilevit": 36, "mobilevitv2": 36, "tiny_vit": 56, "efficientvit": 80}  # maps that windows do not fill
-
-
-def _config(family: str) -> tuple[str, ModelConfig]:
-    """Attention in several windows and in one, or across patches: all the blocks, almost no cost."""
-    if family == "tiny_vit":
-        return "tiny_vit_5m_224", tiny_vit.TinyViTConfig(
-            dims=(8, 16, 24), depths=(1, 1, 1), window_sizes=(3, 4), head_dim=8, num_classes=5
-        )
-    if family == "efficientvit":
-        stages = tuple(efficientvit.StageConfig(channels=c, blocks=1, num_heads=h) for c, h in ((16, 2), (24, 3)))
-        return "efficientvit_m0", efficientvit.EfficientViTConfig(
-            stages=stages, kernels=(5, 3, 1), window_sizes=(3, 3), max_window_size=3, key_dim=4, num_classes=5
-        )
-    plain = mobilevit.StageConfig(channels=8, blocks=1, stride=1)
-    mixed = mobilevit.StageConfig(channels=12, blocks=1, stride=2, dim=16, mlp_dim=24, depth=1)
-    if family == "mobilevit":
-        return "mobilevit_xxs", mobilevit.MobileViTConfig(
-            stages=(plain, mixed), expansion=2, final_channels=24, stem_channels=8, num_classes=5
-        )
-    return "mobilevitv2_050", mobilevitv2.MobileViTv2Config(stages=(plain, mixed), stem_channels=8, num_classes=5)
-
-
-def small_network(family: str) -> tuple[nn.Module, ModelSpec]:
-    name, config = _config(family)
-    size = SIZES[family]
-    preprocessing = Preprocessing(image_size=(size, size), resize_size=size, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    spec = ModelSpec(model=name, family=family, config=msgspec.to_builtins(config), preprocessing=preprocessing)
-    return random_checkpoint(spec, 0).model.eval(), spec
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_garbage_collection():
-    """Each conversion collects garbage over all that torch and coremltools have loaded: two seconds of nothing."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def agreement(file: PhoneFile) -> Agreement:
@@ -74,13 +33,11 @@ def agreement(file: PhoneFile) -> Agreement:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("family", sorted(SIZES))
-def test_both_forms_answer_as_pytorch_at_rank_4_without_gather_and_casts_within(family, precision, tmp_path):
-    model, spec = small_network(family)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_forms_answer_as_pytorch_at_rank_4_without_gather_and_casts_within(family, precision, phone_files):
     operators, worst_db = {}, {}
     for converter in (GENERAL, ANE):
-        (tmp_path / label(converter)).mkdir()
-        file = convert_model(converter, model, spec, precision, tmp_path / label(converter))
+        file = phone_files.file("coreml", precision, family, backend=converter.backend)
         found = agreement(file)
         assert found.top1_agreement == 1
         assert found.sqnr_db.median >= (90 if precision == "fp32" else 40)
@@ -99,10 +56,10 @@ def test_both_forms_answer_as_pytorch_at_rank_4_without_gather_and_casts_within(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_norm_over_channels_is_one_operator(precision, tmp_path):
-    file = convert_model(ANE, *small_network("mobilevit"), precision, tmp_path)
+def test_a_norm_over_channels_is_one_operator(precision, phone_files):
+    file = phone_files.file("coreml", precision, backend="ane")
     norms = [operation for operation in operations(read_package(file.path).block) if operation.type == "layer_norm"]
-    assert len(norms) == 3
+    assert len(norms) == 5  # two for each of two transformer blocks, one behind them
     assert not {"rsqrt", "batch_norm", "sub"} & set(ANE.inspect(file.path).operators)
 
 
@@ -133,8 +90,8 @@ def test_the_form_is_asked_for_and_never_chosen():
         assert (chosen.name, chosen.converter.target) == (name, target)
 
 
-def test_a_file_for_an_unknown_backend_is_refused(tmp_path):
-    path = convert_model(ANE, *small_network("mobilevit"), "fp32", tmp_path).path
+def test_a_file_for_an_unknown_backend_is_refused(phone_files, tmp_path):
+    path = shutil.copytree(phone_files.file("coreml", "fp32", backend="ane").path, tmp_path / "a.mlpackage")
     model = parse_model(model_file(path))
     assert model.description.metadata.userDefined[BACKEND_KEY] == "ane"
     model.description.metadata.userDefined[BACKEND_KEY] = "tpu"

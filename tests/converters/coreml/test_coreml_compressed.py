@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 
 import numpy as np
@@ -11,12 +10,12 @@ import pytest
 ct = pytest.importorskip("coremltools")
 
 import coremltools.optimize.coreml as cto  # noqa: E402
-from coreml_operator_cases import random  # noqa: E402
 from coremltools.converters.mil.mil import Builder as mb  # noqa: E402
 from coremltools.converters.mil.mil import types  # noqa: E402
 from mobilevit_converters.coreml.file.package import load_program, operations, read_package  # noqa: E402
 from mobilevit_converters.coreml.runtimes.reference.operators.compressed import COMPRESSED  # noqa: E402
 from mobilevit_converters.coreml.toolchain import quiet  # noqa: E402
+from operator_meanings import random  # noqa: E402
 from test_coreml_operators import evaluate  # noqa: E402
 
 WEIGHT = random(32, 64)
@@ -24,14 +23,6 @@ INT8 = np.arange(-12, 12, dtype=np.int8).reshape(2, 3, 4)
 UINT8 = (INT8.astype(np.int16) + 128).astype(np.uint8)
 HALVES = random(6, seed=2).astype(np.float16)
 MASK = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [0, 0, 1, 1]], np.bool_)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_garbage_collection():
-    """Each conversion collects garbage over all that torch and coremltools have loaded: two seconds of nothing."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def pack(values, bits):

@@ -10,13 +10,14 @@ import torch
 
 ct = pytest.importorskip("coremltools")
 
-from coreml_operator_cases import CASES, random, windows  # noqa: E402
+from coreml_operator_cases import CASES  # noqa: E402
 from coremltools.converters.mil.mil import Builder as mb  # noqa: E402
 from coremltools.converters.mil.mil import types  # noqa: E402
 from mobilevit_converters.coreml import converter  # noqa: E402
 from mobilevit_converters.coreml.runtimes.reference.operators import OPERATORS  # noqa: E402
 from mobilevit_converters.coreml.runtimes.reference.operators.fp16_accumulation import FP16_ACCUMULATION  # noqa: E402
 from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram  # noqa: E402
+from operator_meanings import random, windows  # noqa: E402
 from test_coreml_operators import write  # noqa: E402
 
 from mobilevit_sdk.formats.runtime import OnRequestRuntime  # noqa: E402

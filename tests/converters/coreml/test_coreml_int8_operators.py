@@ -7,11 +7,11 @@ import pytest
 
 ct = pytest.importorskip("coremltools")
 
-from coreml_operator_cases import random  # noqa: E402
 from coremltools.converters.mil.mil import Builder as mb  # noqa: E402
 from coremltools.converters.mil.mil import types  # noqa: E402
 from mobilevit_converters.coreml.file.package import read_package  # noqa: E402
 from mobilevit_converters.coreml.toolchain import quiet  # noqa: E402
+from operator_meanings import random  # noqa: E402
 from test_coreml_operators import evaluate  # noqa: E402
 
 X = np.concatenate([np.arange(-700, 701) / 4, [1e9, -1e9, 0.1, -0.1]]).astype(np.float32).reshape(5, -1)

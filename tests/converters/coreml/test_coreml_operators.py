@@ -13,7 +13,7 @@ from mobilevit_sdk.errors import ToolchainError
 
 ct = pytest.importorskip("coremltools")
 
-from coreml_operator_cases import CASES, MAP, W3, random  # noqa: E402
+from coreml_operator_cases import CASES, MAP, W3  # noqa: E402
 from coremltools.converters.mil.mil import Builder as mb  # noqa: E402
 from coremltools.converters.mil.mil import types  # noqa: E402
 from mobilevit_converters.coreml.file.package import operations, read_package  # noqa: E402
@@ -22,6 +22,7 @@ from mobilevit_converters.coreml.runtimes.reference.operators.compressed import 
 from mobilevit_converters.coreml.runtimes.reference.operators.quantization import QUANTIZATION  # noqa: E402
 from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram  # noqa: E402
 from mobilevit_converters.coreml.toolchain import quiet  # noqa: E402
+from operator_meanings import random  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)

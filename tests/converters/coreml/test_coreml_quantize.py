@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 
 import msgspec
@@ -32,14 +31,6 @@ REFERENCE = next(runtime for runtime in converter.runtimes if runtime.name == "c
 IMAGES = [np.random.default_rng(seed).random((1, 3, SIZE, SIZE), np.float32) for seed in range(6)]
 FLOAT = QuantizationRecipe(operators=())
 DEFAULT = QuantizationRecipe()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_garbage_collection():
-    """Each conversion collects garbage over all that torch and coremltools have loaded: two seconds of nothing."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from helpers import tiny_model
 from mobilevit_converters.coreml import converter
 from mobilevit_converters.coreml.file.package import IMAGE, LOGITS
 from mobilevit_converters.coreml.runtimes import coreml as runtime
-from phone_files import convert_model
+from phone_files import SharedFiles
 
 from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.formats.runtime import OnRequestRuntime
@@ -44,9 +43,8 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model, spec = tiny_model()
-    return convert_model(converter, model, spec, "fp16", tmp_path_factory.mktemp("package")).path
+def package(phone_files: SharedFiles) -> Path:
+    return phone_files.file("coreml", "fp16").path
 
 
 @pytest.fixture
@@ -65,8 +63,8 @@ def test_each_choice_of_processors_is_a_runtime(name, units, package, rememberin
     (chosen,) = (each for each in converter.runtimes if each.name == name)
     answer = chosen.load(package)
     assert remembering == [(str(package), ComputeUnit[units])]
-    image = np.zeros((3, 32, 32), np.uint8)
-    image[1], image[2, :16] = 7, 10
+    image = np.zeros((3, 36, 36), np.uint8)
+    image[1], image[2, :18] = 7, 10
     for pixels in (image, image.transpose(1, 2, 0).copy().transpose(2, 0, 1)):
         scores = answer(pixels)
         assert scores.dtype == np.float32
@@ -74,7 +72,7 @@ def test_each_choice_of_processors_is_a_runtime(name, units, package, rememberin
     assert isinstance(chosen, OnRequestRuntime) == (name != "coreml")
 
 
-@pytest.mark.parametrize("image", [np.zeros((3, 31, 32), np.uint8), np.zeros((3, 32, 32), np.float32)])
+@pytest.mark.parametrize("image", [np.zeros((3, 35, 36), np.uint8), np.zeros((3, 36, 36), np.float32)])
 def test_pixels_of_another_size_or_type_are_refused(image, package, remembering):
     with pytest.raises(RequestError):
         converter.runtimes[0].load(package)(image)

@@ -2,66 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
-from helpers import tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mobilevit_converters.executorch import converter
 from mobilevit_converters.executorch.file.program import XValue, read_program
-from phone_files import PhoneFile, convert_model, mobilevit_xxs, patched, same_spec
+from phone_files import PhoneFile, SharedFiles, convert_model, mobilevit_xxs
 
-from mobilevit_sdk.errors import ArtifactError, ToolchainError
+from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.converter import TensorInfo
-
-few = settings(max_examples=40, deadline=None)
 
 
 @pytest.fixture(scope="session")
-def pte(tmp_path_factory: pytest.TempPathFactory) -> PhoneFile:
-    pytest.importorskip("executorch.runtime")
-    # 20 pixels: the attention stage sees 5x5, no multiple of the patch, and resizes.
-    return convert_model(converter, *tiny_model(image_size=20), "fp32", tmp_path_factory.mktemp("executorch"))
-
-
-def test_importing_the_converter_imports_no_toolchain():
-    code = "import sys, mobilevit_converters.executorch; print(*{'torch', 'executorch'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
-
-
-def test_it_answers_as_pytorch(pte: PhoneFile):
-    agreement = pte.agreement(converter)
-    assert agreement.sqnr_db.worst >= 90
-    assert agreement.top1_agreement == 1
-
-
-def test_non_contiguous_pixels_give_the_same_answer(pte: PhoneFile):
-    answer = converter.runtimes[0].load(pte.path)
-    noise = next(case.image for case in pte.reference.cases if case.name == "noise")
-    strided = np.asfortranarray(noise)
-    assert not strided.flags.c_contiguous
-    np.testing.assert_array_equal(answer(strided), answer(noise))
-
-
-def test_a_wrong_channel_order_would_show(pte: PhoneFile):
-    answer = converter.runtimes[0].load(pte.path)
-    photograph = pte.reference.cases[0].image
-    assert np.abs(answer(photograph[::-1]) - answer(photograph)).max() > 0.1
-
-
-def test_an_answer_outlives_the_next_one(pte: PhoneFile):
-    answer = converter.runtimes[0].load(pte.path)
-    first = answer(pte.reference.cases[0].image)
-    kept = first.copy()
-    answer(pte.reference.cases[2].image)
-    np.testing.assert_array_equal(first, kept)
+def pte(phone_files: SharedFiles) -> PhoneFile:
+    return phone_files.file("executorch", "fp32")
 
 
 def test_one_delegate_takes_the_whole_graph_at_rank_4(pte: PhoneFile):
@@ -73,17 +31,16 @@ def test_one_delegate_takes_the_whole_graph_at_rank_4(pte: PhoneFile):
 
 def test_the_interface_has_the_documented_shapes(pte: PhoneFile):
     found = converter.inspect(pte.path)
-    assert found.inputs == (TensorInfo(name="input_0", shape=(1, 3, 20, 20), dtype="float32"),)
+    assert found.inputs == (TensorInfo(name="input_0", shape=(1, 3, 36, 36), dtype="float32"),)
     assert found.outputs == (TensorInfo(name="output_0", shape=(1, 5), dtype="float32"),)
 
 
-def test_labels_and_spec_are_methods_that_an_app_can_call(pte: PhoneFile):
+def test_labels_are_a_method_that_an_app_can_call(pte: PhoneFile):
     from executorch.runtime import Runtime
 
     program = Runtime.get().load_program(pte.path)
     assert program.method_names == {"forward", "labels", "model_spec"}
     assert program.load_method("labels").execute([]) == ["\n".join(pte.spec.labels or ())]
-    assert same_spec(converter.inspect(pte.path).spec, pte.spec)
 
 
 def test_operators_outside_the_delegate_are_named(tmp_path: Path):
@@ -100,15 +57,6 @@ def test_operators_outside_the_delegate_are_named(tmp_path: Path):
     assert found.spec is None
 
 
-def test_the_runtime_reads_the_file(pte: PhoneFile):
-    bias = pte.graph.get_parameter("network.head.bias").numpy()
-    moved = patched(pte, bias.tobytes(), (bias + np.float32(1)).tobytes())
-    image = pte.reference.cases[0].image
-    before, after = (converter.runtimes[0].load(path)(image) for path in (pte.path, moved))
-    np.testing.assert_allclose(after, before + 1, rtol=1e-5)
-
-
-@few
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_file_is_refused(pte: PhoneFile, share: float, tmp_path_factory: pytest.TempPathFactory):
     content = pte.path.read_bytes()
@@ -127,7 +75,6 @@ def test_a_truncated_file_names_the_missing_bytes(pte: PhoneFile, tmp_path: Path
         converter.inspect(path)
 
 
-@few
 @given(head=st.binary(max_size=4), tail=st.binary(max_size=200), identifier=st.sampled_from([b"", b"ET12eh00"]))
 def test_foreign_bytes_are_refused(
     head: bytes, tail: bytes, identifier: bytes, tmp_path_factory: pytest.TempPathFactory
@@ -174,18 +121,6 @@ def test_numbers_that_are_not_finite_do_not_spoil_the_text(tmp_path: Path):
 def test_a_quantized_tensor_counts_with_its_rank():
     assert XValue({"tensor_value": {"dims": [1, 2, 3]}, "quant_params": {}}).rank == 3
     assert XValue({"dims": [1, 2]}).rank == 2
-
-
-def test_a_missing_toolchain_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def missing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    model, spec = tiny_model()
-    monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert not converter.availability()
-    assert not converter.runtimes[0].availability()
-    with pytest.raises(ToolchainError, match=r"not installed: pip install 'mobilevit-sdk\[executorch\]'"):
-        converter.convert(model, spec, "fp32", tmp_path / "model.pte")
 
 
 @pytest.mark.slow

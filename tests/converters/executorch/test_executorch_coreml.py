@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import json
 import platform
@@ -19,10 +18,10 @@ from mobilevit_converters.executorch import converter as xnnpack
 from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_delegate
 from mobilevit_converters.executorch.file.program import COREML, Chain, Delegate, Instruction, ProgramFile, read_program
 from mobilevit_converters.executorch.runtimes import coreml as coreml_runtime
-from phone_files import PhoneFile, convert_model, mobilevit_xxs, patched, same_spec
+from phone_files import PhoneFile, SharedFiles, convert_model, mobilevit_xxs
 from torch import nn
 
-from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
+from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
@@ -30,26 +29,16 @@ from mobilevit_sdk.spec import ModelSpec, Preprocessing
 pytest.importorskip("executorch.exir")
 pytest.importorskip("coremltools")
 
-SIZE = 20  # the attention stage sees 5x5, no multiple of the patch, and resizes
+SIZE = 36  # the attention stage sees 9x9, no multiple of the patch, and resizes
 converter = xnnpack.backends["coreml"]
 DELEGATE, REFERENCE = converter.runtimes
 FLOAT16 = 10  # MIL_pb2.DataType.FLOAT16
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cheap_garbage_collection():
-    """Each conversion collects garbage over all that torch and coremltools have loaded: two seconds of nothing."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PhoneFile]:
+def files(phone_files: SharedFiles) -> dict[str, PhoneFile]:
     """The tiny network in both precisions. Read only."""
-    folder = tmp_path_factory.mktemp("executorch-coreml")
-    model, spec = tiny_model(image_size=SIZE)
-    return {precision: convert_model(converter, model, spec, precision, folder) for precision in ("fp16", "fp32")}
+    return {precision: phone_files.file("executorch", precision, backend="coreml") for precision in ("fp16", "fp32")}
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +63,6 @@ def embedded(path: Path):
 
     with read_coreml_delegate(path, payload(path)).package() as package:
         return package.model, [o for o in operations(package.block) if o.type != "const"]
-
-
-@pytest.mark.parametrize(("precision", "floor_db"), [("fp32", 90), ("fp16", 40)])
-def test_the_embedded_program_computes_what_pytorch_computes(files, precision, floor_db):
-    found = agreement(files[precision])
-    assert found.sqnr_db.worst >= floor_db
-    assert found.top1_agreement == 1
 
 
 def test_fp32_has_no_float16_and_fp16_computes_in_it(files):
@@ -116,13 +98,12 @@ def test_the_program_takes_floats_and_no_image(fp16: PhoneFile):
     assert found.outputs == (TensorInfo(name="output_0", shape=(1, 5), dtype="float32"),)
 
 
-def test_labels_and_spec_are_methods_that_an_app_can_call(fp16: PhoneFile):
+def test_labels_are_a_method_that_an_app_can_call(fp16: PhoneFile):
     from executorch.runtime import Runtime
 
     program = Runtime.get().load_program(fp16.path)
     assert program.method_names == {"forward", "labels", "model_spec"}
     assert program.load_method("labels").execute([]) == ["\n".join(fp16.spec.labels or ())]
-    assert same_spec(converter.inspect(fp16.path).spec, fp16.spec)
 
 
 def test_the_file_carries_no_debug_information(fp16: PhoneFile):
@@ -130,25 +111,6 @@ def test_the_file_carries_no_debug_information(fp16: PhoneFile):
     inside = "model.mlpackage/Data/com.apple.CoreML"
     package = {"model.mlpackage/Manifest.json", f"{inside}/model.mlmodel", f"{inside}/weights/weight.bin"}
     assert found == {"metadata.json", *package}
-
-
-def test_the_reference_reads_the_weights_of_the_file(files):
-    file = files["fp32"]
-    head = file.graph.get_parameter("network.head.weight").numpy()
-    bias = file.graph.get_parameter("network.head.bias").numpy()
-    doubled = patched(file, head.tobytes(), (head * 2).tobytes())
-    image = file.reference.cases[0].image
-    before, after = (REFERENCE.load(path)(image) for path in (file.path, doubled))
-    np.testing.assert_allclose(after, 2 * before - bias, rtol=1e-4, atol=1e-5)
-
-
-def test_non_contiguous_pixels_give_the_same_answer_and_another_size_none(fp16: PhoneFile):
-    answer = REFERENCE.load(fp16.path)
-    noise = next(case.image for case in fp16.reference.cases if case.name == "noise")
-    np.testing.assert_array_equal(answer(np.asfortranarray(noise)), answer(noise))
-    assert np.abs(answer(noise[::-1]) - answer(noise)).max() > 0.01  # the order of the channels matters
-    with pytest.raises(RequestError, match=r"takes uint8 of shape \(3, 20, 20\), not uint8 of shape \(3, 8, 8\)"):
-        answer(np.zeros((3, 8, 8), np.uint8))
 
 
 # What is around the delegate.

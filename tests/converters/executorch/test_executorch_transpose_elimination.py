@@ -74,7 +74,7 @@ def kinds(graph: Any) -> dict[str, int]:
     return dict(Counter(type(node.xnode_union).__name__ for node in graph.xnodes))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(data=st.data())
 def test_every_output_stays_bit_for_bit(data):
     built = Graph(2, 1, 3, 2)

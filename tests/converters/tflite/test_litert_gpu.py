@@ -6,39 +6,31 @@ import importlib
 import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import sampled
 from mobilevit_converters.tflite import converter
 from mobilevit_converters.tflite.file.flatbuffer import read_model
 from mobilevit_converters.tflite.passes import broadcast_ranks as equal_ranks
 from mobilevit_converters.tflite.runtimes import vulkan
 from mobilevit_converters.tflite.runtimes.gpu import LiteRTGPURuntime
 from mobilevit_converters.tflite.runtimes.vulkan import Driver
+from phone_files import SharedFiles
+from tiny_networks import FAMILIES
 
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
-from mobilevit_sdk.checkpoints.load import load_checkpoint
-from mobilevit_sdk.conversion.pipeline import ConvertResult, convert
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
+from mobilevit_sdk.parity import verify
 from mobilevit_sdk.parity.runs import run_cases
 from mobilevit_sdk.processes.child import run_in_child
 
 runtime = LiteRTGPURuntime()
 AVAILABLE, SWIFTSHADER = runtime.availability(), vulkan.find_swiftshader()
 needs_driver = pytest.mark.skipif(not AVAILABLE, reason=f"litert-gpu: {AVAILABLE.reason}")
-# Where each family's small network is made.
-FAMILIES = {
-    "mobilevit": "helpers",
-    "mobilevitv2": "test_mobilevitv2",
-    "tiny_vit": "test_tiny_vit",
-    "efficientvit": "test_efficientvit",
-}
 
 
 def answers(path: Path, *images: np.ndarray) -> np.ndarray:
@@ -46,45 +38,35 @@ def answers(path: Path, *images: np.ndarray) -> np.ndarray:
     return run_in_child(run_cases, RuntimeRef("tflite", None, "litert-gpu", path), cases)
 
 
-@pytest.fixture(scope="module")
-def small_network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ConvertResult]:
-    """The .tflite files of a family's small network and their verdicts; MobileViT's in float16 too."""
-    pytest.importorskip("litert_torch")
-
-    @cache
-    def make(family: str) -> ConvertResult:
-        folder = tmp_path_factory.mktemp(family)
-        save_checkpoint(*importlib.import_module(FAMILIES[family]).tiny_model(), folder / "tiny.safetensors")
-        precisions = ["fp32", "fp16"] if family == "mobilevit" else ["fp32"]
-        checkpoint = load_checkpoint(folder / "tiny.safetensors")
-        return convert(checkpoint, out=folder / "out", formats=["tflite"], precisions=precisions)
-
-    return make
+def artifacts_of(family: str, phone_files: SharedFiles) -> list[Artifact]:
+    """The .tflite files of a family's tiny network; MobileViT's in float16 too."""
+    precisions = ["fp32", "fp16"] if family == "mobilevit" else ["fp32"]
+    return [phone_files.artifact("tflite", precision, family) for precision in precisions]
 
 
 @pytest.fixture
-def artifact(small_network) -> Artifact:
-    return small_network("mobilevit").artifacts[0]
+def artifact(phone_files: SharedFiles) -> Artifact:
+    return phone_files.artifact("tflite", "fp32")
 
 
 @needs_driver
-@pytest.mark.parametrize("family", FAMILIES)
-def test_each_family_runs_wholly_on_the_gpu_and_answers_as_pytorch(family, small_network):
-    converted = small_network(family)
-    verdicts = [verdict for verdict in converted.verdicts if verdict.runtime == "litert-gpu"]
-    assert [(verdict.status, verdict.reason) for verdict in verdicts] == [("passed", None)] * len(converted.artifacts)
+@pytest.mark.parametrize("family", sampled(FAMILIES, "mobilevit"))
+def test_each_family_runs_wholly_on_the_gpu_and_answers_as_pytorch(family, phone_files):
+    artifacts = artifacts_of(family, phone_files)
+    verdicts = verify(artifacts, runtimes=["litert-gpu"])
+    assert [(verdict.status, verdict.reason) for verdict in verdicts] == [("passed", None)] * len(artifacts)
     assert verdicts[0].agreement.sqnr_db.worst >= 90
     assert all(verdict.agreement.cases == 27 for verdict in verdicts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_operands_have_the_rank_of_the_answer(family, small_network):
+def test_operands_have_the_rank_of_the_answer(family, phone_files):
     """Where they have not, LiteRT's GPU accelerator takes the graph and computes something else."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     codes = {getattr(BuiltinOperator, name): name for name in equal_ranks.OPERATORS}
     found = set()
-    for artifact in small_network(family).artifacts:
+    for artifact in artifacts_of(family, phone_files):
         model = read_model(artifact.path)
         graph = model.Subgraphs(0)
         ranks = [graph.Tensors(i).ShapeLength() for i in range(graph.TensorsLength())]

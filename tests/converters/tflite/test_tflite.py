@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import struct
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,32 +13,27 @@ import numpy as np
 import pytest
 from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from helpers import tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mobilevit_converters.tflite import converter
 from mobilevit_converters.tflite import inspect as inspection
 from mobilevit_converters.tflite.convert import module_name
 from mobilevit_converters.tflite.file.associated_files import MAX_SPEC, append_associated_files, read_spec
-from phone_files import PhoneFile, convert_model, mobilevit_xxs, patched, same_spec
+from phone_files import PhoneFile, SharedFiles, convert_model, mobilevit_xxs
 
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 from mobilevit_sdk.parity import Threshold, judge
 
-few = settings(max_examples=60, deadline=None)
+
+@pytest.fixture(scope="session")
+def fp32(phone_files: SharedFiles) -> PhoneFile:
+    return phone_files.file("tflite", "fp32")
 
 
 @pytest.fixture(scope="session")
-def fp32(tmp_path_factory: pytest.TempPathFactory) -> PhoneFile:
-    pytest.importorskip("litert_torch")
-    # 20 pixels: the attention stage sees 5x5, no multiple of the patch, and resizes.
-    return convert_model(converter, *tiny_model(image_size=20), "fp32", tmp_path_factory.mktemp("tflite"))
-
-
-@pytest.fixture(scope="session")
-def fp16(tmp_path_factory: pytest.TempPathFactory) -> PhoneFile:
-    pytest.importorskip("litert_torch")
-    return convert_model(converter, *tiny_model(), "fp16", tmp_path_factory.mktemp("tflite"))
+def fp16(phone_files: SharedFiles) -> PhoneFile:
+    return phone_files.file("tflite", "fp16")
 
 
 def inspect_without_runtime(path: Path) -> object:
@@ -49,41 +42,9 @@ def inspect_without_runtime(path: Path) -> object:
         return converter.inspect(path)
 
 
-def test_importing_the_converter_imports_no_toolchain():
-    code = (
-        "import sys, mobilevit_converters.tflite;print(*{'torch', 'litert_torch', 'ai_edge_litert'} & set(sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
-
-
-def test_fp32_answers_as_pytorch(fp32: PhoneFile):
-    agreement = fp32.agreement(converter)
-    assert agreement.sqnr_db.worst >= 90
-    assert agreement.top1_agreement == 1
-
-
-def test_fp16_answers_as_pytorch_within_what_float16_weights_cost(fp16: PhoneFile):
-    agreement = fp16.agreement(converter)
-    assert 40 <= agreement.sqnr_db.worst < 90
-
-
-def test_non_contiguous_pixels_give_the_same_answer(fp32: PhoneFile):
-    answer = converter.runtimes[0].load(fp32.path)
-    noise = next(case.image for case in fp32.reference.cases if case.name == "noise")
-    strided = np.asfortranarray(noise)
-    assert not strided.flags.c_contiguous
-    np.testing.assert_array_equal(answer(strided), answer(noise))
-
-
-def test_a_wrong_channel_order_would_show(fp32: PhoneFile):
-    answer = converter.runtimes[0].load(fp32.path)
-    photograph = fp32.reference.cases[0].image
-    assert np.abs(answer(photograph[::-1]) - answer(photograph)).max() > 0.1
-
-
 def test_the_interface_has_the_documented_names_and_shapes(fp32: PhoneFile):
     found = converter.inspect(fp32.path)
-    assert found.inputs == (TensorInfo(name="image", shape=(1, 20, 20, 3), dtype="float32"),)
+    assert found.inputs == (TensorInfo(name="image", shape=(1, 36, 36, 3), dtype="float32"),)
     assert found.outputs == (TensorInfo(name="logits", shape=(1, 5), dtype="float32"),)
 
 
@@ -122,11 +83,10 @@ def test_operators_outside_the_delegates_are_named(tmp_path: Path):
     assert found.spec is None
 
 
-def test_labels_and_spec_travel_in_the_file(fp32: PhoneFile):
+def test_labels_are_a_text_file_within_the_file(fp32: PhoneFile):
     with zipfile.ZipFile(fp32.path) as archive:
         assert archive.read("labels.txt").decode().splitlines() == list(fp32.spec.labels or ())
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
-    assert same_spec(converter.inspect(fp32.path).spec, fp32.spec)
 
 
 def test_a_label_stays_on_one_line(tmp_path: Path):
@@ -138,15 +98,6 @@ def test_a_label_stays_on_one_line(tmp_path: Path):
         assert archive.read("labels.txt").decode() == "a b\nc\nd\né\nf\n"
 
 
-def test_the_runtime_reads_the_file(fp32: PhoneFile):
-    bias = fp32.graph.get_parameter("network.head.bias").numpy()
-    moved = patched(fp32, bias.tobytes(), (bias + np.float32(1)).tobytes())
-    image = fp32.reference.cases[0].image
-    before, after = (converter.runtimes[0].load(path)(image) for path in (fp32.path, moved))
-    np.testing.assert_allclose(after, before + 1, rtol=1e-5)
-
-
-@few
 @given(data=st.data())
 def test_a_truncated_file_is_refused(fp32: PhoneFile, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory):
     content = fp32.path.read_bytes()
@@ -161,7 +112,6 @@ def test_a_truncated_file_is_refused(fp32: PhoneFile, data: st.DataObject, tmp_p
             converter.runtimes[0].load(path)
 
 
-@few
 @given(head=st.binary(max_size=4), identifier=st.sampled_from([b"", b"TFL3"]), tail=st.binary(max_size=200))
 def test_foreign_bytes_are_refused(
     head: bytes, tail: bytes, identifier: bytes, tmp_path_factory: pytest.TempPathFactory
@@ -270,16 +220,11 @@ def test_tensors_are_named_by_module():
     assert module_name(f"{name};;{name}") == "network/stages/0;1;;network/stages/0;1"
 
 
-def test_a_missing_toolchain_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_is_not_inspected_without_the_runtime_which_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    model, spec = tiny_model()
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert not converter.availability()
-    assert not converter.runtimes[0].availability()
-    with pytest.raises(ToolchainError, match=r"litert-torch is not installed: pip install 'mobilevit-sdk\[tflite\]'"):
-        converter.convert(model, spec, "fp32", tmp_path / "model.tflite")
     with pytest.raises(ToolchainError, match="ai-edge-litert is not installed"):
         converter.inspect(tmp_path / "model.tflite")
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import threading
 from pathlib import Path
 
+import clocks
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import tiny_model
+from clocks import Timers
 from mobilevit_converters.tflite import converter
 from mobilevit_converters.tflite.runtimes import other_python
 from mobilevit_converters.tflite.runtimes import tflite_runtime as legacy_runtime
 from mobilevit_converters.tflite.runtimes.tflite_runtime import TFLiteRuntime
+from phone_files import SharedFiles
 
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
-from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.formats.runtime import LoadedArtifact, TimedRuntime
 from mobilevit_sdk.parity import verify
@@ -31,14 +32,9 @@ CPU = ["litert-cpu", "litert-cpu-builtin", pytest.param("tflite-runtime", marks=
 
 
 @pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
+def artifacts(phone_files: SharedFiles) -> list[Artifact]:
     """A small network in float32 and float16."""
-    pytest.importorskip("litert_torch")
-    folder = tmp_path_factory.mktemp("tflite")
-    save_checkpoint(*tiny_model(), folder / "tiny.safetensors")
-    checkpoint = load_checkpoint(folder / "tiny.safetensors")
-    made = convert(checkpoint, out=folder / "out", formats=["tflite"], precisions=["fp32", "fp16"], check=False)
-    return list(made.artifacts)
+    return [phone_files.artifact("tflite", precision) for precision in ("fp32", "fp16")]
 
 
 def load(name: str, path: Path) -> LoadedArtifact:
@@ -85,7 +81,7 @@ def test_pixels_of_another_size_or_type_are_refused(name, artifacts):
     image = artifacts[0].reference().cases[0].image
     answer = load(name, artifacts[0].path)
     for wrong in (image[:, :-1], image.astype(np.float32), image.transpose(1, 2, 0), image.astype(np.int8)):
-        with pytest.raises(RequestError, match=r"takes uint8 of shape \(3, 32, 32\), not"):
+        with pytest.raises(RequestError, match=r"takes uint8 of shape \(3, 36, 36\), not"):
             answer(wrong)
 
 
@@ -113,7 +109,7 @@ def test_only_one_is_timed():
     [
         ("raise ImportError('libGL is missing')", "ended early with exit code 1: ImportError: libGL is missing"),
         ("import os; os.abort()", "the process died of SIGABRT"),
-        ("import time; time.sleep(60)", "no answer within 3 seconds"),
+        ("import clocks; clocks.stall({pipe!r})", "no answer within 3 seconds"),
         (
             "import os; os.write(1, b'Hello, world!')\nclass Interpreter: ...",
             r"ended early with exit code 1: TypeError",
@@ -121,10 +117,13 @@ def test_only_one_is_timed():
     ],
     ids=["broken", "crash", "hang", "chatty"],
 )
-def test_a_broken_environment_is_told(module, told, artifacts, tmp_path):
+def test_a_broken_environment_is_told(module, told, artifacts, tmp_path, monkeypatch):
     """What a package prints while it is imported goes to the log, and no further."""
+    timers = Timers(tmp_path)
+    monkeypatch.setattr(threading, "Timer", timers)
+    shutil.copy(clocks.__file__, tmp_path)
     (tmp_path / "numpy.py").touch()
-    (tmp_path / "broken.py").write_text(module)
+    (tmp_path / "broken.py").write_text(module.format(pipe=str(timers.pipe)))
     with pytest.raises(ToolchainError, match=f"^it: .*{told}"):
         other_python.load_in(
             "it", [sys.executable], tmp_path, "broken", artifacts[0].path, timeout=3, environment={"LANG": "C.UTF-8"}

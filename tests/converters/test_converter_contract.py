@@ -1,0 +1,47 @@
+"""What the converters promise; see `tests/support/converter_contract.py` for the tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from converter_contract import ConverterContract
+
+from mobilevit_sdk.formats.converter import converters
+
+
+class TestCoreML(ConverterContract):
+    format, extra = "coreml", "coreml"
+
+
+class TestCoreMLForTheNeuralEngine(ConverterContract):
+    format, backend, extra = "coreml", "ane", "coreml"
+
+
+class TestTFLite(ConverterContract):
+    format, extra = "tflite", "tflite"
+
+
+class TestExecuTorch(ConverterContract):
+    format, extra = "executorch", "executorch"
+
+
+class TestExecuTorchForCoreML(ConverterContract):
+    format, backend, extra = "executorch", "coreml", "coreml"
+
+
+def test_every_converter_is_held_to_the_contract():
+    found = {(c.format, backend) for c in converters().values() for backend in [None, *c.backends]}
+    held = {(contract.format, contract.backend) for contract in ConverterContract.__subclasses__()}
+    assert found == held | {("executorch", "xnnpack")}  # which is its default
+
+
+def test_asking_what_is_there_imports_no_toolchain():
+    program = (
+        "import sys; from mobilevit_sdk.formats.converter import converters\n"
+        "for each in converters().values(): each.availability(), [r.availability() for r in each.runtimes]\n"
+        "heavy = {'torch', 'coremltools', 'executorch', 'litert_torch', 'ai_edge_litert'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

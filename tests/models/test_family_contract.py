@@ -1,0 +1,91 @@
+"""What the families in the registry promise; see `tests/support/family_contract.py` for the tests."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from family_contract import FamilyContract
+from tiny_networks import FAMILIES, tiny_model
+
+from mobilevit_sdk.models.registry import list_models
+
+
+class TestMobileViT(FamilyContract):
+    family = "mobilevit"
+    network = staticmethod(partial(tiny_model, family))
+    parameters = (
+        ("mobilevit_xxs", {}, 1_272_024),
+        ("mobilevit_xs", {}, 2_317_848),
+        ("mobilevit_s", {}, 5_578_632),
+    )
+    image_sizes = ((32, 32), (36, 52), (33, 71))
+    phone_sizes = ((32, 32), (36, 36))
+    resized = (4, 4)  # the attention stage sees 1x1, resized to one patch
+    stochastic = ("dropout", "attention_dropout", "mlp_dropout", "stochastic_depth", "head_dropout")
+
+
+class TestMobileViTv2(FamilyContract):
+    family = "mobilevitv2"
+    network = staticmethod(partial(tiny_model, family))
+    parameters = (
+        ("mobilevitv2_050", {}, 1_370_593),
+        ("mobilevitv2_075", {}, 2_866_009),
+        ("mobilevitv2_100", {}, 4_901_841),
+        ("mobilevitv2_125", {}, 7_478_089),
+        ("mobilevitv2_150", {}, 10_594_753),
+        ("mobilevitv2_175", {}, 14_251_833),
+        ("mobilevitv2_200", {}, 18_449_329),
+    )
+    image_sizes = ((4, 4), (32, 32), (36, 44), (33, 71))
+    phone_sizes = ((32, 32), (36, 36))
+    resized = (4, 4)  # the attention stage sees 1x1, resized to one patch
+    stochastic = ("dropout", "attention_dropout", "mlp_dropout")
+    attention_of_two_products = False
+    exact = 1e-11
+
+
+class TestTinyViT(FamilyContract):
+    family = "tiny_vit"
+    network = staticmethod(partial(tiny_model, family))
+    parameters = (
+        ("tiny_vit_5m_224", {}, 5_392_764),
+        ("tiny_vit_11m_224", {}, 10_996_972),
+        ("tiny_vit_21m_224", {}, 21_198_568),
+        ("tiny_vit_21m_384", {}, 21_230_488),
+        ("tiny_vit_21m_512", {}, 21_268_120),
+        ("tiny_vit_5m_224", {"num_classes": 21841}, 12_082_725),
+        ("tiny_vit_11m_224", {"num_classes": 21841}, 20_354_581),
+        ("tiny_vit_21m_224", {"num_classes": 21841}, 33_223_825),
+    )
+    image_sizes = ((32, 32), (36, 52), (33, 71))
+    phone_sizes = ((48, 48), (52, 52), (40, 72), (16, 16))
+    resized = (80, 96)
+    stochastic = ("mlp_dropout", "stochastic_depth")
+
+
+class TestEfficientViT(FamilyContract):
+    family = "efficientvit"
+    network = staticmethod(partial(tiny_model, family, distilled=True))
+    parameters = tuple(
+        (f"efficientvit_m{i}", options, number)
+        for i, numbers in enumerate(
+            (
+                (2_349_436, 2_542_820, 2_158_366),
+                (2_980_560, 3_173_944, 2_789_490),
+                (4_187_554, 4_413_002, 3_964_804),
+                (6_900_722, 7_222_362, 6_582_932),
+                (8_804_228, 9_189_996, 8_423_078),
+                (12_473_772, 12_859_540, 12_092_622),
+            )
+        )
+        for options, number in zip(({}, {"distilled": True}, {"num_classes": 10}), numbers, strict=True)
+    )
+    image_sizes = ((96, 96), (80, 80), (112, 81))  # smaller ones do not fill its windows
+    phone_sizes = ((96, 96), (80, 112))
+    resized = (32, 32)
+    stochastic = ("stochastic_depth",)
+
+
+def test_every_registered_family_is_held_to_the_contract():
+    held = {contract.family for contract in FamilyContract.__subclasses__()}
+    assert held == {entry.family for entry in list_models()} == set(FAMILIES)
