@@ -239,7 +239,7 @@ def damaged(fp16: PhoneFile, tmp_path_factory: pytest.TempPathFactory) -> list[P
         size = path.stat().st_size
         return path, size - 1500, size  # where the index of the delegate lies
 
-    return damaged_copies(fp16.path, tmp_path_factory.mktemp("damaged"), 16, in_index)
+    return damaged_copies(fp16.path, tmp_path_factory.mktemp("damaged"), 10, in_index)
 
 
 def test_damage_anywhere_is_read_or_refused(damaged: list[Path]):
