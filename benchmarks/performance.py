@@ -134,9 +134,7 @@ def measure(name: str, out: Path, rounds: int) -> Record:
         except MobileViTError as error:
             reason = " ".join(click.unstyle(str(error)).split())[:200]
             conversions.append(Conversion(plain, error=reason))
-            candidates.append(
-                Candidate(name, plain, question, partial(baseline.open_session, out, spec.preprocessing), reason)
-            )
+            candidates.append(Candidate(name, plain, question, partial(baseline.open_session, out, spec), reason))
             continue
         if baseline.export:
             size = sum(file.stat().st_size for file in prepared.file.parent.glob(f"{prepared.file.name}*"))

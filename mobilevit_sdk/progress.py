@@ -1,8 +1,8 @@
-"""How long-running work reports where it stands: one event, and one kind of callable that receives it.
+"""How long-running work reports its progress: one event, and one kind of callable that receives it.
 
-Whatever runs long takes `progress: Progress = silent` and calls it with a Step now and then. A producer with more to
-tell subclasses Step and adds fields, all by keyword; whoever listens can then take them from there. Steps can be
-pickled: work in a child process passes `processes.child.emit` as its `progress`.
+Functions that run long take `progress: Progress = silent` and call it with a Step now and then. A producer with more to
+report subclasses Step and adds keyword-only fields, for receivers that know them. Steps can be pickled: work in a child
+process passes `processes.child.emit` as its `progress`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class Step:
-    """A piece of work has reached a stage, or got further within one.
+    """A task has reached a stage, or got further within one.
 
-    `stage` says in two or three words what is being done; `done` of `total` items of it are, where they are counted.
-    `detail` is what else a person would like to read, such as a rate. `task` tells apart what runs side by side.
+    `stage` names in two or three words what is being done; where it is counted, `done` of `total` items are finished.
+    `detail` is more to read, such as a rate. `task` distinguishes work that runs side by side.
     """
 
     stage: str
@@ -25,7 +25,7 @@ class Step:
     _: KW_ONLY
     detail: str = ""
     task: str = ""
-    status: Literal["waiting", "running", "done", "failed"] = "running"  # of the task; it stops with the last two
+    status: Literal["waiting", "running", "done", "failed"] = "running"  # of the task; the last two end it
 
 
 class Progress(Protocol):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.bench.candidates import Candidate, Question
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.load import load_weights
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.converter import find_converter
@@ -29,21 +29,21 @@ from mobilevit_sdk.formats.runtime import Availability, Session
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.formats.toolchain import import_optional, installed
 from mobilevit_sdk.processes.child import peak_memory_bytes, run_in_child
-from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 
 @dataclass(frozen=True)
 class StockRuntime:
     """A way to run a checkpoint without the SDK: `export` writes the file that `open_session` loads.
 
-    `export(model, sample, file)` and `open_session(file, preprocessing, threads)` run in child processes; without an
+    `export(model, sample, file)` and `open_session(file, spec, threads)` run in child processes; without an
     export, the file is the checkpoint.
     """
 
     name: str
     description: str
     availability: Callable[[], Availability]
-    open_session: Callable[[Path, Preprocessing, int], Session]
+    open_session: Callable[[Path, ModelSpec, int], Session]
     suffix: str = ".safetensors"
     export: Callable[[nn.Module, Tensor, Path], None] | None = None
 
@@ -60,7 +60,7 @@ class Prepared:
 
     def candidate(self, question: Question) -> Candidate:
         """The baseline, ready to be measured."""
-        open_session = partial(self.baseline.open_session, self.file, self.checkpoint.spec.preprocessing)
+        open_session = partial(self.baseline.open_session, self.file, self.checkpoint.spec)
         return Candidate(self.checkpoint.source, self.baseline.name, question, open_session)
 
 
@@ -76,16 +76,15 @@ def prepare(baseline: StockRuntime, checkpoint: Checkpoint, folder: Path) -> Pre
         return Prepared(baseline, checkpoint, weights)
     file = folder / f"{baseline.name}{baseline.suffix}"
     started = time.monotonic()
-    peak = run_in_child(export_file, baseline.name, weights, file)
+    peak = run_in_child(export_file, baseline.name, checkpoint.spec, weights, file)
     return Prepared(baseline, checkpoint, file, round(time.monotonic() - started, 2), peak)
 
 
-def export_file(name: str, weights: Path, file: Path) -> int:
+def export_file(name: str, spec: ModelSpec, weights: Path, file: Path) -> int:
     """In a child process: write the file of the baseline `name`, and return the peak memory in bytes."""
-    checkpoint = load_checkpoint(weights)
     export = BASELINES[name].export
     assert export is not None
-    export(checkpoint.model, torch.zeros(1, 3, *checkpoint.spec.preprocessing.image_size), file)
+    export(load_weights(weights, spec), torch.zeros(1, 3, *spec.preprocessing.image_size), file)
     return peak_memory_bytes()
 
 
@@ -108,17 +107,17 @@ def _export_onnx(model: nn.Module, sample: Tensor, file: Path) -> None:
     torch.onnx.export(model, (sample,), file)
 
 
-def _open_executorch(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
+def _open_executorch(file: Path, spec: ModelSpec, threads: int) -> Session:
     session = RuntimeRef("executorch", "xnnpack", "executorch", file).session(threads)
-    return dataclasses.replace(session, to_input=lambda image: _normalized(image, preprocessing))
+    return dataclasses.replace(session, to_input=lambda image: _normalized(image, spec.preprocessing))
 
 
-def _open_tflite(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
+def _open_tflite(file: Path, spec: ModelSpec, threads: int) -> Session:
     session = RuntimeRef("tflite", None, "litert-cpu", file).session(threads)
-    return dataclasses.replace(session, to_input=lambda image: _normalized(image, preprocessing).numpy())
+    return dataclasses.replace(session, to_input=lambda image: _normalized(image, spec.preprocessing).numpy())
 
 
-def _open_onnx(file: Path, preprocessing: Preprocessing, threads: int) -> Session:
+def _open_onnx(file: Path, spec: ModelSpec, threads: int) -> Session:
     onnxruntime = import_optional("onnxruntime", "onnxruntime", extra="bench")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -129,12 +128,12 @@ def _open_onnx(file: Path, preprocessing: Preprocessing, threads: int) -> Sessio
         scores: np.ndarray = inference.run(None, {name: given})[0]
         return scores.reshape(-1)
 
-    return Session(lambda image: _normalized(image, preprocessing).numpy(), run)
+    return Session(lambda image: _normalized(image, spec.preprocessing).numpy(), run)
 
 
-def _open_pytorch(compiled: bool, file: Path, preprocessing: Preprocessing, threads: int) -> Session:
+def _open_pytorch(compiled: bool, file: Path, spec: ModelSpec, threads: int) -> Session:
     torch.set_num_threads(threads)
-    model = load_checkpoint(file).model
+    model = load_weights(file, spec)
     answer = torch.compile(model) if compiled else model
 
     @torch.inference_mode()
@@ -142,7 +141,7 @@ def _open_pytorch(compiled: bool, file: Path, preprocessing: Preprocessing, thre
         scores: Tensor = answer(given)
         return scores[0].numpy()
 
-    return Session(lambda image: _normalized(image, preprocessing), run)
+    return Session(lambda image: _normalized(image, spec.preprocessing), run)
 
 
 def _normalized(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:

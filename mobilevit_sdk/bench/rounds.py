@@ -6,6 +6,7 @@ median would. All candidates in one run of rounds have the same number of thread
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ class Turns(Protocol):
 
 
 T = TypeVar("T", bound=Turns)
-Outcome = list[float] | MobileViTError  # seconds of all inferences, or what ended them
+Timing = list[float] | MobileViTError  # seconds of all inferences, or what ended them
 
 
 def bench(
@@ -110,51 +111,51 @@ def _measure(
     }
     sqnr: dict[Candidate, float] = {}
     errors: dict[Candidate, MobileViTError] = {}
+
+    def tell(step: Step) -> None:
+        progress(dataclasses.replace(step, detail=count(threads, "thread")))
+
     try:
         roof.scores()
         for done, (candidate, worker) in enumerate(workers.items()):
-            progress(Step("warming up", done, len(workers), detail=count(threads, "thread")))
+            tell(Step("warming up", done, len(workers)))
             try:
                 sqnr[candidate] = _agreement(candidate, worker.scores())
             except MobileViTError as error:
                 errors[candidate] = error
         ready = [roof, *(workers[candidate] for candidate in sqnr)]
-        outcomes = interleave(
-            ready,
-            rounds,
-            pause=PAUSE_SECONDS,
-            on_turn=lambda turns: progress(
-                Step("measuring", turns, rounds * len(ready), detail=count(threads, "thread"))
-            ),
-        )
+        timings = interleave(ready, rounds, pause=PAUSE_SECONDS, progress=tell)
     finally:
         for worker in (roof, *workers.values()):
             worker.stop()
     for worker in (roof, *workers.values()):
         worker.join()
-    roof_outcome = outcomes[roof]
-    if isinstance(roof_outcome, MobileViTError):
-        raise roof_outcome
-    rate = SGEMM_MACS / 1e9 / min(roof_outcome)  # disturbances do not lower a roof
+    roof_timing = timings[roof]
+    if isinstance(roof_timing, MobileViTError):
+        raise roof_timing
+    rate = SGEMM_MACS / 1e9 / min(roof_timing)  # disturbances do not lower a roof
     rows = {}
     for candidate in candidates:
         row = Row(candidate.artifact, candidate.runtime, threads, sqnr_db=sqnr.get(candidate))
         if candidate.unavailable is not None:
             rows[candidate] = msgspec.structs.replace(row, status="unavailable", reason=candidate.unavailable)
-            continue
-        outcome = errors.get(candidate) or outcomes[workers[candidate]]
-        if isinstance(outcome, MobileViTError):
-            rows[candidate] = msgspec.structs.replace(row, status="error", reason=str(outcome))
-            continue
-        median, p90 = summarize(outcome)
-        share = candidate.question.macs / 1e9 / median / rate
-        rows[candidate] = msgspec.structs.replace(row, median_ms=median * 1e3, p90_ms=p90 * 1e3, roof_share=share)
+        else:
+            timing = errors.get(candidate) or timings[workers[candidate]]
+            rows[candidate] = _timed(row, timing, candidate.question.macs / 1e9 / rate)
     return rows, rate
 
 
+def _timed(row: Row, timing: Timing, roof_seconds: float) -> Row:
+    """The row with its latencies, or with what ended them; `roof_seconds` is what the roof would take."""
+    if isinstance(timing, MobileViTError):
+        return msgspec.structs.replace(row, status="error", reason=str(timing))
+    median, p90 = summarize(timing)
+    return msgspec.structs.replace(row, median_ms=median * 1e3, p90_ms=p90 * 1e3, roof_share=roof_seconds / median)
+
+
 def interleave(
-    workers: Sequence[T], rounds: int, *, pause: float = 0.0, on_turn: Callable[[int], None] = lambda turns: None
-) -> dict[T, Outcome]:
+    workers: Sequence[T], rounds: int, *, pause: float = 0.0, progress: Progress = silent
+) -> dict[T, Timing]:
     """Give each live worker one turn in every round, in a new random order: none always follows the same other.
 
     `pause` is in seconds, before each turn.
@@ -170,7 +171,7 @@ def interleave(
                     seconds[worker] += worker.turn(INFERENCES)
                 except MobileViTError as error:
                     errors[worker] = error
-            on_turn(number * len(workers) + place + 1)
+            progress(Step("measuring", number * len(workers) + place + 1, rounds * len(workers)))
     return {worker: errors.get(worker, seconds[worker]) for worker in workers}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -112,7 +112,7 @@ def command(
             progress=display,
         )
     if as_json:
-        print_json(_document(result))
+        print_json(result.to_json())
     else:
         _print_result(result)
     if result.failures:
@@ -120,33 +120,6 @@ def command(
     if any(artifact.rejected for artifact in result.artifacts):
         return 1
     return 0 if no_verify else exit_code(result.verdicts)
-
-
-def _document(result: ConvertResult) -> dict[str, Any]:
-    import msgspec
-
-    return {
-        "model": result.model,
-        "artifacts": [
-            {
-                "path": str(artifact.path),
-                "format": artifact.manifest.format,
-                "precision": artifact.manifest.precision,
-                "bytes": artifact.manifest.bytes,
-                "seconds": artifact.manifest.seconds,
-                "peak_memory_bytes": artifact.manifest.peak_memory_bytes,
-                "max_rank": artifact.manifest.max_rank,
-                "delegates": artifact.manifest.delegates,
-                "backend": artifact.manifest.backend,
-                "undelegated_ops": artifact.manifest.undelegated_ops,
-                "warnings": list(artifact.manifest.warnings),
-                "quantization": msgspec.to_builtins(artifact.manifest.quantization),
-                "verdicts": [v.to_json() for v in result.verdicts if v.artifact == str(artifact.path)],
-            }
-            for artifact in result.artifacts
-        ],
-        "failures": msgspec.to_builtins(result.failures),
-    }
 
 
 def _print_result(result: ConvertResult) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
-
-if TYPE_CHECKING:
-    from mobilevit_sdk.formats.converter import Converter
 
 
 @verb("doctor")
@@ -22,72 +17,42 @@ def command(requirement: str | None, as_json: bool) -> None:
     _show(as_json)
 
 
-def _converters() -> list[Converter]:
-    """The converters of every format and backend, the default of a format first."""
-    from mobilevit_sdk.formats.converter import converters
-
-    defaults = converters().values()
-    return list(dict.fromkeys(each for default in defaults for each in (default, *default.backends.values())))
-
-
 def _install(requirement: str, as_json: bool) -> None:
-    from mobilevit_sdk.errors import RequestError, suggest
-    from mobilevit_sdk.formats.runtime import InstallableRuntime
+    import msgspec
 
-    having = [
-        (converter, runtime)
-        for converter in _converters()
-        for runtime in converter.runtimes
-        if isinstance(runtime, InstallableRuntime)
-    ]
-    names = {runtime.requirement for _, runtime in having}
-    if requirement not in names:
-        raise RequestError(f"no runtime needs {requirement!r}; {suggest(requirement, names)}")
-    wanted = [(converter, runtime) for converter, runtime in having if runtime.requirement == requirement]
-    # Several formats may share it; a format whose toolchain is not installed has no use for it.
-    rows = []
-    for converter, runtime in [pair for pair in wanted if pair[0].availability()] or wanted:
-        folder = runtime.install(lambda line: log.print(line, markup=False))
-        found = runtime.availability()
-        row = {"name": runtime.name, "format": converter.format, "version": found.version, "reason": found.reason}
-        rows.append({**row, "path": str(folder)})
+    from mobilevit_sdk.formats.inventory import install
+
+    runtimes = install(requirement, lambda line: log.print(line, markup=False))
     if as_json:
-        print_json({"installed": requirement, "runtimes": rows})
+        print_json({"installed": requirement, "runtimes": msgspec.to_builtins(runtimes)})
         return
-    for row in rows:
-        out.print(f"{row['name']} ({row['format']}): {row['version'] or row['reason']}", markup=False)
+    for runtime in runtimes:
+        out.print(f"{runtime.name} ({runtime.format}): {runtime.version or runtime.reason}", markup=False)
 
 
 def _show(as_json: bool) -> None:
     import platform
     from importlib.metadata import version
 
+    import msgspec
     from rich.table import Table
 
-    from mobilevit_sdk.formats.converter import label
+    from mobilevit_sdk.formats.inventory import list_tools
 
     system = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         **{name: version(name) for name in ("mobilevit-sdk", "torch", "numpy")},
     }
-    rows = [
-        {"kind": kind, "name": name, "format": converter.format, "version": found.version, "reason": found.reason}
-        for converter in _converters()
-        for kind, name, found in (
-            ("toolchain", label(converter), converter.availability()),
-            *(("runtime", runtime.name, runtime.availability()) for runtime in converter.runtimes),
-        )
-    ]
-    rows = [row for i, row in enumerate(rows) if row not in rows[:i]]  # backends may share a runtime
+    tools = list_tools()
     if as_json:
-        print_json({"system": system, "tools": rows})
+        print_json({"system": system, "tools": msgspec.to_builtins(tools)})
         return
     out.print(", ".join(f"{name} {value}" for name, value in system.items()), style="dim")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("", "kind", "name", "format", "version, or what is missing"):
         table.add_column(column, no_wrap=column != "version, or what is missing")
-    for row in rows:
-        mark = "[green]yes[/]" if row["version"] else "[yellow]no[/]"
-        table.add_row(mark, row["kind"], row["name"], row["format"], row["version"] or row["reason"])
+    for tool in tools:
+        mark = "[green]yes[/]" if tool.version else "[yellow]no[/]"
+        table.add_row(mark, tool.kind, tool.name, tool.format, tool.version or tool.reason)
     out.print(table)

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.reference import reference_of
@@ -40,6 +43,31 @@ class ConvertResult:
     artifacts: list[Artifact]
     verdicts: list[Verdict]
     failures: list[Failure]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `convert --json`."""
+        return {
+            "model": self.model,
+            "artifacts": [
+                {
+                    "path": str(artifact.path),
+                    "format": artifact.manifest.format,
+                    "precision": artifact.manifest.precision,
+                    "bytes": artifact.manifest.bytes,
+                    "seconds": artifact.manifest.seconds,
+                    "peak_memory_bytes": artifact.manifest.peak_memory_bytes,
+                    "max_rank": artifact.manifest.max_rank,
+                    "delegates": artifact.manifest.delegates,
+                    "backend": artifact.manifest.backend,
+                    "undelegated_ops": artifact.manifest.undelegated_ops,
+                    "warnings": list(artifact.manifest.warnings),
+                    "quantization": msgspec.to_builtins(artifact.manifest.quantization),
+                    "verdicts": [each.to_json() for each in self.verdicts if each.artifact == str(artifact.path)],
+                }
+                for artifact in self.artifacts
+            ],
+            "failures": msgspec.to_builtins(self.failures),
+        }
 
 
 def convert(

@@ -131,7 +131,7 @@ def test_the_case_in_non_contiguous_memory_reaches_the_runtime_as_such(artifact,
             return lambda image: seen.append(image.flags.c_contiguous) or answer(image)
 
     runtimes()
-    runs.find_converter("fake").runtimes[0].__class__ = Watching
+    artifact.converter.runtimes[0].__class__ = Watching
     verify([artifact])
     assert seen.count(False) == 1
 

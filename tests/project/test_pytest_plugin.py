@@ -16,6 +16,7 @@ pytest_plugins = ["pytester"]
 # A format of the user's own, whose runtime answers with the stored scores times a factor that the file holds.
 FAKE = """
 import pytest
+from mobilevit_sdk.artifacts import artifact
 from mobilevit_sdk.parity import runs
 from mobilevit_sdk.formats.runtime import Availability
 
@@ -34,10 +35,9 @@ class Converter:
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    def answer(function, format, backend, runtime, path, cases, **options):
-        from mobilevit_sdk.artifacts.artifact import open_artifact
-        return open_artifact(path.parent).reference().logits * FACTOR
-    monkeypatch.setattr(runs, "find_converter", lambda *name: Converter)
+    def answer(function, ref, cases, **options):
+        return artifact.open_artifact(ref.path.parent).reference().logits * FACTOR
+    monkeypatch.setattr(artifact, "find_converter", lambda *name: Converter)
     monkeypatch.setattr(runs, "run_in_child", answer)
 """
 

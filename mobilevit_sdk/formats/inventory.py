@@ -1,0 +1,75 @@
+"""Which toolchains and runtimes work on this machine, and fetching what the others need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.formats.converter import Converter, converters, label
+from mobilevit_sdk.formats.runtime import InstallableRuntime
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A toolchain or a runtime: its version here, or the reason why it does not work and what to do."""
+
+    kind: Literal["toolchain", "runtime"]
+    name: str
+    format: str
+    version: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A runtime whose requirement was fetched: its version, or why it still does not work, and the folder."""
+
+    name: str
+    format: str
+    version: str | None
+    reason: str | None
+    path: str
+
+
+def list_tools() -> list[Tool]:
+    """The toolchains and runtimes of every format and backend; those that backends share are listed once."""
+    tools = []
+    for converter in _all_converters():
+        found = converter.availability()
+        tools.append(Tool("toolchain", label(converter), converter.format, found.version, found.reason))
+        for runtime in converter.runtimes:
+            found = runtime.availability()
+            tools.append(Tool("runtime", runtime.name, converter.format, found.version, found.reason))
+    return list(dict.fromkeys(tools))
+
+
+def install(requirement: str, log: Callable[[str], None]) -> list[Installed]:
+    """Fetch what the runtimes with this `requirement` need; `log` gets a line for every step.
+
+    A format whose toolchain is not installed is left out, unless none is. Raises RequestError for an unknown
+    requirement, and ToolchainError where it cannot be fetched or does not work.
+    """
+    pairs = [
+        (converter, runtime)
+        for converter in _all_converters()
+        for runtime in converter.runtimes
+        if isinstance(runtime, InstallableRuntime)
+    ]
+    names = {runtime.requirement for _, runtime in pairs}
+    if requirement not in names:
+        raise RequestError(f"no runtime needs {requirement!r}; {suggest(requirement, names)}")
+    wanted = [pair for pair in pairs if pair[1].requirement == requirement]
+    rows = []
+    for converter, runtime in [pair for pair in wanted if pair[0].availability()] or wanted:
+        folder: Path = runtime.install(log)
+        found = runtime.availability()
+        rows.append(Installed(runtime.name, converter.format, found.version, found.reason, str(folder)))
+    return rows
+
+
+def _all_converters() -> list[Converter]:
+    """The converters of every format and backend, the default of a format first."""
+    return list(dict.fromkeys(each for one in converters().values() for each in (one, *one.backends.values())))
