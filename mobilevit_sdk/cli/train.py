@@ -33,8 +33,7 @@ class _Sizes(click.ParamType):
     type=click.Choice(["int8", "int4-weight"]),
     is_flag=False,
     flag_value="int8",
-    help="Prepare --checkpoint for this precision, in a short training with itself as the teacher.  [int8 without a "
-    "value]",
+    help="Prepare --checkpoint for this precision, in a short training as its own teacher.  [int8 without a value]",
 )
 @click.option("--quantization", type=PATH, metavar="FILE", help="Recipe from `mobilevit quantize`, for --qat.")
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")

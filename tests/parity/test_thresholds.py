@@ -59,7 +59,7 @@ def test_less_than_the_default_needs_a_reason(tmp_path, line):
         ("sqnr = 45", "unknown key 'sqnr'; did you mean sqnr_db"),
         ("top_1_agreement = 1.0", "did you mean top1_agreement"),
         ("sqnr_db = '45'", "sqnr_db must be a number, not '45'"),
-        ("sqnr_db = true", "to be a number, not True"),
+        ("sqnr_db = true", "be a number, not True"),
         ("sqnr_db = nan", "between 0 and 200, not nan"),
         ("sqnr_db = inf", "between 0 and 200, not inf"),
         (f"sqnr_db = {10**400}", "between 0 and 200, not 1000"),

@@ -95,8 +95,8 @@ def test_quantize(data: Path, checkpoint: Path, tmp_path: Path, walk: bool) -> N
     found = mobilevit_sdk.quantize(
         load_checkpoint(checkpoint), calibration=data, goal=Goal(size=1), walk=walk, out=tmp_path / "function"
     )
-    told = json.loads(msgspec.json.encode(found))
-    assert document == {"model": "mobilevit_xxs", "out": str(tmp_path / "command"), **told}
+    plain = json.loads(msgspec.json.encode(found))
+    assert document == {"model": "mobilevit_xxs", "out": str(tmp_path / "command"), **plain}
     assert bool(found.points) == walk
     names = {"recipe.json", "sensitivity.json", "sensitivity.png"}
     for name in names:

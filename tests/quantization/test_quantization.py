@@ -166,7 +166,7 @@ def test_a_recipe_that_keeps_everything_gives_the_float_network_to_the_last_bit(
 
 
 def test_fewer_bits_lose_more(graph, images, monkeypatch):
-    monkeypatch.setattr(simulation, "LARGE", 1)
+    monkeypatch.setattr(simulation, "MIN_INT4_WEIGHTS", 1)
     recipe = msgspec.structs.replace(RECIPE, group_size=8)
     ranges = observe_ranges(graph, recipe, images)
     order = ["int8-weight", "int8-dynamic", "int8", "int4-weight"]
