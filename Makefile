@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## Convert the trained default to CoreML, TFLite and ExecuTorch, and compare each with PyTorch.
 	$(BIN)/mobilevit convert --out out/demo
 
-test: $(INSTALLED) ## Run the tests (about 12 minutes on 2 cores).
+test: $(INSTALLED) ## Run the tests, but for those that take long.
 	$(PYTEST)
 
 test-slow: $(INSTALLED) ## Run what `make test` leaves out: networks of full size, and all combinations.

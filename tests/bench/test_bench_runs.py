@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers import tiny_spec, write_artifact
+from shared import in_this_process
 
 import mobilevit_sdk
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact, write_manifest
@@ -53,7 +54,8 @@ def converted(checkpoint, tmp_path_factory):
     pytest.importorskip("litert_torch")
     pytest.importorskip("executorch")
     out = tmp_path_factory.mktemp("converted")
-    result = convert(checkpoint, out=out, formats=["tflite", "executorch"], check=False)
+    with in_this_process():
+        result = convert(checkpoint, out=out, formats=["tflite", "executorch"], check=False)
     assert not result.failures
     return out
 

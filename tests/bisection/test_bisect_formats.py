@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import sampled, tiny_model, tiny_spec
+from shared import in_this_process
 
 from mobilevit_sdk import convert, load_checkpoint
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact
@@ -128,7 +129,8 @@ def converted(tmp_path_factory):
     pytest.importorskip("coremltools")
     folder = tmp_path_factory.mktemp("converted")
     save_checkpoint(random_checkpoint(tiny_spec(), 0).model, tiny_spec(), folder / "healthy.safetensors")
-    convert(load_checkpoint(folder / "healthy.safetensors"), out=folder / "out", formats=["coreml"], check=False)
+    with in_this_process():
+        convert(load_checkpoint(folder / "healthy.safetensors"), out=folder / "out", formats=["coreml"], check=False)
     return folder
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import numpy as np
 import pytest
 import torch
@@ -29,14 +27,6 @@ KERNEL = random(6, 2, 3, 3, seed=2).astype(np.float16)  # [D, C / groups, kh, kw
 EPSILON = np.float16(1e-3)
 BIAS = random(6, seed=3).astype(np.float16)
 GAMMA, BETA = (random(7, seed=seed).astype(np.float16) for seed in (4, 5))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_garbage_collection():
-    """Each conversion collects garbage over all that torch and coremltools have loaded: two seconds of nothing."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def evaluate(path, build, x, *, fp16_accumulation=True, dtype=types.fp16):

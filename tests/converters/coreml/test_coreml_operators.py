@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 
 import numpy as np
@@ -23,14 +22,6 @@ from mobilevit_converters.coreml.runtimes.reference.operators.quantization impor
 from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram  # noqa: E402
 from mobilevit_converters.coreml.toolchain import quiet  # noqa: E402
 from operator_meanings import random  # noqa: E402
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_garbage_collection():
-    """Each conversion collects garbage over all that torch and coremltools have loaded: two seconds of nothing."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def write(path, build, x, dtype=types.fp32):
