@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from torch import nn
 
 from mobilevit_sdk.checkpoints import hub
 from mobilevit_sdk.checkpoints.checkpoint import HEADER_KEY, Checkpoint
@@ -62,6 +63,21 @@ def load_checkpoint(
         if spec.config != before.config:
             notes.append(f"windows and position biases were brought to {image_size}x{image_size} pixels")
     return Checkpoint(network, spec, match.layout.release, str(source), file.version, notes=tuple(notes))
+
+
+def load_weights(path: Path, spec: ModelSpec) -> nn.Module:
+    """The network of `spec` in eval mode, with the weights of a file that `save_checkpoint` wrote; nothing is guessed.
+
+    Raises CheckpointError when the file is missing, broken or unsafe, or does not hold every tensor of that network and
+    no other, and RequestError when `spec` describes no network.
+    """
+    with _no_garbage_collection(), ThreadPoolExecutor(1) as reader:
+        file = open_tensor_file(path, str(path), reader)
+        match = match_header(spec, file.tensors)
+        if match.problems:
+            raise CheckpointError(f"{path} does not hold the weights of this {spec.model}: {match.describe()}")
+        network, _, _ = _fill(match, file.values(), None, str(path))
+    return network
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
-from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.load import load_checkpoint, load_weights
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.registry import create_model
 
@@ -80,6 +80,36 @@ def test_own_checkpoint_comes_back_whole(tmp_path: Path) -> None:
     assert not checkpoint.model.training
     loaded = checkpoint.model.state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
+
+
+def test_weights_of_a_known_network_come_back_whole(tmp_path: Path) -> None:
+    model, spec = tiny_model(seed=3)
+    save_checkpoint(model, spec, tmp_path / "tiny.safetensors")
+    network = load_weights(tmp_path / "tiny.safetensors", spec)
+    assert not network.training
+    loaded = network.state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
+
+
+def test_weights_that_do_not_fit_a_known_network_are_refused(tmp_path: Path) -> None:
+    model, spec = tiny_model()
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(model, spec, path)
+    wide = msgspec.structs.replace(spec, config=spec.config | {"final_channels": 25})
+    with pytest.raises(CheckpointError, match=r"final_conv.conv.weight \[24, 12, 1, 1\] instead of \[25, 12, 1, 1\]"):
+        load_weights(path, wide)
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file({**weights, "more": torch.ones(1)}, path)
+    with pytest.raises(CheckpointError, match=r"does not hold the weights of this mobilevit_xxs: 1 left over \(more\)"):
+        load_weights(path, spec)
+    del weights["head.bias"], weights["head.weight"]  # a backbone does not fit either
+    safetensors.torch.save_file(weights, path)
+    with pytest.raises(CheckpointError, match=r"2 missing \(head.weight, head.bias\)"):
+        load_weights(path, spec)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match="truncated, 4 of"):
+        load_weights(path, spec)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
