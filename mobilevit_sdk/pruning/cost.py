@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from math import prod
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from mobilevit_sdk.channel_groups.groups import HasProducts
+from mobilevit_sdk.layers.flops import macs_by_module
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
 
@@ -35,21 +33,14 @@ def mac_rates(structure: Structure, image_size: tuple[int, int]) -> dict[str, fl
         rates[f"{layers[layer]}.weight"] = positions
 
     hooks = [layer.register_forward_hook(count) for layer in layers]
-    example = next(structure.model.parameters())
-    training = structure.model.training
     try:
-        # The fused kernels of attention are not counted on every device; the products that they fuse are.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            structure.model.eval()(torch.zeros(1, 3, *image_size, dtype=example.dtype, device=example.device))
+        macs = macs_by_module(structure.model, image_size)
     finally:
-        structure.model.train(training)
         for hook in hooks:
             hook.remove()
-    counts = counter.get_flop_counts()
-    root = type(structure.model).__name__
     for block, name in blocks.items():
         assert isinstance(block, HasProducts)
-        whole = sum(counts[f"{root}.{name}"].values()) // 2
+        whole = macs[name]
         within = sum(
             rate * prod(structure.shapes[tensor]) for tensor, rate in rates.items() if tensor.startswith(f"{name}.")
         )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from phone_files import PhoneFile, convert_model
 from torch import nn
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.key_maps.efficientvit import LAYOUTS
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data import to_model_input
@@ -26,7 +27,7 @@ from mobilevit_sdk.deployment.fold_classifiers import fold_batch_norm_into_next,
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import CascadedGroupAttention, PositionBias, SqueezeExcite, StochasticDepth
 from mobilevit_sdk.models.efficientvit import EfficientViTConfig, Sandwich, StageConfig
-from mobilevit_sdk.models.registry import build_model, create_model, model_entry, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import build_model, model_entry, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.spec import ModelSpec, Preprocessing

@@ -12,12 +12,12 @@ from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.random_weights import randomize
-from mobilevit_sdk.models.registry import build_model, list_models, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import build_model, list_models, model_entries, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.parity import passed
 
-NAMES = [entry.name for entry in list_models()]
-SMALLEST = {entry.family: entry.name for entry in reversed(list_models())}
+NAMES = list_models()
+SMALLEST = {entry.family: entry.name for entry in reversed(model_entries())}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from phone_files import convert_model
 from torch import nn
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
@@ -30,7 +31,7 @@ from mobilevit_sdk.deployment.separable_attention_nchw import (
 from mobilevit_sdk.layers import SeparableAttention, SeparableTransformer
 from mobilevit_sdk.models.mobilevit import StageConfig
 from mobilevit_sdk.models.mobilevitv2 import MobileViTv2Config
-from mobilevit_sdk.models.registry import build_model, create_model, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
 from mobilevit_sdk.parity.metrics import compare
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 

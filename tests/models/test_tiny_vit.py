@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from phone_files import convert_model
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.key_maps.tiny_vit import LAYOUTS
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import to_model_input
@@ -23,7 +24,7 @@ from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import PositionBias, StochasticDepth
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
-from mobilevit_sdk.models.registry import build_model, create_model, list_models, model_entry, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import build_model, model_entries, model_entry, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.models.tiny_vit import MBConv, TinyViTConfig
 from mobilevit_sdk.parity.metrics import compare
@@ -93,7 +94,7 @@ def test_parameter_counts_are_the_published_ones(name, num_classes, parameters):
         assert sum(p.numel() for p in create_model(name, num_classes=num_classes).parameters()) == parameters
 
 
-@pytest.mark.parametrize("entry", list_models("tiny_vit"), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", model_entries("tiny_vit"), ids=lambda entry: entry.name)
 def test_the_windows_of_a_variant_are_those_of_its_image(entry):
     height, width = entry.info.preprocessing.image_size
     assert entry.config.native_image_size == height == width
