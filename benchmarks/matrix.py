@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--table", type=Path, default=MEASURED / "matrix.md", help="the table to write")
     parser.add_argument("--force", action="store_true", help="convert again what is there")
     options = parser.parse_args()
-    names = options.models.split(",") if options.models else [entry.name for entry in list_models()]
+    names = options.models.split(",") if options.models else list_models()
     every = dict.fromkeys(p for converter in converters().values() for p in converter.precisions)
     precisions = [] if options.defaults else [precision for precision in every if precision not in QUANTIZED]
     rows: list[str] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 # Resolved on first use: `import mobilevit_sdk` does not import torch.
 _PUBLIC = {
-    "create_model": "mobilevit_sdk.models.registry",
+    "create_model": "mobilevit_sdk.checkpoints.create",
     "list_models": "mobilevit_sdk.models.registry",
     "load_checkpoint": "mobilevit_sdk.checkpoints.load",
     "save_checkpoint": "mobilevit_sdk.checkpoints.checkpoint",

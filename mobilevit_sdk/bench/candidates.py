@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.bench.roofline import count_macs
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.runtime import Session, TimedRuntime
+from mobilevit_sdk.models.meta_model import count_macs
 
 
 @dataclass(frozen=True)

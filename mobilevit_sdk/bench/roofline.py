@@ -1,16 +1,13 @@
-"""The roof: no file can need fewer seconds than its multiply-accumulates over the rate of the machine's best sgemm."""
+"""The roofline: no file can take less time than its multiply-accumulates do at the rate of the machine's best sgemm."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mobilevit_sdk.formats.runtime import Session
-from mobilevit_sdk.models.registry import build_model
-from mobilevit_sdk.spec import ModelSpec
 
-SIDE = 512  # of the matrices: three of them fit the second-level cache of a core of today, and no network's are larger
+SIDE = 512  # of the matrices: three fit the second-level cache of a current core, and no network has larger ones
 SGEMM_MACS = SIDE**3
 
 
@@ -26,10 +23,3 @@ def open_sgemm(threads: int) -> Session:
         return product[0].numpy()
 
     return Session(to_input=lambda image: None, run=run)
-
-
-def count_macs(spec: ModelSpec) -> int:
-    """Multiply-accumulates of the reference form on one image, in convolutions, linears and products of attention."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        build_model(spec).eval()(torch.empty(1, 3, *spec.preprocessing.image_size))
-    return counter.get_total_flops() // 2

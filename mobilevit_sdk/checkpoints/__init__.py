@@ -1,1 +1,14 @@
-"""Checkpoints one way: read the keys, identify the network, build it on the meta device, fill it."""
+"""Checkpoints, loaded one way. A module imports only modules that stand above it:
+
+    hub           the weights of `hf-hub:org/name`, and the labels and preprocessing that stand beside them
+    torch_file    what torch.save wrote, without executing any of it
+    tensor_file   1. read: a file of either format -> names and tensors
+    checkpoint    the result: network, spec, origin; and how our own files are written
+    key_maps      how each release names the tensors of our networks
+    match         how the names and shapes of a file fit those of one network
+    identify      2. identify: names and shapes -> the network that they fit
+    fill          3. build that network on the meta device, and  4. fill it with the tensors
+    load          the four steps in order: `load_checkpoint`, `load_weights`
+
+Everything else here uses them: `inspection`, `export`, `random_checkpoint`, `source`.
+"""

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from mobilevit_sdk.checkpoints.parallel_read import FileVersion
+from mobilevit_sdk.checkpoints.tensor_file import FileVersion
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.spec import ModelSpec, Origin
 

@@ -16,7 +16,7 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.key_maps import OWN, KeyMap, all_key_maps
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.models.registry import list_models, model_spec
+from mobilevit_sdk.models.registry import model_entries, model_spec
 from mobilevit_sdk.spec import ModelSpec
 
 SAFETENSORS, TORCH = (".safetensors",), (".pth", ".pt", ".bin")
@@ -114,7 +114,7 @@ def _notes(spec: ModelSpec, layout: KeyMap) -> Iterator[str]:
 
 
 def _is_registered(spec: ModelSpec) -> bool:
-    return spec.model in {entry.name for entry in list_models(spec.family)}
+    return spec.model in {entry.name for entry in model_entries(spec.family)}
 
 
 def _timm_line(spec: ModelSpec, layout: KeyMap, path: Path) -> str | None:

@@ -1,94 +1,128 @@
-"""fill."""
+"""Steps 3 and 4: build the network that a file fits on the meta device, and fill it with the tensors of the file."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.checkpoints.matching import STEP_COUNT, Match
-from mobilevit_sdk.checkpoints.safetensors_file import is_finite
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.match import STEP_COUNT, Match
+from mobilevit_sdk.checkpoints.tensor_file import TensorFile
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.meta_model import build_on_meta
-from mobilevit_sdk.models.registry import build_model
+from mobilevit_sdk.models.registry import build_model, model_entry
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.text import shorten
 
 
-@torch.no_grad()
-def _fill(
-    match: Match, read: dict[str, Tensor], num_classes: int | None, source: str
-) -> tuple[nn.Module, ModelSpec, list[str]]:
-    """The network with the file's weights in it, its spec, and notes. Takes the tensors out of `read`."""
-    spec, notes = match.spec, list[str]()
-    derived = {theirs: read.pop(match.names[theirs]) for theirs in match.derived}
-    weights = _weights(match, read, source)
+def fill(file: TensorFile, match: Match, num_classes: int | None = None) -> Checkpoint:
+    """The network of `match` in eval mode, with the tensors of `file` as float32.
+
+    `num_classes` is what the caller insists on; a backbone without a classifier gets a fresh, untrained one for as many
+    classes. Raises CheckpointError for another class count than the file's, for a backbone without one, and for values
+    that are not finite floating point numbers, or not those that the network itself derives.
+    """
+    _check_classes(match, num_classes, file.source)
+    spec, notes = match.spec, [*file.notes, *match_notes(match, file.tensors)]
+    weights = _weights(match, file)
     if match.is_backbone:
         spec = msgspec.structs.replace(spec, config=spec.config | {"num_classes": num_classes})
         fresh = _fresh(spec, [*dict.fromkeys(match.missing.values())])
         weights |= fresh
         notes.append(f"{shorten(list(fresh))} are untrained: the file is a backbone without a classifier")
-    network = match.network if match.has_buffers and not match.is_backbone else build_on_meta(spec)
-    _assign(network, weights)
-    buffers = dict(network.named_buffers())
-    wrong = [theirs for theirs, tensor in derived.items() if not torch.equal(tensor, buffers[match.derived[theirs]])]
-    if wrong:
-        raise CheckpointError(f"{source} holds other values than the network itself derives in {shorten(wrong)}")
-    return network.eval(), spec, notes
+    network = build_on_meta(spec)
+    network.load_state_dict(weights, strict=False, assign=True)  # step counts may be missing; all else is known to fit
+    _check_derived(network, match, file)
+    return Checkpoint(network.eval(), spec, match.key_map.release, file.source, file.version, notes=tuple(notes))
 
 
-def _assign(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """`load_state_dict(weights, assign=True)` of names that are known to fit, in a third of the time."""
-    modules = dict(network.named_modules())
-    for name, tensor in weights.items():
-        module, _, leaf = name.rpartition(".")
-        is_parameter = leaf in modules[module]._parameters
-        setattr(modules[module], leaf, nn.Parameter(tensor) if is_parameter else tensor)
+def _check_classes(match: Match, num_classes: int | None, source: str) -> None:
+    if match.is_backbone and num_classes is None:
+        raise CheckpointError(
+            f"{source} has no classifier ({match.classifier}): it is the backbone of {match.spec.model} of "
+            f"{match.key_map.release}; give a checkpoint that was trained to classify, or a class count "
+            f"(--num-classes) for a fresh head to train"
+        )
+    if not match.is_backbone and num_classes not in (None, match.spec.num_classes):
+        raise CheckpointError(
+            f"{source} has a head for {match.spec.num_classes} classes ({match.classifier}), but {num_classes} "
+            f"were asked for"
+        )
 
 
-def _weights(match: Match, read: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors of the network, as float32, out of those of the file: stacked, and their rows in our order."""
-    integers = [
-        name
+def match_notes(match: Match, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """What of a file is not taken as it stands in it."""
+    for name, value in match.options.items():
+        registered = getattr(model_entry(match.spec.model).config, name)
+        yield f"{name} is {_plain(value)}, in {match.spec.model} {_plain(registered)}"
+    if match.lacks_counts:
+        yield f"BatchNorm's step counts ({STEP_COUNT}) are not in the file and start at 0"
+    if match.derived:
+        yield f"{len(match.derived)} tensors agree with what the network derives and are not kept: " + shorten(
+            list(match.derived)
+        )
+    kinds = Counter(
+        _kind(tensors[match.names[name]])
         for ours, theirs in match.sources.items()
         for name in theirs
-        if not (match.tensors[name].is_floating_point() or ours.endswith(STEP_COUNT))
-    ]
-    if integers:
-        kind = str(match.tensors[integers[0]].dtype).removeprefix("torch.")
-        raise CheckpointError(f"{source} holds {kind} weights ({shorten(integers)}), expected floating point")
-    rows = match.layout.tensor_rows(match.config, match.sources)
+        if not ours.endswith(STEP_COUNT)
+    )
+    for kind, count in kinds.items():
+        if kind != "float32":
+            yield f"{count} {kind} tensors became float32"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _weights(match: Match, file: TensorFile) -> dict[str, Tensor]:
+    """The tensors of the network, as float32, out of those of the file: stacked, and their rows in our order."""
+    rows = match.key_map.tensor_rows(match.config, match.sources)
     weights: dict[str, Tensor] = {}
     broken: list[str] = []
-    spare = torch.empty(0)
     for name, theirs in match.sources.items():
-        parts = [read.pop(match.names[each]) for each in theirs]  # so that nothing is in memory twice for long
+        parts = [file.tensors[match.names[each]] for each in theirs]
+        is_count = name.endswith(STEP_COUNT)
+        integers = [(each, part) for each, part in zip(theirs, parts, strict=True) if not part.is_floating_point()]
+        if integers and not is_count:
+            each, part = integers[0]
+            raise CheckpointError(f"{file.source} holds {_kind(part)} weights ({each}), expected floating point")
         tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
-        tensor = tensor.to(torch.int64 if name.endswith(STEP_COUNT) else torch.float32)
-        if name in rows:
-            spare = _reorder(tensor, rows[name], spare)
+        tensor = tensor.to(torch.int64 if is_count else torch.float32)
+        weights[name] = tensor[rows[name]] if name in rows else tensor
         if not is_finite(tensor):
             broken += theirs
-        weights[name] = tensor
     if broken:
         raise CheckpointError(
-            f"{source} holds NaN or infinity in {shorten(broken)}; its training diverged or it is damaged"
+            f"{file.source} holds NaN or infinity in {shorten(broken)}; its training diverged or it is damaged"
         )
     return weights
 
 
-def _reorder(tensor: Tensor, rows: Tensor, spare: Tensor) -> Tensor:
-    """Make `tensor` what `tensor[rows]` is, without memory for a second one: to get that takes longer than the rest.
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are. Their sum is fast to make and says so, unless it overflows itself."""
+    return bool(tensor.sum().isfinite() or tensor.isfinite().all())
 
-    Returns the memory that was used in between, to be given as `spare` the next time.
-    """
-    if spare.numel() < tensor.numel():
-        spare = torch.empty(tensor.numel())
-    before = spare[: tensor.numel()].view_as(tensor).numpy()
-    before[:] = tensor.numpy()
-    np.take(before, rows.numpy(), axis=0, out=tensor.numpy(), mode="clip")  # in one thread: see `is_finite`
-    return spare
+
+def _check_derived(network: nn.Module, match: Match, file: TensorFile) -> None:
+    buffers = dict(network.named_buffers())
+    wrong = [
+        theirs
+        for theirs, ours in match.derived.items()
+        if not torch.equal(file.tensors[match.names[theirs]], buffers[ours])
+    ]
+    if wrong:
+        raise CheckpointError(f"{file.source} holds other values than the network itself derives in {shorten(wrong)}")
 
 
 def _fresh(spec: ModelSpec, names: list[str]) -> dict[str, Tensor]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-from mobilevit_sdk.checkpoints.load import identify, load_checkpoint, match_notes, open_tensors
+from mobilevit_sdk.checkpoints.fill import fill, match_notes
+from mobilevit_sdk.checkpoints.identify import identify
+from mobilevit_sdk.checkpoints.tensor_file import read_tensors
 from mobilevit_sdk.spec import Preprocessing
 
 
@@ -36,24 +38,27 @@ class CheckpointInspection(msgspec.Struct, frozen=True, kw_only=True):
 def inspect_checkpoint(source: str | Path) -> CheckpointInspection:
     """Say what `source`, a file or `hf-hub:org/name`, holds, a backbone without a classifier included.
 
-    Raises CheckpointError for all that `load_checkpoint` refuses, damaged weights included, but for backbones.
+    Raises CheckpointError for all that `load_checkpoint` refuses, damaged weights included, but a missing classifier.
     """
-    file = open_tensors(source)
+    file = read_tensors(source)
     match = identify(file)
     spec = match.spec
+    checkpoint = fill(file, match, spec.num_classes)  # a backbone gets a head of the registered model's size
     if match.is_backbone:
         lacking = f"a backbone: it has no classifier ({match.classifier})"
-        notes = (*file.notes, lacking, *match_notes(match))
+        notes = (*file.notes, lacking, *match_notes(match, file.tensors))
     else:
-        notes = load_checkpoint(source).notes
-    types = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in match.tensors.values() if tensor.ndim)
+        notes = checkpoint.notes
+    types = Counter(
+        str(tensor.dtype).removeprefix("torch.") for name in match.names.values() if (tensor := file.tensors[name]).ndim
+    )
     return CheckpointInspection(
         path=str(source),
         model=spec.model,
         family=spec.family,
-        layout=match.layout.release,
+        layout=match.key_map.release,
         num_classes=None if match.is_backbone else spec.num_classes,
-        parameters=sum(p.numel() for name, p in match.network.named_parameters() if name in match.sources),
+        parameters=sum(p.numel() for name, p in checkpoint.model.named_parameters() if name in match.sources),
         options=msgspec.to_builtins(match.options),
         bytes=file.version.state.size,
         sha256=file.version.sha256(),

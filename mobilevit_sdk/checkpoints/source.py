@@ -44,7 +44,7 @@ def open_source(
 def _load(
     source: str | None, model: str | None, num_classes: int | None, seed: int | None, image_size: int | None
 ) -> Checkpoint:
-    names = [entry.name for entry in list_models()]
+    names = list_models()
     if seed is not None:
         name = source or model
         if name not in names:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import pickle
 import re
-import struct
 import threading
 import warnings
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mobilevit_sdk.checkpoints.parallel_read import FileVersion, Reading
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.text import one_line, shorten
 
@@ -30,8 +27,7 @@ _AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 _CONTAINERS = (*_AVERAGED, "state_dict", "model_state_dict", "model", "module")
 _MAX_NESTING = 3
 
-_READ_AHEAD = 1 << 29  # bytes: files that are larger may well be no checkpoint of a mobile network at all
-_PLACE = "_checkpoint_offset"  # torch's name for where in the file a storage is, when it is asked for shapes alone
+_DAMAGE = ("EOF", "zip archive", "record size")  # in torch's messages about files that were cut short
 
 # Put before every name by DistributedDataParallel, torch.compile and Lightning.
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
@@ -82,30 +78,22 @@ _STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 _stand_ins_lock = threading.Lock()  # torch keeps one list for the whole process
 
-Contents = tuple[dict[str, Tensor], dict[str, int] | None, Reading | None, tuple[str, ...]]
-
 
 def looks_like_torch(start: bytes) -> bool:
     """Whether a file that starts like this may come from torch.save."""
     return start.startswith(_ZIP) or _PICKLE.match(start) is not None
 
 
-def read_torch(version: FileVersion, reader: Executor | None) -> Contents:
-    """The tensors of a file, the places of their storages, what `reader` reads of these, and notes.
+def read_torch(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of a file, each contiguous and the only owner of its memory, and notes on what stood around them.
 
-    Tensors are without values, on the meta device; files of torch before 1.6 are read whole: these have no places.
     Raises CheckpointError when the file is truncated, unsafe, or holds no tensors.
     """
-    path, source, reading = version.path, version.source, None
     try:
-        with path.open("rb") as file:
-            zipped = file.read(len(_ZIP)) == _ZIP
-        storages = _storages(path) if zipped else {}
-        if reader is not None and zipped and version.state.size <= _READ_AHEAD:
-            reading = Reading(version, storages, reader)  # it takes as long as to learn what they are
+        _check_archive(path)
         with warnings.catch_warnings(), _stand_ins_lock, torch.serialization.safe_globals(_STAND_INS):
             warnings.simplefilter("ignore")  # the error below says it in one line
-            content = torch.load(path, map_location="meta" if zipped else "cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the formats have many ways to be broken, and torch reports them with many types
         raise CheckpointError(f"{source} {_defect(error)}") from error
     found, notes = _weights(content)
@@ -115,38 +103,36 @@ def read_torch(version: FileVersion, reader: Executor | None) -> Contents:
     if others:
         raise CheckpointError(f"{source} holds no plain tensors in {shorten(others)}; save the state_dict() alone")
     tensors, more_notes = _without_wrappers(found)
-    if not zipped:
-        return tensors, None, None, (*notes, *more_notes)
-    misplaced = [name for name, tensor in tensors.items() if not _is_in_place(tensor, storages)]
-    if misplaced:
-        raise CheckpointError(
-            f"{source} has no place of its own for {shorten(misplaced)}: it is damaged, or was packed by something "
-            f"else than torch.save; load it with torch and save it again"
-        )
-    places = {name: _place(tensor) for name, tensor in tensors.items() if tensor.numel()}
-    if reader is not None and reading is None:
-        reading = Reading(version, {place: storages[place] for place in places.values()}, reader)
-    return tensors, places, reading, (*notes, *more_notes)
+    claimed = {storage.data_ptr(): storage.nbytes() for t in tensors.values() for storage in [t.untyped_storage()]}
+    if sum(claimed.values()) > path.stat().st_size:  # before torch 1.6, a pickle could name storages and bring none
+        raise CheckpointError(f"{source} claims {sum(claimed.values()):,} bytes of weights, more than the whole file")
+    return _with_own_memory(tensors), (*notes, *more_notes)
 
 
-def _storages(path: Path) -> dict[int, int]:
-    """Where the storages of a zip archive begin, and their bytes. Raises ValueError for one not made by torch.save.
-
-    A packed part could unpack to any size; and the weights are read by place and size, which must be a storage's.
-    """
-    storages = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+def _check_archive(path: Path) -> None:
+    """Raise ValueError for a zip archive that torch.save did not make, or that could unpack to more than its size."""
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:
+            return  # the format of torch before 1.6
+    with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
-        if any(part.filename.endswith("/constants.pkl") for part in parts):
-            raise ValueError("TorchScript")
-        for part in parts:
-            if part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size:
-                raise ValueError("its parts are compressed, which torch.save never does")
-            if part.filename.split("/")[-2:-1] == ["data"]:
-                file.seek(part.header_offset + 26)
-                name_bytes, extra_bytes = struct.unpack("<HH", file.read(4))
-                storages[part.header_offset + 30 + name_bytes + extra_bytes] = part.file_size
-    return storages
+    if any(part.filename.endswith("/constants.pkl") for part in parts):
+        raise ValueError("TorchScript")
+    if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
+        raise ValueError("its parts are compressed, which torch.save never does")
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts overlap, which torch.save never does")
+
+
+def _with_own_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, copied where they are views of something larger, or share their memory."""
+    users = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    owned = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        alone = users[storage.data_ptr()] == 1 and storage.nbytes() == tensor.nbytes and tensor.is_contiguous()
+        owned[name] = tensor.detach() if alone else tensor.detach().clone(memory_format=torch.contiguous_format)
+    return owned
 
 
 def _defect(error: Exception) -> str:
@@ -160,7 +146,7 @@ def _defect(error: Exception) -> str:
         )
     if isinstance(error, pickle.UnpicklingError):
         return "is damaged, or a pickle that torch.save did not write; save the state_dict() with torch.save"
-    if isinstance(error, (EOFError, zipfile.BadZipFile, struct.error)) or "EOF" in message or "zip archive" in message:
+    if isinstance(error, (EOFError, zipfile.BadZipFile)) or any(word in message for word in _DAMAGE):
         return "is a truncated or damaged PyTorch checkpoint; download or copy it again"
     return f"cannot be read as a PyTorch checkpoint: {message[:200] or type(error).__name__}"
 
@@ -190,25 +176,10 @@ def _holds_tensors(value: Any, nesting: int = _MAX_NESTING) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    """Whether this is a dense tensor with all its elements, so that its shape is no empty claim."""
+    """Whether this is a dense tensor with all its elements in memory, so that its shape is not an empty claim."""
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
         return False
-    storage = value.untyped_storage()
-    reach = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True)) + 1
-    end = value.storage_offset() + (max(reach, value.numel()) if value.numel() else 0)
-    return end * value.element_size() <= storage.nbytes() and (value.device.type == "cpu" or hasattr(storage, _PLACE))
-
-
-def _is_in_place(tensor: Tensor, storages: dict[int, int]) -> bool:
-    """Whether a storage of the archive is exactly the tensor's."""
-    size = tensor.untyped_storage().nbytes()
-    return not size or storages.get(_place(tensor)) == size
-
-
-def _place(tensor: Tensor) -> int:
-    """Where in the file the storage of a tensor begins."""
-    place: int = getattr(tensor.untyped_storage(), _PLACE)
-    return place
+    return value.device.type == "cpu" and value.nbytes <= value.untyped_storage().nbytes()
 
 
 def _describe(content: Any) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import groupby
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, verb
+from mobilevit_sdk.cli.common import out, print_json, verb
 
 
 @verb("list")
@@ -16,55 +16,33 @@ def command(family: str | None, as_json: bool) -> None:
 
     MACs are multiply-accumulates of one image at the stated size, products of attention included.
     """
+    import msgspec
     from rich.table import Table
 
-    from mobilevit_sdk.models.registry import list_models
+    from mobilevit_sdk.models.catalog import catalog
 
-    with log.status("counting multiply-accumulates"):
-        rows = [_row(entry) for entry in list_models(family)]
+    models = catalog(family)
     if as_json:
-        print_json({"models": rows})
+        print_json({"models": msgspec.to_builtins(models)})
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model", no_wrap=True)
-    for column in ("parameters", "GMACs", "input", "ImageNet top-1"):
-        table.add_column(column, justify="right")
-    table.add_column("license of public weights")
-    for before, row in zip([None, *rows], rows, strict=False):
-        if before is not None and before["family"] != row["family"]:
+    for column in ("params", "GMACs", "input", "top-1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("license of weights")
+    for number, (_, members) in enumerate(groupby(models, lambda model: model.family)):
+        if number:
             table.add_row()
-        table.add_row(
-            row["model"],
-            f"{row['parameters']:,}",
-            f"{row['macs'] / 1e9:.3f}",
-            "x".join(map(str, row["image_size"])),
-            f"{row['imagenet_top1']:.1f}%",
-            row["license"],
-        )
+        for model in members:
+            table.add_row(
+                model.model,
+                f"{model.parameters / 1e6:.2f}M",
+                f"{model.macs / 1e9:.3f}",
+                "x".join(map(str, model.image_size)),
+                f"{model.imagenet_top1:.1f}%",
+                model.license,
+            )
     out.print(table)
-    out.print()
-    for source in dict.fromkeys(f"{row['family']}: {row['top1_source']}; {row['paper']}" for row in rows):
-        out.print(source, style="dim")
-
-
-def _row(entry: Any) -> dict[str, Any]:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from mobilevit_sdk.models.meta_model import build_on_meta
-    from mobilevit_sdk.models.registry import model_spec
-
-    model = build_on_meta(model_spec(entry.name)).eval().to("meta")
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(torch.empty(1, 3, *entry.info.preprocessing.image_size, device="meta"))
-    return {
-        "model": entry.name,
-        "family": entry.family,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "macs": counter.get_total_flops() // 2,
-        "image_size": list(entry.info.preprocessing.image_size),
-        "imagenet_top1": entry.info.top1,
-        "top1_source": entry.info.top1_source,
-        "paper": entry.info.paper,
-        "license": entry.info.license,
-    }
+    out.print("\ntop-1: ImageNet-1k validation accuracy of the public weights, as published", style="dim")
+    for line in dict.fromkeys(f"{model.family}: {model.top1_source}; {model.paper}" for model in models):
+        out.print(line, style="dim", soft_wrap=True)

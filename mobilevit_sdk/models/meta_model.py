@@ -1,4 +1,4 @@
-"""Networks without weights: built fast, without memory for what a file will bring."""
+"""Networks without weights, on the meta device: built fast, without memory for what a file will bring."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mobilevit_sdk.layers.flops import macs_by_module
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.spec import ModelSpec
 
@@ -15,10 +16,11 @@ Shape = tuple[int, ...]
 
 
 class _OnMeta(TorchFunctionMode):
-    """Tensors without values, and with `bare` constants too, are on the meta device, and stay there untouched.
+    """Puts the tensors of `torch.empty`, which are a network's parameters, on the meta device and skips their init.
 
-    Initial values would cost more time than all the rest. With `bare`, what is computed from `torch.arange` is left out
-    altogether, shape and all: to compute it on the meta device would load half of torch's compiler first.
+    To initialize them would take more time than all the rest. What the network computes, such as index tables, is
+    computed as ever. With `bare` it is not: constants are on the meta device too, and what comes from `torch.arange` is
+    left empty, because to compute it on the meta device would first load half of torch's compiler.
     """
 
     def __init__(self, *, bare: bool) -> None:
@@ -42,21 +44,27 @@ class _OnMeta(TorchFunctionMode):
 def build_on_meta(spec: ModelSpec) -> nn.Module:
     """The network of `spec` with parameters on the meta device, to be filled by `load_state_dict(..., assign=True)`.
 
-    What the network computes by itself, such as index tables, is there. Raises what `build_model` raises.
+    What the network computes itself, such as index tables, is there. Raises RequestError for a config that does not
+    fit.
     """
     with _OnMeta(bare=False):
         return build_model(spec)
 
 
 def build_bare_on_meta(spec: ModelSpec) -> nn.Module:
-    """Like `build_on_meta`, but without what the network computes for itself: for configs out of untrusted files.
+    """Like `build_on_meta`, but without what the network computes itself: for configs from untrusted files.
 
-    Names and shapes of `state_dict()` are right; nothing takes memory, however large the config says that it is.
+    Names and shapes of `state_dict()` are right; nothing takes memory, whatever sizes the config claims.
     """
     with _OnMeta(bare=True):
         return build_model(spec)
 
 
 def tensor_shapes(spec: ModelSpec) -> dict[str, Shape]:
-    """Names and shapes of all tensors of a network, without memory for any. Raises what `build_model` raises."""
+    """Names and shapes of all tensors of a network, without memory for any. Raises what `build_on_meta` raises."""
     return {name: tuple(tensor.shape) for name, tensor in build_bare_on_meta(spec).state_dict().items()}
+
+
+def count_macs(spec: ModelSpec) -> int:
+    """Multiply-accumulates of the reference form on one image, in convolutions, linears and products of attention."""
+    return macs_by_module(build_on_meta(spec).to("meta"), spec.preprocessing.image_size)[""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -79,7 +80,20 @@ def is_ours(family: str) -> bool:
     return _families[family].model_type.__module__.startswith("mobilevit_sdk.")
 
 
-def list_models(family: str | None = None) -> list[Entry]:
+def list_models(pattern: str | None = None, *, family: str | None = None) -> list[str]:
+    """The names of all registered models, or of those that match a pattern with wildcards, or of one family.
+
+    >>> list_models("mobilevit_*")
+    ['mobilevit_xxs', 'mobilevit_xs', 'mobilevit_s']
+    >>> list_models("*_21m_*", family="tiny_vit")
+    ['tiny_vit_21m_224', 'tiny_vit_21m_384', 'tiny_vit_21m_512']
+
+    A pattern that matches none gives an empty list. Raises RequestError for an unknown family.
+    """
+    return [entry.name for entry in model_entries(family) if fnmatchcase(entry.name, pattern or "*")]
+
+
+def model_entries(family: str | None = None) -> list[Entry]:
     """All registered models, or those of one family. Raises RequestError for an unknown family."""
     _import_families()
     if family is not None and family not in _families:
@@ -136,11 +150,3 @@ def spec_at_size(spec: ModelSpec, height: int, width: int) -> ModelSpec:
         raise RequestError(f"{spec.model}: {error}") from error
     preprocessing = spec.preprocessing.at_size(height, width)
     return msgspec.structs.replace(spec, config=msgspec.to_builtins(config), preprocessing=preprocessing)
-
-
-def create_model(name: str, **overrides: Any) -> nn.Module:
-    """A registered model in reference form, freshly initialized: `create_model("mobilevit_xxs", num_classes=10)`.
-
-    Shapes: [B, 3, H, W] -> [B, num_classes]. Raises RequestError for an unknown name or option.
-    """
-    return build_model(model_spec(name, **overrides))

@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from math import prod
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from mobilevit_sdk.channel_groups import products
+from mobilevit_sdk.layers.flops import macs_by_module
 from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
@@ -38,19 +36,10 @@ def mac_rates(structure: Structure, image_size: tuple[int, int]) -> dict[str, fl
         positions = output.numel() // output.shape[-1 if channels_last else 1]
         rates[f"{layers[layer]}.weight"] = positions
 
-    example = next(structure.model.parameters())
-    training = structure.model.training
-    try:
-        # Fused attention kernels are not counted on every device; the two products that they fuse are.
-        hooks = forward_hooks(after=[(layer, count) for layer in layers])
-        with hooks, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            structure.model.eval()(torch.zeros(1, 3, *image_size, dtype=example.dtype, device=example.device))
-    finally:
-        structure.model.train(training)
-    counts = counter.get_flop_counts()
-    root = type(structure.model).__name__
+    with forward_hooks(after=[(layer, count) for layer in layers]):
+        macs = macs_by_module(structure.model, image_size)
     for name, sizes in attention.items():
-        whole = sum(counts[f"{root}.{name}"].values()) // 2
+        whole = macs[name]
         layers_within = sum(
             rate * prod(structure.shapes[tensor]) for tensor, rate in rates.items() if tensor.startswith(f"{name}.")
         )

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
-from mobilevit_sdk.checkpoints.load import identify, load_checkpoint, open_tensors
+from mobilevit_sdk.checkpoints.fill import fill
+from mobilevit_sdk.checkpoints.identify import identify
+from mobilevit_sdk.checkpoints.tensor_file import read_tensors
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
@@ -20,8 +22,9 @@ from mobilevit_sdk.training.recipe import Recipe
 
 def initial_checkpoint(source: str, data: ImageDataset) -> Checkpoint:
     """The checkpoint that a training starts from; a backbone gets a fresh head for the classes of `data`."""
-    backbone = identify(open_tensors(source)).is_backbone
-    return load_checkpoint(source, num_classes=_class_count(data) if backbone else None)
+    file = read_tensors(source)
+    match = identify(file)
+    return fill(file, match, _class_count(data) if match.is_backbone else None)
 
 
 def _class_count(data: ImageDataset) -> int:

@@ -22,7 +22,6 @@ from mobilevit_sdk.bench import BASELINES, Candidate, bench, candidates_of
 from mobilevit_sdk.bench import plan as planning
 from mobilevit_sdk.bench.candidates import Question
 from mobilevit_sdk.bench.plan import plan, thread_counts
-from mobilevit_sdk.bench.roofline import count_macs
 from mobilevit_sdk.bench.worker import Worker
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.cli import main
@@ -31,6 +30,7 @@ from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.runtime import Availability, Session, TimedRuntime
 from mobilevit_sdk.layers import Attention
+from mobilevit_sdk.models.meta_model import count_macs
 from mobilevit_sdk.models.registry import build_model
 
 SCORES = np.array([1.0, -2.0, 3.0], np.float32)

@@ -20,7 +20,6 @@ from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact, writ
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.bench import BASELINES, bench, candidates_of, describe_machine, prepare, usable_cores
 from mobilevit_sdk.bench.candidates import Question
-from mobilevit_sdk.bench.roofline import count_macs
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
@@ -28,6 +27,7 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.files import hash_and_size
+from mobilevit_sdk.models.meta_model import count_macs
 from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model, model_spec
 from mobilevit_sdk.parity.images import checkpoint_of

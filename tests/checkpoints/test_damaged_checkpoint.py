@@ -16,9 +16,9 @@ from helpers import refused, tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.models.registry import create_model
 from mobilevit_sdk.spec import ModelSpec
 
 KINDS = ["weights.safetensors", "weights.pth", "legacy.pth"]

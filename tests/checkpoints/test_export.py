@@ -30,7 +30,7 @@ from mobilevit_sdk.models.efficientvit import StageConfig as EfficientViTStage
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
 from mobilevit_sdk.models.mobilevitv2 import MobileViTv2Config
 from mobilevit_sdk.models.random_weights import randomize
-from mobilevit_sdk.models.registry import build_model, list_models, model_spec
+from mobilevit_sdk.models.registry import build_model, model_entries, model_spec
 from mobilevit_sdk.models.tiny_vit import TinyViTConfig
 from mobilevit_sdk.spec import ModelConfig
 
@@ -160,7 +160,7 @@ def test_every_layout_of_every_network_can_be_inverted(
     family, config = network
     releases = [each for each in all_key_maps() if each.family == family and each.release != OWN]
     layout = data.draw(st.sampled_from(releases))
-    entry = list_models(family)[0]
+    entry = model_entries(family)[0]
     spec = msgspec.structs.replace(model_spec(entry.name), config=msgspec.to_builtins(config))
     model = randomize(build_model(spec), seed)
     theirs = layout.strip(exported(model, spec, layout))

@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.key_maps import KeyMap, all_key_maps, tensor_shapes
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import crop_image, to_model_input
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
-from mobilevit_sdk.models.registry import create_model, list_models, model_entry, model_spec
+from mobilevit_sdk.models.registry import model_entries, model_entry, model_spec
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 EVERY_VARIANT = [(family, release, variant) for family, release in ALL for variant in VARIANTS[family]]
@@ -294,7 +295,7 @@ def test_foreign_network_is_named_by_its_tensors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", all_key_maps(), ids=lambda layout: f"{layout.release}-{layout.family}")
 def test_no_two_tensors_of_a_variant_share_a_name(layout: KeyMap) -> None:
-    for entry in list_models(layout.family):
+    for entry in model_entries(layout.family):
         sources = layout.sources(entry.config, own_shapes(entry.name))
         theirs = [name for parts in sources.values() for name in parts]
         assert len(theirs) == len(set(theirs))

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.models.registry import create_model
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch import nn
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.random_weights import randomize
-from mobilevit_sdk.models.registry import build_model, list_models, model_spec
+from mobilevit_sdk.models.registry import build_model, model_entries, model_spec
 
 SIZE = (8, 8)
 ROWS = {target.name for target in TARGETS.values() if target.tokens == "rows"}
@@ -123,9 +123,9 @@ def test_our_phone_graphs_pass_and_the_reference_form_does_not(target):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", sorted(TARGETS))
-@pytest.mark.parametrize("family", sorted({entry.family for entry in list_models()}))
+@pytest.mark.parametrize("family", sorted({entry.family for entry in model_entries()}))
 def test_the_smallest_model_of_each_family_is_taken_whole(family, target):
-    spec = model_spec(list_models(family)[0].name)
+    spec = model_spec(model_entries(family)[0].name)
     graph = deploy(randomize(build_model(spec), 0).eval(), target, spec)
     assert audit(graph, target, spec.preprocessing.image_size) == []
 

@@ -35,7 +35,7 @@ from mobilevit_sdk.layers import (
     WindowTransformer,
 )
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
-from mobilevit_sdk.models.registry import build_model, list_models, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import build_model, model_entries, model_spec, spec_at_size
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
@@ -257,9 +257,9 @@ def test_tokens_of_a_layout_of_its_own_stay_right_and_are_named():
     assert {"linear.default", "bmm.default", "layer_norm.default"} <= named
 
 
-@pytest.mark.parametrize("family", sorted({entry.family for entry in list_models()}))
+@pytest.mark.parametrize("family", sorted({entry.family for entry in model_entries()}))
 def test_a_network_of_each_family_is_channels_first_throughout_and_in_rows_it_is_not(family):
-    spec = spec_at_size(model_spec(list_models(family)[0].name, num_classes=10), 64, 64)
+    spec = spec_at_size(model_spec(model_entries(family)[0].name, num_classes=10), 64, 64)
     network = randomize(build_model(spec), 0).eval()
     size = spec.preprocessing.image_size
     assert audit(deploy(network, "coreml-ane", spec), "coreml-ane", size) == []

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
@@ -32,7 +33,7 @@ from mobilevit_sdk.layers import (
     WindowReverse,
 )
 from mobilevit_sdk.layers.traits import residual_streams
-from mobilevit_sdk.models.registry import create_model, list_models
+from mobilevit_sdk.models.registry import model_entries
 from mobilevit_sdk.spec import Preprocessing
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -187,7 +188,7 @@ def test_a_layer_norm_of_centered_tokens_is_a_root_mean_square_norm(channels, sc
 
 @pytest.mark.parametrize("family", ["mobilevit", "mobilevitv2", "tiny_vit", "efficientvit"])
 def test_every_norm_of_our_families_is_declared_by_its_block(family):
-    entry = list_models(family)[0]
+    entry = model_entries(family)[0]
     with torch.device("meta"):
         network = create_model(entry.name)
     norms = {layer for layer in network.modules() if isinstance(layer, (nn.LayerNorm, nn.GroupNorm))}

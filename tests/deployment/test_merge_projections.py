@@ -79,7 +79,7 @@ def test_projections_are_merged_where_one_matrix_has_no_more_elements_than_two(i
     assert isinstance(network.writer, nn.Identity) is expected
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in list_models("mobilevitv2")])
+@pytest.mark.parametrize("name", list_models(family="mobilevitv2"))
 def test_every_mobilevitv2_loses_the_projections_that_nothing_follows_but_another(name):
     """That of the first stage, which has no residual, and one of each of the three attention stages."""
     spec = model_spec(name)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tiny_networks import noise, visible_tables
 from torch import nn
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.key_maps.efficientvit import LAYOUTS
 from mobilevit_sdk.deployment.cascaded_attention import ExplicitCascadedAttention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
@@ -22,7 +23,7 @@ from mobilevit_sdk.deployment.fold_classifiers import fold_batch_norm_into_next,
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import CascadedGroupAttention, PositionBias, SqueezeExcite, StochasticDepth
 from mobilevit_sdk.models.efficientvit import EfficientViTConfig, Sandwich, StageConfig
-from mobilevit_sdk.models.registry import build_model, create_model, model_entry, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import build_model, model_entry, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
 
 tiny_spec = partial(tiny_networks.tiny_spec, "efficientvit")

@@ -7,7 +7,7 @@ from functools import partial
 from family_contract import FamilyContract
 from tiny_networks import FAMILIES, tiny_model
 
-from mobilevit_sdk.models.registry import list_models
+from mobilevit_sdk.models.registry import model_entries
 
 
 class TestMobileViT(FamilyContract):
@@ -88,4 +88,4 @@ class TestEfficientViT(FamilyContract):
 
 def test_every_registered_family_is_held_to_the_contract():
     held = {contract.family for contract in FamilyContract.__subclasses__()}
-    assert held == {entry.family for entry in list_models()} == set(FAMILIES)
+    assert held == {entry.family for entry in model_entries()} == set(FAMILIES)

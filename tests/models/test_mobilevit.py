@@ -6,9 +6,10 @@ import pytest
 import torch
 from helpers import tiny_model, tiny_spec
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import Fold, StochasticDepth, Unfold
-from mobilevit_sdk.models.registry import build_model, create_model, list_models, model_spec
+from mobilevit_sdk.models.registry import build_model, model_entries, model_spec
 
 
 def test_unfold_groups_pixels_by_their_place_in_the_patch():
@@ -66,6 +67,6 @@ def test_an_unknown_option_and_a_config_of_another_family_are_refused():
 
 
 def test_the_listing_holds_every_variant_and_filters_by_family():
-    assert {"mobilevit_xxs", "mobilevit_xs", "mobilevit_s"} <= {entry.name for entry in list_models("mobilevit")}
+    assert {"mobilevit_xxs", "mobilevit_xs", "mobilevit_s"} <= {entry.name for entry in model_entries("mobilevit")}
     with pytest.raises(RequestError, match="unknown family"):
-        list_models("mobilevitt")
+        model_entries("mobilevitt")

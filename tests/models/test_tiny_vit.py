@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from tiny_networks import noise, visible_tables
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.key_maps.tiny_vit import LAYOUTS
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import StochasticDepth
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
-from mobilevit_sdk.models.registry import build_model, create_model, list_models, model_entry, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import build_model, model_entries, model_entry, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.models.tiny_vit import MBConv, TinyViTConfig
 
@@ -29,7 +30,7 @@ WHOLE, PADDED = 48, 52  # pixels: whose maps of 6x6 and 3x3 are whole windows; w
 LAYOUT = {layout.release: layout for layout in LAYOUTS}
 
 
-@pytest.mark.parametrize("entry", list_models("tiny_vit"), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", model_entries("tiny_vit"), ids=lambda entry: entry.name)
 def test_the_windows_of_a_variant_are_those_of_its_image(entry):
     height, width = entry.info.preprocessing.image_size
     assert entry.config.native_image_size == height == width

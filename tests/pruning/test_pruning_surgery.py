@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prunable import CONFIGS, SIZE, masked, prunings, small_model, small_spec
 
-from mobilevit_sdk.bench.roofline import count_macs
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.export import export_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
 from mobilevit_sdk.errors import CheckpointError, RequestError
+from mobilevit_sdk.models.meta_model import count_macs
 from mobilevit_sdk.models.registry import build_model, model_spec
 from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates

@@ -26,7 +26,7 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import crop_image, open_dataset, to_model_input
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.random_weights import condition_weights
-from mobilevit_sdk.models.registry import list_models, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import model_entries, model_spec, spec_at_size
 from mobilevit_sdk.quantization.synthesis import (
     SynthesisOptions,
     batch_count,
@@ -38,7 +38,7 @@ from mobilevit_sdk.quantization.synthesis import (
 )
 from mobilevit_sdk.quantization.synthetic_file import Synthesis, read_synthesis, recognized, synthesize
 
-SMALLEST = {entry.family: entry.name for entry in reversed(list_models())}
+SMALLEST = {entry.family: entry.name for entry in reversed(model_entries())}
 QUICK = SynthesisOptions(images=12, batch_size=6, steps=4)
 
 

@@ -22,12 +22,13 @@ from phone_files import SharedFiles, runtime_of
 from tiny_networks import noise
 from torch import nn
 
+from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.converter import converters, find_converter
-from mobilevit_sdk.models.registry import build_model, create_model, list_models, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import build_model, list_models, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.spec import ModelSpec
 
@@ -54,7 +55,7 @@ class FamilyContract:
             "image_size": self.image_sizes,
             "phone_size": self.phone_sizes,
             "option": self.stochastic,
-            "name": [entry.name for entry in list_models(self.family)],
+            "name": list_models(family=self.family),
             "target": sorted(TARGETS),
         }
         for argument, found in values.items():
@@ -63,7 +64,7 @@ class FamilyContract:
 
     def smallest(self, image_size: int, **options: Any) -> ModelSpec:
         """Of the family's registered models."""
-        return spec_at_size(model_spec(list_models(self.family)[0].name, **options), image_size, image_size)
+        return spec_at_size(model_spec(list_models(family=self.family)[0], **options), image_size, image_size)
 
     # The reference form.
 

@@ -1,7 +1,7 @@
 """How releases name the tensors of our networks: one file per family, one `KeyMap` per release, found by themselves.
 
 A checkpoint is identified by its names, which tell family and release, and then by its shapes, which tell the variant:
-see `mobilevit_sdk.checkpoints.matching`.
+see `mobilevit_sdk.checkpoints.identify`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from mobilevit_sdk.models.meta_model import tensor_shapes
-from mobilevit_sdk.models.registry import list_models
+from mobilevit_sdk.models.registry import model_entries
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 __all__ = ["OWN", "KeyMap", "all_key_maps", "own_key_map", "tensor_shapes"]
@@ -75,14 +75,14 @@ class KeyMap:
 
 def own_key_map(family: str) -> KeyMap:
     """The layout of `save_checkpoint`: our names. Raises RequestError for an unknown family."""
-    list_models(family)
+    model_entries(family)
     return next(layout for layout in all_key_maps() if (layout.release, layout.family) == (OWN, family))
 
 
 @cache
 def all_key_maps() -> tuple[KeyMap, ...]:
     """Our own layout of every family, then the releases that the modules of this package declare as `LAYOUTS`."""
-    families = dict.fromkeys(entry.family for entry in list_models())
+    families = dict.fromkeys(entry.family for entry in model_entries())
     return (*(_own(family, [each for each in _RELEASES if each.family == family]) for family in families), *_RELEASES)
 
 
@@ -93,7 +93,7 @@ def _own(family: str, releases: list[KeyMap]) -> KeyMap:
     release = releases[0]
 
     def options(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        sources = release.sources(list_models(family)[0].config, tensors)
+        sources = release.sources(model_entries(family)[0].config, tensors)
         return release.options({theirs[0]: tensors[ours] for ours, theirs in sources.items()})
 
     return KeyMap(OWN, family, modules=lambda config: {}, classifier=release.classifier, options=options)

@@ -1,0 +1,223 @@
+"""Step 2, identify: which network a file holds, by names and shapes alone.
+
+Our own files say it in their header. Of others, names tell family and release, shapes the variant, and what these leave
+open is read as options. Cheap evidence only decides where to look first: a match is one where each tensor of the
+network is made of tensors of the file, in shape, and none of the file's is left over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import Tensor
+
+from mobilevit_sdk.checkpoints import hub
+from mobilevit_sdk.checkpoints.checkpoint import HEADER_KEY
+from mobilevit_sdk.checkpoints.key_maps import KeyMap, all_key_maps, own_key_map
+from mobilevit_sdk.checkpoints.match import Match, match_network
+from mobilevit_sdk.checkpoints.tensor_file import TensorFile
+from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.models.meta_model import tensor_shapes
+from mobilevit_sdk.models.registry import Entry, model_entries, model_entry, model_spec
+from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.text import one_line, shorten
+
+_KNOWN_SHARE = 0.25  # of names in common with the nearest key map, below which a file is of some other network
+
+
+def identify(file: TensorFile, model: str | None = None) -> Match:
+    """What a file holds: a network, or a backbone without its classifier. `model` is the only variant that it may be.
+
+    Raises CheckpointError that names what came nearest and what does not fit.
+    """
+    if HEADER_KEY in file.metadata:
+        return _identify_own(file, model)
+    match = match_release(file.tensors, model, file.source)
+    return dataclasses.replace(match, spec=_describe(match, file.version.path, file.source))
+
+
+def match_spec(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> Match:
+    """How a file with our own names fits the network of `spec`. Raises what `build_model` raises."""
+    return match_network(own_key_map(spec.family), spec, None, tensors, {})
+
+
+def _identify_own(file: TensorFile, model: str | None) -> Match:
+    """Compare the tensors with the spec in the header."""
+    try:
+        spec = msgspec.json.decode(file.metadata[HEADER_KEY], type=ModelSpec)
+        if spec.num_classes < 1:
+            raise ValueError("its head has no classes")
+        match = match_spec(spec, file.tensors)
+    except Exception as error:  # a strange config can make any layer's constructor fail in its own way
+        reason = f"its config lacks {error}" if isinstance(error, KeyError) else one_line(str(error))
+        raise CheckpointError(f"{file.source} has a header that describes no network of ours: {reason}") from error
+    if model not in (None, spec.model):
+        raise CheckpointError(f"{file.source} holds {spec.model}, not {model}")
+    if match.problems:
+        raise CheckpointError(f"{file.source} does not hold the network of its own header: {match.describe()}")
+    return match
+
+
+def _describe(match: Match, path: Path, source: str) -> ModelSpec:
+    """The spec of a public checkpoint, with what stands beside it where it lies as on the hub."""
+    labels, preprocessing = None, match.spec.preprocessing
+    if path.name in hub.WEIGHTS:
+        labels = None if match.is_backbone else hub.read_labels(path.parent, match.spec.num_classes, source)
+        preprocessing = hub.read_preprocessing(path.parent, preprocessing, source)
+    provenance = {"source": source if source.startswith(hub.PREFIX) else path.name, "layout": match.key_map.release}
+    return msgspec.structs.replace(match.spec, labels=labels, preprocessing=preprocessing, provenance=provenance)
+
+
+def match_release(tensors: Mapping[str, Tensor], model: str | None, source: str) -> Match:
+    """The release and variant that explain every tensor of a file, or all but a missing classifier.
+
+    `model` is the only variant that may, where it is given. Raises CheckpointError that names what came nearest and
+    what does not fit.
+    """
+    entry = None if model is None else model_entry(model)
+    best = _nearest(tensors, entry)
+    if best is not None and best.fits:
+        return best
+    if entry is not None and (other := _nearest(tensors, None)) is not None and other.fits:
+        reason = f"for {model} of {best.key_map.release}: {best.describe()}" if best else f"{model} has other names"
+        raise CheckpointError(f"{source} holds {other.spec.model}, not {model}; {reason}")
+    if best is None:
+        found = f"{len(tensors)} tensors ({shorten(list(tensors))})" if tensors else "no tensors"
+        key_map, share = _nearest_key_map(tensors, _share_of_names)
+        raise CheckpointError(
+            f"{source} is of no network known here: it holds {found}; nearest, with {share:.0%} of the names, is "
+            f"{key_map.release} ({key_map.family}); layouts tried: {_tried()}"
+        )
+    raise CheckpointError(
+        f"{source} is nearest to {best.spec.model} of {best.key_map.release} but does not fit: {best.describe()}; "
+        f"layouts tried: {_tried()}"
+    )
+
+
+def _tried() -> str:
+    return ", ".join(f"{each.release} ({each.family})" for each in all_key_maps())
+
+
+def _nearest(tensors: Mapping[str, Tensor], entry: Entry | None) -> Match | None:
+    """How the file fits the nearest variant, or this one, of the nearest key map; None where no layout is near.
+
+    Key maps tell the layout without building a network. Where what they tell does not fit, names decide: a map may
+    leave out what has the same name in both.
+    """
+    best: Match | None = None
+    for share_of in (_share_of_modules, _share_of_names):
+        key_map, share = _nearest_key_map(tensors, share_of, entry.family if entry else None)
+        if share >= _KNOWN_SHARE and (best is None or best.key_map != key_map):
+            match = _best(key_map, [entry] if entry else model_entries(key_map.family), tensors)
+            best = match if best is None or match.problems < best.problems else best
+        if best is not None and best.fits:
+            break
+    return best
+
+
+def _nearest_key_map(
+    tensors: Mapping[str, Tensor], share_of: Callable[[KeyMap, set[str]], float], family: str | None = None
+) -> tuple[KeyMap, float]:
+    """The key map whose names are nearest to the file's, and the share that both have, from 0 to 1."""
+    key_maps = [key_map for key_map in all_key_maps() if family in (None, key_map.family)]
+    shares = [share_of(key_map, set(key_map.strip(tensors))) for key_map in key_maps]
+    share = max(shares)
+    return key_maps[shares.index(share)], share
+
+
+def _share_of_modules(key_map: KeyMap, names: set[str]) -> float:
+    known = _known_modules(key_map)
+    found = {name if name in known else name.rpartition(".")[0] for name in names}
+    return len(known & found) / max(1, len(known | found))
+
+
+@cache
+def _known_modules(key_map: KeyMap) -> frozenset[str]:
+    """The modules with tensors in the family's first variant, as the layout names them and as far as maps list them."""
+    theirs = _modules(key_map)
+    ours = {name for each in all_key_maps() if each.family == key_map.family for name in _modules(each)}
+    return frozenset(each for name in ours for each in theirs.get(name, (name,)))
+
+
+@cache
+def _modules(key_map: KeyMap) -> Mapping[str, tuple[str, ...]]:
+    return key_map.modules(model_entries(key_map.family)[0].config)
+
+
+def _share_of_names(key_map: KeyMap, names: set[str]) -> float:
+    known = _known_names(key_map)
+    return len(known & names) / len(known | names)
+
+
+@cache
+def _known_names(key_map: KeyMap) -> frozenset[str]:
+    """The tensors of the family's first variant, as the layout names them."""
+    entry = model_entries(key_map.family)[0]
+    sources = key_map.sources(entry.config, tensor_shapes(model_spec(entry.name)))
+    return frozenset(name for theirs in sources.values() for name in theirs)
+
+
+def _best(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) -> Match:
+    """The first match without problems, in the order of likelihood; without any, the one with the fewest."""
+    best: Match | None = None
+    for match in _matches(key_map, entries, tensors):
+        if best is None or match.problems < best.problems:
+            best = match
+        if not best.problems:
+            break
+    assert best is not None
+    return best
+
+
+def _matches(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) -> Iterator[Match]:
+    """How the file fits each entry. The likeliest first: its widths occur in the file, few options are others."""
+    stripped = key_map.strip(tensors)
+    sides = {side for tensor in tensors.values() for side in tensor.shape}
+    candidates = []
+    for entry in entries:
+        options, complaint = _options(key_map, entry, stripped)
+        config = msgspec.structs.replace(entry.config, **options)
+        widths = _integers(msgspec.to_builtins(config))
+        candidates.append((len(widths - sides) / len(widths), len(options), entry, options, complaint))
+    candidates.sort(key=lambda candidate: candidate[:2])  # stable: the registry's order breaks ties
+    for _, _, entry, options, complaint in candidates:
+        spec = model_spec(entry.name, **options)
+        if key_map.preprocessing is not None:
+            spec = msgspec.structs.replace(spec, preprocessing=key_map.preprocessing(spec))
+        options.pop("num_classes", None)
+        try:
+            match = match_network(key_map, spec, msgspec.structs.replace(entry.config, **options), tensors, options)
+        except Exception as error:  # these options make no network, each in its own way
+            match = match_network(key_map, model_spec(entry.name), entry.config, tensors, {})
+            complaint = [f"options: {one_line(str(error))}"]
+        match.misshapen.extend(complaint)
+        yield match
+
+
+def _options(key_map: KeyMap, entry: Entry, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
+    """The fields of the entry's config that the file sets otherwise; in words, what in them no config can hold."""
+    config = entry.config
+    weight = f"{key_map.classifier}.weight"
+    head = tensors.get(key_map.sources(config, [weight])[weight][0])
+    classes = {"num_classes": len(head)} if head is not None and head.ndim == 2 and head.numel() else {}
+    try:
+        found = classes | key_map.options(tensors)
+        changed = msgspec.convert(msgspec.to_builtins(config) | msgspec.to_builtins(found), type(config))
+    except Exception as error:  # a strange shape can make it fail in its own way
+        return classes, [f"options: {one_line(str(error))}"]
+    values = {name: getattr(changed, name) for name in found}
+    return {name: value for name, value in values.items() if value != getattr(config, name)}, []
+
+
+def _integers(value: Any) -> set[int]:
+    """All integers in plain data."""
+    if isinstance(value, dict):
+        return _integers(list(value.values()))
+    if isinstance(value, list | tuple):
+        return {number for each in value for number in _integers(each)}
+    return {value} if isinstance(value, int) and not isinstance(value, bool) else set()
