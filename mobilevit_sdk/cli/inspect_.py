@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,43 @@ def command(target: str, as_json: bool) -> None:
 
     Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels and preprocessing.
     """
-    from mobilevit_sdk.cli import inspect_checkpoint
     from mobilevit_sdk.formats.converter import converters
 
     path = Path(target)
     if path.is_dir() or path.suffix in {converter.suffix for converter in converters().values()}:
         _show_artifact(path, as_json)
     else:
-        inspect_checkpoint.show(target, as_json)
+        _show_checkpoint(target, as_json)
+
+
+def _show_checkpoint(source: str, as_json: bool) -> None:
+    import msgspec
+
+    from mobilevit_sdk.checkpoints.inspection import inspect_checkpoint
+
+    found = inspect_checkpoint(source)
+    if as_json:
+        print_json(msgspec.to_builtins(found))
+        return
+    _print_rows(
+        ("file", found.path),
+        ("model", f"{found.model} ({found.family})"),
+        ("layout", found.layout),
+        ("classes", "none: a backbone" if found.num_classes is None else f"{found.num_classes:,}"),
+        ("options", _pairs(found.options.items()) or "the model's own"),
+        ("parameters", f"{found.parameters:,}"),
+        ("size", f"{found.bytes / 1e6:.2f} MB"),
+        ("tensors", _pairs(found.dtypes.items())),
+        ("preprocessing", found.preprocessing.describe()),
+        ("labels", _shorten(found.labels)),
+        ("license", found.license or "not stated"),
+        ("sha256", found.sha256),
+        *(("note", note) for note in found.notes),
+    )
 
 
 def _show_artifact(artifact: Path, as_json: bool) -> None:
     import msgspec
-    from rich.table import Table
 
     from mobilevit_sdk.artifacts.artifact import MANIFEST, inspect_artifact, open_artifact
     from mobilevit_sdk.files import hash_and_size
@@ -58,25 +83,34 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    operators = sorted(inspection.operators.items(), key=lambda item: (-item[1], item[0]))
-    for key, value in (
+    on_device = "decided on the device"
+    calls = on_device if inspection.delegates is None else str(inspection.delegates)
+    outside = inspection.undelegated_ops
+    _print_rows(
         ("file", str(file)),
         ("format", " ".join(filter(None, (document["format"], document["precision"])))),
         ("size", f"{document['bytes'] / 1e6:.2f} MB"),
         ("model", document["model"] or "not stated in the file"),
         ("inputs", _tensors(document["inputs"])),
         ("outputs", _tensors(document["outputs"])),
-        ("operators", ", ".join(f"{name} {count}" for name, count in operators)),
+        ("operators", _pairs(sorted(inspection.operators.items(), key=lambda item: (-item[1], item[0])))),
         ("highest rank", str(inspection.max_rank)),
-        ("delegates", _delegates(inspection.delegates, inspection.backend)),
-        ("outside", _outside(inspection.undelegated_ops)),
+        ("delegates", f"{calls} ({inspection.backend})" if inspection.backend else calls),
+        ("outside", on_device if outside is None else _pairs(outside.items()) or "none"),
         ("preprocessing", spec.preprocessing.describe() if spec else "not stated in the file"),
-        ("labels", _shorten(document["labels"])),
-    ):
-        table.add_row(key, value)
+        ("labels", _shorten(spec.labels if spec else None)),
+    )
+
+
+def _print_rows(*rows: tuple[str, str]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in rows:
+        table.add_row(key, Text(value))  # as text: what stands in a file is not markup
     out.print(table)
 
 
@@ -84,18 +118,11 @@ def _tensors(rows: list[dict[str, Any]]) -> str:
     return ", ".join(f"{row['name']} {row['dtype']} {list(row['shape']) or ''}".rstrip() for row in rows)
 
 
-def _delegates(count: int | None, backend: str | None) -> str:
-    calls = "decided on the device" if count is None else str(count)
-    return f"{calls} ({backend})" if backend else calls
+def _pairs(items: Iterable[tuple[str, Any]]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in items)
 
 
-def _outside(operators: dict[str, int] | None) -> str:
-    if operators is None:
-        return "decided on the device"
-    return ", ".join(f"{name} {count}" for name, count in operators.items()) or "none"
-
-
-def _shorten(labels: list[str] | None) -> str:
+def _shorten(labels: Sequence[str] | None) -> str:
     if not labels:
         return "none"
     return ", ".join(labels[:12]) + (f", ... ({len(labels)})" if len(labels) > 12 else "")

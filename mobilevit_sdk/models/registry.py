@@ -1,4 +1,4 @@
-"""Names of models and families: how a family's file makes itself known, and how a model is created from a name."""
+"""Names of models and families: how a family's module registers itself, and how a network is built from its spec."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ def model_entries(family: str | None = None) -> list[Entry]:
     _import_families()
     if family is not None and family not in _families:
         raise RequestError(f"unknown family {family!r}; {suggest(family, _families)}")
-    return [entry for entry in _models.values() if family in (None, entry.family)]
+    order = [*_FAMILIES, *_families]  # whichever module was imported first
+    found = [entry for entry in _models.values() if family in (None, entry.family)]
+    return sorted(found, key=lambda entry: order.index(entry.family))
 
 
 def model_entry(name: str) -> Entry:
