@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers import tiny_spec, write_artifact
-from shared import in_this_process
+from made_once import in_this_process
 
 import mobilevit_sdk
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact, write_manifest

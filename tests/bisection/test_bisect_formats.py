@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import sampled, tiny_model, tiny_spec
-from shared import in_this_process
+from made_once import in_this_process
 
 from mobilevit_sdk import convert, load_checkpoint
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact
