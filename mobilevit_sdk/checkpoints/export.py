@@ -100,7 +100,7 @@ def _notes(spec: ModelSpec, layout: KeyMap) -> Iterator[str]:
     """What a user of the file must know that its names and tensors do not say."""
     registered = model_spec(spec.model, num_classes=spec.num_classes) if _is_registered(spec) else None
     if registered is None:
-        yield f"{spec.model} is no model of this SDK: {layout.release} may have none with these widths"
+        yield f"{spec.model} is not a model of this SDK: {layout.release} may have none with these widths"
     elif spec.config != registered.config:
         changed = [f"{name} {value}" for name, value in spec.config.items() if value != registered.config[name]]
         yield f"tell {layout.release} what differs from {spec.model}: {', '.join(changed)}"

@@ -12,7 +12,7 @@ from mobilevit_sdk.spec import ModelSpec
 
 
 def random_checkpoint(spec: ModelSpec, seed: int) -> Checkpoint:
-    """The network of `spec` with random, non-degenerate weights, settled on photographs and on hostile images."""
+    """The network of `spec` with random, non-degenerate weights, conditioned on photographs and on edge cases."""
     from mobilevit_sdk.data import to_model_input
     from mobilevit_sdk.data.cases import builtin_cases
 

@@ -150,7 +150,7 @@ def _read_safetensors(version: FileVersion) -> tuple[dict[str, Tensor], dict[str
             return {name: tensors[name] for name in kinds}, file.metadata() or {}
     except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = _safetensors_defect(path, version.state.size) or one_line(str(error))
-        raise CheckpointError(f"{source} is no complete safetensors file: {reason}") from error
+        raise CheckpointError(f"{source} is not a complete safetensors file: {reason}") from error
 
 
 def _safetensors_defect(path: Path, size: int) -> str | None:

@@ -28,7 +28,7 @@ _VIEWS: dict[str, tuple[tuple[float, float, float, float], Callable[[Image.Image
 
 
 def builtin_cases(preprocessing: Preprocessing) -> tuple[Case, ...]:
-    """Ten views of each of scikit-learn's two photographs, then the hostile set; the same on every machine."""
+    """Ten views of each of scikit-learn's two photographs, then the edge cases; the same on every machine."""
     from sklearn.datasets import load_sample_images
 
     photographs = load_sample_images()

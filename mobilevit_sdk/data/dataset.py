@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from mobilevit_sdk.errors import RequestError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif"})
-# Pillow knows dozens of other formats, one of which starts Ghostscript: nothing for the files of strangers.
+# Pillow knows dozens of other formats, one of which starts Ghostscript: not for untrusted files.
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 
 
@@ -45,7 +45,9 @@ class ImageDataset:
                 return decoded
         except UnidentifiedImageError as error:
             known = ", ".join(IMAGE_FORMATS)
-            raise RequestError(f"{self.source}: {self.names[index]} is no image of a known format ({known})") from error
+            raise RequestError(
+                f"{self.source}: {self.names[index]} is not an image of a known format ({known})"
+            ) from error
         except Exception as error:  # Pillow's decoders raise many kinds on broken files: OSError, SyntaxError, ...
             raise RequestError(f"{self.source}: {self.names[index]} cannot be decoded ({error})") from error
 

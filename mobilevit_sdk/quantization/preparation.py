@@ -12,7 +12,7 @@ from mobilevit_sdk.quantization.bias_correction import correct_biases
 from mobilevit_sdk.quantization.smoothing import smooth
 from mobilevit_sdk.spec import ModelSpec
 
-IMAGES = 64  # for means and maxima, which settle sooner than the ends of a range
+IMAGES = 64  # for means and maxima, which need fewer images than the ends of a range
 
 
 def deploy_prepared(

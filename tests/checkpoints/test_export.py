@@ -205,7 +205,7 @@ def test_widths_of_no_model_are_said(tmp_path: Path) -> None:
     save_checkpoint(model, msgspec.structs.replace(spec, model="mine"), tmp_path / "mine.safetensors")
     written = export_checkpoint(load_checkpoint(tmp_path / "mine.safetensors"), "timm", tmp_path / "timm.safetensors")
     assert written.load_with is None
-    assert written.notes[0] == "mine is no model of this SDK: timm may have none with these widths"
+    assert written.notes[0] == "mine is not a model of this SDK: timm may have none with these widths"
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_family_with_no_layout_but_our_own_is_known(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("entry", model_entries(), ids=lambda entry: entry.name)
 def test_network_without_weights_is_the_network(entry: Any) -> None:
-    """Names, shapes and what the network computes by itself; and for a stranger's config, nothing of the latter."""
+    """Names, shapes and what the network computes itself; for an untrusted config, none of the latter."""
     spec = model_spec(entry.name)
     built, empty, bare = build_model(spec), build_on_meta(spec), build_bare_on_meta(spec)
     expected = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}

@@ -114,7 +114,7 @@ def test_file_that_is_cut_after_its_header_was_read_is_not_taken(
         return file
 
     monkeypatch.setattr(tensor_file, "safe_open", open_and_cut)
-    with pytest.raises(CheckpointError, match=r"weights\.safetensors is no complete safetensors file"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is not a complete safetensors file"):
         read_tensors(path)
 
 
@@ -195,7 +195,7 @@ def test_tensors_that_do_not_stand_side_by_side_are_refused(tmp_path: Path, offs
     encoded = json.dumps(header).encode()
     path = tmp_path / "offsets.safetensors"
     path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + bytes(max(end for _, end in offsets)))
-    with pytest.raises(CheckpointError, match="is no complete safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a complete safetensors file"):
         read_tensors(path)
 
 

@@ -165,9 +165,9 @@ def _eps() -> bytes:
 @pytest.mark.parametrize(
     ("encoded", "message"),
     [
-        (b"", "no image of a known format"),
-        (b"hello", "no image of a known format"),
-        (_eps(), "no image of a known format"),  # Pillow would hand it to Ghostscript
+        (b"", "not an image of a known format"),
+        (b"hello", "not an image of a known format"),
+        (_eps(), "not an image of a known format"),  # Pillow would hand it to Ghostscript
         (PICTURE[:-400], "cannot be decoded"),
         (PICTURE[:50] + b"\xff" * 20 + PICTURE[70:], "cannot be decoded"),
         (_png_bomb(), "cannot be decoded.*decompression bomb"),

@@ -93,7 +93,7 @@ def test_every_phone_graph_of_a_pruned_network_is_exact_and_clean(family, data):
         graph = deploy(pruned, target, pruned_spec)
         scores = graph(images(1))
         assert (scores - expected).abs().max() <= 1e-9 * expected.abs().max(), target
-        rounded = copy.deepcopy(pruned).float()  # a copy: the next target is held to the weights in float64
+        rounded = copy.deepcopy(pruned).float()  # a copy: the next target is compared in float64
         assert audit(deploy(rounded, target, pruned_spec), target, (SIZE, SIZE)) == []
 
 

@@ -1,4 +1,4 @@
-"""The recipe: schedules of learning rate and sizes, and JSON files of strangers."""
+"""The recipe: schedules of learning rate and sizes, and untrusted JSON files."""
 
 from __future__ import annotations
 

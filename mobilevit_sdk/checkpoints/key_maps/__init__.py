@@ -43,7 +43,7 @@ class KeyMap:
     prefix: str = ""
     # Our name of a module -> for each row of its tensors, which row of the release's it is: ours == theirs[rows].
     rows: Callable[[Any], Mapping[str, Tensor]] = lambda config: {}
-    # The release's name of a tensor that the network derives by itself -> our name of the buffer that it must equal.
+    # The release's name of a tensor that the network derives itself -> our name of the buffer that it must equal.
     # Files may hold it or lack it; `stores_derived` says whether the release's own code writes and expects it.
     derived: Callable[[Any], Mapping[str, str]] = lambda config: {}
     stores_derived: bool = False

@@ -56,7 +56,7 @@ def copy(packages, tmp_path):
 
 
 def cases(size):
-    """Images that differ, and hostile ones: black, white, one bright pixel, a transposed memory layout."""
+    """Images that differ, and edge cases: black, white, one bright pixel, a transposed memory layout."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (3, size, size), dtype=np.uint8) for _ in range(3)]
     dot = np.zeros((3, size, size), np.uint8)

@@ -284,7 +284,7 @@ def test_a_quantized_package_can_be_tapped(packages):
     assert all(np.isfinite(value).all() for value in values)
 
 
-def test_half_sums_of_a_quantized_package_are_near_its_answer(packages):
+def test_fp16_accumulation_of_a_quantized_package_is_near_its_answer(packages):
     half = next(runtime for runtime in converter.runtimes if runtime.name == "coreml-fp16-accumulate").load(
         packages["int8"]
     )

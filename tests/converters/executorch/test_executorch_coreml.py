@@ -1,4 +1,4 @@
-"""The .pte files for iOS: one CoreML delegate, whose program is read back out of the file and held to PyTorch."""
+"""The .pte files for iOS: one CoreML delegate, whose program is read back out of the file and compared with PyTorch."""
 
 from __future__ import annotations
 
