@@ -133,6 +133,7 @@ def baselines(checkpoint, reference, tmp_path_factory):
     return {each.baseline.name: each.candidate(question) for each in prepared}
 
 
+@pytest.mark.slow
 def test_every_baseline_answers_as_pytorch(baselines):
     everything = list(baselines.values())
     results = bench(everything, threads=[1], against=lambda mine: mine, rounds=1).results

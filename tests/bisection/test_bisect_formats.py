@@ -160,6 +160,7 @@ def test_the_command_names_the_block_at_fault(converted, copy_of, tmp_path):
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["bisect.json", "bisect.png"]
 
 
+@pytest.mark.slow
 def test_a_good_file_ends_with_0_and_a_table(copy_of):
     done = run(copy_of)
     assert done.exit_code == 0

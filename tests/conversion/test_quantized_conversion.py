@@ -109,6 +109,7 @@ def test_what_does_its_task_too_badly_is_set_aside_with_exit_code_1(saved, image
     assert find_artifacts([folder])[0].rejected  # ... unless it is named
 
 
+@pytest.mark.slow
 def test_random_weights_are_calibrated_on_photographs_and_have_no_task(tmp_path):
     pytest.importorskip("litert_torch")
     _, spec = tiny_model()

@@ -83,7 +83,7 @@ def test_errors_of_the_sdk_keep_their_kind_and_others_become_one_line():
         run_in_child(refuse, ValueError)
 
 
-def test_a_full_disk_is_the_users_to_mend_and_no_fault_of_the_toolchain(tmp_path):
+def test_a_full_disk_is_the_users_to_fix_and_not_a_fault_of_the_toolchain(tmp_path):
     with pytest.raises(RequestError, match=r"cannot write .*: File too large"):
         run_in_child(fill_the_disk, tmp_path / "file")
 

@@ -33,6 +33,7 @@ def converted(tmp_path_factory):
     return run(EXAMPLES / "convert_and_verify.py", "tiny.safetensors", "artifacts", cwd=folder), folder / "artifacts"
 
 
+@pytest.mark.slow
 def test_convert_and_verify_makes_two_files_that_pass(converted):
     printed, artifacts = converted
     assert printed.startswith("mobilevit_xxs of own, 5 classes, ")
@@ -40,6 +41,7 @@ def test_convert_and_verify_makes_two_files_that_pass(converted):
     assert re.findall(r"^(fp\d+) on litert-cpu: passed", printed, re.MULTILINE) == ["fp32", "fp16"]
 
 
+@pytest.mark.slow
 def test_check_without_sdk_finds_the_same_sqnr(converted):
     printed, artifacts = converted
     (worst,) = re.findall(r"fp32 on litert-cpu: passed, worst SQNR (\d+)", printed)
@@ -48,6 +50,7 @@ def test_check_without_sdk_finds_the_same_sqnr(converted):
     assert "over 27 cases" in found
 
 
+@pytest.mark.slow
 def test_parity_in_pytest_passes_on_those_files(converted):
     _, artifacts = converted
     arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / "parity_in_pytest.py")

@@ -55,6 +55,7 @@ def test_a_pruned_network_converts_to_every_format_in_one_delegate_and_is_verifi
         assert artifact.manifest.warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("original", ["efficientvit"], indirect=True)
 def test_a_pruned_network_of_which_a_channel_is_dead_quantizes_to_int8(pruned, tmp_path):
     pytest.importorskip("litert_torch")
@@ -65,6 +66,7 @@ def test_a_pruned_network_of_which_a_channel_is_dead_quantizes_to_int8(pruned, t
     assert result.artifacts[1].manifest.quantization.calibrated_with > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("original", ["mobilevit"], indirect=True)
 def test_the_report_compares_the_files_of_both_networks_and_keeps_them(original, tmp_path):
     pytest.importorskip("litert_torch")
@@ -90,6 +92,7 @@ def test_the_report_compares_the_files_of_both_networks_and_keeps_them(original,
     assert json.loads((out / "report.json").read_text())["latency"] == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("original", ["mobilevit"], indirect=True)
 def test_layers_are_timed_in_the_runtime_of_a_phone_format(original):
     pytest.importorskip("executorch")

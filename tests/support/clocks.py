@@ -40,9 +40,10 @@ class _Timer(threading.Thread):
 
 
 def stall(pipe: Path) -> None:
-    """In a child: let the timers run out, and do nothing more."""
-    Path(pipe).open("w").close()
-    stay()
+    """In a child: let every timer run out, also one that starts only now, until this process is ended."""
+    signal.alarm(120)
+    while True:
+        Path(pipe).open("w").close()  # waits for a timer that reads
 
 
 def stay() -> None:

@@ -33,7 +33,12 @@ from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.spec import ModelSpec
 
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
-FLOAT_FILES = (("coreml", "fp32"), ("coreml", "fp16"), ("executorch", "fp32"), ("tflite", "fp32"))
+FLOAT_FILES = (
+    pytest.param("coreml", "fp32", marks=pytest.mark.slow),
+    ("coreml", "fp16"),
+    ("executorch", "fp32"),
+    ("tflite", "fp32"),
+)
 
 
 class FamilyContract:

@@ -295,7 +295,7 @@ def test_aware_training_goes_on_bit_for_bit_and_ends_in_an_ordinary_checkpoint(d
     ("options", "message"),
     [
         (["--qat"], "prepares a trained network: give --checkpoint"),
-        (["--quantization", "a.json"], "says what --qat quantizes"),
+        (["--quantization", "a.json"], "says which layers --qat quantizes"),
         (["--qat", "--checkpoint", "a.safetensors", "--quantization", "none.json"], "none.json cannot be read"),
     ],
 )

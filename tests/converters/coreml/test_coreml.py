@@ -335,7 +335,11 @@ def damaged(packages, tmp_path_factory):
     def in_program(path):
         return model_file(path), 0, model_file(path).stat().st_size
 
-    return damaged_copies(packages["fp16"], tmp_path_factory.mktemp("damaged"), 10, in_program)
+    def in_weights(path):
+        weights = read_package(path).weights / "weight.bin"
+        return weights, 0, weights.stat().st_size
+
+    return damaged_copies(packages["fp16"], tmp_path_factory.mktemp("damaged"), 16, in_program, in_weights)
 
 
 def test_damage_anywhere_in_the_program_is_read_or_refused(damaged):

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
+from damage import anywhere, assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from hypothesis import given
 from hypothesis import strategies as st
 from mobilevit_converters.executorch import converter
@@ -93,7 +93,7 @@ def damaged(pte: PhoneFile, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
     def in_program(path: Path) -> tuple[Path, int, int]:
         return path, 0, struct.unpack_from("<Q", path.read_bytes(), 16)[0]
 
-    return damaged_copies(pte.path, tmp_path_factory.mktemp("damaged"), 12, in_program)
+    return damaged_copies(pte.path, tmp_path_factory.mktemp("damaged"), 12, anywhere, in_program)
 
 
 def test_damage_anywhere_is_read_or_refused(damaged: list[Path]):

@@ -63,6 +63,7 @@ def test_a_backend_that_is_not_there_is_one_line(options, message, checkpoint, t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_convert_verify_inspect_and_a_changed_weight(checkpoint, tmp_path):
     out = tmp_path / "out"
     result = run("convert", checkpoint, "--to", "executorch", "--backend", "coreml", "--out", out, "--json")

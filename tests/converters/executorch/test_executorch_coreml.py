@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
+from damage import anywhere, assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from helpers import randomize, tiny_model
 from mobilevit_converters.executorch import converter as xnnpack
 from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_delegate
@@ -239,7 +239,13 @@ def damaged(fp16: PhoneFile, tmp_path_factory: pytest.TempPathFactory) -> list[P
         size = path.stat().st_size
         return path, size - 1500, size  # where the index of the delegate lies
 
-    return damaged_copies(fp16.path, tmp_path_factory.mktemp("damaged"), 10, in_index)
+    def in_weights(path: Path) -> tuple[Path, int, int]:
+        files = read_coreml_delegate(path, payload(path)).files
+        weights = next(content for name, content in files.items() if name.endswith("weight.bin"))
+        start = path.read_bytes().index(weights)
+        return path, start, start + len(weights)
+
+    return damaged_copies(fp16.path, tmp_path_factory.mktemp("damaged"), 18, anywhere, in_index, in_weights)
 
 
 def test_damage_anywhere_is_read_or_refused(damaged: list[Path]):

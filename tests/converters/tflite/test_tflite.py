@@ -11,7 +11,7 @@ import damage_oracle
 import msgspec
 import numpy as np
 import pytest
-from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
+from damage import anywhere, assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from helpers import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,7 +129,7 @@ def damaged(fp32: PhoneFile, tmp_path_factory: pytest.TempPathFactory) -> list[P
     def in_graph(path: Path) -> tuple[Path, int, int]:
         return path, 0, path.stat().st_size // 4  # tensors and operators stand before the constants
 
-    return damaged_copies(fp32.path, tmp_path_factory.mktemp("damaged"), 24, in_graph)
+    return damaged_copies(fp32.path, tmp_path_factory.mktemp("damaged"), 24, anywhere, in_graph)
 
 
 def test_damage_anywhere_is_read_or_refused(damaged: list[Path]):
