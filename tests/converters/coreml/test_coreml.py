@@ -10,17 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from damage import assert_harmless, assert_inspected_or_refused, damaged_copies, fates
 from helpers import randomize, tiny_model
 from mobilevit_converters.coreml import converter
-from phone_files import PhoneFile, same_spec
+from phone_files import same_spec
 from torch import nn
 
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
-from mobilevit_sdk.parity import builtin_cases, reference_of
 from mobilevit_sdk.spec import Preprocessing
 
 pytest.importorskip("coremltools")
@@ -328,29 +326,6 @@ def test_file_that_is_no_package_is_refused(tmp_path):
     for path in (tmp_path / "file.mlpackage", tmp_path / "missing.mlpackage", tmp_path):
         with pytest.raises(ArtifactError, match=r"is not an \.mlpackage"):
             converter.inspect(path)
-
-
-@pytest.fixture(scope="module")
-def damaged(packages, tmp_path_factory):
-    def in_program(path):
-        return model_file(path), 0, model_file(path).stat().st_size
-
-    def in_weights(path):
-        weights = read_package(path).weights / "weight.bin"
-        return weights, 0, weights.stat().st_size
-
-    return damaged_copies(packages["fp16"], tmp_path_factory.mktemp("damaged"), 16, in_program, in_weights)
-
-
-def test_damage_anywhere_in_the_program_is_read_or_refused(damaged):
-    assert_inspected_or_refused(converter.inspect, damaged)
-
-
-def test_a_damaged_package_is_refused_fails_or_computes_the_same(tiny, packages, damaged):
-    model, spec = tiny
-    reference = reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
-    file = PhoneFile(packages["fp16"], model, spec, reference)
-    assert_harmless(fates(file, converter, "fp16", "coreml-reference", damaged))
 
 
 def test_apple_runtime_says_why_it_is_not_here(monkeypatch):
