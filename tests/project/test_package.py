@@ -26,7 +26,7 @@ def built(tmp_path_factory):
 def test_the_wheel_holds_code_weights_and_templates_and_no_tests(built):
     names = zipfile.ZipFile(built[0]).namelist()
     expected = ["mobilevit_sdk/weights/mobilevit_xxs_cifar10.safetensors", "mobilevit_sdk/parity/report/page.html.j2"]
-    expected += ["mobilevit_sdk/parity/report/style.css"]
+    expected += ["mobilevit_sdk/parity/report/style.css", "mobilevit_sdk/models/catalog.json"]
     expected += [
         "mobilevit_sdk/py.typed",
         "mobilevit_converters/executorch/runtimes/arm64_runner.cpp",
