@@ -28,7 +28,7 @@ class Judgment(Strict, frozen=True, kw_only=True):
         words = f"{self.agreement:.1%} of {self.images} images keep their class on {self.runtime}"
         words += f", worst image {self.worst_sqnr_db:.1f} dB"
         if self.top1_drop is not None:
-            words += f", top-1 {self.top1:.2%} ({-self.top1_drop:+.2f} points)"
+            words += f", top-1 {self.top1:.2%} ({0 - round(self.top1_drop, 2):+.2f} points)"
         return words
 
 

@@ -86,7 +86,7 @@ def bench(
     Each lives in a process of its own, warm, and is timed from its prepared input to its scores; it first has to answer
     as PyTorch does. `against` names each candidate's reference, one of the candidates, whose median the ratio is over.
     A candidate that crashes or fails becomes a row with its reason, and the others go on. Rows come by threads, then by
-    candidates. `progress` hears how many candidates are warm, and how many turns are over.
+    candidates. `progress` is told how many candidates are warm, and how many turns are over.
     """
     machine = describe_machine()
     roofs: dict[int, float] = {}

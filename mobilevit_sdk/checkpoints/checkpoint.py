@@ -47,7 +47,9 @@ class Checkpoint:
         )
 
 
-def save_checkpoint(model: nn.Module, spec: ModelSpec, path: Path, *, matrix_dtype: torch.dtype | None = None) -> None:
+def save_checkpoint(
+    model: nn.Module, spec: ModelSpec, path: Path | str, *, matrix_dtype: torch.dtype | None = None
+) -> None:
     """Write weights and spec to one `.safetensors` file, atomically. Raises RequestError where it cannot be written.
 
     With `matrix_dtype`, kernels and matrices are stored in it, which halves the file for float16; biases, gains and
@@ -58,7 +60,7 @@ def save_checkpoint(model: nn.Module, spec: ModelSpec, path: Path, *, matrix_dty
         for name, tensor in model.state_dict().items()
     }
     header = {HEADER_KEY: msgspec.json.encode(spec).decode()}  # one key: safetensors keeps no order of several
-    with replacing(path) as fresh:
+    with replacing(Path(path)) as fresh:
         fresh.write_bytes(safetensors.torch.save(weights, metadata=header))
 
 

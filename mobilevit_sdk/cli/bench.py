@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, split_list, verb
+from mobilevit_sdk.cli.common import log, out, print_json, results_table, split_list, verb
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.text import count
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _STYLE = {"error": "bold red", "unavailable": "yellow"}
 
 
-@verb("bench")
+@verb("bench", "Latency of phone files on this machine's CPU.")
 @click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--threads", callback=split_list, metavar="N,...", help="How many threads.  [default: 1 and all cores]")
 @click.option(
@@ -77,14 +77,11 @@ def _number(text: str) -> int:
 
 
 def _print_result(result: BenchResult) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from mobilevit_sdk.bench.chart import label
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("artifact or reference", "threads", "median", "p90", "ratio", "of roof"):
-        table.add_column(column, justify="left" if column.startswith("artifact") else "right", no_wrap=True)
+    table = results_table("runs", "threads", "median", "p90", "ratio", "of roof", folds="runs")
     for before, row in zip([None, *result.results], result.results, strict=False):
         if before is not None and before.threads != row.threads:
             table.add_row()

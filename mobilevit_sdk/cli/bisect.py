@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, verb
+from mobilevit_sdk.cli.common import log, out, print_json, results_table, verb
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mobilevit_sdk.bisection import Bisection, Block, Operator
 
 
-@verb("bisect")
+@verb("bisect", "Find the operator at which a file diverges from PyTorch.")
 @click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
 @click.option("--checkpoint", help="The checkpoint that the artifact was made from, if it was moved.")
 @click.option("--runtime", metavar="NAME", help="Use this runtime; by default the first that is available.")
@@ -69,13 +69,8 @@ def _table(
     named: Operator | None = None,
 ) -> Table:
     """Blocks or operators with their numbers; those that diverged, and `named`, are highlighted."""
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in titles:
-        table.add_column(title, no_wrap=True)
-    for title in ("SQNR", "created here", "costs", "fresh", "fresh, created here"):
-        table.add_column(title, justify="right", no_wrap=True)
+    measured = ("SQNR", "created", "costs", "fresh", "fresh created")
+    table = results_table(*titles, *measured, folds=titles[0], left=titles)
     for row, name, what in rows:
         numbers = (row.sqnr_db, row.created_db, row.cost_db, row.fresh_sqnr_db, row.fresh_created_db)
         stands_out = row is named or getattr(row, "diverged", False)

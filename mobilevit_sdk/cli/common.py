@@ -6,21 +6,26 @@ import functools
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from mobilevit_sdk.errors import MobileViTError
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 # Standard output is for results only; progress, logs and errors go to standard error.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 log = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
+def verb(name: str, summary: str) -> Callable[[Callable[..., int | None]], click.Command]:
     """Make a command of a function that takes `as_json` beside its own options and returns its exit code (None is 0).
+
+    `summary` is its line in `mobilevit --help`, which fits 80 columns.
 
     Adds `--json` and `--debug`. An error ends in one line on standard error and the exit code of the contract; with
     `--json`, standard output then holds {"error": ..., "exit_code": ...}.
@@ -48,7 +53,7 @@ def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
             else:
                 sys.exit(code)
 
-        command = click.command(name)(run)
+        command = click.command(name, short_help=summary)(run)
         command.params += [
             click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document on standard output."),
             click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
@@ -61,6 +66,19 @@ def verb(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
 def split_list(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
     """The callback of options that take a,b,c."""
     return [item for part in (value or "").split(",") if (item := part.strip())]
+
+
+def results_table(*columns: str, folds: str, left: Sequence[str] = ()) -> Table:
+    """A table of numbers in which, on a narrow terminal, only the column `folds` gives way: no number is cut."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        if column == folds:
+            table.add_column(column, overflow="fold", min_width=12)
+        else:
+            table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+    return table
 
 
 def print_json(document: Any) -> None:

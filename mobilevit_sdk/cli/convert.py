@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, print_notes, split_list, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_notes, results_table, split_list, verb
 
 if TYPE_CHECKING:
     from mobilevit_sdk.conversion.pipeline import ConvertResult
 
 
-@verb("convert")
+@verb("convert", "Convert a checkpoint to phone files, and verify them.")
 @click.argument("source", metavar="[MODEL_OR_CHECKPOINT]", required=False)
 @click.option(
     "--to", "formats", callback=split_list, metavar="FORMATS", help="coreml,tflite,executorch; all by default."
@@ -123,14 +123,9 @@ def command(
 
 
 def _print_result(result: ConvertResult) -> None:
-    from rich.table import Table
-
     from mobilevit_sdk.cli.verdicts import print_verdicts
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("artifact", no_wrap=True)
-    for column in ("size", "seconds", "peak memory", "highest rank", "delegates", "outside"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = results_table("artifact", "size", "seconds", "memory", "rank", "delegates", "outside", folds="artifact")
     for artifact in result.artifacts:
         manifest = artifact.manifest
         outside = manifest.undelegated_ops
@@ -148,7 +143,7 @@ def _print_result(result: ConvertResult) -> None:
         record = artifact.manifest.quantization
         if record and record.judgment:
             mark = "[bold red]rejected[/]" if artifact.rejected else "[green]accepted[/]"
-            out.print(f"\n{mark} {artifact.path.parent.name}: {record.judgment.in_words()}", soft_wrap=True)
+            out.print(f"{mark} {artifact.path.parent.name}: {record.judgment.in_words()}", soft_wrap=True)
     if result.verdicts:
         out.print()
         print_verdicts(result.verdicts, out)

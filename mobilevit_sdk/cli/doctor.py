@@ -7,7 +7,7 @@ import click
 from mobilevit_sdk.cli.common import log, out, print_json, verb
 
 
-@verb("doctor")
+@verb("doctor", "What converts and runs here, and what is missing.")
 @click.option("--install", "requirement", metavar="NAME", help="Download what a runtime needs into your cache folder.")
 def command(requirement: str | None, as_json: bool) -> None:
     """Show which toolchains and runtimes work here, and how to get those that do not."""
@@ -48,7 +48,7 @@ def _show(as_json: bool) -> None:
     if as_json:
         print_json({"system": system, "tools": msgspec.to_builtins(tools)})
         return
-    out.print(", ".join(f"{name} {value}" for name, value in system.items()), style="dim")
+    out.print(", ".join(f"{name} {value}" for name, value in system.items()), style="dim", soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("", "kind", "name", "format", "version, or what is missing"):
         table.add_column(column, no_wrap=column != "version, or what is missing")

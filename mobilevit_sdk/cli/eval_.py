@@ -10,7 +10,7 @@ from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
 
 
-@verb("eval")
+@verb("eval", "Top-1 and top-5 accuracy on labeled images.")
 @click.argument("target", required=False)
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Folder of class folders, or Parquet file."

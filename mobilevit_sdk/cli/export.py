@@ -9,7 +9,7 @@ import click
 from mobilevit_sdk.cli.common import out, print_json, print_notes, verb
 
 
-@verb("export")
+@verb("export", "Write a checkpoint under a public release's names.")
 @click.argument("checkpoint", required=False)
 @click.option("--layout", default="timm", show_default=True, help="timm, transformers, cream or ml-cvnets.")
 @click.option(

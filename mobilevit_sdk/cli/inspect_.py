@@ -11,7 +11,7 @@ import click
 from mobilevit_sdk.cli.common import out, print_json, verb
 
 
-@verb("inspect")
+@verb("inspect", "What a checkpoint or a phone file holds.")
 @click.argument("target", metavar="CHECKPOINT_OR_ARTIFACT")
 def command(target: str, as_json: bool) -> None:
     """Show what a file holds, read from the file itself.
@@ -42,7 +42,7 @@ def _show_checkpoint(source: str, as_json: bool) -> None:
         print_json(msgspec.to_builtins(found))
         return
     _print_rows(
-        ("file", found.path),
+        found.path,
         ("model", f"{found.model} ({found.family})"),
         ("layout", found.layout),
         ("classes", "none: a backbone" if found.num_classes is None else f"{found.num_classes:,}"),
@@ -87,7 +87,7 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
     calls = on_device if inspection.delegates is None else str(inspection.delegates)
     outside = inspection.undelegated_ops
     _print_rows(
-        ("file", str(file)),
+        str(file),
         ("format", " ".join(filter(None, (document["format"], document["precision"])))),
         ("size", f"{document['bytes'] / 1e6:.2f} MB"),
         ("model", document["model"] or "not stated in the file"),
@@ -97,14 +97,17 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         ("highest rank", str(inspection.max_rank)),
         ("delegates", f"{calls} ({inspection.backend})" if inspection.backend else calls),
         ("outside", on_device if outside is None else _pairs(outside.items()) or "none"),
+        ("oldest system", inspection.oldest_system or "not stated in the file"),
         ("preprocessing", spec.preprocessing.describe() if spec else "not stated in the file"),
         ("labels", _shorten(spec.labels if spec else None)),
     )
 
 
-def _print_rows(*rows: tuple[str, str]) -> None:
+def _print_rows(file: str, *rows: tuple[str, str]) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    out.print(Text(file, "bold"), soft_wrap=True)  # whole, so that it can be copied
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)

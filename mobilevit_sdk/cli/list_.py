@@ -9,7 +9,7 @@ import click
 from mobilevit_sdk.cli.common import out, print_json, verb
 
 
-@verb("list")
+@verb("list", "Models that can be created by name.")
 @click.option("--family", help="Only the models of this family.")
 def command(family: str | None, as_json: bool) -> None:
     """Show the models that can be created by name: size, cost, public accuracy and its source, license of the weights.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 
-@verb("prune")
+@verb("prune", "Make a smaller network of a checkpoint.")
 @click.argument("checkpoint", required=False)
 @click.option("--macs", type=float, metavar="SHARE", help="Keep this share of the multiply-accumulates, such as 0.7.")
 @click.option("--params", type=float, metavar="SHARE", help="Keep this share of the parameters.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, print_notes, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_notes, results_table, verb
 from mobilevit_sdk.cli.display import Display
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PATH = click.Path(path_type=Path)
 SHARE = click.FloatRange(0, 1)
 
 
-@verb("quantize")
+@verb("quantize", "Which blocks lose accuracy in few bits; a recipe.")
 @click.argument("checkpoint", required=False)
 @click.option(
     "--calibration",
@@ -78,7 +78,7 @@ def command(
             calibration=calibration,
             recipe=recipe,
             goal=goal,
-            walk=search,
+            search=search,
             out=folder,
             progress=show,
         )
@@ -101,12 +101,8 @@ def _line(point: Point) -> str:
 
 
 def _print(result: SearchResult, goal: Goal, folder: Path) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("block, worst first", no_wrap=True, overflow="ellipsis")
-    for column in ("layers", "float bytes", "SQNR", "same class", "kept in float"):
-        table.add_column(column, justify="right", no_wrap=True)
+    first = "block, worst first"
+    table = results_table(first, "layers", "float bytes", "SQNR", "same class", "in float", folds=first)
     kept = set(result.recipe.float_modules)
     for loss in result.losses:
         table.add_row(

@@ -11,7 +11,7 @@ from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
 
 
-@verb("synthesize")
+@verb("synthesize", "Make images to calibrate with where there are none.")
 @click.argument("checkpoint", required=False)
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Ends in .parquet; a .png beside it."

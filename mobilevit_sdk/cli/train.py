@@ -24,7 +24,7 @@ class _Sizes(click.ParamType):
             self.fail(f"{value!r} is not a list of sizes in pixels, such as 32,48,64", param, ctx)
 
 
-@verb("train")
+@verb("train", "Train from scratch, or fine-tune a checkpoint.")
 @click.option("--model", metavar="NAME", help="Train this model from scratch.  [default: mobilevit_xxs]")
 @click.option("--checkpoint", metavar="FILE", help="Fine-tune this checkpoint instead, or hf-hub:org/name.")
 @click.option("--teacher", metavar="FILE", help="Distill from this checkpoint, or hf-hub:org/name.")

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from mobilevit_sdk.cli.common import results_table
 from mobilevit_sdk.parity import Outcome, Verdict
 from mobilevit_sdk.parity.gate import loosened
 from mobilevit_sdk.text import count
 
+NARROW = 100  # columns of a terminal
 _STYLE = {"passed": "green", "failed": "bold red", "error": "bold red", "unavailable": "yellow"}
 
 
@@ -20,11 +21,9 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
     """Print a row for each verdict with the numbers of its worst case, then the reasons of those that did not pass, and
     the reasons of thresholds that the project has lowered.
     """
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("verdict", "artifact", "runtime"):
-        table.add_column(column, no_wrap=True)
-    for column in ("cases", "worst SQNR", "max diff", "top-1"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = ("verdict", "artifact", "runtime", "cases", "worst SQNR", "top-1", "max diff")
+    shown = len(columns) - (console.width < NARROW)  # the last is the one to miss least
+    table = results_table(*columns[:shown], folds="artifact", left=("verdict", "runtime"))
     for verdict in verdicts:
         agreement = verdict.agreement
         numbers = ("", "", "", "")
@@ -32,10 +31,11 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
             numbers = (
                 str(agreement.cases),
                 f"{agreement.sqnr_db.worst:.1f} dB",
-                f"{agreement.max_abs_diff:.1e}",
                 f"{agreement.top1_agreement:.0%}",
+                f"{agreement.max_abs_diff:.1e}",
             )
-        table.add_row(Text(verdict.status, _STYLE[verdict.status]), _name(verdict), verdict.runtime, *numbers)
+        row = (Text(verdict.status, _STYLE[verdict.status]), _name(verdict), verdict.runtime, *numbers)
+        table.add_row(*row[:shown])
     console.print(table)
     for verdict in verdicts:
         if verdict.reason:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mobilevit_sdk.parity.runs import ReferenceOf
 
 
-@verb("verify")
+@verb("verify", "Compare phone files with PyTorch and with each other.")
 @click.argument("artifacts", metavar="ARTIFACT_OR_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be repeated.")
 @click.option("--images", type=click.Path(path_type=Path), help="Use these images: a folder or a Parquet file.")

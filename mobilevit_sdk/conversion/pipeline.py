@@ -73,12 +73,12 @@ class ConvertResult:
 def convert(
     checkpoint: Checkpoint,
     *,
-    out: Path,
+    out: Path | str,
     formats: Sequence[str] = (),
     precisions: Sequence[str] = (),
     backend: str | None = None,
     recipe: QuantizationRecipe | None = None,
-    calibration: Path | None = None,
+    calibration: Path | str | None = None,
     check: bool = True,
     force: bool = False,
     thresholds: Mapping[str, Threshold] = THRESHOLDS,
@@ -96,30 +96,30 @@ def convert(
     the statistics of the network's BatchNorms, which takes minutes. An artifact that changes the class of too many
     images is rejected: its folder gets the suffix `.rejected`.
 
-    `progress` hears the steps of each conversion, with its name as the task, and of the calibration. A format whose
-    toolchain fails does not stop the others: see `failures`. Raises RequestError for unknown formats, backends and
-    precisions, for a folder that cannot be written and for images that cannot be read, and ToolchainError for a
+    `progress` is called with the steps of each conversion, with its name as the task, and of the calibration. A format
+    whose toolchain fails does not stop the others: see `failures`. Raises RequestError for unknown formats, backends
+    and precisions, for a folder that cannot be written and for images that cannot be read, and ToolchainError for a
     toolchain that is not installed.
     """
     conversions = plan_conversions(formats, precisions, backend)
     origin = checkpoint.origin  # hashes the file now, while it is the one that was loaded
     for conversion in conversions:
         progress(Step("waiting", task=conversion.name, status="waiting"))
-    spec = checkpoint.spec
+    spec, images = checkpoint.spec, None if calibration is None else Path(calibration)
     reference = reference_of(checkpoint.model, spec.preprocessing, builtin_cases(spec.preprocessing))
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         weights = Path(scratch) / "weights.safetensors"
         save_checkpoint(checkpoint.model, spec, weights)
         quantizing = any(conversion.precision in QUANTIZED for conversion in conversions)
         calibrated = (
-            calibration_for(checkpoint, recipe or QuantizationRecipe(), calibration, Path(scratch), progress)
+            calibration_for(checkpoint, recipe or QuantizationRecipe(), images, Path(scratch), progress)
             if quantizing
             else None
         )
         network = Network(spec, origin, reference, weights, calibrated, thresholds)
 
         def work(conversion: Conversion) -> tuple[Artifact, list[Verdict]] | Failure:
-            folder, name = folder_of(conversion, network, out), conversion.name
+            folder, name = folder_of(conversion, network, Path(out)), conversion.name
             try:
                 kept = None if force else find_up_to_date(conversion, network, folder)
                 artifact = kept or write_artifact_folder(conversion, network, folder, progress)

@@ -56,7 +56,7 @@ def measure_accuracy(
     batch_size: int = 64,
     progress: Progress = silent,
 ) -> Accuracy:
-    """Run `predict` over a labeled dataset, preprocessed as `spec` says; `progress` hears how many images are done.
+    """Run `predict` over a labeled dataset, preprocessed as `spec` says; `progress` is told how many images are done.
 
     See `top5_hits` for what counts. Raises RequestError when the data do not fit the model or an image cannot be
     decoded.

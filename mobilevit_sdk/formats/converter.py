@@ -79,7 +79,7 @@ class TimesLayers(Protocol):
     ) -> list[float]:
         """Microseconds of each layer, in eval mode, for a float32 input of the given shape, on one thread.
 
-        `report` hears how many of how many layers are done. Called in a child process. Raises ToolchainError.
+        `report` is told how many of how many layers are done. Called in a child process. Raises ToolchainError.
         """
         ...
 
@@ -112,8 +112,10 @@ def find_converter(format_name: str, backend: str | None = None) -> Converter:
         owners = {name: other.backends for name, other in converters().items() if other.backends}
         wrong = f"has no backend {backend!r}" if converter.backends else "has no backends to choose from"
         having = ", ".join(name for name, backends in owners.items() if backend in backends)
-        known = converter.backends or {name for backends in owners.values() for name in backends}
-        hint = f"give --backend {backend} with --to {having}" if having else suggest(backend, known)
+        if having:
+            hint = f"give --backend {backend} with --to {having}"
+        else:
+            hint = suggest(backend, converter.backends) if converter.backends else "leave out --backend"
         raise RequestError(f"{format_name} {wrong}; {hint}")
     return converter.backends[backend]
 

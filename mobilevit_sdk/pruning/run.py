@@ -53,7 +53,7 @@ def prune_into(
 
     A pruning that is there already is not made again. `train` holds the images to judge channels and to fine-tune by,
     `test` those to measure top-1 on. `bench` converts both networks and compares the latencies of their files, and
-    `with_sweep` measures top-1 at other shares. `progress` hears what `sweep` and `training.train` tell. Raises
+    `with_sweep` measures top-1 at other shares. `progress` is told what `sweep` and `training.train` tell. Raises
     RequestError when images are missing, and when the folder holds another pruning.
     """
     if with_sweep and test is None:

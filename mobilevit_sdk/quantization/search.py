@@ -54,7 +54,7 @@ class SearchResult(Strict, frozen=True):
     recipe: QuantizationRecipe  # of `chosen`; where that is None, of the most accurate trade within the size
 
 
-def search(
+def search_recipe(
     checkpoint: Checkpoint,
     quantization: Quantization,
     held_out: CalibrationImages,

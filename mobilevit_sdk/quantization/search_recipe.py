@@ -11,7 +11,7 @@ from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.quantization.calibrated import calibration_for
 from mobilevit_sdk.quantization.chart import write_chart
-from mobilevit_sdk.quantization.search import Goal, SearchResult, search, write_result
+from mobilevit_sdk.quantization.search import Goal, SearchResult, search_recipe, write_result
 
 CHART = "sensitivity.png"
 
@@ -23,21 +23,21 @@ def quantize(
     calibration: Path | str | None = None,
     recipe: QuantizationRecipe | None = None,
     goal: Goal | None = None,
-    walk: bool = True,
+    search: bool = False,
     out: Path | str | None = None,
     progress: Progress = silent,
 ) -> SearchResult:
-    """Measure what each block of a network loses in few bits, and find a recipe for `convert` that reaches `goal`.
+    """Measure what each block of a network loses in few bits; with `search`, find a recipe for `convert`.
 
-    The search starts from `recipe` and keeps the blocks that lose most in floating point, until the top-1 accuracy, or
-    without labels the agreement with the float network, holds on images that did not calibrate. Without `walk` it only
-    measures the blocks, by the SQNR of the scores in dB. `calibration` is a folder or a Parquet file of 100 to 500
+    Blocks are measured by the SQNR of the scores in dB. The search starts from `recipe` and keeps the blocks that lose
+    most in floating point, until the top-1 accuracy, or without labels the agreement with the float network, reaches
+    `goal` on images that did not calibrate. `calibration` is a folder or a Parquet file of 100 to 500
     images; by default they are synthesized, which takes minutes. Everything is computed in PyTorch with rounded weights
     and activations. `out` receives recipe.json, sensitivity.json and sensitivity.png.
 
     The result's `chosen` is None when nothing within the goal's size reaches it; its `recipe` is then the most accurate
-    one. `progress` hears a PointFound for each trade of size for accuracy. Raises RequestError for a precision without
-    integers, too few images, a network with nothing to quantize, and a folder that cannot be written.
+    one. `progress` is called with a PointFound for each trade of size for accuracy. Raises RequestError for a precision
+    without integers, too few images, a network with nothing to quantize, and a folder that cannot be written.
     """
     if precision not in QUANTIZED:
         raise RequestError(f"{precision!r} is not an integer precision; {suggest(precision, QUANTIZED)}")
@@ -46,7 +46,7 @@ def quantize(
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         calibrated = calibration_for(checkpoint, recipe or QuantizationRecipe(), images, Path(scratch), progress)
         quantization, held_out = calibrated.quantization, calibrated.held_out
-        result = search(checkpoint, quantization, held_out, precision, goal, walk=walk, progress=progress)
+        result = search_recipe(checkpoint, quantization, held_out, precision, goal, walk=search, progress=progress)
     if out is not None:
         write_result(result, Path(out))
         write_chart(result, goal, Path(out) / CHART, title=f"{checkpoint.spec.model}, {precision}")

@@ -84,7 +84,7 @@ def block_losses(
 ) -> list[BlockLoss]:
     """Quantize each block alone and compare the scores; the worst block comes first.
 
-    `progress` hears how many blocks are done. Raises RequestError where nothing is quantized.
+    `progress` is told how many blocks are done. Raises RequestError where nothing is quantized.
     """
     cut = blocks(graph, recipe)
     if not cut:

@@ -52,7 +52,7 @@ def observe_ranges(
 ) -> dict[str, Ranges]:
     """The ranges around every convolution and linear, over `images`, each RGB float32 [1, 3, H, W] in [0, 1].
 
-    A layer that never runs, such as the scores of attention over one token, has none. `report` hears how many images
+    A layer that never runs, such as the scores of attention over one token, has none. `report` is told how many images
     are done. Raises RequestError when there are no images.
     """
     estimators = {path: (RangeEstimator(recipe), RangeEstimator(recipe)) for path in layers(graph)}

@@ -63,7 +63,7 @@ def synthesize_batch(
 ) -> tuple[Tensor, Tensor]:
     """Batch `index` of `batch_count(options)`: RGB uint8 [B, 3, H, W] on the CPU, and the class of each, [B].
 
-    It depends on the model, the options and the index alone. `on_step` hears how many steps are done, and the loss.
+    It depends on the model, the options and the index alone. `on_step` is told how many steps are done, and the loss.
     """
     (word,) = np.random.SeedSequence((options.seed, index)).generate_state(1)
     generator = torch.Generator().manual_seed(int(word))

@@ -60,10 +60,10 @@ def train(
     quantization-aware training (arXiv 1712.05877) take `QAT_RECIPE`, with the checkpoint as its own teacher. `device`
     is "auto", "cpu", "cuda" or "mps".
 
-    `progress` hears a TrainingStarted, then a TrainingStep for each optimizer step and an EpochDone for each epoch. On
-    Ctrl-C the step in progress is finished, the state saved, and KeyboardInterrupt raised. Raises RequestError when the
-    data, the teacher or the recipe does not fit the model, when `out` holds another training, when the device is
-    missing, and when the loss is no longer a number.
+    `progress` is called with a TrainingStarted, then a TrainingStep for each optimizer step and an EpochDone for each
+    epoch. On Ctrl-C the step in progress is finished, the state saved, and KeyboardInterrupt raised. Raises
+    RequestError when the data, the teacher or the recipe does not fit the model, when `out` holds another training,
+    when the device is missing, and when the loss is no longer a number.
     """
     if model and checkpoint:
         raise RequestError("a training starts from a model's name or from a checkpoint: give one of them")

@@ -154,7 +154,7 @@ def test_random_bytes_are_refused(tmp_path: Path, start: bytes, rest: bytes, suf
         (
             "inf.safetensors",
             struct.pack("<Q", 33) + b'{"w":{"data_offsets":[0,1e999]}} ',
-            "no complete safetensors file",
+            "not a complete safetensors file",
         ),
     ],
 )

@@ -88,16 +88,16 @@ def test_evaluate(data: Path, checkpoint: Path) -> None:
     assert (steps[-1].done, steps[-1].total) == (13, 13)
 
 
-@pytest.mark.parametrize("walk", [True, False])
-def test_quantize(data: Path, checkpoint: Path, tmp_path: Path, walk: bool) -> None:
-    options = ("--calibration", data, "--size", 1, "--out", tmp_path / "command", *(["--search"] if walk else []))
+@pytest.mark.parametrize("search", [True, False])
+def test_quantize(data: Path, checkpoint: Path, tmp_path: Path, search: bool) -> None:
+    options = ("--calibration", data, "--size", 1, "--out", tmp_path / "command", *(["--search"] if search else []))
     document = _command("quantize", checkpoint, *options)
     found = mobilevit_sdk.quantize(
-        load_checkpoint(checkpoint), calibration=data, goal=Goal(size=1), walk=walk, out=tmp_path / "function"
+        load_checkpoint(checkpoint), calibration=data, goal=Goal(size=1), search=search, out=tmp_path / "function"
     )
     plain = json.loads(msgspec.json.encode(found))
     assert document == {"model": "mobilevit_xxs", "out": str(tmp_path / "command"), **plain}
-    assert bool(found.points) == walk
+    assert bool(found.points) == search
     names = {"recipe.json", "sensitivity.json", "sensitivity.png"}
     for name in names:
         assert (tmp_path / "function" / name).read_bytes() == (tmp_path / "command" / name).read_bytes()

@@ -65,7 +65,8 @@ _BACKENDS["xnnpack"] = ExecuTorchConverter(
     ("fp32", "int8", "int8-dynamic", "int4-weight"),
     (ExecuTorchRuntime(), ExecuTorchARM64Runtime()),
     _BACKENDS,
-    nearest_precision={"int8-weight": "int8-dynamic"},  # XNNPACK has no convolution of float values with int8 weights
+    # XNNPACK has no convolution of float values with int8 weights, and its lowering here is in float32.
+    nearest_precision={"int8-weight": "int8-dynamic", "fp16": "fp32; --backend coreml has fp16"},
 )
 _BACKENDS["coreml"] = ExecuTorchConverter(
     "coreml",
