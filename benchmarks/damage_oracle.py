@@ -6,6 +6,7 @@ an exception that is not one of this SDK's errors. `mutated_artifacts.py` and th
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, ToolchainError
-from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.parity import THRESHOLDS, Run, compare, judge
 from mobilevit_sdk.processes.child import emit, run_in_child
 
@@ -91,28 +92,21 @@ def _answers(
 ) -> list[np.ndarray | MobileViTError]:
     """The scores of each file for all `cases`, float32 [cases, num_classes], or the error that it ends in."""
     answers: list[np.ndarray | MobileViTError] = []
-    manifest = original.manifest
-    while len(answers) < len(paths):
-        left = [str(path) for path in paths[len(answers) :]]
+    refs = [dataclasses.replace(original.on(runtime), path=path) for path in paths]
+    while len(answers) < len(refs):
+        left = refs[len(answers) :]
         try:
-            run_in_child(
-                _answer_all,
-                *(manifest.format, manifest.backend, runtime, left, cases),
-                on_event=answers.append,
-                threads=1,
-                timeout=TIMEOUT,
-            )
+            run_in_child(_answer_all, left, cases, on_event=answers.append, threads=1, timeout=TIMEOUT)
         except ToolchainError as error:  # the child died or hung over the next file
             answers.append(error)
     return answers
 
 
-def _answer_all(format_name: str, backend: str | None, runtime_name: str, paths: list[str], cases: list[Case]) -> None:
+def _answer_all(refs: Sequence[RuntimeRef], cases: Sequence[Case]) -> None:
     """In a child process: emit each file's scores, or the error that the gate would report."""
-    runtime = next(each for each in find_converter(format_name, backend).runtimes if each.name == runtime_name)
-    for path in paths:
+    for ref in refs:
         try:
-            loaded = runtime.load(Path(path))
+            loaded = ref.load()
             emit(np.stack([np.array(loaded(case.as_passed()), dtype=np.float32) for case in cases]))
         except MobileViTError as error:
             emit(error)
