@@ -39,3 +39,14 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def phone_files(run_folder: Path) -> SharedFiles:
     """Phone files of the tiny networks: see `SharedFiles`."""
     return SharedFiles(run_folder)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For what is compared bit for bit: sums depend on the number of threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,13 +24,7 @@ from mobilevit_sdk.quantization.search import Goal
 from mobilevit_sdk.quantization.synthesis import SynthesisOptions
 from mobilevit_sdk.training import EpochDone, Recipe, TrainingStarted, TrainingStep
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -42,12 +41,7 @@ SMALLEST = {entry.family: entry.name for entry in reversed(model_entries())}
 QUICK = SynthesisOptions(images=12, batch_size=6, steps=4)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _real_images() -> Tensor:
