@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from mobilevit_sdk.parity import Outcome, Verdict
+    from mobilevit_sdk.parity.drift import Worse
 
 
 class AssertParity(Protocol):
@@ -73,7 +74,10 @@ def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
 
 
 def _describe(outcome: Outcome) -> str:
-    lines = ["no parity:"]
+    """First the worst that happened, with artifact and number: pytest's own summary shows no more than that line."""
+    bad = [*(v for v in outcome.verdicts if v.status != "unavailable"), *outcome.verdicts]
+    reasons = [f"{_where(verdict)}: {verdict.reason}" for verdict in bad if verdict.reason]
+    lines = []
     for verdict in outcome.verdicts:
         numbers = ""
         if verdict.agreement:
@@ -84,7 +88,13 @@ def _describe(outcome: Outcome) -> str:
             lines.append(f"    {verdict.reason}")
     for pair in outcome.pairs:
         if pair.reason:
-            lines.append(f"  failed: {pair.first_runtime} and {pair.second_runtime}: {pair.reason}")
+            reasons.append(f"{pair.first_runtime} and {pair.second_runtime}: {pair.reason}")
+            lines.append(f"  failed: {reasons[-1]}")
     if outcome.drift:
+        reasons[:0] = [f"{_where(item)}: {item.message}" for item in outcome.drift.worse]
         lines += [f"  worse: {item.artifact} on {item.runtime}: {item.message}" for item in outcome.drift.worse]
-    return "\n".join(lines)
+    return "\n".join([f"no parity: {reasons[0]}", *lines])
+
+
+def _where(found: Verdict | Worse) -> str:
+    return f"{Path(found.artifact).parent.name} on {found.runtime}"

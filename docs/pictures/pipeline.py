@@ -41,8 +41,8 @@ class File:
 
 
 THEMES = {
-    "light": Theme("#1f2328", "#59636e", "#afb8c1", "#f6f8fa", "#ffffff", ("#0969da", "#bc4c00", "#8250df"), "#1a7f37"),
-    "dark": Theme("#f0f6fc", "#9198a1", "#4a525c", "#161b22", "#0d1117", ("#4493f8", "#f0883e", "#ab7df8"), "#3fb950"),
+    "light": Theme("#1f2328", "#59636e", "#afb8c1", "#f6f8fa", "#ffffff", ("#0072b2", "#d55e00", "#cc79a7"), "#1a7f37"),
+    "dark": Theme("#f0f6fc", "#9198a1", "#4a525c", "#161b22", "#0d1117", ("#56b4e9", "#e69f00", "#cc79a7"), "#3fb950"),
 }
 FILES = (
     File("CoreML", "mobilevit_xxs.mlpackage", "fp16, 1.94 MB", "coreml-reference", 48.9, 40),

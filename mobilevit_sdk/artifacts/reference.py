@@ -26,6 +26,7 @@ class Reference:
 
     cases: tuple[Case, ...]
     logits: np.ndarray
+    images: str | None = None  # the folder or file that the cases are from; None for those stored beside an artifact
 
     def check(self, spec: ModelSpec) -> None:
         """Raise RequestError unless there are cases, uint8 [3, H, W] of the model's size, with finite answers."""

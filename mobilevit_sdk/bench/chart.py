@@ -27,7 +27,7 @@ def write_chart(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
         axes = figure.subplots(len(measured), 1, squeeze=False, height_ratios=heights)[:, 0]
         for each, (title, rows) in zip(axes, measured.items(), strict=True):
             _draw(each, rows, title)
-        axes[-1].set_xlabel("milliseconds for one image: median, whisker to the 90th percentile")
+        axes[-1].set_xlabel("latency of one image, ms: median, whisker to the 90th percentile")
 
 
 def _draw(axes: Axes, rows: Sequence[Row], title: str) -> None:

@@ -37,6 +37,7 @@ class Verdict(Strict, frozen=True, kw_only=True):
     delegates: int | None
     undelegated_ops: dict[str, int] | None
     cases_sha256: str | None = None  # of the images, in order
+    seconds: float = 0.0  # to load the artifact and answer all cases
 
     def to_json(self) -> dict[str, object]:
         """The flat form of the command line's contract."""
@@ -86,6 +87,7 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
         bytes=manifest.bytes,
         delegates=manifest.delegates,
         undelegated_ops=manifest.undelegated_ops,
+        seconds=run.seconds,
     )
     if run.refusal:
         status, reason = run.refusal

@@ -34,7 +34,8 @@ def reference_for_images(images: Path, checkpoint: str | None) -> ReferenceOf:
             if key not in made:
                 preprocessing = artifact.manifest.spec.preprocessing
                 model = checkpoint_of(artifact, checkpoint).model
-                made[key] = reference_of(model, preprocessing, image_cases(images, preprocessing))
+                answers = reference_of(model, preprocessing, image_cases(images, preprocessing))
+                made[key] = dataclasses.replace(answers, images=str(images))
             return made[key]
 
     return reference

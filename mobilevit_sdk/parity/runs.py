@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Run:
     outputs: np.ndarray | None = None
     reference: Reference | None = None  # what was asked, with PyTorch's answers
     refusal: tuple[Literal["failed", "unavailable", "error"], str] | None = None
+    seconds: float = 0.0  # to load the artifact and answer all cases
 
 
 def run_artifacts(
@@ -80,7 +82,9 @@ def run_artifacts(
         if not artifact.is_unchanged():
             changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
             return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))
-        return _ask(artifact, runtime, availability.version, reference, timeout, tell)
+        began = time.monotonic()
+        asked = _ask(artifact, runtime, availability.version, reference, timeout, tell)
+        return dataclasses.replace(asked, seconds=round(time.monotonic() - began, 3))
 
     def is_wanted(runtime: Runtime) -> bool:
         return runtime.name in runtimes if runtimes else not isinstance(runtime, OnRequestRuntime)

@@ -53,9 +53,10 @@ def plot_kept(kept: Sequence[Kept], path: Path, title: str) -> None:
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.8, place - 1)
         axes.set_ylim(0, 1.32)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
         axes.grid(axis="x", visible=False)
-        axes.set_ylabel("kept", y=0.5 / 1.32)
+        axes.set_xlabel("stage")
+        axes.set_ylabel("width kept, percent", y=0.5 / 1.32)
         handles = [axes.bar(0, 0, color=_COLORS[kind], label=kind) for kind in kinds]
         axes.legend(handles=handles, ncols=len(kinds), loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
         figure.suptitle(title)

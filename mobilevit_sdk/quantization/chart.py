@@ -28,13 +28,14 @@ def _draw_losses(axes: Axes, result: SearchResult) -> None:
     kept = set(result.recipe.float_modules)
     for name, color, hatch in (("quantized", BLUE, ""), ("kept in floating point", ORANGE, "///")):
         rows = [place for place in places if (result.losses[place].block in kept) == (color == ORANGE)]
-        lengths = [result.losses[row].sqnr_db for row in rows]
+        lengths = [100 * 10 ** (-result.losses[row].sqnr_db / 20) for row in rows]
         axes.barh(rows, lengths, color=color, hatch=hatch, edgecolor="white", linewidth=0, label=name)
     axes.set_yticks(places, [loss.block for loss in result.losses], size=7)
     axes.set_ylim(len(result.losses) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("SQNR of the scores with this block alone quantized, dB")
-    axes.set_title("what each block loses")
+    axes.set_xlabel("error of the scores with this block alone quantized, percent of their RMS")
+    axes.set_title("what each block loses, worst first")
+    axes.set_ylabel("block")
     if kept:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
 
@@ -43,15 +44,16 @@ def _draw_frontier(axes: Axes, result: SearchResult, goal: Goal) -> None:
     by_task = result.points[0].top1_drop is not None
     losses = [(p.top1_drop or 0.0) if by_task else 100 * (1 - p.agreement) for p in result.points]
     sizes = [100 * point.size for point in result.points]
-    axes.plot(sizes, losses, color=BLUE, marker="o", markersize=4)
+    axes.plot(sizes, losses, color=BLUE, marker="o", markersize=11)
     axes.axhline(goal.top1_drop if by_task else 100 * (1 - goal.agreement), color=GREEN, ls="--", label="goal")
     if result.chosen:
         at = result.points.index(result.chosen)
-        axes.plot(sizes[at], losses[at], "D", color=GREEN, markersize=9, label="chosen")
-    for point, x, y in zip(result.points, sizes, losses, strict=True):
-        axes.annotate(str(len(point.float_modules)), (x, y), (5, 5), textcoords="offset points", size=7.5)
+        axes.plot(sizes[at], losses[at], "o", color=GREEN, markersize=14, label="chosen")
+    for point, x, y in zip(result.points, sizes, losses, strict=True):  # in the markers, so that no line crosses them
+        centered = {"ha": "center", "va": "center", "color": "white", "weight": "bold"}
+        axes.annotate(str(len(point.float_modules)), (x, y), size=6.5, **centered)
     axes.margins(0.08)
     axes.set_xlabel("size, percent of float32 (numbers: blocks kept in floating point)")
     axes.set_ylabel("top-1 lost, points" if by_task else "images that change their class, percent")
     axes.set_title("trades of size for accuracy")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0, markerscale=0.6)

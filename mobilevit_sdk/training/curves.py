@@ -18,7 +18,7 @@ def plot_curves(history: Sequence[EpochResult], path: Path, *, title: str) -> No
     with chart(path, 9, 3.6) as figure:
         loss, accuracy = figure.subplots(1, 2)
         loss.plot(epochs, [row.loss for row in history], color=BLUE, **dots)
-        loss.set(title="training loss", xlabel="epoch")
+        loss.set(title="training loss", xlabel="epoch", ylabel="mean loss of an image, nats")
         for key, color in (("top5", SKY), ("top1", GREEN)):
             shares = [getattr(row, key) for row in history]
             accuracy.plot(epochs, shares, color=color, label=key.replace("top", "top-"), **dots)
@@ -28,13 +28,13 @@ def plot_curves(history: Sequence[EpochResult], path: Path, *, title: str) -> No
         accuracy.annotate(
             f"{last.top1:.2%}",
             (last.epoch, last.top1),
-            (0, -6),
+            (7, 0),  # beyond the last epoch, where no curve passes
             textcoords="offset points",
-            ha="right" if len(history) > 1 else "center",
-            va="top",
+            va="center",
             weight="bold",
+            annotation_clip=False,
         )
-        accuracy.set(title="test accuracy of the averaged weights", xlabel="epoch")
+        accuracy.set(title="test accuracy of the averaged weights", xlabel="epoch", ylabel="images classified right")
         accuracy.margins(y=0.12)
         accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
         accuracy.legend(loc="best")

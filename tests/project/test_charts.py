@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import matplotlib
@@ -64,3 +65,11 @@ def test_every_two_colors_are_told_apart_by_color_blind_readers(vision: str) -> 
     colors = [charts.BLUE, charts.ORANGE, charts.GREEN, charts.RED, charts.SKY, charts.PURPLE, charts.GRAY, charts.INK]
     seen = [_lab(color, np.array(VISION[vision])) for color in colors]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 15
+
+
+def test_the_report_draws_in_the_colors_of_the_charts() -> None:
+    style = (Path(charts.__file__).parent / "parity" / "report" / "style.css").read_text(encoding="utf-8")
+    drawn = dict(re.findall(r"--(data(?:-good|-bad)?): (#\w{6});", style))
+    light = dict(re.findall(r"--(data(?:-good|-bad)?): (#\w{6});", style.partition("@media")[0]))
+    assert light == {"data": charts.BLUE, "data-good": charts.GREEN, "data-bad": charts.RED}
+    assert drawn["data"] == charts.SKY  # on dark

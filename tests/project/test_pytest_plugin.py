@@ -73,7 +73,7 @@ def test_an_artifact_that_differs_fails_with_the_runtime_the_numbers_and_the_rea
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(
         [
-            "no parity:",
+            "no parity: net-fp16 on fake-cpu: SQNR 20.0 dB on * is below 40 dB",
             "  failed: *net-fp16*on fake-cpu (3 cases, SQNR 20.0 dB at worst, 20.0 dB in the median)",
             "    SQNR 20.0 dB on * is below 40 dB",
             "  unavailable: *on fake-gpu",

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from mobilevit_sdk.parity.gate import loosened
@@ -15,8 +16,14 @@ from mobilevit_sdk.text import one_line
 _TAGS = {"failed": "failure", "error": "error", "unavailable": "skipped"}
 _COUNTS = {"failed": "failures", "error": "errors", "unavailable": "skipped"}
 
-# A test case: class, name, status, message, and all that is known as JSON.
-_Case = tuple[str, str, str, str, object]
+
+class _Case(NamedTuple):
+    class_name: str
+    name: str
+    status: str
+    message: str
+    known: object  # as JSON
+    seconds: float = 0.0
 
 
 def junit(outcome: Outcome) -> str:
@@ -27,17 +34,18 @@ def junit(outcome: Outcome) -> str:
     root = ElementTree.Element("testsuites", name="mobilevit verify")
     where = {divergence.artifact: divergence.message for divergence in outcome.divergences}
     verdicts: list[_Case] = [
-        (
+        _Case(
             f"{verdict.format}.{verdict.runtime}",
             f"{Path(verdict.artifact).parent.name} {verdict.precision}",
             verdict.status,
             "; ".join(filter(None, [verdict.reason, where.get(verdict.artifact)])),
             verdict.to_json(),
+            verdict.seconds,
         )
         for verdict in outcome.verdicts
     ]
     pairs: list[_Case] = [
-        (
+        _Case(
             f"{pair.first_runtime}.{pair.second_runtime}",
             f"{Path(pair.first).parent.name} and {Path(pair.second).parent.name}",
             pair.status,
@@ -56,7 +64,13 @@ def junit(outcome: Outcome) -> str:
             ]
             name = Path(verdict.artifact).parent.name
             drift.append(
-                (f"{verdict.format}.{verdict.runtime}", name, "failed" if worse else "passed", "; ".join(worse), worse)
+                _Case(
+                    f"{verdict.format}.{verdict.runtime}",
+                    name,
+                    "failed" if worse else "passed",
+                    "; ".join(worse),
+                    worse,
+                )
             )
     totals: Counter[str] = Counter()
     for name, cases in (("parity", verdicts), ("agreement with each other", pairs), ("drift", drift)):
@@ -64,6 +78,7 @@ def junit(outcome: Outcome) -> str:
             totals += _add_suite(root, name, cases)
     for attribute in ("tests", *_COUNTS.values()):
         root.set(attribute, str(totals[attribute]))
+    root.set("time", f"{sum(case.seconds for case in verdicts):.3f}")
     reasons = {
         f"{precision} has a lowered threshold": row.reason for precision, row in loosened(outcome.verdicts).items()
     }
@@ -79,13 +94,19 @@ def junit(outcome: Outcome) -> str:
 def _add_suite(root: ElementTree.Element, name: str, cases: Iterable[_Case]) -> Counter[str]:
     suite = ElementTree.SubElement(root, "testsuite", name=name)
     counts: Counter[str] = Counter(dict.fromkeys(_COUNTS.values(), 0))
-    for class_name, case_name, status, message, known in cases:
-        case = ElementTree.SubElement(suite, "testcase", classname=one_line(class_name), name=one_line(case_name))
+    total = 0.0
+    for each in cases:
+        name, time = one_line(each.name), f"{each.seconds:.3f}"
+        case = ElementTree.SubElement(suite, "testcase", classname=one_line(each.class_name), name=name, time=time)
+        total += each.seconds
         counts["tests"] += 1
-        if status in _TAGS:
-            counts[_COUNTS[status]] += 1
-            ElementTree.SubElement(case, _TAGS[status], message=one_line(message, 2000))
-        ElementTree.SubElement(case, "system-out").text = json.dumps(known)
+        if each.status in _TAGS:
+            counts[_COUNTS[each.status]] += 1
+            message = one_line(each.message, 2000)
+            found = ElementTree.SubElement(case, _TAGS[each.status], message=message, type=each.status)
+            found.text = f"{name} on {one_line(each.class_name)}: {message}"  # what GitLab and Jenkins show
+        ElementTree.SubElement(case, "system-out").text = json.dumps(each.known)
+    suite.set("time", f"{total:.3f}")
     for attribute, count in counts.items():
         suite.set(attribute, str(count))
     return counts

@@ -6,6 +6,7 @@ import platform
 import string
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mobilevit_sdk.parity.pairs import Pair
 from mobilevit_sdk.parity.report import plots
 from mobilevit_sdk.parity.report.pictures import SIDE, Pictures
 from mobilevit_sdk.parity.runs import Run
-from mobilevit_sdk.text import count
+from mobilevit_sdk.text import count, shorten
 
 WORST_CASES = 12  # listed of each run
 TOP5_CASES = 4
@@ -46,6 +47,7 @@ def page(outcome: Outcome) -> str:
     statuses = [verdict.status for verdict in outcome.verdicts]
     return environment.get_template("page.html.j2").render(
         outcome=outcome,
+        facts=_facts(outcome),
         loosened=loosened(outcome.verdicts),
         cards=cards,
         counts={status: statuses.count(status) for status in ("passed", "failed", "error", "unavailable")},
@@ -56,6 +58,35 @@ def page(outcome: Outcome) -> str:
         when=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         machine=f"{platform.system()} on {platform.machine()}",
     )
+
+
+def _facts(outcome: Outcome) -> list[tuple[str, str]]:
+    """What the page is about, as name and value: checkpoints, precisions, versions and images."""
+    manifests = [run.artifact.manifest for run in outcome.runs]
+    checkpoints = [_origin(manifest) for manifest in manifests]
+    versions = [version for manifest in manifests if (version := manifest.tools.get("mobilevit-sdk"))]
+    images = [
+        f"{len(reference.cases)} from {reference.images or 'the stored reference vectors'}"
+        for run in outcome.runs
+        if (reference := run.reference)
+    ]
+    facts = {
+        "checkpoint": checkpoints,
+        "model": [manifest.spec.model for manifest in manifests],
+        "precision": [manifest.precision for manifest in manifests],
+        "converted by": [f"mobilevit-sdk {version}" for version in versions],
+        "verified by": [f"mobilevit-sdk {metadata.version('mobilevit-sdk')}"],
+        "images": images,
+    }
+    return [(name, shorten(list(dict.fromkeys(values)), 6)) for name, values in facts.items() if values]
+
+
+def _origin(manifest: Manifest) -> str:
+    origin = manifest.origin
+    if origin.sha256 is None:
+        return f"random weights, seed {origin.random_weights_seed}"
+    source = Path(origin.source)
+    return f"{source.name if source.is_absolute() else source} (SHA-256 {origin.sha256[:12]})"
 
 
 def _keys() -> list[str]:

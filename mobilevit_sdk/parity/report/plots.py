@@ -11,7 +11,7 @@ from markupsafe import Markup
 MAX_POINTS = 1500  # of a scatter: about 15 kB
 BINS = 41
 _WIDTH, _HEIGHT = 340, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 24, 40  # the top holds what a plot says in words, so that nothing crosses it
 
 
 class _Axes:
@@ -80,7 +80,7 @@ def scatter(reference: np.ndarray, outputs: np.ndarray) -> Markup:
         spread = np.linspace(0, expected.size - 1, MAX_POINTS - len(worst)).astype(int)
         rows = np.unique(np.concatenate([worst, spread]))
     low, high = _padded(min(expected.min(), actual.min()), max(expected.max(), actual.max()))
-    axes = _Axes((low, high), (low, high), ("PyTorch's score", "artifact's score"))
+    axes = _Axes((low, high), (low, high), ("PyTorch's score (logit)", "artifact's score (logit)"))
     axes.line("diagonal", low, low, high, high)
     axes.dots("points", zip(expected[rows].tolist(), actual[rows].tolist(), strict=True))
     ticks = _ticks(low, high)
@@ -94,7 +94,7 @@ def histogram(errors: np.ndarray) -> Markup:
         return Markup("")
     reach = float(np.abs(values).max()) or 1e-9
     counts, edges = np.histogram(values, bins=BINS, range=(-reach, reach))
-    axes = _Axes((-reach, reach), (0, float(counts.max()) * 1.05), ("artifact - PyTorch", "scores"))
+    axes = _Axes((-reach, reach), (0, float(counts.max()) * 1.05), ("artifact - PyTorch (logits)", "number of scores"))
     base = axes.y(0)
     bars = "".join(
         f"M{axes.x(left):g} {base:g}V{axes.y(count):g}H{axes.x(right):g}V{base:g}"
@@ -115,7 +115,7 @@ def ranked(sqnr_db: Sequence[float], threshold: float) -> Markup:
     axes.line("threshold", 0, threshold, len(values) + 1, threshold)
     for kind, below in (("points", False), ("missed", True)):
         axes.dots(kind, ((i, value) for i, value in enumerate(values, 1) if (value < threshold) is below))
-    axes.text("note end", _WIDTH - _RIGHT, axes.y(threshold) - 4, f"at least {threshold:g} dB")
+    axes.text("note end", _WIDTH - _RIGHT, _TOP - 9, f"dashed: at least {threshold:g} dB")
     return axes.svg("SQNR of every case", x_ticks=_ticks(1, len(values), 4, whole=True), y_ticks=_ticks(low, high))
 
 
@@ -124,7 +124,7 @@ def depth(modules: Sequence[tuple[str, float]], culprit: int | None) -> Markup:
     values = [sqnr for _, sqnr in modules]
     low, high = _padded(min(values), max(values))
     labels = ("operators, first to last", "SQNR in dB")
-    axes = _Axes((0, len(values) + 1), (low, high + 0.12 * (high - low)), labels, 2 * _WIDTH)  # room for a name
+    axes = _Axes((0, len(values) + 1), (low, high), labels, 2 * _WIDTH)
     path = "L".join(f"{axes.x(i):g} {axes.y(value):g}" for i, value in enumerate(values, 1))
     axes.parts.append(f'<path class="curve" d="M{path}"/>')
     for i, (module, sqnr) in enumerate(modules):
@@ -135,8 +135,7 @@ def depth(modules: Sequence[tuple[str, float]], culprit: int | None) -> Markup:
     if culprit is not None:
         axes.line("threshold", culprit + 1, low, culprit + 1, axes.high[1])
         right = culprit + 1 > len(values) / 2
-        x = axes.x(culprit + 1) + (-6 if right else 6)
-        axes.text("note end" if right else "note", x, _TOP + 9, modules[culprit][0])
+        axes.text("note end" if right else "note", axes.x(culprit + 1), _TOP - 9, modules[culprit][0])
     return axes.svg("SQNR along the depth", x_ticks=_ticks(1, len(values), 4, whole=True), y_ticks=_ticks(low, high))
 
 
