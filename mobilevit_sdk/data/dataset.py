@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,11 +12,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from mobilevit_sdk.data.pictures import decode_picture, image_formats, image_suffixes
 from mobilevit_sdk.errors import RequestError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif"})
-# Pillow knows dozens of other formats, one of which starts Ghostscript: not for untrusted files.
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 
 
 @dataclass(frozen=True)
@@ -38,13 +34,11 @@ class ImageDataset:
         return len(self.names)
 
     def image(self, index: int) -> Image.Image:
-        """Image `index`, decoded to RGB. Raises RequestError naming it when it cannot be decoded."""
+        """Image `index` as `to_rgb` gives it. Raises RequestError naming it when it cannot be decoded."""
         try:
-            with Image.open(io.BytesIO(self.read(index)), formats=IMAGE_FORMATS) as image:
-                decoded: Image.Image = image.convert("RGB")
-                return decoded
+            return decode_picture(self.read(index))
         except UnidentifiedImageError as error:
-            known = ", ".join(IMAGE_FORMATS)
+            known = ", ".join(image_formats())
             raise RequestError(
                 f"{self.source}: {self.names[index]} is not an image of a known format ({known})"
             ) from error
@@ -83,7 +77,7 @@ def open_dataset(source: Path, *, labeled: bool = False) -> ImageDataset:
         raise RequestError(f"{source} does not exist; give a folder of images or a Parquet file")
     dataset = _open_folder(source, labeled) if source.is_dir() else _open_parquet(source, labeled)
     if not len(dataset):
-        raise RequestError(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise RequestError(f"{source} holds no images ({', '.join(sorted(image_suffixes()))})")
     return dataset
 
 
@@ -91,7 +85,7 @@ def _open_folder(folder: Path, labeled: bool) -> ImageDataset:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in image_suffixes() and not path.name.startswith(".") and path.is_file()
     )
     unplaced = [path for path in files if len(path.relative_to(folder).parts) != 2]
     if labeled and unplaced:

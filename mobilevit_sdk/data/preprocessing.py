@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
+from mobilevit_sdk.data.pictures import to_rgb
 from mobilevit_sdk.spec import Preprocessing
 
 if TYPE_CHECKING:
@@ -16,21 +17,22 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 
 
 def crop_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """Resize and crop the center: an RGB image -> uint8 [3, H, W], as an app would pass it.
+    """Resize and crop the center: an image -> RGB uint8 [3, H, W], as an app would pass it. See `to_rgb` for modes.
 
     An image whose crop would be larger than the resized picture is resized until it holds the crop. Of a strip that is
     more than 16 times as long as wide, only the middle is resized: the rest would take gigabytes and be cropped away.
     """
     height, width = preprocessing.image_size
     resampling = _RESAMPLING[preprocessing.interpolation]
+    image = to_rgb(image)
     if preprocessing.resize_mode == "squash":
-        return _pixels(image.convert("RGB").resize((width, height), resampling))
+        return _pixels(image.resize((width, height), resampling))
     longest = 16 * min(image.size)
     if max(image.size) > longest:
         image = ImageOps.fit(image, (min(image.width, longest), min(image.height, longest)))
     scale = max(preprocessing.resize_size / min(image.size), width / image.width, height / image.height)
     size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    image = image.convert("RGB").resize(size, resampling)
+    image = image.resize(size, resampling)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     return _pixels(image.crop((left, top, left + width, top + height)))
 
