@@ -1,7 +1,8 @@
-"""Files and folders: written so that nobody ever sees half of one, and told apart by their hash."""
+"""Files and folders: written so that nobody ever sees half of one, told apart by their hash; text in any Unicode."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -13,6 +14,34 @@ from pathlib import Path
 import platformdirs
 
 from mobilevit_sdk.errors import RequestError
+
+# What a file of Unicode text may begin with. UTF-32's little-endian mark begins with UTF-16's, so it stands first.
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person may have written: UTF-8, or any Unicode encoding with a byte order mark.
+
+    Windows writes that mark: Notepad before UTF-8, PowerShell's `>` before UTF-16. Line ends stay as they are. Raises
+    ValueError for any other encoding, without the path, and OSError for a file that cannot be read.
+    """
+    content = path.read_bytes()
+    mark = next((mark for mark in _BYTE_ORDER_MARKS if content.startswith(mark)), b"")
+    encoding = _BYTE_ORDER_MARKS.get(mark, "utf-8")
+    try:
+        text = content[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        place = f"byte 0x{content[len(mark) + error.start]:02x} at offset {len(mark) + error.start}"
+        raise ValueError(f"not {encoding.upper()} text ({place}); save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError("not text, or UTF-16 without a byte order mark; save it as UTF-8")
+    return text
 
 
 def cache_folder() -> Path:

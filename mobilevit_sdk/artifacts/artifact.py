@@ -19,7 +19,7 @@ import msgspec
 from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
 from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, read_reference
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.files import hash_and_size
+from mobilevit_sdk.files import hash_and_size, read_text
 from mobilevit_sdk.formats.converter import Converter, Inspection, TensorInfo, converter_of_file, find_converter
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
@@ -123,10 +123,10 @@ def open_artifact(folder: Path) -> Artifact:
     """Read an artifact's manifest. Raises ArtifactError when it, or the file that it names, is missing or malformed."""
     path = folder / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(read_text(path), type=Manifest)
     except FileNotFoundError:
         raise ArtifactError(f"{folder} is not an artifact: it has no {MANIFEST}") from None
-    except (msgspec.DecodeError, OSError) as error:
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is not a manifest of this SDK ({error})") from error
     if Path(manifest.file).name != manifest.file or not (folder / manifest.file).exists():
         raise ArtifactError(f"{path} names the file {manifest.file!r}, which is not in its folder")

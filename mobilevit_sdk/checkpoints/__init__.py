@@ -1,6 +1,7 @@
 """Checkpoints, loaded one way. A module imports only modules that stand above it:
 
     hub           the weights of `hf-hub:org/name`, and the labels and preprocessing that stand beside them
+    labels        class names from a file of text or JSON
     torch_file    what torch.save wrote, without executing any of it
     tensor_file   1. read: a file of either format -> names and tensors
     checkpoint    the result: network, spec, origin; and how our own files are written

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.files import read_text
 from mobilevit_sdk.spec import Preprocessing
 from mobilevit_sdk.text import one_line
 
@@ -165,10 +166,10 @@ def _from_transformers(processor: _Processor, default: Preprocessing) -> dict[st
 
 def _read(path: Path, kind: type[T], source: str) -> T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_text(path), type=kind)
     except FileNotFoundError:
         return kind()
-    except (OSError, msgspec.MsgspecError, RecursionError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise CheckpointError(
             f"{source}: cannot read {path.name} beside the weights: {one_line(str(error))}"
         ) from error

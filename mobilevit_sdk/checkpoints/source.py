@@ -6,9 +6,8 @@ import dataclasses
 from importlib.resources import files
 from pathlib import Path
 
-import msgspec
-
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.labels import read_labels
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
@@ -63,17 +62,3 @@ def _load(
     if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:
         raise RequestError(f"{source!r} is neither a file nor a registered model; {suggest(source, names)}")
     return load_checkpoint(source, model=model, num_classes=num_classes, image_size=image_size)
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Class names from a JSON list or from lines of text, in the order of the classes."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"cannot read the labels in {path}: {error}") from error
-    if path.suffix == ".json":
-        try:
-            return msgspec.json.decode(text, type=tuple[str, ...])
-        except msgspec.DecodeError as error:
-            raise RequestError(f"{path} is no JSON list of class names: {error}") from error
-    return tuple(line.strip() for line in text.splitlines() if line.strip())

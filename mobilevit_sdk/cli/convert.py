@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     "--num-classes", type=click.IntRange(min=1), metavar="N", help="The head's classes; checked against a checkpoint."
 )
 @click.option(
-    "--labels", type=click.Path(path_type=Path), metavar="FILE", help="Class names: a line each, or a JSON list."
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Class names: a line each, or JSON (see the guide).",
 )
 @click.option(
     "--calibration",

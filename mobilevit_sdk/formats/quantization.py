@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import read_text
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line
 
@@ -70,10 +71,10 @@ class Quantization:
 def read_recipe(path: Path) -> QuantizationRecipe:
     """Read a recipe from a JSON file. Raises RequestError with the file and what is wrong in it."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=QuantizationRecipe)
+        return msgspec.json.decode(read_text(path), type=QuantizationRecipe)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         about_operators = "$.operators" in str(error)
         known = f"; operators are {', '.join(get_args(OperatorKind))}, all else stays float" if about_operators else ""
         raise RequestError(f"{path} is not a quantization recipe: {one_line(str(error))}{known}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import read_text
 from mobilevit_sdk.parity.gate import Verdict
 from mobilevit_sdk.parity.metrics import WorstMedian
 from mobilevit_sdk.spec import Strict
@@ -72,10 +73,10 @@ class VerdictBaseline:
 def read_baseline(path: Path) -> VerdictBaseline:
     """Read an earlier verdicts.json, or the output of `verify --json`. Raises RequestError for any other file."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Document)
+        found = msgspec.json.decode(read_text(path), type=_Document)
     except FileNotFoundError:
         raise RequestError(f"{path} does not exist; give a verdicts.json that `verify --report` wrote") from None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise RequestError(f"{path} is not a verdicts.json of this SDK ({one_line(str(error))})") from error
     return VerdictBaseline(path, tuple(found.verdicts))
 

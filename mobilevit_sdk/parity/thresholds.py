@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.files import read_text
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line
 
@@ -130,7 +131,7 @@ def _check_keys(table: dict[str, Any], known: Any, place: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+        document: dict[str, Any] = msgspec.toml.decode(read_text(path))
     except (OSError, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read as TOML: {one_line(str(error))}") from error
     return document

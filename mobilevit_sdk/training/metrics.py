@@ -41,4 +41,4 @@ def read_metrics(path: Path, epochs: int) -> list[EpochResult]:
 def write_metrics(rows: Sequence[EpochResult], path: Path) -> None:
     """One JSON object a line, an epoch each. Raises RequestError when the file cannot be written."""
     with replacing(path) as fresh:
-        fresh.write_text("".join(json.dumps(msgspec.to_builtins(row)) + "\n" for row in rows))
+        fresh.write_text("".join(json.dumps(msgspec.to_builtins(row)) + "\n" for row in rows), encoding="utf-8")

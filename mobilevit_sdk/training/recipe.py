@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.files import read_text
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.spec import Strict
 
@@ -181,7 +182,7 @@ def make_recipe(
 def read_recipe(path: Path) -> Recipe:
     """A recipe from a JSON file; fields that it leaves out have their defaults. Raises RequestError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Recipe)
+        return msgspec.json.decode(read_text(path), type=Recipe)
     except OSError as error:
         raise RequestError(f"cannot read the recipe {path}: {error.strerror or error}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -66,7 +66,7 @@ class EmulatedMachine:
     @property
     def versions(self) -> dict[str, str]:
         """The versions of the packages. Raises OSError and ValueError where the folder is incomplete."""
-        found: dict[str, str] = json.loads((self.folder / "versions.json").read_text())
+        found: dict[str, str] = json.loads((self.folder / "versions.json").read_text(encoding="utf-8"))
         return found
 
     @property
@@ -116,7 +116,7 @@ def install(on_progress: Callable[[str], None]) -> EmulatedMachine:
         for name in PACKAGES:
             unpack(archives[name], new.root)
         versions = {name: version_of(archive) for name, archive in archives.items()}
-        (fresh / "versions.json").write_text(json.dumps(versions, indent=2))
+        (fresh / "versions.json").write_text(json.dumps(versions, indent=2), encoding="utf-8")
         if not new.runs([*new.python, "-I", "-S", "-c", "import ctypes, select, struct, threading"]):
             raise ToolchainError(f"the Python {PYTHON} of Debian {RELEASE} does not run on {new.version} here")
     on_progress(f"{machine.version} and Python {PYTHON} for ARM64 in {machine.folder}")

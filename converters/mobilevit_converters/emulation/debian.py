@@ -67,7 +67,7 @@ def download_from(
     failure: str | None = None
     for site in _sites():
         chosen = f"arch={','.join(architectures)} signed-by={keyring}"
-        sources.write_text(f"deb [{chosen}] {site} {release} main\n")
+        sources.write_text(f"deb [{chosen}] {site} {release} main\n", encoding="utf-8")
         if not (failure := _apt([*options, "--error-on=any", "update"], scratch)):
             break
     on_progress(f"fetching {len(packages)} packages of Debian {release}")

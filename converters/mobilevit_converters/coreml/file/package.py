@@ -141,13 +141,13 @@ def operations(block: Any) -> Iterator[Any]:
 def make_identifiers_stable(path: Path) -> None:
     """Name the items of Manifest.json by their paths, so that the same model gives the same package."""
     manifest = path / "Manifest.json"
-    document = json.loads(manifest.read_text())
+    document = json.loads(manifest.read_text(encoding="utf-8"))
     stable = {
         key: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for key, item in document["itemInfoEntries"].items()
     }
     document["itemInfoEntries"] = {stable[key]: item for key, item in document["itemInfoEntries"].items()}
     document["rootModelIdentifier"] = stable[document["rootModelIdentifier"]]
-    manifest.write_text(json.dumps(document, indent=4, sort_keys=True))
+    manifest.write_text(json.dumps(document, indent=4, sort_keys=True), encoding="utf-8")
 
 
 def _inside(path: Path, file: Path) -> Path:
