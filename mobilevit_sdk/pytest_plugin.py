@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
+    from mobilevit_sdk.artifacts.artifact import ArtifactLike
+    from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
     from mobilevit_sdk.parity import Outcome, Verdict
     from mobilevit_sdk.parity.drift import Worse
 
@@ -22,11 +24,11 @@ class AssertParity(Protocol):
 
     def __call__(
         self,
-        artifact: Path | str,
-        *more: Path | str,
-        runtime: str | Sequence[str] = (),
+        artifact: ArtifactLike,
+        *more: ArtifactLike,
+        runtime: str | Sequence[str] | None = None,
         images: Path | str | None = None,
-        checkpoint: str | None = None,
+        checkpoint: Checkpoint | Path | str | None = None,
         baseline: Path | str | None = None,
     ) -> list[Verdict]:
         """As `mobilevit verify`: `runtime` names the only ones to run; `images` replace the stored vectors, with
@@ -41,14 +43,13 @@ def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
     """The parity gate, with the thresholds of the pyproject.toml in pytest's root folder or above it."""
 
     def check(
-        artifact: Path | str,
-        *more: Path | str,
-        runtime: str | Sequence[str] = (),
+        artifact: ArtifactLike,
+        *more: ArtifactLike,
+        runtime: str | Sequence[str] | None = None,
         images: Path | str | None = None,
-        checkpoint: str | None = None,
+        checkpoint: Checkpoint | Path | str | None = None,
         baseline: Path | str | None = None,
     ) -> list[Verdict]:
-        from mobilevit_sdk.artifacts.artifact import Artifact
         from mobilevit_sdk.errors import MobileViTError
         from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds, run_artifacts
         from mobilevit_sdk.parity.runs import ReferenceOf
@@ -56,13 +57,12 @@ def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
         try:
             thresholds = read_thresholds(find_config(pytestconfig.rootpath))
             earlier = read_baseline(Path(baseline)) if baseline else None
-            reference: ReferenceOf = Artifact.reference
+            reference: ReferenceOf | None = None
             if images:
                 from mobilevit_sdk.parity.images import reference_for_images
 
                 reference = reference_for_images(Path(images), checkpoint)
-            runtimes = [runtime] if isinstance(runtime, str) else list(runtime)
-            runs = run_artifacts([artifact, *more], runtimes=runtimes, reference=reference)
+            runs = run_artifacts([artifact, *more], runtimes=runtime, reference=reference)
             outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
         except MobileViTError as error:
             pytest.fail(f"no parity: {error}", pytrace=False)

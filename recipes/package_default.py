@@ -18,8 +18,8 @@ import msgspec
 import torch
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
-from mobilevit_sdk.checkpoints.source import default_checkpoint
 from mobilevit_sdk.evaluation.measure import measure
 
 

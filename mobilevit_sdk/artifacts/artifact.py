@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from mobilevit_sdk.arguments import several
 from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
 from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, read_reference
 from mobilevit_sdk.errors import ArtifactError
@@ -91,13 +92,21 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
-def find_artifacts(paths: Sequence[Path]) -> list[Artifact]:
-    """The artifacts at `paths`: a phone file, an artifact's folder, or a folder that holds several.
+ArtifactLike = Artifact | Path | str  # one that was opened, its file, its folder, or a folder of several
+
+
+def find_artifacts(given: ArtifactLike | Sequence[ArtifactLike]) -> list[Artifact]:
+    """The artifacts that are given, one or several: as an Artifact, a phone file, its folder, or a folder of several.
 
     Raises ArtifactError where none is found, or where a manifest is missing or malformed.
     """
     found: dict[Path, Artifact] = {}
-    for path in paths:
+    listed: list[ArtifactLike] = several(given)
+    for each in listed:
+        if isinstance(each, Artifact):
+            found[each.path.parent.resolve()] = each
+            continue
+        path = Path(each)
         if not path.exists():
             raise ArtifactError(f"{path} does not exist; give a converted file or the folder that holds it")
         folders = _folders(path)
@@ -106,6 +115,14 @@ def find_artifacts(paths: Sequence[Path]) -> list[Artifact]:
         for folder in folders:
             found[folder.resolve()] = open_artifact(folder)
     return list(found.values())
+
+
+def find_artifact(given: ArtifactLike) -> Artifact:
+    """The only artifact that is given. Raises ArtifactError as `find_artifacts` does, and where there are several."""
+    found = find_artifacts(given)
+    if len(found) > 1:
+        raise ArtifactError(f"{given} holds {len(found)} artifacts; give one of them, such as {found[0].path.parent}")
+    return found[0]
 
 
 def _folders(path: Path) -> list[Path]:
@@ -133,12 +150,13 @@ def open_artifact(folder: Path) -> Artifact:
     return Artifact(folder / manifest.file, manifest)
 
 
-def inspect_artifact(path: Path | str) -> Inspection:
+def inspect_artifact(path: ArtifactLike) -> Inspection:
     """Read back what a phone file holds, from the file alone: operators, ranks, delegates, labels, preprocessing.
 
-    `path` is the file or its artifact's folder. Raises ArtifactError when it is neither, or malformed.
+    `path` is the file, its artifact's folder, or an artifact that was opened. Raises ArtifactError when it is none of
+    them, or malformed.
     """
-    path = Path(path)
+    path = path.path if isinstance(path, Artifact) else Path(path)
     if path.is_dir() and (path / MANIFEST).is_file():
         path = open_artifact(path).path
     if not path.exists():

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
+from mobilevit_sdk.artifacts.artifact import Artifact, ArtifactLike, find_artifact, find_artifacts
 from mobilevit_sdk.bench.baselines import BASELINES, prepare
 from mobilevit_sdk.bench.candidates import Candidate, candidates_of, question_of
 from mobilevit_sdk.bench.machine import usable_cores
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.images import checkpoint_of
 from mobilevit_sdk.progress import Progress, Step, silent
@@ -24,9 +25,9 @@ class Plan:
 
 
 def plan(
-    artifacts: Sequence[Path],
-    against: str | None,
-    checkpoint: str | None,
+    artifacts: Sequence[ArtifactLike],
+    against: ArtifactLike | None,
+    checkpoint: Checkpoint | Path | str | None,
     folder: Path,
     progress: Progress = silent,
 ) -> Plan:
@@ -36,11 +37,12 @@ def plan(
     `progress` hears of it before. Raises ArtifactError, RequestError for an unknown reference, CheckpointError where
     the checkpoint is not found, and ToolchainError where the baseline cannot be made here.
     """
-    references = [] if against is None or against in BASELINES else [_the_one_at(against)]
+    baseline_of = BASELINES.get(against) if isinstance(against, str) else None
+    references = [] if against is None or baseline_of else [_reference(against)]
     opened = find_artifacts([*references, *artifacts])
     of_artifacts = {artifact.path: candidates_of(artifact) for artifact in opened}
     measured = [candidate for candidates in of_artifacts.values() for candidate in candidates]
-    if against not in BASELINES:
+    if baseline_of is None:
         return Plan(measured, dict.fromkeys(measured, measured[0]))
     baselines: list[tuple[Artifact, Candidate]] = []
     held: dict[Candidate, Candidate] = {}
@@ -49,7 +51,7 @@ def plan(
         if baseline is None:
             progress(Step(f"making {against} of {artifact.manifest.origin.source}"))
             found = checkpoint_of(artifact, checkpoint)
-            prepared = prepare(BASELINES[against], found, folder / str(len(baselines)))
+            prepared = prepare(baseline_of, found, folder / str(len(baselines)))
             baseline = prepared.candidate(question_of(artifact))
             baselines.append((artifact, baseline))
             held[baseline] = baseline
@@ -62,18 +64,16 @@ def thread_counts(requested: Sequence[int] = ()) -> list[int]:
     cores = usable_cores()
     for number in requested:
         if not 1 <= number <= cores:
-            raise RequestError(f"--threads takes numbers from 1 to {cores}, the cores of this machine, not {number}")
+            raise RequestError(f"`threads` takes numbers from 1 to {cores}, the cores of this machine, not {number}")
     return list(dict.fromkeys(requested)) or sorted({1, cores})
 
 
-def _the_one_at(path: str) -> Path:
-    """The folder of the artifact that a user names as the reference."""
-    if not Path(path).exists():
-        raise RequestError(f"{path!r} is neither an artifact nor a known reference; {suggest(path, BASELINES)}")
-    found = [artifact.path.parent for artifact in find_artifacts([Path(path)])]
-    if len(found) > 1:
-        raise RequestError(f"{path} holds {len(found)} artifacts; give one of them, such as {found[0]}")
-    return found[0]
+def _reference(against: ArtifactLike) -> Artifact:
+    """The artifact that a user names as the reference."""
+    if not isinstance(against, Artifact) and not Path(against).exists():
+        name = str(against)
+        raise RequestError(f"{name!r} is neither an artifact nor a known reference; {suggest(name, BASELINES)}")
+    return find_artifact(against)
 
 
 def _same_network(one: Artifact, other: Artifact) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from mobilevit_sdk.bisection.report import headline, without_copies
 from mobilevit_sdk.bisection.search import bisect
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.errors import MobileViTError
-from mobilevit_sdk.parity import THRESHOLDS, Outcome, Threshold
+from mobilevit_sdk.parity import Outcome, Threshold
 from mobilevit_sdk.parity.outcome import Divergence
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.text import one_line
@@ -16,8 +18,8 @@ from mobilevit_sdk.text import one_line
 def find_divergences(
     outcome: Outcome,
     *,
-    checkpoint: str | None = None,
-    thresholds: Mapping[str, Threshold] = THRESHOLDS,
+    checkpoint: Checkpoint | Path | str | None = None,
+    thresholds: Mapping[str, Threshold] | None = None,
     progress: Progress = silent,
 ) -> tuple[Divergence, ...]:
     """Bisect every artifact with a failed run. For one that cannot be bisected, the message says why."""

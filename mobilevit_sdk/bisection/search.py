@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
+from mobilevit_sdk.artifacts.artifact import Artifact, ArtifactLike, find_artifact
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.bisection.comparison import align, compare_values
 from mobilevit_sdk.bisection.graph import TracedGraph
@@ -51,11 +51,11 @@ FALLBACK_DB = 6.0  # where the fresh conversion is wrong too
 
 
 def bisect(
-    artifact: Path | str | Artifact,
+    artifact: ArtifactLike,
     *,
-    checkpoint: str | None = None,
+    checkpoint: Checkpoint | Path | str | None = None,
     runtime: str | None = None,
-    thresholds: Mapping[str, Threshold] = THRESHOLDS,
+    thresholds: Mapping[str, Threshold] | None = None,
     progress: Progress = silent,
 ) -> Bisection:
     """Find the first operator at which an artifact diverges from PyTorch, on the cases stored beside it.
@@ -63,11 +63,12 @@ def bisect(
     `artifact` is one that was opened, or its file or folder. The reference is the checkpoint that it was made from: the
     one that its manifest names, or `checkpoint`. That is converted again, and both files are compared with it operator
     by operator. `runtime` is by default the first of the format's that is available here and exposes intermediate
-    values; `thresholds` holds what the scores of each precision must reach. Raises CheckpointError when the checkpoint
+    values; `thresholds` holds what the scores of each precision must reach, by default
+    `parity.THRESHOLDS`. Raises CheckpointError when the checkpoint
     is gone or another one, ArtifactError for a file that does not load, RequestError for an unknown runtime or
     precision, and ToolchainError for a toolchain or runtime that is missing or fails.
     """
-    artifact = artifact if isinstance(artifact, Artifact) else _the_only_artifact(Path(artifact))
+    artifact = find_artifact(artifact)
     manifest = artifact.manifest
     converter = artifact.converter
     tappable = [each for each in converter.runtimes if isinstance(each, TappedRuntime)]
@@ -81,7 +82,9 @@ def bisect(
         raise ArtifactError(
             f"{artifact.path} answers {scores.shape[1:]} scores, the reference {reference.logits.shape[1:]}"
         )
-    verdict = judge(Run(artifact, chosen.name, chosen.availability().version, scores, reference), thresholds)
+    verdict = judge(
+        Run(artifact, chosen.name, chosen.availability().version, scores, reference), thresholds or THRESHOLDS
+    )
     cases = worst_cases(reference.cases, reference.logits, scores)
     progress(Step(f"reading every value of {artifact.path.name}"))
     tapped = read_taps(ref, cases)
@@ -94,13 +97,6 @@ def bisect(
     graph = TracedGraph(source.model, manifest.target, manifest.spec, quantized=manifest.precision in QUANTIZED)
     check_reference(artifact, graph, reference)
     return diagnose(verdict, graph, cases, tapped, fresh_tapped)
-
-
-def _the_only_artifact(path: Path) -> Artifact:
-    found = find_artifacts([path])
-    if len(found) != 1:
-        raise ArtifactError(f"{path} holds {len(found)} artifacts; give one of their folders")
-    return found[0]
 
 
 def worst_cases(cases: Sequence[Case], expected: np.ndarray, scores: np.ndarray) -> tuple[Case, ...]:

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.key_maps import OWN, KeyMap, all_key_maps
+from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.models.registry import model_entries, model_spec
@@ -33,15 +33,16 @@ class Exported:
     notes: tuple[str, ...]
 
 
-def export_checkpoint(checkpoint: Checkpoint, layout: str, path: str | Path) -> Exported:
+def export_checkpoint(checkpoint: CheckpointLike, layout: str, path: str | Path) -> Exported:
     """Write the weights under the names, and in the order, of a release: "timm", "transformers", "cream", "ml-cvnets".
 
+    `checkpoint` is one that was loaded, a file or `hf-hub:org/name`, or None for the one that ships with the package.
     The suffix of `path` decides on the format: `.safetensors`, or `.pth`, `.pt`, `.bin` for torch.save. The file is
     replaced as a whole or not at all. A release's checkpoint that is loaded and exported into the same layout again
     holds the same values, bit for bit, as long as they were float32. Raises RequestError for a layout that the family
     does not have, another suffix, and a place that cannot be written.
     """
-    path = Path(path)
+    path, checkpoint = Path(path), as_checkpoint(checkpoint)
     if path.suffix not in SAFETENSORS + TORCH:
         raise RequestError(f"{path} must end in {', '.join(SAFETENSORS + TORCH)}: the suffix decides on the format")
     if "widths" in checkpoint.spec.config:

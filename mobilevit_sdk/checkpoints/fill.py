@@ -46,7 +46,7 @@ def _check_classes(match: Match, num_classes: int | None, source: str) -> None:
         raise CheckpointError(
             f"{source} has no classifier ({match.classifier}): it is the backbone of {match.spec.model} of "
             f"{match.key_map.release}; give a checkpoint that was trained to classify, or a class count "
-            f"(--num-classes) for a fresh head to train"
+            f"(`num_classes`) for a fresh head to train"
         )
     if not match.is_backbone and num_classes not in (None, match.spec.num_classes):
         raise CheckpointError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.fill import fill, match_notes
 from mobilevit_sdk.checkpoints.identify import identify
 from mobilevit_sdk.checkpoints.tensor_file import read_tensors
@@ -35,11 +36,14 @@ class CheckpointInspection(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]  # what a load does not take as it stands in the file
 
 
-def inspect_checkpoint(source: str | Path) -> CheckpointInspection:
-    """Say what `source`, a file or `hf-hub:org/name`, holds, a backbone without a classifier included.
+def inspect_checkpoint(source: str | Path | None = None) -> CheckpointInspection:
+    """Say what a file or `hf-hub:org/name` holds, by default the checkpoint that ships with the package.
+
+    A backbone without a classifier is described as well.
 
     Raises CheckpointError for all that `load_checkpoint` refuses, damaged weights included, but a missing classifier.
     """
+    source = default_checkpoint() if source is None else source
     file = read_tensors(source)
     match = identify(file)
     spec = match.spec

@@ -8,19 +8,29 @@ from pathlib import Path
 from torch import nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify, match_spec
 from mobilevit_sdk.checkpoints.tensor_file import read_tensors
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.models.registry import model_entry
+from mobilevit_sdk.models.registry import list_models, model_entry
 from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.spec import ModelSpec
 
+# A checkpoint that was loaded, a local file, `hf-hub:org/name`, or None for the one that ships with the package.
+CheckpointLike = Checkpoint | str | Path | None
+
 
 def load_checkpoint(
-    source: str | Path, *, model: str | None = None, num_classes: int | None = None, image_size: int | None = None
+    source: str | Path | None = None,
+    *,
+    model: str | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
 ) -> Checkpoint:
     """Load our own or a public checkpoint: a local file (`.safetensors`, `.pth`, `.pt`, `.bin`) or `hf-hub:org/name`.
+
+    Without a `source`, it is the trained checkpoint that ships with the package.
 
     Our own files say what they hold; in others, names tell the release and shapes the variant. Files named as on the
     hub are read with the `config.json` and `preprocessor_config.json` beside them. Weights become float32. Of several
@@ -35,10 +45,20 @@ def load_checkpoint(
     """
     if model is not None:
         model_entry(model)
+    source = default_checkpoint() if source is None else source
+    if str(source) in list_models() and not Path(source).exists():
+        raise CheckpointError(
+            f"{source} is a model's name, not a checkpoint: give a file of its weights, or hf-hub:org/name"
+        )
     file = read_tensors(source)
     match = identify(file, model)
     checkpoint = fill(file, match, num_classes)
     return checkpoint if image_size is None else _resize(checkpoint, image_size)
+
+
+def as_checkpoint(given: CheckpointLike) -> Checkpoint:
+    """What was given where a checkpoint is meant, loaded by `load_checkpoint` unless it is loaded already."""
+    return given if isinstance(given, Checkpoint) else load_checkpoint(given)
 
 
 def load_weights(path: Path, spec: ModelSpec) -> nn.Module:

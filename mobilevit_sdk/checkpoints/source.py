@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib.resources import files
 from pathlib import Path
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.labels import read_labels
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.models.registry import list_models, model_spec, spec_at_size
-
-DEFAULT_CHECKPOINT = "mobilevit_xxs_cifar10.safetensors"
-
-
-def default_checkpoint() -> Path:
-    """The trained checkpoint that ships with the package: MobileViT-XXS on CIFAR-10 at 64x64."""
-    return Path(str(files("mobilevit_sdk") / "weights" / DEFAULT_CHECKPOINT))
 
 
 def open_source(
@@ -48,7 +41,7 @@ def _load(
         name = source or model
         if name not in names:
             what = f"{name!r} is none; {suggest(name, names)}" if name else "give one"
-            raise RequestError(f"--random-weights needs the name of a registered model: {what}")
+            raise RequestError(f"`random_weights` needs the name of a registered model: {what}")
         overrides = {} if num_classes is None else {"num_classes": num_classes}
         spec = model_spec(name, **overrides)
         return random_checkpoint(spec_at_size(spec, image_size, image_size) if image_size else spec, seed)
@@ -56,7 +49,7 @@ def _load(
         source = str(default_checkpoint())
     if source in names and not Path(source).exists():
         raise RequestError(
-            f"{source} is a model's name, not a checkpoint: give a checkpoint of it, or --random-weights SEED to take "
+            f"{source} is a model's name, not a checkpoint: give a checkpoint of it, or `random_weights=SEED` to take "
             f"random ones"
         )
     if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from mobilevit_sdk.arguments import names
+from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import MobileViTError
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def verb(name: str, summary: str) -> Callable[[Callable[..., int | None]], click
 
 def split_list(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
     """The callback of options that take a,b,c."""
-    return [item for part in (value or "").split(",") if (item := part.strip())]
+    return names(value)
 
 
 def results_table(*columns: str, folds: str, left: Sequence[str] = ()) -> Table:
@@ -94,6 +96,7 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 def _fail(message: str, code: int, as_json: bool) -> None:
+    message = in_options(message)
     log.print("error: ", style="bold red", end="")
     log.print(" ".join(message.split()), markup=False)
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_notes, results_table, split_list, verb
+from mobilevit_sdk.cli.wording import in_options
 
 if TYPE_CHECKING:
     from mobilevit_sdk.conversion.pipeline import ConvertResult
@@ -158,4 +159,4 @@ def _print_result(result: ConvertResult) -> None:
             log.print(warning, markup=False)
     for failure in result.failures:
         log.print(f"[bold red]error:[/] {failure.format} {failure.precision}: ", end="")
-        log.print(failure.error, markup=False)
+        log.print(in_options(failure.error), markup=False)

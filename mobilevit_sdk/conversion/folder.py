@@ -57,7 +57,7 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
     something else, and ToolchainError where the conversion fails.
     """
     if folder.exists() and not (folder / MANIFEST).is_file():
-        raise RequestError(f"{folder} exists and is not an artifact of this SDK; move it away or give another --out")
+        raise RequestError(f"{folder} exists and is not an artifact of this SDK; move it away or give another `out`")
     converter, precision, spec = conversion.converter, conversion.precision, network.spec
     calibrated = network.calibrated if precision in QUANTIZED else None
     started = time.monotonic()

@@ -12,14 +12,16 @@ from typing import Any
 
 import msgspec
 
+from mobilevit_sdk.arguments import names
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.conversion.folder import Network, find_up_to_date, folder_of, write_artifact_folder
 from mobilevit_sdk.conversion.plan import Conversion, plan_conversions
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import MobileViTError
-from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe
+from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, verify
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.calibrated import calibration_for
@@ -71,25 +73,29 @@ class ConvertResult:
 
 
 def convert(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointLike = None,
     *,
     out: Path | str,
-    formats: Sequence[str] = (),
-    precisions: Sequence[str] = (),
+    formats: str | Sequence[str] | None = None,
+    precisions: str | Sequence[str] | None = None,
     backend: str | None = None,
-    recipe: QuantizationRecipe | None = None,
+    recipe: QuantizationRecipe | Path | str | None = None,
     calibration: Path | str | None = None,
     check: bool = True,
     force: bool = False,
-    thresholds: Mapping[str, Threshold] = THRESHOLDS,
+    thresholds: Mapping[str, Threshold] | None = None,
     progress: Progress = silent,
 ) -> ConvertResult:
     """Convert a checkpoint to `formats`, by default all that have a converter installed, and verify every file.
 
+    `checkpoint` is one that was loaded, a file or `hf-hub:org/name`; by default the one that ships with the package.
+    `formats` and `precisions` are one name or several, and `recipe` may be the file that `quantize` wrote.
+
     Each artifact becomes a folder `<model>-<format>-<precision>` in `out`, replaced as a whole or not at all; one that
     was made from the same weights, spec and tools is kept unless `force`. `precisions` and `backend` default to those
     of each format; a backend other than the default is part of the folder's name, and a format without a choice of
-    backends refuses one. `thresholds` holds what each precision must reach; without `check`, no file is run.
+    backends refuses one. `thresholds` holds what each precision must reach, by default
+    `parity.THRESHOLDS`; without `check`, no file is run.
 
     For integer precisions, `recipe` says what is quantized. Half of the images of `calibration`, a folder or a Parquet
     file, give the ranges; the others judge the artifact by its task. Without `calibration`, images are synthesized from
@@ -101,7 +107,9 @@ def convert(
     and precisions, for a folder that cannot be written and for images that cannot be read, and ToolchainError for a
     toolchain that is not installed.
     """
-    conversions = plan_conversions(formats, precisions, backend)
+    conversions = plan_conversions(names(formats), names(precisions), backend)
+    recipe, thresholds = as_recipe(recipe), thresholds or THRESHOLDS
+    checkpoint = as_checkpoint(checkpoint)
     origin = checkpoint.origin  # hashes the file now, while it is the one that was loaded
     for conversion in conversions:
         progress(Step("waiting", task=conversion.name, status="waiting"))
@@ -111,11 +119,7 @@ def convert(
         weights = Path(scratch) / "weights.safetensors"
         save_checkpoint(checkpoint.model, spec, weights)
         quantizing = any(conversion.precision in QUANTIZED for conversion in conversions)
-        calibrated = (
-            calibration_for(checkpoint, recipe or QuantizationRecipe(), images, Path(scratch), progress)
-            if quantizing
-            else None
-        )
+        calibrated = calibration_for(checkpoint, recipe, images, Path(scratch), progress) if quantizing else None
         network = Network(spec, origin, reference, weights, calibrated, thresholds)
 
         def work(conversion: Conversion) -> tuple[Artifact, list[Verdict]] | Failure:

@@ -51,6 +51,6 @@ def _refusal(converter: Converter, precisions: Sequence[str]) -> str:
     ]
     advice = "; ".join(nearest) or f"it has {', '.join(converter.precisions)}"
     return (
-        f"{label(converter)} has no {' or '.join(precisions)} ({advice}); leave it out of --to, or add one of its "
+        f"{label(converter)} has no {' or '.join(precisions)} ({advice}); leave it out of `formats`, or add one of its "
         f"precisions"
     )

@@ -68,6 +68,11 @@ def _spread(total: int, count: int) -> list[int]:
     return [index * total // count for index in range(count)]
 
 
+def as_labeled(given: ImageDataset | Path | str) -> ImageDataset:
+    """A dataset, or the labeled images at a path. Raises RequestError as `open_dataset` does."""
+    return given if isinstance(given, ImageDataset) else open_dataset(Path(given), labeled=True)
+
+
 def open_dataset(source: Path, *, labeled: bool = False) -> ImageDataset:
     """Open a Parquet file, a folder with one folder per class, or a folder of images without labels.
 

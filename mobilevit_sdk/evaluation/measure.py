@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact
-from mobilevit_sdk.data import open_dataset
+from mobilevit_sdk.artifacts.artifact import Artifact, find_artifact, open_artifact
+from mobilevit_sdk.data import as_labeled
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, measure_accuracy
 from mobilevit_sdk.formats.converter import converter_of_file, converters, find_converter
@@ -21,6 +21,8 @@ from mobilevit_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Measurement:
 
 
 def evaluate(
-    target: Path | str | None = None,
+    target: Checkpoint | Artifact | Path | str | None = None,
     *,
     data: Path | str,
     runtime: str | None = None,
@@ -56,38 +58,49 @@ def evaluate(
 ) -> Measurement:
     """Top-1 and top-5 accuracy, as shares from 0 to 1, of a checkpoint or of an artifact on labeled images.
 
-    `target` is a checkpoint (a file, or hf-hub:org/name; by default the one that ships with the package) or an artifact
-    (a file, or the folder of one), which runs on `runtime`, by default the first of its format that is available here.
-    `data` is a folder of class folders, or a Parquet file; `limit` takes only that many of its images, spread evenly.
+    `target` is a checkpoint (loaded, a file, or hf-hub:org/name; by default the one that ships with the package) or an
+    artifact (opened, a file, or the folder of one), which runs on `runtime`, by default the first of its format that is
+    available here. `data` is a folder of class folders, or a Parquet file; `limit` takes only that many of its images,
+    spread evenly.
 
-    The work runs in a process of its own: a malformed artifact cannot take this one down, and this one needs no torch.
+    A file runs in a process of its own: a malformed artifact cannot take this one down, and this one needs no torch.
     Raises RequestError when the target is neither, or the data do not fit the model, CheckpointError and ArtifactError
     for files that cannot be read, and ToolchainError when no runtime is available.
     """
-    name = None if target is None else str(target)
-    return run_in_child(measure, name, runtime, Path(data), limit, batch_size, on_event=progress)
+    if isinstance(target, Artifact):
+        target = target.path.parent
+    if target is None or isinstance(target, str | Path):
+        name = None if target is None else str(target)
+        return run_in_child(measure, name, runtime, data, limit, batch_size, on_event=progress)
+    return measure(target, runtime, data, limit, batch_size, progress)
 
 
-def measure(target: str | None, runtime: str | None, data: Path, limit: int | None, batch_size: int) -> Measurement:
-    """`evaluate` in this process, emitting the steps to the parent process."""
-    dataset = open_dataset(data, labeled=True)
+def measure(
+    target: Checkpoint | str | None,
+    runtime: str | None,
+    data: Path | str,
+    limit: int | None,
+    batch_size: int,
+    progress: Progress = emit,
+) -> Measurement:
+    """`evaluate` in this process, by default emitting the steps to the parent process."""
+    dataset = as_labeled(data)
     if limit is not None:
         dataset = dataset.sample(limit)
     predictor = predictor_for(target, runtime)
     started = time.monotonic()
-    accuracy = measure_accuracy(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=emit)
+    accuracy = measure_accuracy(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=progress)
     seconds = time.monotonic() - started
     return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds, predictor.notes)
 
 
-def predictor_for(target: str | None, runtime: str | None) -> Predictor:
-    """Load a checkpoint or an artifact; None is the checkpoint that ships with the package.
+def predictor_for(target: Checkpoint | str | None, runtime: str | None) -> Predictor:
+    """Load a checkpoint, unless it is loaded, or an artifact; None is the checkpoint that ships with the package.
 
     Raises RequestError when it is neither or the runtime is not one of its own, ToolchainError when that cannot run
     here.
     """
-    path = Path(target or "")
-    if target is not None and (_is_phone_file(path) or path.is_dir()):
+    if isinstance(target, str) and (_is_phone_file(path := Path(target)) or path.is_dir()):
         return _artifact_predictor(path, runtime)
     return _checkpoint_predictor(target, runtime)
 
@@ -99,10 +112,7 @@ def _is_phone_file(path: Path) -> bool:
 def _artifact_predictor(path: Path, name: str | None) -> Predictor:
     file = path
     if not (_is_phone_file(path) and path.exists()):
-        found = find_artifacts([path])
-        if len(found) > 1:
-            raise RequestError(f"{path} holds {len(found)} artifacts; give one of them, such as {found[0].path.parent}")
-        file = found[0].path
+        file = find_artifact(path).path
     inspection = converter_of_file(file).inspect(file)
     converter = find_converter(converter_of_file(file).format, inspection.backend)
     runtime = choose_runtime(converter, name, converter.runtimes, f"run {file.name}")
@@ -111,12 +121,12 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
     return Predictor(str(path), runtime.name, spec, lambda images: np.stack([answer(image) for image in images]))
 
 
-def _checkpoint_predictor(target: str | None, runtime: str | None) -> Predictor:
-    from mobilevit_sdk.checkpoints.source import open_source
+def _checkpoint_predictor(target: Checkpoint | str | None, runtime: str | None) -> Predictor:
+    from mobilevit_sdk.checkpoints.load import as_checkpoint
 
     if runtime not in (None, "pytorch"):
-        raise RequestError(f"a checkpoint runs with pytorch, not {runtime!r}; --runtime is for artifacts")
-    checkpoint = open_source(target)
+        raise RequestError(f"a checkpoint runs with pytorch, not {runtime!r}; `runtime` is for artifacts")
+    checkpoint = as_checkpoint(target)
     predict = network_predictor(checkpoint.model, checkpoint.spec)
     return Predictor(checkpoint.source, "pytorch", checkpoint.spec, predict, checkpoint.notes)
 

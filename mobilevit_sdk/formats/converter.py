@@ -113,9 +113,9 @@ def find_converter(format_name: str, backend: str | None = None) -> Converter:
         wrong = f"has no backend {backend!r}" if converter.backends else "has no backends to choose from"
         having = ", ".join(name for name, backends in owners.items() if backend in backends)
         if having:
-            hint = f"give --backend {backend} with --to {having}"
+            hint = f"give `backend={backend}` with `formats={having}`"
         else:
-            hint = suggest(backend, converter.backends) if converter.backends else "leave out --backend"
+            hint = suggest(backend, converter.backends) if converter.backends else "leave out `backend`"
         raise RequestError(f"{format_name} {wrong}; {hint}")
     return converter.backends[backend]
 

@@ -80,5 +80,12 @@ def read_recipe(path: Path) -> QuantizationRecipe:
         raise RequestError(f"{path} is not a quantization recipe: {one_line(str(error))}{known}") from error
 
 
+def as_recipe(given: QuantizationRecipe | Path | str | None) -> QuantizationRecipe:
+    """A recipe, or the one in a file; None is the default. Raises RequestError as `read_recipe` does."""
+    if given is None:
+        return QuantizationRecipe()
+    return given if isinstance(given, QuantizationRecipe) else read_recipe(Path(given))
+
+
 # Matrices with fewer weights keep 8 bits: they are a tiny share of a network's size and most of what 4 bits would cost.
 MIN_INT4_WEIGHTS = 4096

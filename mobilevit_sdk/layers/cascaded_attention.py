@@ -79,5 +79,5 @@ def check_map_fills_window(x: Tensor, window_size: int) -> None:
         raise ValueError(
             f"the image is too small for the network's windows: a feature map of {height}x{width} does not fill a "
             f"window of {window_size}x{window_size}; bring the network to this image size first "
-            f"(mobilevit_sdk.models.resize.resize_network, or --image-size)"
+            f"(mobilevit_sdk.models.resize.resize_network, or `image_size`)"
         )

@@ -75,7 +75,7 @@ def read_baseline(path: Path) -> VerdictBaseline:
     try:
         found = msgspec.json.decode(read_text(path), type=_Document)
     except FileNotFoundError:
-        raise RequestError(f"{path} does not exist; give a verdicts.json that `verify --report` wrote") from None
+        raise RequestError(f"{path} does not exist; give a verdicts.json that a report holds") from None
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise RequestError(f"{path} is not a verdicts.json of this SDK ({one_line(str(error))})") from error
     return VerdictBaseline(path, tuple(found.verdicts))

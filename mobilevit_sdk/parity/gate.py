@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.artifacts.artifact import ArtifactLike
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.metrics import Agreement, compare
@@ -49,23 +48,24 @@ class Verdict(Strict, frozen=True, kw_only=True):
 
 
 def verify(
-    artifacts: Sequence[Path | str | Artifact],
+    artifacts: ArtifactLike | Sequence[ArtifactLike],
     *,
-    runtimes: Sequence[str] = (),
-    reference: ReferenceOf = Artifact.reference,
-    thresholds: Mapping[str, Threshold] = THRESHOLDS,
+    runtimes: str | Sequence[str] | None = None,
+    reference: ReferenceOf | None = None,
+    thresholds: Mapping[str, Threshold] | None = None,
     timeout: float = TIMEOUT_SECONDS,
     progress: Progress = silent,
 ) -> list[Verdict]:
     """Run artifacts and compare their answers with PyTorch's: a verdict for each artifact on each of its runtimes.
 
-    `artifacts` are files, folders, or folders of artifacts; `runtimes` limits which run. `reference` gives cases and
-    answers, by default the vectors stored beside the file; `thresholds` holds what each precision must reach. A runtime
-    that answers no case for `timeout` seconds is stopped, which is an error. Raises ArtifactError where there is no
-    artifact, and RequestError for an unknown runtime or precision.
+    `artifacts` is one or several files, folders, or folders of artifacts; `runtimes`, one name or several, limits which
+    run. `reference` gives cases and answers, by default the vectors stored beside the file; `thresholds` holds what
+    each precision must reach, by default `parity.THRESHOLDS`. A runtime that answers no case for `timeout` seconds is
+    stopped, which is an error. Raises ArtifactError where there is no artifact, and RequestError for an unknown runtime
+    or precision.
     """
     runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, timeout=timeout, progress=progress)
-    return [judge(run, thresholds) for run in runs]
+    return [judge(run, thresholds or THRESHOLDS) for run in runs]
 
 
 def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict:

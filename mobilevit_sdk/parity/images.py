@@ -19,7 +19,7 @@ from mobilevit_sdk.models.resize import resize_network
 from mobilevit_sdk.parity.runs import ReferenceOf
 
 
-def reference_for_images(images: Path, checkpoint: str | None) -> ReferenceOf:
+def reference_for_images(images: Path, checkpoint: Checkpoint | Path | str | None) -> ReferenceOf:
     """A callable that gives each artifact `images` in its preprocessing, with the answers of its checkpoint.
 
     That is `checkpoint`, or the one that the artifact's manifest names. The callable raises CheckpointError when it is
@@ -41,7 +41,7 @@ def reference_for_images(images: Path, checkpoint: str | None) -> ReferenceOf:
     return reference
 
 
-def checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
+def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) -> Checkpoint:
     """The checkpoint that an artifact was made from, at its image size: `source`, or the one in its manifest.
 
     Raises CheckpointError when it is gone or holds other weights.
@@ -49,11 +49,11 @@ def checkpoint_of(artifact: Artifact, source: str | None) -> Checkpoint:
     origin, spec = artifact.manifest.origin, artifact.manifest.spec
     if source is None and origin.random_weights_seed is not None:
         return random_checkpoint(spec, origin.random_weights_seed)
-    found = load_checkpoint(source or origin.source, model=spec.model)
+    found = source if isinstance(source, Checkpoint) else load_checkpoint(source or origin.source, model=spec.model)
     if found.origin.sha256 != origin.sha256:
         raise CheckpointError(
             f"{found.origin.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "
-            f"give that one with --checkpoint"
+            f"give that one as `checkpoint`"
         )
     network, _ = resize_network(found.model, found.spec, *spec.preprocessing.image_size)
     return dataclasses.replace(found, model=network, spec=spec)

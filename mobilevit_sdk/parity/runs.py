@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
+from mobilevit_sdk.arguments import names
+from mobilevit_sdk.artifacts.artifact import Artifact, ArtifactLike, find_artifacts
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, suggest
@@ -42,23 +42,21 @@ class Run:
 
 
 def run_artifacts(
-    artifacts: Sequence[Path | str | Artifact],
+    artifacts: ArtifactLike | Sequence[ArtifactLike],
     *,
-    runtimes: Sequence[str] = (),
-    reference: ReferenceOf = Artifact.reference,
+    runtimes: str | Sequence[str] | None = None,
+    reference: ReferenceOf | None = None,
     timeout: float = TIMEOUT_SECONDS,
     progress: Progress = silent,
 ) -> list[Run]:
     """Run each artifact on each of its runtimes over the cases of its `reference`, as many at a time as cores.
 
-    `artifacts` are files, folders, or folders of artifacts; `runtimes` limits which run, and is needed for those that
-    run on request only. A runtime that answers no case for `timeout` seconds is stopped, which is an error. `progress`
-    hears how many cases have run, with artifact and runtime as the task, and is called by one thread at a time. Raises
-    ArtifactError where there is no artifact, and RequestError for an unknown runtime.
+    `artifacts` is one or several files, folders, or folders of artifacts; `runtimes` limits which run, and is needed
+    for those that run on request only. A runtime that answers no case for `timeout` seconds is stopped, which is an
+    error. `progress` hears how many cases have run, with artifact and runtime as the task, and is called by one thread
+    at a time. Raises ArtifactError where there is no artifact, and RequestError for an unknown runtime.
     """
-    opened: list[Artifact] = []
-    for item in artifacts:
-        opened += [item] if isinstance(item, Artifact) else find_artifacts([Path(item)])
+    opened, runtimes, answers = find_artifacts(artifacts), names(runtimes), reference or Artifact.reference
     pairs = [(artifact, runtime) for artifact in opened for runtime in artifact.converter.runtimes]
     known = {runtime.name for _, runtime in pairs}
     for name in runtimes:
@@ -83,7 +81,7 @@ def run_artifacts(
             changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
             return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))
         began = time.monotonic()
-        asked = _ask(artifact, runtime, availability.version, reference, timeout, tell)
+        asked = _ask(artifact, runtime, availability.version, answers, timeout, tell)
         return dataclasses.replace(asked, seconds=round(time.monotonic() - began, 3))
 
     def is_wanted(runtime: Runtime) -> bool:

@@ -87,7 +87,7 @@ def load_pruned(original: Checkpoint, request: Request, folder: Path) -> Pruned 
     made = found.spec.provenance
     before = made.get("pruned_from", {})
     if made.get("pruning") != msgspec.to_builtins(request) or before.get("sha256") != original.sha256:
-        raise RequestError(f"{folder} holds another pruning; give another --out")
+        raise RequestError(f"{folder} holds another pruning; give another `out`")
     parameters = sum(parameter.numel() for parameter in found.model.parameters())
     return Pruned(
         found.model,

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from torch import nn
 
-from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
-from mobilevit_sdk.checkpoints.load import load_checkpoint
-from mobilevit_sdk.data import ImageDataset, open_dataset
+from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
+from mobilevit_sdk.data import ImageDataset, as_labeled
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning import importance as criteria
@@ -49,7 +48,7 @@ class Pruned:
 
 
 def prune(
-    checkpoint: Checkpoint | str | Path,
+    checkpoint: CheckpointLike = None,
     *,
     macs: float | None = None,
     params: float | None = None,
@@ -61,6 +60,7 @@ def prune(
 ) -> Pruned:
     """A physically smaller network: an ordinary model whose config holds its own widths.
 
+    `checkpoint` is one that was loaded, a file or `hf-hub:org/name`; by default the one that ships with the package.
     One of `macs`, `params` and `latency` is the share to keep, between 0 and 1; `latency` needs a `latency_table` (see
     `pruning.latency`). Other options are the fields of `Request`. `data` is labeled images, as a dataset or a path: the
     importance `taylor` is measured on them, and BatchNorm statistics after each step. The checkpoint stays as it is.
@@ -73,12 +73,11 @@ def prune(
         raise RequestError("give one share to keep: of macs, of params, or of latency")
     ((measure, keep),) = shares.items()
     request = make_request(measure, keep, options)
-    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-    dataset = data if isinstance(data, ImageDataset) or data is None else open_dataset(Path(data), labeled=True)
+    loaded = as_checkpoint(checkpoint)
     images = None
-    if dataset is not None:
+    if data is not None:
         progress(Step("reading images"))
-        images = PruningImages(dataset, loaded.spec, request.samples, request.seed)
+        images = PruningImages(as_labeled(data), loaded.spec, request.samples, request.seed)
     return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, progress=progress)
 
 
@@ -94,7 +93,7 @@ def prune_network(
     """`prune` for a network in memory, which stays as it is; without images BatchNorms keep their statistics."""
     if request.importance == "taylor" and images is None:
         raise RequestError(
-            "the importance taylor is measured on labeled images: give --data, or --importance magnitude"
+            "the importance taylor is measured on labeled images: give `data`, or `importance=magnitude`"
         )
     original = Structure(model)
     whole = _budget(original, spec, request.measure, latency_table)

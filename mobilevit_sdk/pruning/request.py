@@ -35,7 +35,7 @@ class Request(Strict, frozen=True):
 
     def __post_init__(self) -> None:
         if not 0 < self.keep < 1:
-            raise RequestError(f"--{self.measure} takes the share to keep, between 0 and 1, not {self.keep:g}")
+            raise RequestError(f"`{self.measure}` takes the share to keep, between 0 and 1, not {self.keep:g}")
         for name in ("steps", "samples", "batch_size", "multiple"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name} must be 1 or more, not {getattr(self, name)}")

@@ -57,9 +57,9 @@ def prune_into(
     RequestError when images are missing, and when the folder holds another pruning.
     """
     if with_sweep and test is None:
-        raise RequestError("--sweep measures top-1: give --test-data")
+        raise RequestError("a sweep measures top-1: give `test_data`")
     if recipe and (train is None or test is None):
-        raise RequestError("--finetune needs --data to train on and --test-data to measure on")
+        raise RequestError("fine-tuning needs `data` to train on and `test_data` to measure on")
     pruned = load_pruned(original, request, folder)
     images, table = None, None
     if train and (pruned is None or with_sweep):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
-from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe
+from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.quantization.calibrated import calibration_for
 from mobilevit_sdk.quantization.chart import write_chart
@@ -17,11 +17,11 @@ CHART = "sensitivity.png"
 
 
 def quantize(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointLike = None,
     *,
     precision: str = "int8",
     calibration: Path | str | None = None,
-    recipe: QuantizationRecipe | None = None,
+    recipe: QuantizationRecipe | Path | str | None = None,
     goal: Goal | None = None,
     search: bool = False,
     out: Path | str | None = None,
@@ -29,6 +29,7 @@ def quantize(
 ) -> SearchResult:
     """Measure what each block of a network loses in few bits; with `search`, find a recipe for `convert`.
 
+    `checkpoint` is one that was loaded, a file or `hf-hub:org/name`; by default the one that ships with the package.
     Blocks are measured by the SQNR of the scores in dB. The search starts from `recipe` and keeps the blocks that lose
     most in floating point, until the top-1 accuracy, or without labels the agreement with the float network, reaches
     `goal` on images that did not calibrate. `calibration` is a folder or a Parquet file of 100 to 500
@@ -41,10 +42,10 @@ def quantize(
     """
     if precision not in QUANTIZED:
         raise RequestError(f"{precision!r} is not an integer precision; {suggest(precision, QUANTIZED)}")
-    goal = goal or Goal()
+    goal, recipe, checkpoint = goal or Goal(), as_recipe(recipe), as_checkpoint(checkpoint)
     images = None if calibration is None else Path(calibration)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
-        calibrated = calibration_for(checkpoint, recipe or QuantizationRecipe(), images, Path(scratch), progress)
+        calibrated = calibration_for(checkpoint, recipe, images, Path(scratch), progress)
         quantization, held_out = calibrated.quantization, calibrated.held_out
         result = search_recipe(checkpoint, quantization, held_out, precision, goal, walk=search, progress=progress)
     if out is not None:

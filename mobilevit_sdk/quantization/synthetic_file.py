@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
+from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.data import crop_image, open_dataset, to_model_input
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
@@ -38,21 +39,23 @@ class Synthesis(Strict, frozen=True):
 
 
 def synthesize(
-    checkpoint: Checkpoint,
-    out: Path,
+    checkpoint: CheckpointLike,
+    out: Path | str,
     options: SynthesisOptions | None = None,
     *,
     progress: Progress = silent,
 ) -> Synthesis:
     """Synthesize images that fit the statistics in the BatchNorms of `checkpoint` (DeepInversion, arXiv 1912.08795).
 
-    They calibrate a quantization where there are no real images. `out` is a Parquet file for `open_dataset`, labeled
-    with the classes that the images were made for; a contact sheet of them has the same name with the suffix .png.
+    They calibrate a quantization where there are no real images. `checkpoint` is one that was loaded, a file or
+    `hf-hub:org/name`, or None for the one that ships with the package. `out` is a Parquet file for `open_dataset`,
+    labeled with the classes that the images were made for; a contact sheet has the same name with the suffix .png.
     RGB uint8 [3, H, W] of the model's input size: `crop_image` with the checkpoint's preprocessing returns exactly the
     pixels that were optimized. Finished batches are kept beside `out` until all are, so that the same call resumes
     after an interruption and ends with the same images; a file that was made by the same call is left alone. `progress`
     counts the steps of all batches. Raises RequestError when `out` holds anything else or does not end in .parquet.
     """
+    out, checkpoint = Path(out), as_checkpoint(checkpoint)
     if out.suffix != ".parquet":
         raise RequestError(f"{out}: synthesized images are written to a file whose name ends in .parquet")
     options = options or SynthesisOptions()
@@ -64,7 +67,7 @@ def synthesize(
         labels=spec.labels,
     )
     if out.exists() and (found := read_synthesis(out)) is None:
-        raise RequestError(f"{out} exists and holds no synthesized images; give another --out")
+        raise RequestError(f"{out} exists and holds no synthesized images; give another `out`")
     if not out.exists() or found != synthesis:
         digest = hashlib.sha256(msgspec.json.encode(synthesis)).hexdigest()
         parts = out.with_name(f".{out.name}.{digest[:16]}.parts")

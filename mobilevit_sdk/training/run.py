@@ -13,14 +13,15 @@ from typing import Any
 import torch
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
-from mobilevit_sdk.data import ImageDataset, open_dataset
+from mobilevit_sdk.checkpoints.load import as_checkpoint
+from mobilevit_sdk.data import ImageDataset, as_labeled
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.metrics import EpochResult
 from mobilevit_sdk.training.progress import TrainingStarted, TrainingStopped
-from mobilevit_sdk.training.recipe import Recipe
-from mobilevit_sdk.training.start import network_for_training, spec_for_training
+from mobilevit_sdk.training.recipe import Recipe, read_recipe
+from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
 from mobilevit_sdk.training.trainer import Trainer
 
 DEFAULT_MODEL = "mobilevit_xxs"
@@ -44,16 +45,18 @@ def train(
     out: Path | str,
     *,
     model: str | None = None,
-    checkpoint: Checkpoint | None = None,
-    teacher: Checkpoint | None = None,
-    recipe: Recipe | None = None,
+    checkpoint: Checkpoint | Path | str | None = None,
+    teacher: Checkpoint | Path | str | None = None,
+    recipe: Recipe | Path | str | None = None,
     image_size: int | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Trained:
     """Train a model from scratch, by default mobilevit_xxs, or fine-tune `checkpoint`; resumable to the bit.
 
-    `data` and `test_data` are labeled images: a folder of class folders, or a Parquet file. The folder `out` receives
+    `data` and `test_data` are labeled images: a folder of class folders, or a Parquet file. `checkpoint` and `teacher`
+    are loaded, files or `hf-hub:org/name`; a backbone without a classifier gets a fresh head for the classes of `data`.
+    `recipe` may be a JSON file. The folder `out` receives
     model.safetensors (averaged weights; recipe and accuracy in its header), metrics.jsonl, curves.png and recipe.json;
     the same call continues a training that was killed. `image_size` is the side of the square input in pixels, by
     default the model's own. `teacher` is a trained network to learn from as well (arXiv 1503.02531); for
@@ -65,17 +68,18 @@ def train(
     RequestError when the data, the teacher or the recipe does not fit the model, when `out` holds another training,
     when the device is missing, and when the loss is no longer a number.
     """
-    if model and checkpoint:
+    if model and checkpoint is not None:
         raise RequestError("a training starts from a model's name or from a checkpoint: give one of them")
-    train_set, test_set = _labeled(data), _labeled(test_data)
+    train_set, test_set = as_labeled(data), as_labeled(test_data)
+    initial = initial_checkpoint(checkpoint, train_set) if isinstance(checkpoint, str | Path) else checkpoint
     return train_network(
-        spec_for_training(model or DEFAULT_MODEL, checkpoint, train_set, image_size),
-        checkpoint,
-        recipe or Recipe(),
+        spec_for_training(model or DEFAULT_MODEL, initial, train_set, image_size),
+        initial,
+        read_recipe(Path(recipe)) if isinstance(recipe, str | Path) else recipe or Recipe(),
         train_set,
         test_set,
         Path(out),
-        teacher=teacher,
+        teacher=None if teacher is None else as_checkpoint(teacher),
         device=device,
         progress=progress,
     )
@@ -112,12 +116,8 @@ def device_named(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, works in available.items() if works)
     if not available.get(name):
-        raise RequestError(f"torch {torch.__version__} finds no {name} device here; use --device auto or cpu")
+        raise RequestError(f"torch {torch.__version__} finds no {name} device here; give auto or cpu as `device`")
     return torch.device(name)
-
-
-def _labeled(data: ImageDataset | Path | str) -> ImageDataset:
-    return data if isinstance(data, ImageDataset) else open_dataset(Path(data), labeled=True)
 
 
 def _started(trainer: Trainer, what: str) -> TrainingStarted:

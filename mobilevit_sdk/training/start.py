@@ -20,7 +20,7 @@ from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.recipe import Recipe
 
 
-def initial_checkpoint(source: str, data: ImageDataset) -> Checkpoint:
+def initial_checkpoint(source: str | Path, data: ImageDataset) -> Checkpoint:
     """The checkpoint that a training starts from; a backbone gets a fresh head for the classes of `data`."""
     file = read_tensors(source)
     match = identify(file)

@@ -69,7 +69,7 @@ class Trainer:
         if len(train) < 2:
             raise RequestError(f"{train.source} holds a single image; BatchNorm needs two to train")
         if teacher is None and recipe.distillation is not None:
-            raise RequestError("the recipe distills from a teacher; give one (--teacher)")
+            raise RequestError("the recipe distills from a teacher; give one as `teacher`")
         if teacher is not None:
             recipe = msgspec.structs.replace(recipe, distillation=recipe.distillation or Distillation())
         self.spec, self.recipe, self.out, self.device, self.progress = spec, recipe, out, device, progress
@@ -273,11 +273,11 @@ class Trainer:
         path = self.out / "state.pt"
         if not path.exists():
             if (self.out / "model.safetensors").exists():
-                raise RequestError(f"{self.out} holds a checkpoint that is not this training's; give another --out")
+                raise RequestError(f"{self.out} holds a checkpoint that is not this training's; give another `out`")
             return False
         state, differing = read_state(path, self.identity, self.device)
         if differing:
-            raise RequestError(f"{self.out} holds another training ({', '.join(differing)}); give another --out")
+            raise RequestError(f"{self.out} holds another training ({', '.join(differing)}); give another `out`")
         try:
             self.model.load_state_dict(state["model"])
             self.average.model.load_state_dict(state["average"])

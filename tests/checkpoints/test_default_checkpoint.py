@@ -11,8 +11,8 @@ import pytest
 from helpers import REPOSITORY
 
 from mobilevit_sdk.artifacts.artifact import find_artifacts
+from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
-from mobilevit_sdk.checkpoints.source import default_checkpoint
 from mobilevit_sdk.formats.converter import converters
 
 CIFAR10_TEST = REPOSITORY.parent / "shared" / "data" / "cifar10-test.parquet"

@@ -16,8 +16,8 @@ from helpers import REPOSITORY, tiny_model, tiny_spec
 from labeled_images import NAMES, encode, pictures, write_folder, write_parquet
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
-from mobilevit_sdk.checkpoints.source import default_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import ImageDataset, open_dataset, to_model_input
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError

@@ -274,7 +274,7 @@ def test_images_of_others_are_never_overwritten(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "precious.parquet", pictures(3))
     before = path.read_bytes()
     assert read_synthesis(path) is None
-    with pytest.raises(RequestError, match="holds no synthesized images; give another --out"):
+    with pytest.raises(RequestError, match="holds no synthesized images; give another `out`"):
         synthesize(_tiny(), path, QUICK)
     assert path.read_bytes() == before
     with pytest.raises(RequestError, match=r"ends in \.parquet"):

@@ -213,7 +213,7 @@ def test_training_with_another_teacher_is_refused_the_folder(
     trainer = _trainer(data, tmp_path, RECIPE, teachers[0])
     stop_after_a_step(trainer)
     trainer.run()
-    with pytest.raises(RequestError, match=f"holds another training.*{message}.*give another --out"):
+    with pytest.raises(RequestError, match=f"holds another training.*{message}.*give another `out`"):
         _trainer(data, tmp_path, RECIPE, teachers[1])
 
 

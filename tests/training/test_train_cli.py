@@ -141,7 +141,7 @@ def test_options_override_the_recipe_file(data: Path, checkpoint: Path, tmp_path
         (["--sizes", "big"], "'big' is not a list of sizes in pixels"),
         (["--recipe", "none.json"], "cannot read the recipe none.json"),
         (["--test-data", "none"], "none does not exist"),
-        (["--device", "cuda"], "finds no cuda device here; use --device auto or cpu"),
+        (["--device", "cuda"], "finds no cuda device here; give auto or cpu as --device"),
     ],
 )
 def test_wrong_request_is_one_line_and_leaves_nothing(

@@ -249,7 +249,7 @@ def test_loss_that_is_no_number_ends_the_training(data: Path, tmp_path: Path) ->
 )
 def test_folder_of_another_training_is_refused(uninterrupted: Path, tmp_path: Path, change: dict, message: str) -> None:
     data = write_parquet(tmp_path / "a.parquet", pictures(change.get("count", 45)))
-    with pytest.raises(RequestError, match=f"holds another training.*{message}.*give another --out"):
+    with pytest.raises(RequestError, match=f"holds another training.*{message}.*give another `out`"):
         make_trainer(data, uninterrupted, msgspec.structs.replace(RECIPE, **change.get("recipe", {})))
 
 

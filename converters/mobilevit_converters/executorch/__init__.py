@@ -66,7 +66,7 @@ _BACKENDS["xnnpack"] = ExecuTorchConverter(
     (ExecuTorchRuntime(), ExecuTorchARM64Runtime()),
     _BACKENDS,
     # XNNPACK has no convolution of float values with int8 weights, and its lowering here is in float32.
-    nearest_precision={"int8-weight": "int8-dynamic", "fp16": "fp32; --backend coreml has fp16"},
+    nearest_precision={"int8-weight": "int8-dynamic", "fp16": "fp32; `backend=coreml` has fp16"},
 )
 _BACKENDS["coreml"] = ExecuTorchConverter(
     "coreml",
