@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
+
+from mobilevit_sdk.errors import RequestError, suggest
 
 # In the order of the help page. The module is mobilevit_sdk.cli.<verb>, with `_` where the verb is a Python name.
 VERBS = {
@@ -33,6 +38,53 @@ class _Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f"mobilevit_sdk.cli.{VERBS[cmd_name]}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in VERBS and not ctx.resilient_parsing:
+            raise click.UsageError(f"no such command {args[0]!r}; {suggest(args[0], VERBS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
+        """Run a command and exit with its code; click's own errors end as those of every command."""
+        from mobilevit_sdk.cli.streams import open_standard_streams
+
+        open_standard_streams()
+        as_json = "--json" in (sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(args, prog_name, **{**extra, "standalone_mode": False}) or 0
+        except SystemExit as end:  # of a command that ran
+            code = end.code
+        except (click.ClickException, click.Abort, RequestError) as error:
+            code = _report(error, as_json)
+        try:
+            sys.stdout.flush()
+        except RequestError as error:
+            code = _report(error, as_json)
+        sys.exit(code)
+
+
+def _report(error: Exception, as_json: bool) -> int:
+    from mobilevit_sdk.cli.common import report_error
+
+    if isinstance(error, click.Abort):
+        return report_error("interrupted", 130, as_json)
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # of click 8.2 and later
+        click.echo(str(error), err=True)
+        return 2
+    return report_error(_usage_error(error) if isinstance(error, click.UsageError) else str(error), 2, as_json)
+
+
+def _usage_error(error: click.UsageError) -> str:
+    """click's error in the words and the one line of ours."""
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        return f"no such option {error.option_name}; did you mean {' or '.join(error.possibilities)}?"
+    message = error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    return f"{message}; see {error.ctx.command_path} --help" if error.ctx and ";" not in message else message
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, results_table, split_list, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_line, split_list, verb
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.text import count
 
@@ -80,8 +80,9 @@ def _print_result(result: BenchResult) -> None:
     from rich.text import Text
 
     from mobilevit_sdk.bench.chart import label
+    from mobilevit_sdk.cli.tables import Table
 
-    table = results_table("runs", "threads", "median", "p90", "ratio", "of roof", folds="runs")
+    table = Table("runs", "threads", "median", "p90", "ratio", "of roof", name="runs", drops=("of roof", "p90"))
     for before, row in zip([None, *result.results], result.results, strict=False):
         if before is not None and before.threads != row.threads:
             table.add_row()
@@ -96,15 +97,13 @@ def _print_result(result: BenchResult) -> None:
             "-" if row.ratio is None else f"{row.ratio:.2f}",
             f"{row.roof_share:.0%}",
         )
-    out.print(table)
+    table.print(out)
     for name, status, reason in dict.fromkeys((label(row), row.status, row.reason) for row in result.results):
         if reason:
-            line = Text.assemble((status, _STYLE[status]), f": {name}: ", reason)
-            out.print(line, soft_wrap=True)
+            print_line(out, status, _STYLE[status], f"{name}: {reason}")
     roofs = ", ".join(f"{rate:.0f} with {count(n, 'thread')}" for n, rate in result.sgemm_gmacs_per_second.items())
-    out.print(f"\nroof: {roofs} (sgemm, 1e9 multiply-accumulates a second)", style="dim", soft_wrap=True)
+    out.print(f"\nroof: {roofs} (sgemm, 1e9 multiply-accumulates a second)", style="dim")
     out.print(
         f"{result.rounds} rounds of {result.inferences} inferences on {result.machine.describe()}",
         style="dim",
-        soft_wrap=True,
     )

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, results_table, verb
+from mobilevit_sdk.cli.common import log, out, print_json, verb
+from mobilevit_sdk.cli.tables import Table
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from rich.table import Table
 
     from mobilevit_sdk.bisection import Bisection, Block, Operator
 
@@ -46,7 +45,7 @@ def command(artifact: Path, checkpoint: str | None, runtime: str | None, report:
     else:
         _print(bisection)
         if report:
-            out.print(f"picture: {report / 'bisect.png'}", soft_wrap=True)
+            out.print(f"picture: {report / 'bisect.png'}", markup=False)
     return 1 if bisection.status == "diverged" else 0
 
 
@@ -54,13 +53,13 @@ def _print(bisection: Bisection) -> None:
     from mobilevit_sdk.bisection.report import without_copies
 
     blocks = bisection.blocks
-    out.print(_table(("block", "operators"), ((block, block.block, str(block.operators)) for block in blocks)))
+    _table(("block", "operators"), ((block, block.block, str(block.operators)) for block in blocks)).print(out)
     named = bisection.culprit or bisection.weakest
     inside = [each for each in without_copies(bisection.operators) if each.block == named.block]
     out.print(f"\n[bold]{named.block or 'the model itself'}[/bold]")
-    out.print(_table(("layer", "operator"), ((each, each.place, each.operator) for each in inside), named))
+    _table(("layer", "operator"), ((each, each.place, each.operator) for each in inside), named).print(out)
     for line in _verdict(bisection):
-        out.print(line, soft_wrap=True)
+        out.print(line)
 
 
 def _table(
@@ -70,11 +69,11 @@ def _table(
 ) -> Table:
     """Blocks or operators with their numbers; those that diverged, and `named`, are highlighted."""
     measured = ("SQNR", "created", "costs", "fresh", "fresh created")
-    table = results_table(*titles, *measured, folds=titles[0], left=titles)
+    table = Table(*titles, *measured, name=titles[0], left=titles, drops=(*measured[:2:-1], titles[1]))
     for row, name, what in rows:
         numbers = (row.sqnr_db, row.created_db, row.cost_db, row.fresh_sqnr_db, row.fresh_created_db)
         stands_out = row is named or getattr(row, "diverged", False)
-        table.add_row(name or "(model)", what, *map(_decibel, numbers), style="bold red" if stands_out else None)
+        table.add_row(name or "(model)", what, *map(_decibel, numbers), style="bold red" if stands_out else "")
     return table
 
 

@@ -6,22 +6,35 @@ import functools
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from mobilevit_sdk.arguments import names
+from mobilevit_sdk.cli.tables import terminal_width, wrap
 from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import MobileViTError
 
-if TYPE_CHECKING:
-    from rich.table import Table
+
+class _Console(Console):
+    """Text wraps at spaces on a terminal, so that no path is broken, and nowhere else."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, but for the wrapping of text."""
+        width = terminal_width(self)
+        if width is not None and len(objects) == 1 and isinstance(objects[0], str | Text):
+            text = objects[0]
+            text = self.render_str(text, markup=options.get("markup")) if isinstance(text, str) else text
+            objects = (Text("\n").join(wrap(text, width)),)
+        super().print(*objects, **{"soft_wrap": True, **options})
+
 
 # Standard output is for results only; progress, logs and errors go to standard error.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-log = Console(stderr=True, highlight=False, soft_wrap=True)
+out = _Console(highlight=False, emoji=False)
+log = _Console(stderr=True, highlight=False, emoji=False)
 
 
 def verb(name: str, summary: str) -> Callable[[Callable[..., int | None]], click.Command]:
@@ -39,21 +52,17 @@ def verb(name: str, summary: str) -> Callable[[Callable[..., int | None]], click
             try:
                 code = function(*args, as_json=as_json, **kwargs) or 0
             except KeyboardInterrupt:
-                _fail("interrupted", 130, as_json)
+                code = report_error("interrupted", 130, as_json)
             except MobileViTError as error:
                 if debug:
                     traceback.print_exc()
-                _fail(str(error), error.exit_code, as_json)
+                code = report_error(str(error), error.exit_code, as_json)
             except Exception as error:
                 if debug:
                     traceback.print_exc()
-                _fail(
-                    f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)",
-                    3,
-                    as_json,
-                )
-            else:
-                sys.exit(code)
+                words = f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)"
+                code = report_error(words, 3, as_json)
+            sys.exit(code)
 
         command = click.command(name, short_help=summary)(run)
         command.params += [
@@ -70,35 +79,31 @@ def split_list(context: click.Context, parameter: click.Parameter, value: str | 
     return names(value)
 
 
-def results_table(*columns: str, folds: str, left: Sequence[str] = ()) -> Table:
-    """A table of numbers in which, on a narrow terminal, only the column `folds` gives way: no number is cut."""
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        if column == folds:
-            table.add_column(column, overflow="fold", min_width=12)
-        else:
-            table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
-    return table
-
-
 def print_json(document: Any) -> None:
     """Write the one JSON document of `--json` to standard output."""
     click.echo(json.dumps(document, indent=2))
 
 
+def print_result(text: str) -> None:
+    """Print a line of the result."""
+    out.print(text, markup=False)
+
+
+def print_line(console: Console, word: str, style: str, text: str) -> None:
+    """Print `word: text`, the word in `style`."""
+    console.print(Text.assemble((word, style), f": {text}"))
+
+
 def print_notes(notes: Iterable[str]) -> None:
     """Print on standard error how a checkpoint was changed when it was loaded."""
     for note in notes:
-        log.print("note: ", style="bold", end="")
-        log.print(note, markup=False)
+        print_line(log, "note", "bold", note)
 
 
-def _fail(message: str, code: int, as_json: bool) -> None:
+def report_error(message: str, code: int, as_json: bool) -> int:
+    """Print an error in one line, also as JSON if the caller wants that; returns the exit code."""
     message = in_options(message)
-    log.print("error: ", style="bold red", end="")
-    log.print(" ".join(message.split()), markup=False)
+    print_line(log, "error", "bold red", " ".join(message.split()))
     if as_json:
         print_json({"error": message, "exit_code": code})
-    sys.exit(code)
+    return code

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, print_notes, results_table, split_list, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, split_list, verb
 from mobilevit_sdk.cli.wording import in_options
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def command(
         image_size=image_size,
         labels_file=labels,
     )
-    log.print(f"[bold]{checkpoint.spec.model}[/] from {checkpoint.source} ({checkpoint.layout})")
+    print_line(log, checkpoint.spec.model, "bold", f"from {checkpoint.source} ({checkpoint.layout})")
     print_notes(checkpoint.notes)
     with Display(log) as display:
         result = convert(
@@ -127,9 +127,11 @@ def command(
 
 
 def _print_result(result: ConvertResult) -> None:
+    from mobilevit_sdk.cli.tables import Table
     from mobilevit_sdk.cli.verdicts import print_verdicts
 
-    table = results_table("artifact", "size", "seconds", "memory", "rank", "delegates", "outside", folds="artifact")
+    titles = ("artifact", "size", "seconds", "memory", "rank", "delegates", "outside")
+    table = Table(*titles, name="artifact", drops=("memory", "seconds", "rank", "outside"))
     for artifact in result.artifacts:
         manifest = artifact.manifest
         outside = manifest.undelegated_ops
@@ -142,21 +144,19 @@ def _print_result(result: ConvertResult) -> None:
             "-" if manifest.delegates is None else str(manifest.delegates),
             "-" if outside is None else str(sum(outside.values())),
         )
-    out.print(table)
+    table.print(out)
     for artifact in result.artifacts:
         record = artifact.manifest.quantization
         if record and record.judgment:
-            mark = "[bold red]rejected[/]" if artifact.rejected else "[green]accepted[/]"
-            out.print(f"{mark} {artifact.path.parent.name}: {record.judgment.in_words()}", soft_wrap=True)
+            word, style = ("rejected", "bold red") if artifact.rejected else ("accepted", "green")
+            print_line(out, word, style, f"{artifact.path.parent.name}: {record.judgment.in_words()}")
     if result.verdicts:
         out.print()
         print_verdicts(result.verdicts, out)
     if result.artifacts:
-        out.print(f"\nin {result.artifacts[0].path.parent.parent}", soft_wrap=True)
+        out.print(f"\nin {result.artifacts[0].path.parent.parent}", markup=False)
     for artifact in result.artifacts:
         for warning in artifact.manifest.warnings:
-            log.print(f"[bold yellow]warning:[/] {artifact.path.parent.name}: ", end="")
-            log.print(warning, markup=False)
+            print_line(log, "warning", "bold yellow", f"{artifact.path.parent.name}: {warning}")
     for failure in result.failures:
-        log.print(f"[bold red]error:[/] {failure.format} {failure.precision}: ", end="")
-        log.print(in_options(failure.error), markup=False)
+        print_line(log, "error", "bold red", f"{failure.format} {failure.precision}: {in_options(failure.error)}")

@@ -35,8 +35,9 @@ def _show(as_json: bool) -> None:
     from importlib.metadata import version
 
     import msgspec
-    from rich.table import Table
+    from rich.text import Text
 
+    from mobilevit_sdk.cli.tables import Table
     from mobilevit_sdk.formats.inventory import list_tools
 
     system = {
@@ -48,11 +49,10 @@ def _show(as_json: bool) -> None:
     if as_json:
         print_json({"system": system, "tools": msgspec.to_builtins(tools)})
         return
-    out.print(", ".join(f"{name} {value}" for name, value in system.items()), style="dim", soft_wrap=True)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("", "kind", "name", "format", "version, or what is missing"):
-        table.add_column(column, no_wrap=column != "version, or what is missing")
+    out.print(", ".join(f"{name} {value}" for name, value in system.items()), style="dim")
+    titles = ("", "kind", "name", "format", "version, or what is missing")
+    table = Table(*titles, name="name", left=titles, drops=("kind",), prose=True)
     for tool in tools:
-        mark = "[green]yes[/]" if tool.version else "[yellow]no[/]"
-        table.add_row(mark, tool.kind, tool.name, tool.format, tool.version or tool.reason)
-    out.print(table)
+        mark = Text("yes", "green") if tool.version else Text("no", "yellow")
+        table.add_row(mark, tool.kind, tool.name, tool.made_for, tool.version or tool.reason or "")
+    table.print(out)

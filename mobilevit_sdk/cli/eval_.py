@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
+from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
 from mobilevit_sdk.cli.display import Display
 
 
@@ -43,7 +43,7 @@ def command(
             }
         )
     else:
-        click.echo(
+        print_result(
             f"{result.target} ({result.runtime}): top-1 {result.accuracy.top1:.2%}, top-5 {result.accuracy.top5:.2%} "
             f"on {result.accuracy.images:,} images, {result.images_per_second:,.0f} images/s"
         )

@@ -104,17 +104,12 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
 
 
 def _print_rows(file: str, *rows: tuple[str, str]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    out.print(Text(file, "bold"), soft_wrap=True)  # whole, so that it can be copied
+    from mobilevit_sdk.cli.tables import print_pairs
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for key, value in rows:
-        table.add_row(key, Text(value))  # as text: what stands in a file is not markup
-    out.print(table)
+    out.print(Text(file, "bold"), soft_wrap=True)  # whole, so that it can be copied
+    print_pairs(out, rows)
 
 
 def _tensors(rows: list[dict[str, Any]]) -> str:

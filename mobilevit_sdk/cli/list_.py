@@ -17,19 +17,16 @@ def command(family: str | None, as_json: bool) -> None:
     MACs are multiply-accumulates of one image at the stated size, products of attention included.
     """
     import msgspec
-    from rich.table import Table
 
+    from mobilevit_sdk.cli.tables import Table
     from mobilevit_sdk.models.catalog import catalog
 
     models = catalog(family)
     if as_json:
         print_json({"models": msgspec.to_builtins(models)})
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    for column in ("params", "GMACs", "input", "top-1"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("license of weights")
+    titles = ("model", "params", "GMACs", "input", "top-1", "license of weights")
+    table = Table(*titles, name="model", left=titles[-1:], drops=("input", "GMACs", "license of weights"))
     for number, (_, members) in enumerate(groupby(models, lambda model: model.family)):
         if number:
             table.add_row()
@@ -42,7 +39,7 @@ def command(family: str | None, as_json: bool) -> None:
                 f"{model.imagenet_top1:.1f}%",
                 model.license,
             )
-    out.print(table)
+    table.print(out)
     out.print("\ntop-1: ImageNet-1k validation accuracy of the public weights, as published", style="dim")
     for line in dict.fromkeys(f"{model.family}: {model.top1_source}; {model.paper}" for model in models):
-        out.print(line, style="dim", soft_wrap=True)
+        out.print(line, style="dim")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, print_notes, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Step
 from mobilevit_sdk.text import count
@@ -156,15 +156,14 @@ def command(
 
 
 def _print(report: Report, folder: Path) -> None:
-    from rich.table import Table
+    from mobilevit_sdk.cli.tables import Table
 
     before, after = report.before, report.after
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("", "before", "after", "left"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    table = Table("", "before", "after", "left", name="")
     for name, label in (("parameters", "parameters"), ("macs", "multiply-accumulates")):
         one, other = getattr(before, name), getattr(after, name)
         table.add_row(label, f"{one:,}", f"{other:,}", f"{other / one:.1%}")
+    reasons: dict[str, str] = {}  # why a latency is missing
     measured = report.latency.rows if report.latency else []
     sizes = {f"size for {row.format}": row.bytes for row in measured}
     for label, (one, other) in (sizes or {"size in float32": (before.bytes, after.bytes)}).items():
@@ -174,10 +173,12 @@ def _print(report: Report, folder: Path) -> None:
         if row.median_ms:
             table.add_row(label, *(f"{median:.2f} ms" for median in row.median_ms), f"{row.ratio:.1%}")
         else:
-            table.add_row(label, row.reason)
+            reasons[label] = row.reason or ""
     finetuned = report.finetuned
     for label, top1 in (("top-1", after.top1), ("top-1, fine-tuned", finetuned.top1 if finetuned else None)):
         if before.top1 is not None and top1 is not None:
             table.add_row(label, f"{before.top1:.2%}", f"{top1:.2%}", f"{100 * (top1 - before.top1):+.2f} points")
-    out.print(table)
-    click.echo(f"\n{finetuned.checkpoint if finetuned else folder / 'pruned.safetensors'}")
+    table.print(out)
+    for label, reason in reasons.items():
+        print_line(out, "not timed", "yellow", f"{label}: {reason}")
+    out.print(f"\n{finetuned.checkpoint if finetuned else folder / 'pruned.safetensors'}", markup=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, print_notes, results_table, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
 
 if TYPE_CHECKING:
@@ -101,8 +101,11 @@ def _line(point: Point) -> str:
 
 
 def _print(result: SearchResult, goal: Goal, folder: Path) -> None:
+    from mobilevit_sdk.cli.tables import Table
+
     first = "block, worst first"
-    table = results_table(first, "layers", "float bytes", "SQNR", "same class", "in float", folds=first)
+    titles = (first, "layers", "float bytes", "SQNR", "same class", "in float")
+    table = Table(*titles, name=first, drops=("layers", "float bytes"))
     kept = set(result.recipe.float_modules)
     for loss in result.losses:
         table.add_row(
@@ -113,9 +116,9 @@ def _print(result: SearchResult, goal: Goal, folder: Path) -> None:
             f"{loss.agreement:.1%}",
             "yes" if loss.block in kept else "",
         )
-    out.print(table)
+    table.print(out)
     if result.chosen:
         out.print(f"\n[green]reached[/] {_line(result.chosen).strip()}")
     elif result.points:
         out.print(f"\n[bold red]not reached[/] within {goal.size:.0%} of the size; the best is in the recipe")
-    out.print(f"\nin {folder}: recipe.json, sensitivity.json, sensitivity.png", soft_wrap=True)
+    out.print(f"\nin {folder}: recipe.json, sensitivity.json, sensitivity.png", markup=False)

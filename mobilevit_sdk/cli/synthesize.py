@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
+from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
 from mobilevit_sdk.cli.display import Display
 
 
@@ -58,4 +58,4 @@ def command(
             }
         )
     else:
-        click.echo(f"{out}: {images} images in {seconds:.0f} s, {share:.0%} recognized as their class; {sheet}")
+        print_result(f"{out}: {images} images in {seconds:.0f} s, {share:.0%} recognized as their class; {sheet}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mobilevit_sdk.cli.common import log, print_json, print_notes, verb
+from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
 from mobilevit_sdk.errors import RequestError
 
 PATH = click.Path(path_type=Path)
@@ -139,6 +139,6 @@ def command(
             }
         )
     else:
-        click.echo(
+        print_result(
             f"{trained.path}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%} on {trained.test_images:,} images"
         )

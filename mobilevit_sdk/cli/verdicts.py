@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from mobilevit_sdk.cli.common import results_table
+from mobilevit_sdk.cli.common import print_line
+from mobilevit_sdk.cli.tables import Table
 from mobilevit_sdk.parity import Outcome, Verdict
 from mobilevit_sdk.parity.gate import loosened
 from mobilevit_sdk.text import count
 
-NARROW = 100  # columns of a terminal
 _STYLE = {"passed": "green", "failed": "bold red", "error": "bold red", "unavailable": "yellow"}
 
 
@@ -22,11 +22,10 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
     the reasons of thresholds that the project has lowered.
     """
     columns = ("verdict", "artifact", "runtime", "cases", "worst SQNR", "top-1", "max diff")
-    shown = len(columns) - (console.width < NARROW)  # the last is the one to miss least
-    table = results_table(*columns[:shown], folds="artifact", left=("verdict", "runtime"))
+    table = Table(*columns, name="artifact", left=("verdict", "runtime"), drops=("max diff", "cases", "top-1"))
     for verdict in verdicts:
         agreement = verdict.agreement
-        numbers = ("", "", "", "")
+        numbers: tuple[str, ...] = ()
         if agreement:
             numbers = (
                 str(agreement.cases),
@@ -34,46 +33,41 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
                 f"{agreement.top1_agreement:.0%}",
                 f"{agreement.max_abs_diff:.1e}",
             )
-        row = (Text(verdict.status, _STYLE[verdict.status]), _name(verdict), verdict.runtime, *numbers)
-        table.add_row(*row[:shown])
-    console.print(table)
+        table.add_row(Text(verdict.status, _STYLE[verdict.status]), _name(verdict), verdict.runtime, *numbers)
+    table.print(console)
     for verdict in verdicts:
         if verdict.reason:
-            line = Text.assemble((verdict.status, _STYLE[verdict.status]), f": {_name(verdict)} on {verdict.runtime}: ")
-            console.print(line.append(verdict.reason), soft_wrap=True)
+            where = f"{_name(verdict)} on {verdict.runtime}"
+            print_line(console, verdict.status, _STYLE[verdict.status], f"{where}: {verdict.reason}")
     for precision, threshold in loosened(verdicts).items():
         values = f"{threshold.sqnr_db:g} dB and {threshold.top1_agreement:.4g} of the best classes"
         if threshold.task_agreement is not None:
             values += f", {threshold.task_agreement:.4g} of the task's classes"
-        _line(console, "note", "yellow", f"{precision} has lowered thresholds, {values}: {threshold.reason}")
+        print_line(console, "note", "yellow", f"{precision} has lowered thresholds, {values}: {threshold.reason}")
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
     """Print verdicts, how far the artifacts are from each other, and drift."""
     print_verdicts(outcome.verdicts, console)
     for divergence in outcome.divergences:
-        _line(console, "where", "bold", f"{_run(divergence.artifact, divergence.runtime)}: {divergence.message}")
+        print_line(console, "where", "bold", f"{_run(divergence.artifact, divergence.runtime)}: {divergence.message}")
     if outcome.pairs:
         worst = outcome.pairs[0]
         among = f"{count(outcome.pairs, 'pair')} among each other, the farthest at {worst.sqnr_db.worst:.1f} dB"
         both = f"{_run(worst.first, worst.first_runtime)} and {_run(worst.second, worst.second_runtime)}"
         status = "failed" if any(pair.status == "failed" for pair in outcome.pairs) else "passed"
-        _line(console, status, _STYLE[status], f"{among}: {both}")
+        print_line(console, status, _STYLE[status], f"{among}: {both}")
         for pair in outcome.contradictions:
             both = f"{_run(pair.first, pair.first_runtime)} and {_run(pair.second, pair.second_runtime)}"
-            _line(console, "failed", _STYLE["failed"], f"{both}, which pass alone: {pair.reason}")
+            print_line(console, "failed", _STYLE["failed"], f"{both}, which pass alone: {pair.reason}")
     if outcome.drift:
         for note in outcome.drift.notes:
-            _line(console, "note", "yellow", note)
+            print_line(console, "note", "yellow", note)
         for worse in outcome.drift.worse:
-            _line(console, "worse", _STYLE["failed"], f"{_run(worse.artifact, worse.runtime)}: {worse.message}")
+            print_line(console, "worse", _STYLE["failed"], f"{_run(worse.artifact, worse.runtime)}: {worse.message}")
         if not outcome.drift.worse:
             compared = f"{count(outcome.drift.compared, 'verdict')} compared with {outcome.drift.baseline}"
-            _line(console, "no worse", _STYLE["passed"], compared)
-
-
-def _line(console: Console, word: str, style: str, text: str) -> None:
-    console.print(Text.assemble((word, style), f": {text}"), soft_wrap=True)
+            print_line(console, "no worse", _STYLE["passed"], compared)
 
 
 def _run(artifact: str, runtime: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,12 @@ class Tool:
     format: str
     version: str | None
     reason: str | None
+    backend: str | None = None  # of the format, where it is not the default
+
+    @property
+    def made_for(self) -> str:
+        """The format, with the backend where that is not the default, as `executorch-coreml`."""
+        return self.format if self.backend is None else f"{self.format}-{self.backend}"
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,17 @@ class Installed:
 
 def list_tools() -> list[Tool]:
     """The toolchains and runtimes of every format and backend; those that backends share are listed once."""
-    tools = []
+    tools: dict[Tool, Tool] = {}
     for converter in _all_converters():
+        backend = None if label(converter) == converter.format else converter.backend
         found = converter.availability()
-        tools.append(Tool("toolchain", label(converter), converter.format, found.version, found.reason))
+        rows = [Tool("toolchain", label(converter), converter.format, found.version, found.reason)]
         for runtime in converter.runtimes:
             found = runtime.availability()
-            tools.append(Tool("runtime", runtime.name, converter.format, found.version, found.reason))
-    return list(dict.fromkeys(tools))
+            rows.append(Tool("runtime", runtime.name, converter.format, found.version, found.reason))
+        for row in rows:
+            tools.setdefault(row, replace(row, backend=backend))
+    return list(tools.values())
 
 
 def install(requirement: str, log: Callable[[str], None]) -> list[Installed]:

@@ -36,7 +36,7 @@ def doctor(*options: str):
 def test_each_row_has_a_version_or_a_reason():
     rows = json.loads(doctor("--json").stdout)["tools"]
     assert {(row["format"], row["name"]) for row in rows if row["kind"] == "runtime"} == RUNTIMES
-    assert all(set(row) == {"kind", "name", "format", "version", "reason"} for row in rows)
+    assert all(set(row) == {"kind", "name", "format", "backend", "version", "reason"} for row in rows)
     assert all((row["version"] is None) != (row["reason"] is None) for row in rows)
 
 
