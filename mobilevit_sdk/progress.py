@@ -7,8 +7,11 @@ process passes `processes.child.emit` as its `progress`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,23 @@ class Progress(Protocol):
 
 def silent(step: Step, /) -> None:
     """A Progress that ignores every step: the default."""
+
+
+def counted(items: Collection[T], stage: str, progress: Progress) -> Iterator[T]:
+    """Yield `items`, and tell `progress` how many of them the consumer is done with."""
+    progress(Step(stage, 0, len(items)))
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress(Step(stage, done, len(items)))
+
+
+def summed(stage: str, task: str, progress: Progress) -> Callable[[Step], None]:
+    """A Progress for work whose tasks run side by side: their counts reach `progress` added up, as one `stage`."""
+    latest: dict[str, Step] = {}
+
+    def tell(step: Step) -> None:
+        latest[step.task] = step
+        total = sum(each.total or 0 for each in latest.values())
+        progress(Step(stage, sum(each.done for each in latest.values()), total or None, task=task))
+
+    return tell

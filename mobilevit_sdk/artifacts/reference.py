@@ -12,6 +12,7 @@ import numpy as np
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, RequestError
+from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 if TYPE_CHECKING:
@@ -76,11 +77,20 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
     return reference
 
 
-def reference_of(model: nn.Module, preprocessing: Preprocessing, cases: tuple[Case, ...]) -> Reference:
-    """Cases with the answers of the reference model: in eval mode and float32, one image at a time."""
+def reference_of(
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    cases: tuple[Case, ...],
+    progress: Progress = silent,
+) -> Reference:
+    """Cases with the answers of the reference model: in eval mode and float32, one image at a time.
+
+    `progress` counts them.
+    """
     import torch
 
-    model = model.eval()
+    model, logits = model.eval(), []
     with torch.no_grad():
-        logits = [model(to_model_input(torch.from_numpy(case.image)[None], preprocessing))[0].numpy() for case in cases]
+        for case in counted(cases, "computing PyTorch's answers", progress):
+            logits.append(model(to_model_input(torch.from_numpy(case.image)[None], preprocessing))[0].numpy())
     return Reference(cases, np.stack(logits).astype(np.float32))

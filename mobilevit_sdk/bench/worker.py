@@ -54,7 +54,7 @@ class Worker:
 
     def _run(self, open_session: Callable[[int], Session], threads: int, image: np.ndarray) -> None:
         try:
-            run_in_child(serve, open_session, threads, image, on_question=self._hand_over, threads=threads)
+            run_in_child(serve, open_session, threads, image, on_question=self._hand_over, threads=threads, spin=True)
         except MobileViTError as error:
             self._events.put(error)
         except Exception as error:  # otherwise the caller would wait for an event forever

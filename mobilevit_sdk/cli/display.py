@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -11,6 +13,7 @@ from rich.text import Text
 
 from mobilevit_sdk.progress import Step
 
+MIN_SECONDS_FOR_A_RATE = 2.0  # before a stage's rate says how long the rest takes
 PLAIN_LINE_EVERY_SECONDS = 30.0  # of what is counted; a stage that is not counted has one line, when it begins
 
 _MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "bold red")}
@@ -39,6 +42,7 @@ class Display:
         )
         self._row_of: dict[str, TaskID] = {}
         self._stage_of: dict[str, str] = {}
+        self._began: dict[str, tuple[Step, float]] = {}  # each task's stage: its first step, and when that came
         self._started = self._last_line = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -50,6 +54,7 @@ class Display:
 
     def __call__(self, step: Step, /) -> None:
         """Show a step; called from several threads."""
+        step = self._with_time_left(step)
         if self._rows.disable:
             self._write(step)
         else:
@@ -59,6 +64,19 @@ class Display:
         """Write a line that stays, above the rows."""
         self._console.print(text, markup=False)
         self._last_line = time.monotonic()
+
+    def _with_time_left(self, step: Step) -> Step:
+        """The step with the time left in its stage as its detail, where it is counted and has no detail of its own."""
+        now = time.monotonic()
+        first, began = self._began.get(step.task, (step, now))
+        if first.stage != step.stage or step.done < first.done:
+            first, began = step, now
+        self._began[step.task] = (first, began)
+        done = step.done - first.done
+        if step.detail or not step.total or done <= 0 or now - began < MIN_SECONDS_FOR_A_RATE:
+            return step
+        left = (step.total - step.done) * (now - began) / done
+        return replace(step, detail=f"{timedelta(seconds=round(left))} left")
 
     def _show(self, step: Step) -> None:
         if step.task not in self._row_of:

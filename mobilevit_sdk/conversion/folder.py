@@ -21,7 +21,7 @@ from mobilevit_sdk.formats.converter import label, toolchain_versions
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
 from mobilevit_sdk.processes.child import run_in_child
-from mobilevit_sdk.progress import Progress, Step
+from mobilevit_sdk.progress import Progress, Step, summed
 from mobilevit_sdk.quantization.calibrated import Calibrated
 from mobilevit_sdk.quantization.judgment import judge_by_task
 from mobilevit_sdk.spec import ModelSpec, Origin
@@ -37,6 +37,7 @@ class Network:
     weights: Path  # as `save_checkpoint` wrote them
     calibrated: Calibrated | None  # there for integer precisions
     thresholds: Mapping[str, Threshold]
+    threads: int = 1  # of each conversion
 
     def min_agreement(self, precision: str) -> float | None:
         """What an artifact must reach on the task; None where there is no task, as for random weights."""
@@ -66,8 +67,12 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
         file = fresh / f"{spec.model}{converter.suffix}"
         quantization = calibrated.quantization if calibrated else None
         job = Job(spec, network.weights, converter.format, converter.backend, precision, file, quantization)
+        progress(Step("import PyTorch", task=conversion.name))
         converted = run_in_child(
-            run_job, job, on_event=lambda step: progress(dataclasses.replace(step, task=conversion.name))
+            run_job,
+            job,
+            on_event=lambda step: progress(dataclasses.replace(step, task=conversion.name)),
+            threads=network.threads,
         )
         sha256, size = hash_and_size(file)
         inspection = msgspec.structs.asdict(converted.file.inspection)
@@ -93,7 +98,11 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
         if calibrated and min_agreement is not None:
             progress(Step("judge", task=conversion.name))
             judgment = judge_by_task(
-                Artifact(file, manifest), calibrated.held_out, calibrated.reference, min_agreement=min_agreement
+                Artifact(file, manifest),
+                calibrated.held_out,
+                calibrated.reference,
+                min_agreement=min_agreement,
+                progress=summed("judge", conversion.name, progress),
             )
             manifest = msgspec.structs.replace(manifest, quantization=calibrated.record(judgment))
         write_reference(fresh, network.reference)

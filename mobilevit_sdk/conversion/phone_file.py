@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
 from mobilevit_sdk.errors import ConversionWarning, ToolchainError
-from mobilevit_sdk.formats.converter import Converter, Inspection
+from mobilevit_sdk.formats.converter import Converter, ImportsToolchain, Inspection
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.models.registry import is_ours
 from mobilevit_sdk.progress import Progress, Step, silent
@@ -50,13 +50,28 @@ def write_phone_file(
     if quantization is None:
         graph = deploy(model, converter.target, spec, quantized=quantized)
     else:
-        graph = deploy_prepared(model, converter.target, spec, quantization, precision)
+        graph = deploy_prepared(model, converter.target, spec, quantization, precision, progress)
+    progress(Step("audit"))
     findings = _audit(graph, converter, spec)
+    if isinstance(converter, ImportsToolchain):
+        progress(Step(f"import {converter.format}'s toolchain"))
+        converter.import_toolchain()
     progress(Step("convert"))
+    if quantization is not None:
+        quantization = _reporting(quantization, progress)
     with conversion_warnings() as notes:
         converter.convert(graph, spec, precision, path, quantization)
     progress(Step("inspect"))
     return PhoneFile(converter.inspect(path), (*findings, *notes))
+
+
+def _reporting(quantization: Quantization, progress: Progress) -> Quantization:
+    """Whoever goes through its images calibrates; what a converter does after that is to quantize."""
+
+    def tell(step: Step) -> None:
+        progress(step if step.done < (step.total or 0) else Step("quantize"))
+
+    return replace(quantization, images=replace(quantization.images, progress=tell))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, verify
-from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.progress import Progress, Step, silent, summed
 from mobilevit_sdk.quantization.calibrated import calibration_for
 
 
@@ -114,13 +114,16 @@ def convert(
     for conversion in conversions:
         progress(Step("waiting", task=conversion.name, status="waiting"))
     spec, images = checkpoint.spec, None if calibration is None else Path(calibration)
-    reference = reference_of(checkpoint.model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    reference = reference_of(checkpoint.model, spec.preprocessing, builtin_cases(spec.preprocessing), progress)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         weights = Path(scratch) / "weights.safetensors"
         save_checkpoint(checkpoint.model, spec, weights)
         quantizing = any(conversion.precision in QUANTIZED for conversion in conversions)
         calibrated = calibration_for(checkpoint, recipe, images, Path(scratch), progress) if quantizing else None
-        network = Network(spec, origin, reference, weights, calibrated, thresholds)
+        at_once = max(3, os.cpu_count() or 1)
+        # Side by side, each with all cores, they would mostly wait for one another.
+        threads = max(1, (os.cpu_count() or 1) // min(len(conversions), at_once))
+        network = Network(spec, origin, reference, weights, calibrated, thresholds, threads)
 
         def work(conversion: Conversion) -> tuple[Artifact, list[Verdict]] | Failure:
             folder, name = folder_of(conversion, network, Path(out)), conversion.name
@@ -128,7 +131,9 @@ def convert(
                 kept = None if force else find_up_to_date(conversion, network, folder)
                 artifact = kept or write_artifact_folder(conversion, network, folder, progress)
                 progress(Step("verify", task=name))
-                verdicts = verify([artifact], thresholds=thresholds) if check and not artifact.rejected else []
+                verdicts = []
+                if check and not artifact.rejected:
+                    verdicts = verify([artifact], thresholds=thresholds, progress=summed("verify", name, progress))
             except MobileViTError as error:
                 progress(Step("failed", task=name, status="failed"))
                 return Failure(conversion.converter.format, conversion.precision, str(error), error.exit_code)
@@ -138,7 +143,7 @@ def convert(
                 progress(Step("up to date" if kept else "done", task=name, status="done"))
             return artifact, verdicts
 
-        with ThreadPoolExecutor(max_workers=max(3, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(max_workers=at_once) as pool:
             outcomes = list(pool.map(work, conversions))
     done = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
     return ConvertResult(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import numpy as np
 from mobilevit_sdk.data import crop_image, open_dataset
 from mobilevit_sdk.data.dataset import ImageDataset
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import replacing
+from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.spec import Preprocessing
 
 MIN_IMAGES, MAX_IMAGES = 10, 256
@@ -29,12 +31,14 @@ class CalibrationImages:
     source: Path
     preprocessing: Preprocessing
     rows: tuple[int, ...]
+    decoded: Path | None = None  # their pixels, as `decode_into` wrote them
+    progress: Progress = silent  # counts the images that an iteration is done with, as "calibrate"
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in ("source", "preprocessing", "rows")}
+        return {name: getattr(self, name) for name in ("source", "preprocessing", "rows", "decoded")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, progress=silent)
 
     @cached_property
     def dataset(self) -> ImageDataset:
@@ -49,15 +53,33 @@ class CalibrationImages:
             digest.update(self.pixels(index).tobytes())
         return digest.hexdigest()
 
+    def decode_into(self, file: Path, progress: Progress = silent) -> CalibrationImages:
+        """These images, from now on read from `file`, which gets their pixels.
+
+        To decode a photograph takes longer than to run it through a small network, and every conversion reads each
+        image several times. `progress` counts them. Raises RequestError where `file` cannot be written.
+        """
+        with replacing(file) as fresh, fresh.open("wb") as stream:
+            for index in counted(range(len(self)), "reading images", progress):
+                stream.write(np.ascontiguousarray(self.pixels(index)).data)
+        return replace(self, decoded=file)
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        assert self.decoded is not None
+        return np.memmap(self.decoded, np.uint8, "r", shape=(len(self), 3, *self.preprocessing.image_size))
+
     def pixels(self, index: int) -> np.ndarray:
         """Image `index`, RGB uint8 [3, H, W]."""
+        if self.decoded is not None:
+            return np.array(self._pixels[index])
         return crop_image(self.dataset.image(index), self.preprocessing)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for index in range(len(self)):
+        for index in counted(range(len(self)), "calibrate", self.progress):
             yield self.pixels(index)[None].astype(np.float32) / 255
 
 

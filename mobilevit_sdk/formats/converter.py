@@ -84,6 +84,15 @@ class TimesLayers(Protocol):
         ...
 
 
+@runtime_checkable
+class ImportsToolchain(Protocol):
+    """A converter whose toolchain takes long to import, which its users are told."""
+
+    def import_toolchain(self) -> None:
+        """Import what `convert` needs, ahead of it. Raises ToolchainError."""
+        ...
+
+
 @cache
 def converters() -> dict[str, Converter]:
     """All installed converters by format, in alphabetical order, each with its default backend."""

@@ -37,6 +37,7 @@ def run_in_child(
     on_event: Callable[[Any], None] = lambda event: None,
     on_question: Callable[[Any], Any] = lambda question: None,
     threads: int = 0,
+    spin: bool = False,
     timeout: float | None = None,
 ) -> T:
     """Call a module-level `function` in a fresh Python process and return what it returns.
@@ -45,10 +46,15 @@ def run_in_child(
     whose answer goes back while the child waits. `threads` limits the threads that the child computes with; 0 leaves
     them to it. The child ends with this process, however this one ends.
 
+    OpenMP's threads sleep while they wait for one another. With `spin` they wait as the runtime chooses, which is
+    faster on an idle machine, so timings want it; on a busy one they burn many times the CPU time of the work.
+
     Errors of this SDK are raised here as they were raised there. Raises ToolchainError, with the last line that the
     child has printed, when the child raises anything else, dies, or sends nothing for `timeout` seconds.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if spin:
+        environment.pop("OMP_WAIT_POLICY", None)
     if threads:
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(threads))
     with tempfile.TemporaryFile() as log:

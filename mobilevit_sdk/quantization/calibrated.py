@@ -66,7 +66,8 @@ def calibration_for(
     """Split the images of `source`; without one, synthesize images from the statistics of the network's BatchNorms.
 
     Random weights have no such statistics: for them, photographs that every installation has are written to `scratch`.
-    Raises RequestError for too few images.
+    There stand the pixels of all images, too, so that each is decoded once: the result is good for as long as `scratch`
+    exists. Raises RequestError for too few images.
     """
     from mobilevit_sdk.quantization.synthetic_file import read_synthesis
 
@@ -76,8 +77,11 @@ def calibration_for(
     elif source is None:
         source = _synthesized(checkpoint, progress)
     data_free = source.is_file() and read_synthesis(source) is not None
-    images, held_out = split_images(source, preprocessing)
-    reference = reference_of(checkpoint.model, preprocessing, cases_of(held_out))
+    images, held_out = (
+        half.decode_into(scratch / f"{name}.pixels", progress)
+        for name, half in zip(("calibrating", "judging"), split_images(source, preprocessing), strict=True)
+    )
+    reference = reference_of(checkpoint.model, preprocessing, cases_of(held_out), progress)
     return Calibrated(Quantization(recipe, images), held_out, reference, str(source), data_free)
 
 

@@ -14,6 +14,7 @@ from mobilevit_sdk.evaluation.accuracy import match_classes, top1_share
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.parity import compare
 from mobilevit_sdk.parity.runs import run_artifacts
+from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
 
 
@@ -23,17 +24,23 @@ def cases_of(images: CalibrationImages) -> tuple[Case, ...]:
 
 
 def judge_by_task(
-    artifact: Artifact, images: CalibrationImages, reference: Reference, *, min_agreement: float
+    artifact: Artifact,
+    images: CalibrationImages,
+    reference: Reference,
+    *,
+    min_agreement: float,
+    progress: Progress = silent,
 ) -> Judgment:
     """Run the artifact over `images` on its first available runtime; `reference` holds the float network's answers.
 
-    It is rejected where the share of images with the same class is below `min_agreement`. Raises ToolchainError when no
+    It is rejected where the share of images with the same class is below `min_agreement`. `progress` hears what
+    `run_artifacts` tells. Raises ToolchainError when no
     runtime is available or it fails.
     """
     manifest = artifact.manifest
     converter = artifact.converter
     runtime = choose_runtime(converter, None, converter.runtimes, f"run {artifact.path.name} to judge its accuracy")
-    (run,) = run_artifacts([artifact], runtimes=[runtime.name], reference=lambda _: reference)
+    (run,) = run_artifacts([artifact], runtimes=[runtime.name], reference=lambda _: reference, progress=progress)
     if run.outputs is None:
         assert run.refusal is not None
         raise ToolchainError(f"{run.runtime} does not run {artifact.path.name}: {run.refusal[1]}")

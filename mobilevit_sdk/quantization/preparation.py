@@ -8,6 +8,7 @@ from torch import nn
 
 from mobilevit_sdk.deployment import PhoneGraph, deploy
 from mobilevit_sdk.formats.quantization import Quantization
+from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.quantization.bias_correction import correct_biases
 from mobilevit_sdk.quantization.smoothing import smooth
 from mobilevit_sdk.spec import ModelSpec
@@ -16,16 +17,21 @@ IMAGES = 64  # for means and maxima, which need fewer images than the ends of a 
 
 
 def deploy_prepared(
-    model: nn.Module, target: str, spec: ModelSpec, quantization: Quantization, precision: str
+    model: nn.Module,
+    target: str,
+    spec: ModelSpec,
+    quantization: Quantization,
+    precision: str,
+    progress: Progress = silent,
 ) -> PhoneGraph:
     """`deploy` for integers; then equalize the channels that share a scale, over images, and correct the means.
 
-    The correction takes back what rounding weights to 8 bits shifts; precisions with 4 bits do without. Raises what
-    `deploy` raises.
+    The correction takes back what rounding weights to 8 bits shifts; precisions with 4 bits do without. `progress`
+    counts the images. Raises what `deploy` raises.
     """
     graph = deploy(model, target, spec, quantized=True)
     images = list(islice(quantization.images, IMAGES))
-    smooth(graph, images)
+    smooth(graph, counted(images, "equalize channels", progress))
     if quantization.recipe.bias_correction and precision.startswith("int8"):
-        correct_biases(graph, quantization.recipe, images)
+        correct_biases(graph, quantization.recipe, counted(images, "correct biases", progress))
     return graph

@@ -60,6 +60,26 @@ def test_what_is_counted_is_a_line_now_and_then(plain, monkeypatch):
     assert lines(plain) == ["epoch 2/9: 33% · loss 1.5", "epoch 2 is done"]
 
 
+def test_what_is_counted_says_how_long_its_stage_will_still_take(plain, monkeypatch):
+    clock = iter([0.0, 100.0, 101.0, 110.0, 111.0])
+    monkeypatch.setattr(display, "PLAIN_LINE_EVERY_SECONDS", 0.0)
+    with display.Display(plain) as shown:
+        monkeypatch.setattr(display.time, "monotonic", lambda: next(clock))
+        monkeypatch.setattr(shown, "_write", lambda step: plain.print(step.stage, step.done, step.detail))
+        shown(Step("calibrate", 0, 40))  # at 0 s
+        shown(Step("calibrate", 10, 40))  # at 100 s
+        shown(Step("judge", 5, 20))
+        shown(Step("judge", 8, 20))  # three in nine seconds
+        shown(Step("judge", 9, 20, detail="9 right"))
+    assert [line.strip() for line in plain.file.getvalue().splitlines()] == [
+        "calibrate 0",
+        "calibrate 10 0:05:00 left",
+        "judge 5",
+        "judge 8 0:00:36 left",
+        "judge 9 9 right",
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Richer(Step):
     """A step with facts of its own."""

@@ -35,13 +35,59 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(saved, images, tmp_path_factory):
+def made(made_with_steps):
     """The checkpoint in int8. Read only."""
+    return made_with_steps[0]
+
+
+@pytest.fixture(scope="module")
+def made_with_steps(saved, images, tmp_path_factory):
+    """The checkpoint in int8, and the steps that were told. Read only."""
     pytest.importorskip("litert_torch")
-    out = tmp_path_factory.mktemp("out")
-    return convert(
-        load_checkpoint(saved), out=out, formats=["tflite"], precisions=["int8"], calibration=images, check=False
+    steps = []
+    result = convert(
+        load_checkpoint(saved),
+        out=tmp_path_factory.mktemp("out"),
+        formats=["tflite"],
+        precisions=["int8"],
+        calibration=images,
+        check=False,
+        progress=steps.append,
     )
+    return result, steps
+
+
+def test_every_stage_is_told_and_images_are_counted(made_with_steps):
+    _, steps = made_with_steps
+    counts = {}
+    for step in steps:
+        counts.setdefault((step.task, step.stage), []).append((step.done, step.total))
+    everyone, own = ("", "tflite int8")
+    stages = [stage for task, stage in counts if task == own]
+    assert stages == [
+        "waiting",
+        "import PyTorch",
+        "deploy",
+        "equalize channels",
+        "correct biases",
+        "audit",
+        "import tflite's toolchain",
+        "convert",
+        "calibrate",
+        "quantize",
+        "inspect",
+        "judge",
+        "verify",
+        "done",
+    ]
+    for place, total in (
+        ((everyone, "reading images"), 10),
+        ((own, "equalize channels"), 20),
+        ((own, "correct biases"), 20),
+        ((own, "judge"), 10),
+    ):
+        assert counts[place][-1] == (total, total), place
+    assert counts[own, "calibrate"] == [(done, 20) for done in range(20)]
 
 
 def test_the_manifest_says_with_what_it_was_quantized_and_how_well_it_does(made, images):

@@ -25,6 +25,10 @@ def noisy_double(value):
     return value * 2
 
 
+def waiting_policy():
+    return os.environ.get("OMP_WAIT_POLICY")
+
+
 def die(number):
     print("last words", file=sys.stderr)
     sys.stderr.flush()
@@ -125,3 +129,11 @@ def test_a_child_that_says_nothing_is_stopped_and_what_it_said_was_heard(timers)
 def test_each_word_of_a_child_has_the_whole_timeout(timers):
     assert run_in_child(talk, 12, timeout=5) == 12
     assert timers.seconds == [5] * 13  # twelve words and the answer
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, ("PASSIVE", None)), ("ACTIVE", ("ACTIVE", None))])
+def test_threads_do_not_spin_but_where_time_is_measured(own, expected, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    assert (run_in_child(waiting_policy), run_in_child(waiting_policy, threads=2, spin=True)) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from helpers import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 from labeled_images import pictures, write_folder
+from torch import nn
 
 from mobilevit_sdk.data.calibration import split_images
 from mobilevit_sdk.deployment import deploy
@@ -20,7 +22,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe, read_recipe
 from mobilevit_sdk.parity.metrics import compare
 from mobilevit_sdk.quantization import simulation
-from mobilevit_sdk.quantization.bias_correction import correct_biases
+from mobilevit_sdk.quantization.bias_correction import correct_biases, mean_input
 from mobilevit_sdk.quantization.sensitivity import CalibrationBatches, block_losses, blocks, frontier, scores, size
 from mobilevit_sdk.quantization.simulation import (
     layers,
@@ -116,6 +118,19 @@ def test_images_travel_as_their_path_and_come_out_the_same(folder):
     assert 0.5 < first.max() <= 1
 
 
+def test_decoded_images_are_the_same_and_need_their_source_no_more(tmp_path):
+    _, spec = tiny_model()
+    source, told = write_folder(tmp_path / "images", pictures(12)), []
+    images, _ = split_images(source, spec.preprocessing)
+    decoded = images.decode_into(tmp_path / "pixels", told.append)
+    assert [(step.done, step.total) for step in told] == [(done, 8) for done in range(9)]
+    expected, sha256 = [images.pixels(index) for index in range(8)], images.sha256
+    shutil.rmtree(source)
+    there = pickle.loads(pickle.dumps(decoded))
+    assert there.sha256 == sha256
+    np.testing.assert_array_equal([there.pixels(index) for index in range(8)], expected)
+
+
 def test_too_few_images_to_calibrate_are_an_error(tmp_path):
     _, spec = tiny_model()
     with pytest.raises(RequestError, match="holds 9 images"):
@@ -203,6 +218,29 @@ def test_corrected_biases_bring_the_means_of_rounded_layers_back(graph, images):
     error = (means["rounded"] - means["float"]).abs().max()
     assert error > 1e-4
     assert (means["corrected"] - means["float"]).abs().max() < error / 100
+
+
+@given(st.data())
+def test_the_mean_of_the_outputs_is_the_output_for_the_mean_input(data):
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
+    groups, depth = data.draw(st.sampled_from([(1, 6), (2, 3), (6, 1)]))
+    layer = nn.Conv2d(
+        6,
+        6 * draw(1, 2),
+        (draw(1, 3), draw(1, 3)),
+        stride=(draw(1, 2), draw(1, 2)),
+        dilation=(draw(1, 2), draw(1, 2)),
+        padding=data.draw(st.sampled_from([0, 1, (2, 1)])),
+        groups=groups,
+    ).double()
+    x = torch.randn(2, 6, 8, 11, dtype=torch.double, generator=torch.Generator().manual_seed(draw(0, 99)))
+    mean = mean_input(layer, x)
+    assert mean.shape == (6, *layer.kernel_size)
+    weight = layer.weight.reshape(groups, -1, depth * layer.kernel_size[0] * layer.kernel_size[1])
+    found = torch.einsum("gok,gk->go", weight, mean.reshape(groups, -1)).flatten() + layer.bias
+    torch.testing.assert_close(found, layer(x).mean((0, 2, 3)), rtol=1e-9, atol=1e-9)
 
 
 def channel_means(graph, path, images):

@@ -42,6 +42,11 @@ class CoreMLConverter:
     def availability(self) -> Availability:
         return availability()
 
+    def import_toolchain(self) -> None:
+        from mobilevit_converters.coreml.toolchain import import_coremltools
+
+        import_coremltools()
+
     def convert(
         self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
     ) -> None:

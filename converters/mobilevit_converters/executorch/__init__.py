@@ -37,6 +37,11 @@ class ExecuTorchConverter:
     def availability(self) -> Availability:
         return coreml_availability() if self.backend == "coreml" else availability()
 
+    def import_toolchain(self) -> None:
+        from mobilevit_converters.executorch.toolchain import EXPORTER, import_module
+
+        import_module(EXPORTER)
+
     def convert(
         self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
     ) -> None:

@@ -42,6 +42,11 @@ class TFLiteConverter:
     def availability(self) -> Availability:
         return availability("litert-torch")
 
+    def import_toolchain(self) -> None:
+        from mobilevit_converters.tflite.toolchain import import_from
+
+        import_from("litert-torch", "litert_torch")
+
     def convert(
         self, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
     ) -> None:
