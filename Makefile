@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## Convert the trained default to CoreML, TFLite and ExecuTorch, and compare each with PyTorch.
+demo: $(INSTALLED) ## Convert the trained default to Core ML, TFLite and ExecuTorch, and compare each with PyTorch.
 	$(BIN)/mobilevit convert --out out/demo
 
 test: $(INSTALLED) ## Run the tests, but for those that take long.

@@ -42,7 +42,7 @@ with PyTorch on 27 images.
 
 - *SQNR* is that of the worst image, *same best* the share of images with the same best class. A cell in **bold** missed
   its threshold.
-- *Delegate* counts calls into the accelerated backend and operators outside it; CoreML decides on the device.
+- *Delegate* counts calls into the accelerated backend and operators outside it; Core ML decides on the device.
 - *GPU alone*: whether LiteRT's GPU accelerator takes the file with nothing left to the CPU
   (`is_fully_accelerated()`), and the SQNR of its answer to the first image.
 - *Seconds* are those of one conversion, while two others ran on the same {cores} cores ({machine}).

@@ -45,7 +45,7 @@ THEMES = {
     "dark": Theme("#f0f6fc", "#9198a1", "#4a525c", "#161b22", "#0d1117", ("#56b4e9", "#e69f00", "#cc79a7"), "#3fb950"),
 }
 FILES = (
-    File("CoreML", "mobilevit_xxs.mlpackage", "fp16, 1.94 MB", "coreml-reference", 48.9, 40),
+    File("Core ML", "mobilevit_xxs.mlpackage", "fp16, 1.94 MB", "coreml-reference", 48.9, 40),
     File("TFLite", "mobilevit_xxs.tflite", "fp32, 3.66 MB", "litert-cpu", 116.7, 90),
     File("ExecuTorch", "mobilevit_xxs.pte", "fp32, 3.67 MB", "executorch", 114.6, 90),
 )
@@ -72,7 +72,7 @@ def draw(theme: Theme) -> str:
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="One checkpoint '
-        f'becomes a phone graph, then CoreML, TFLite and ExecuTorch files, each with a verdict against PyTorch">',
+        f'becomes a phone graph, then Core ML, TFLite and ExecuTorch files, each with a verdict against PyTorch">',
         f'<defs><marker id="tip" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" '
         f'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="{theme.muted}"/></marker></defs>',
     ]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mobilevit_sdk.arguments import names
+from mobilevit_sdk.cli.completion import add_completion
 from mobilevit_sdk.cli.tables import terminal_width, wrap
 from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import MobileViTError
@@ -69,6 +70,8 @@ def verb(name: str, summary: str) -> Callable[[Callable[..., int | None]], click
             click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document on standard output."),
             click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
         ]
+        for parameter in command.params:
+            add_completion(parameter)
         return command
 
     return decorate
@@ -97,7 +100,7 @@ def print_line(console: Console, word: str, style: str, text: str) -> None:
 def print_notes(notes: Iterable[str]) -> None:
     """Print on standard error how a checkpoint was changed when it was loaded."""
     for note in notes:
-        print_line(log, "note", "bold", note)
+        print_line(log, "note", "bold", in_options(note))
 
 
 def report_error(message: str, code: int, as_json: bool) -> int:

@@ -86,6 +86,7 @@ def command(
     from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verify import exit_code
     from mobilevit_sdk.conversion.pipeline import convert
+    from mobilevit_sdk.conversion.plan import plan_conversions, plan_notes
     from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.parity import find_config, read_thresholds
 
@@ -100,7 +101,8 @@ def command(
         labels_file=labels,
     )
     print_line(log, checkpoint.spec.model, "bold", f"from {checkpoint.source} ({checkpoint.layout})")
-    print_notes(checkpoint.notes)
+    plan = plan_conversions(formats, precisions, backend)
+    print_notes((*checkpoint.notes, *plan_notes(plan, precisions, calibration=calibration, recipe=recipe)))
     with Display(log) as display:
         result = convert(
             checkpoint,

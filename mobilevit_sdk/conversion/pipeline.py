@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.conversion.folder import Network, find_up_to_date, folder_of, write_artifact_folder
-from mobilevit_sdk.conversion.plan import Conversion, plan_conversions
+from mobilevit_sdk.conversion.plan import Conversion, plan_conversions, plan_notes
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
@@ -39,12 +39,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """Artifacts and verdicts in the order of the formats, and the conversions that failed."""
+    """Artifacts and verdicts in the order of the formats, and the conversions that failed.
+
+    `notes` say what of the request had no effect, such as a precision that one of several formats lacks.
+    """
 
     model: str
     artifacts: list[Artifact]
     verdicts: list[Verdict]
     failures: list[Failure]
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The document of `convert --json`."""
@@ -69,6 +73,7 @@ class ConvertResult:
                 for artifact in self.artifacts
             ],
             "failures": msgspec.to_builtins(self.failures),
+            "notes": self.notes,
         }
 
 
@@ -108,6 +113,7 @@ def convert(
     toolchain that is not installed.
     """
     conversions = plan_conversions(names(formats), names(precisions), backend)
+    notes = plan_notes(conversions, names(precisions), calibration=calibration, recipe=recipe)
     recipe, thresholds = as_recipe(recipe), thresholds or THRESHOLDS
     checkpoint = as_checkpoint(checkpoint)
     origin = checkpoint.origin  # hashes the file now, while it is the one that was loaded
@@ -151,4 +157,5 @@ def convert(
         artifacts=[artifact for artifact, _ in done],
         verdicts=[verdict for _, verdicts in done for verdict in verdicts],
         failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
+        notes=notes,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
 from mobilevit_sdk.formats.converter import Converter, converters, find_converter, label
+from mobilevit_sdk.formats.quantization import QUANTIZED
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Conversion:
 def plan_conversions(formats: Sequence[str], precisions: Sequence[str], backend: str | None) -> list[Conversion]:
     """The conversions of a request: all installed formats by default, each in its own precision by default.
 
-    A precision that some of several formats lack is left out there. Raises RequestError for unknown names and for a
-    format that has none of the precisions, ToolchainError for a toolchain that is not installed.
+    A precision that some of several formats lack is left out there: see `plan_notes`. Raises RequestError for unknown
+    names and for a format that has none of the precisions, ToolchainError for a toolchain that is not installed.
     """
     chosen = [find_converter(name, backend) for name in dict.fromkeys(formats or converters())]
     known = {precision for converter in chosen for precision in (*converter.precisions, *converter.nearest_precision)}
@@ -45,12 +46,29 @@ def plan_conversions(formats: Sequence[str], precisions: Sequence[str], backend:
     return plan
 
 
-def _refusal(converter: Converter, precisions: Sequence[str]) -> str:
+def plan_notes(
+    plan: Sequence[Conversion], precisions: Sequence[str], *, calibration: object = None, recipe: object = None
+) -> list[str]:
+    """What of a request its plan does without: precisions that a format lacks, and what only integers would use."""
+    notes = []
+    for converter in dict.fromkeys(conversion.converter for conversion in plan):
+        lacking = [p for p in dict.fromkeys(precisions) if p not in converter.precisions]
+        if lacking:
+            notes.append(f"{_lack(converter, lacking)}; no such file is made")
+    given = [name for name, value in (("calibration", calibration), ("recipe", recipe)) if value is not None]
+    if not any(conversion.precision in QUANTIZED for conversion in plan):
+        made = ", ".join(dict.fromkeys(conversion.precision for conversion in plan))
+        notes += [f"`{name}` is for integer precisions and has no effect on {made}" for name in given]
+    return notes
+
+
+def _lack(converter: Converter, precisions: Sequence[str]) -> str:
     nearest = [
         f"{p} comes nearest in {converter.nearest_precision[p]}" for p in precisions if p in converter.nearest_precision
     ]
     advice = "; ".join(nearest) or f"it has {', '.join(converter.precisions)}"
-    return (
-        f"{label(converter)} has no {' or '.join(precisions)} ({advice}); leave it out of `formats`, or add one of its "
-        f"precisions"
-    )
+    return f"{label(converter)} has no {' or '.join(precisions)} ({advice})"
+
+
+def _refusal(converter: Converter, precisions: Sequence[str]) -> str:
+    return f"{_lack(converter, precisions)}; leave it out of `formats`, or add one of its precisions"

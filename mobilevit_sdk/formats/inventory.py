@@ -43,7 +43,7 @@ class Installed:
 def list_tools() -> list[Tool]:
     """The toolchains and runtimes of every format and backend; those that backends share are listed once."""
     tools: dict[Tool, Tool] = {}
-    for converter in _all_converters():
+    for converter in all_converters():
         backend = None if label(converter) == converter.format else converter.backend
         found = converter.availability()
         rows = [Tool("toolchain", label(converter), converter.format, found.version, found.reason)]
@@ -61,16 +61,9 @@ def install(requirement: str, log: Callable[[str], None]) -> list[Installed]:
     A format whose toolchain is not installed is left out, unless none is. Raises RequestError for an unknown
     requirement, and ToolchainError where it cannot be fetched or does not work.
     """
-    pairs = [
-        (converter, runtime)
-        for converter in _all_converters()
-        for runtime in converter.runtimes
-        if isinstance(runtime, InstallableRuntime)
-    ]
-    names = {runtime.requirement for _, runtime in pairs}
-    if requirement not in names:
-        raise RequestError(f"no runtime needs {requirement!r}; {suggest(requirement, names)}")
-    wanted = [pair for pair in pairs if pair[1].requirement == requirement]
+    wanted = [pair for pair in _installable() if pair[1].requirement == requirement]
+    if not wanted:
+        raise RequestError(f"no runtime needs {requirement!r}; {suggest(requirement, requirements())}")
     rows = []
     for converter, runtime in [pair for pair in wanted if pair[0].availability()] or wanted:
         folder: Path = runtime.install(log)
@@ -79,6 +72,20 @@ def install(requirement: str, log: Callable[[str], None]) -> list[Installed]:
     return rows
 
 
-def _all_converters() -> list[Converter]:
+def requirements() -> set[str]:
+    """What can be fetched, by the names that `install` takes."""
+    return {runtime.requirement for _, runtime in _installable()}
+
+
+def _installable() -> list[tuple[Converter, InstallableRuntime]]:
+    return [
+        (converter, runtime)
+        for converter in all_converters()
+        for runtime in converter.runtimes
+        if isinstance(runtime, InstallableRuntime)
+    ]
+
+
+def all_converters() -> list[Converter]:
     """The converters of every format and backend, the default of a format first."""
     return list(dict.fromkeys(each for one in converters().values() for each in (one, *one.backends.values())))

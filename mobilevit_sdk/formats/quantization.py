@@ -21,7 +21,7 @@ Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weight", "int4
 # The names mean the same in every format.
 PRECISIONS: dict[Precision, str] = {
     "fp32": "float32",
-    "fp16": "weights in float16; CoreML computes in it too",
+    "fp16": "weights in float16; Core ML computes in it too",
     "int8": "weights (by output channel) and activations (by tensor, ranges from calibration) in 8 bits",
     "int8-dynamic": "weights in 8 bits; the inputs of products quantized at run time",
     "int8-weight": "weights in 8 bits, computed in floating point",

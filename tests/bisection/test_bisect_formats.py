@@ -125,7 +125,7 @@ def _artifact(folder, converter, precision, path, reference):
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """A checkpoint and its CoreML artifact. Read only: `copy` gives one to damage."""
+    """A checkpoint and its Core ML artifact. Read only: `copy` gives one to damage."""
     pytest.importorskip("coremltools")
     folder = tmp_path_factory.mktemp("converted")
     save_checkpoint(random_checkpoint(tiny_spec(), 0).model, tiny_spec(), folder / "healthy.safetensors")

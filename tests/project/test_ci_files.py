@@ -66,7 +66,7 @@ def test_without_inputs_the_default_checkpoint_is_converted_and_verified(step):
 def test_every_input_reaches_the_command_and_none_is_read_as_code(step):
     hostile = '$(touch hacked) `touch hacked` "; touch hacked; # a b'
     inputs = {"model": "m", "to": "coreml,tflite", "precision": "fp16", "backend": "ane", "image_size": "96"}
-    inputs |= {"num_classes": "7", "labels": "my labels.txt"}
+    inputs |= {"num_classes": "7", "labels": "my labels.txt", "calibration": "my photos", "recipe": "recipe.json"}
     _, arguments, _ = step("Convert", checkpoint=hostile, **inputs)
     given = [value for pair in (("--" + k.replace("_", "-"), v) for k, v in inputs.items()) for value in pair]
     assert arguments == ["convert", "--out", "artifacts", "--no-verify", *given, "--", hostile]
@@ -154,5 +154,10 @@ def test_the_workflow_and_the_hooks_of_the_guide_name_what_there_is():
     documents = [entry for block in blocks("yaml") for entry in yaml.safe_load(block)]
     (step,) = [entry for entry in documents if "checkpoint" in entry.get("with", {})]
     assert set(step["with"]) <= set(ACTION["inputs"])
+    (cache,) = [entry for entry in documents if entry.get("uses", "").startswith("actions/cache@")]
+    assert documents.index(cache) < documents.index(step)
+    assert ACTION["inputs"]["artifacts"]["default"] in cache["with"]["path"].split()
+    files = re.findall(r"'([^']+)'", cache["with"]["key"])
+    assert {step["with"][name] for name in ("checkpoint", "recipe")} <= set(files)  # what the files are made from
     (repository,) = [entry for entry in documents if "hooks" in entry]
     assert [hook["id"] for hook in repository["hooks"]] == [hook["id"] for hook in HOOKS]

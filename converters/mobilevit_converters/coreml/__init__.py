@@ -1,4 +1,4 @@
-"""CoreML: .mlpackage files (ML Program, iOS 16 and newer), and the runtimes for them, on a Mac and elsewhere."""
+"""Core ML: .mlpackage files (ML Program, iOS 16 and newer), and the runtimes for them, on a Mac and elsewhere."""
 
 from __future__ import annotations
 

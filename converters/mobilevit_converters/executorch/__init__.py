@@ -1,4 +1,4 @@
-"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS, or to CoreML, for iOS."""
+"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS, or to Core ML, for iOS."""
 
 from __future__ import annotations
 

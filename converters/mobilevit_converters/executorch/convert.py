@@ -80,7 +80,7 @@ def _lower_to_coreml(traced: ExportedProgram, strings: dict[str, str], precision
 
 
 def _without_debug_information(data: bytes) -> bytes:
-    """A CoreML delegate without what only ExecuTorch's event tracer reads: an eighth of the bytes of MobileViT-XXS."""
+    """A Core ML delegate without what only ExecuTorch's event tracer reads: an eighth of the bytes of MobileViT-XXS."""
     container: Any = import_module("executorch.backends.apple.coreml.executorchcoreml")
     with tempfile.TemporaryDirectory() as folder:
         container.unflatten_directory_contents(data, folder)

@@ -34,7 +34,7 @@ def inspect(path: Path) -> Inspection:
 
     `operators` counts what XNNPACK runs under XNNPACK's names, what Core ML runs under MIL's, the rest under the
     kernels' names; a delegate that cannot be read counts as one operator under its own name. A program names neither
-    its input nor its output, so they are numbered. Raises ToolchainError for a CoreML delegate without coremltools.
+    its input nor its output, so they are numbered. Raises ToolchainError for a Core ML delegate without coremltools.
     """
     file = read_program(path)
     forward = file.method("forward")

@@ -1,4 +1,4 @@
-"""CoreML files: what is in them, that they compute what PyTorch computes, and that damaged ones are refused."""
+"""Core ML files: what is in them, that they compute what PyTorch computes, and that damaged ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CoreML files in integers: what is in them is what the recipe says, and they compute what integers of that kind do."""
+"""Core ML files in integers: in them is what the recipe says, and they compute what integers of that kind do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The .pte files for iOS: one CoreML delegate, whose program is read back out of the file and compared with PyTorch."""
+"""The .pte files for iOS: one Core ML delegate, whose program is read out of the file and compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_graph_in_parts_is_inspected_and_refused(tmp_path: Path):
     assert (found.backend, found.delegates, found.undelegated_ops) == ("coreml", 2, {"aten::softmax.int_out": 1})
     assert (found.operators["conv"], found.operators["aten::softmax.int_out"]) == (2, 1)
     assert found.max_rank == 5
-    with pytest.raises(ArtifactError, match="is not one CoreML delegate"):
+    with pytest.raises(ArtifactError, match="is not one Core ML delegate"):
         REFERENCE.load(path)
 
 

@@ -1,4 +1,4 @@
-"""The bytes of a CoreML delegate as an untrusted file: nothing but a tree of its own bytes comes out of them."""
+"""The bytes of a Core ML delegate as an untrusted file: nothing but a tree of its own bytes comes out of them."""
 
 from __future__ import annotations
 

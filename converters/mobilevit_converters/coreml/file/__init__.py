@@ -1,1 +1,1 @@
-"""The .mlpackage as a file: what is in it, read without CoreML."""
+"""The .mlpackage as a file: what is in it, read without Core ML."""

@@ -1,1 +1,1 @@
-"""Integer precisions of CoreML, as edits of the MIL program."""
+"""Integer precisions of Core ML, as edits of the MIL program."""

@@ -1,1 +1,1 @@
-"""The .pte as a file: its program, its delegates, and CoreML packages in them."""
+"""The .pte as a file: its program, its delegates, and Core ML packages in them."""

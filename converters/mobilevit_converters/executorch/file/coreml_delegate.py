@@ -1,4 +1,4 @@
-"""The contents of a CoreML delegate in a .pte file: the files of an .mlpackage, one after the other.
+"""The contents of a Core ML delegate in a .pte file: the files of an .mlpackage, one after the other.
 
 ExecuTorch's delegate stores a folder as one run of bytes: the contents of the files, then an index in JSON, written
 backwards so that it can be found from the end. The index lists files (kind 0) and folders (kind 1), a folder
@@ -72,7 +72,7 @@ class CoreMLDelegate:
         try:
             return msgspec.json.decode(self.files[METADATA], type=Names)
         except (KeyError, UnicodeDecodeError, msgspec.MsgspecError) as error:
-            raise ArtifactError(f"{self.path} is damaged: its CoreML delegate does not name its inputs") from error
+            raise ArtifactError(f"{self.path} is damaged: its Core ML delegate does not name its inputs") from error
 
     @contextmanager
     def package(self) -> Iterator[Package]:
@@ -91,12 +91,12 @@ class CoreMLDelegate:
                 package = read_package(Path(folder) / PACKAGE)
             except ArtifactError as error:
                 inside = str(error).replace(f"{folder}/", "")
-                raise ArtifactError(f"{self.path} has a damaged CoreML delegate: {inside}") from error
+                raise ArtifactError(f"{self.path} has a damaged Core ML delegate: {inside}") from error
             yield replace(package, path=self.path)
 
 
 def read_coreml_delegate(path: Path, data: bytes) -> CoreMLDelegate:
-    """The files in a CoreML delegate's `data`. Raises ArtifactError when it is malformed.
+    """The files in a Core ML delegate's `data`. Raises ArtifactError when it is malformed.
 
     Only names inside the outermost folder are accepted, and no byte belongs to two files.
     """
@@ -106,7 +106,7 @@ def read_coreml_delegate(path: Path, data: bytes) -> CoreMLDelegate:
         index, _ = json.JSONDecoder().raw_decode(data[-MAX_INDEX:][::-1].decode("latin-1"))
         files = dict(_files(data, msgspec.convert(index, _Index).nodes))
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise ArtifactError(f"{path} is damaged: its CoreML delegate has no index of its files ({error})") from error
+        raise ArtifactError(f"{path} is damaged: its Core ML delegate has no index of its files ({error})") from error
     return CoreMLDelegate(path, files)
 
 

@@ -1,4 +1,4 @@
-"""Runtimes for .pte files whose graph is a CoreML delegate: ExecuTorch on a Mac, and the reference anywhere."""
+"""Runtimes for .pte files whose graph is a Core ML delegate: ExecuTorch on a Mac, and the reference anywhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class CoreMLDelegateRuntime:
-    """ExecuTorch's own runtime with its CoreML delegate, which ExecuTorch's wheels for macOS carry."""
+    """ExecuTorch's own runtime with its Core ML delegate, which ExecuTorch's wheels for macOS carry."""
 
     name = "executorch"
     format = "executorch"
@@ -39,7 +39,7 @@ class CoreMLDelegateRuntime:
     def availability(self) -> Availability:
         if platform.system() != "Darwin":
             reason = (
-                "ExecuTorch's CoreML delegate runs on macOS and iOS only; coreml-reference executes its program here"
+                "ExecuTorch's Core ML delegate runs on macOS and iOS only; coreml-reference executes its program here"
             )
             return Availability(None, reason)
         return availability()
@@ -103,7 +103,7 @@ class CoreMLReferenceRuntime:
             or (tuple(program.inputs), tuple(program.output_names)) != (names.inputNames, names.outputNames)
             or (len(inputs), len(outputs)) != (1, 1)
         ):
-            raise ArtifactError(f"{path} is damaged: its CoreML delegate takes and returns other tensors than it says")
+            raise ArtifactError(f"{path} is damaged: its Core ML delegate takes and returns other tensors than it says")
         (name,), (answer,) = names.inputNames, names.outputNames
         _, _, height, width = image.sizes
 
@@ -116,7 +116,7 @@ class CoreMLReferenceRuntime:
 
 
 def _only_step(file: ProgramFile) -> tuple[Delegate, Tensor, Tensor]:
-    """The one CoreML delegate that a program calls, the image that it takes and the scores that it returns.
+    """The one Core ML delegate that a program calls, the image that it takes and the scores that it returns.
 
     Raises ArtifactError for a program that does anything else, or does not take float32 [1, 3, H, W] in that order.
     """
@@ -130,6 +130,6 @@ def _only_step(file: ProgramFile) -> tuple[Delegate, Tensor, Tensor]:
         if delegate.id != COREML or step.instr_args["args"] != [given, answered]:
             raise ValueError(f"its step is {delegate.id} from other values")
     except (ValueError, LookupError, TypeError) as error:
-        reason = f"{file.path} is not one CoreML delegate from an image to scores"
+        reason = f"{file.path} is not one Core ML delegate from an image to scores"
         raise ArtifactError(f"{reason} ({error})") from error
     return delegate, *read_interface(file)
