@@ -7,16 +7,15 @@ from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console
+from rich.progress import TaskID
 from rich.text import Text
 
+from mobilevit_sdk.cli.rows import Rows
 from mobilevit_sdk.progress import Step
 
 MIN_SECONDS_FOR_A_RATE = 2.0  # before a stage's rate says how long the rest takes
 PLAIN_LINE_EVERY_SECONDS = 30.0  # of what is counted; a stage that is not counted has one line, when it begins
-
-_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "bold red")}
 
 
 class Display:
@@ -28,18 +27,7 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._rows = Progress(
-            _Mark("dots"),
-            TextColumn("{task.description}", style="bold"),
-            _Bar(bar_width=None, complete_style="cyan", finished_style="cyan"),
-            TextColumn("{task.fields[share]}", style="cyan"),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            console=console,
-            expand=True,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._rows = Rows(console)
         self._row_of: dict[str, TaskID] = {}
         self._stage_of: dict[str, str] = {}
         self._began: dict[str, tuple[Step, float]] = {}  # each task's stage: its first step, and when that came
@@ -107,18 +95,3 @@ class Display:
 
 def _share(step: Step) -> str:
     return f"{step.done / step.total:.0%}" if step.total else ""
-
-
-class _Mark(SpinnerColumn):
-    """A spinner while the task runs."""
-
-    def render(self, task: Task) -> RenderableType:
-        status = task.fields["step"].status
-        return Text(*_MARKS[status]) if status in _MARKS else super().render(task)
-
-
-class _Bar(BarColumn):
-    """A bar for what is counted, and nothing for what is not."""
-
-    def __call__(self, task: Task) -> RenderableType:
-        return Text() if task.fields["step"].total is None else super().__call__(task)

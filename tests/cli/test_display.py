@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from rich.console import Console
+from rich.segment import Segment
 
 from mobilevit_sdk.cli import display
 from mobilevit_sdk.progress import Step
@@ -33,6 +34,20 @@ def test_a_terminal_has_a_row_for_each_task_with_a_bar_for_what_is_counted():
     drawn = terminal.file.getvalue()
     for text in ("━", "epoch 2/9", "33%", "loss 1.5", "tflite fp32  convert", "✗", "epoch 2 is done"):
         assert text in drawn, text
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 160])
+def test_a_row_keeps_its_task_and_stage_at_every_width(width):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    with display.Display(terminal) as shown:
+        shown(Step("bias correction", 12, 28, task="executorch-coreml int8-dynamic", detail="3:20 left"))
+        shown(Step("calibrate", 5, 64, task="tflite int8", detail="stages.3.1.transformer.2.attention"))
+        rows = "".join(part.text for row in terminal.render_lines(shown._rows) for part in [*row, Segment.line()])
+    whole = ("executorch-coreml int8-dynamic  bias correction", "3:20 left", "tflite int8  calibrate", "43%", "8%")
+    assert all(text in rows for text in (*whole, "stages.3.1.transformer.2.attention"))
+    assert ("━" in rows) == (width >= 110)
+    assert max(map(len, rows.splitlines())) <= width
+    assert len(rows.splitlines()) == (2 if width >= 110 else 4 if width == 60 else 3)
 
 
 def test_without_a_terminal_each_stage_of_each_task_is_one_line(plain):
