@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -53,6 +54,9 @@ class _Verbs(click.Group):
         from mobilevit_sdk.cli.streams import open_standard_streams
 
         open_standard_streams()
+        # OpenMP reads it when torch is imported. Threads that spin while they wait for one another take several times
+        # the CPU time and the time as soon as anything else runs on the machine.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         as_json = "--json" in (sys.argv[1:] if args is None else args)
         try:
             code = super().main(args, prog_name, **{**extra, "standalone_mode": False}) or 0

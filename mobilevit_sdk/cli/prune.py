@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
+from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Step
 from mobilevit_sdk.text import count
@@ -31,7 +32,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--importance",
     type=click.Choice(["taylor", "magnitude", "bn-scale", "random"]),
-    help="How channels are judged.  [default: taylor with --data, magnitude without]",
+    help="How channels are judged.  [default: taylor]",
 )
 @click.option("--steps", type=int, metavar="N", help="Judge and prune in N steps.  [default: 5]")
 @click.option("--samples", type=int, metavar="N", help="Images to judge by.  [default: 1024]")
@@ -77,7 +78,6 @@ def command(
     data: Path | None,
     test_data: Path | None,
     limit: int | None,
-    importance: str | None,
     finetune: int | None,
     distill: str | None,
     temperature: float | None,
@@ -88,7 +88,7 @@ def command(
     threads: int | None,
     device: str,
     as_json: bool,
-    **options: int | None,
+    **options: int | str | None,
 ) -> None:
     """Make a physically smaller network of a checkpoint: fewer channels, heads and blocks, no masks.
 
@@ -98,7 +98,8 @@ def command(
     --finetune, finetuned/model.safetensors. After an interruption, the same command resumes.
 
     Channels are judged by the first-order change of the loss without them. Those that matter least for each
-    multiply-accumulate, or parameter, that they cost are removed first.
+    multiply-accumulate, or parameter, that they cost are removed first. Without --data, this happens on images that are
+    synthesized from the network, which costs accuracy.
     """
     import msgspec
     import torch
@@ -117,8 +118,7 @@ def command(
     given = [(measure, share) for measure, share in shares.items() if share is not None]
     if len(given) != 1:
         raise RequestError("give one share to keep, such as --macs 0.7 or --params 0.6")
-    chosen = {name: value for name, value in options.items() if value is not None}
-    request = make_request(*given[0], {"importance": importance or ("taylor" if data else "magnitude"), **chosen})
+    request = make_request(*given[0], {name: value for name, value in options.items() if value is not None})
     recipe = None
     if finetune:
         recipe = finetune_recipe(finetune, kind=distill, temperature=temperature, file=recipe_file, seed=request.seed)
@@ -150,9 +150,12 @@ def command(
     if bench and report.latency is None:
         log.print("no phone format can be made and timed here, so no latency is measured (see mobilevit doctor)")
     if as_json:
-        print_json(msgspec.to_builtins(report))
+        warnings = [in_options(text) for text in report.warnings]
+        print_json(msgspec.to_builtins(msgspec.structs.replace(report, warnings=warnings)))
     else:
         _print(report, folder)
+    for text in report.warnings:
+        print_line(log, "warning", "bold yellow", in_options(text))
 
 
 def _print(report: Report, folder: Path) -> None:

@@ -42,6 +42,7 @@ class Report(Strict, frozen=True):
     after: Size
     test_images: int | None
     kept: list[Kept]
+    warnings: list[str]
     latency: Latencies | None = None
     frontier: list[SweepPoint] | None = None
     finetuned: Finetuned | None = None

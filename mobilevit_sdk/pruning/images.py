@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset, to_model_input
 from mobilevit_sdk.evaluation.accuracy import match_classes
+from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.pruning.request import Request
+from mobilevit_sdk.quantization.calibrated import synthesized_images
 from mobilevit_sdk.spec import ModelSpec
 
 
@@ -34,3 +38,15 @@ class PruningImages:
         """Input of the model, [B, 3, H, W], and class indices, [B], in batches of `size` images."""
         for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
             yield to_model_input(pixels, self.spec.preprocessing).to(dtype), labels
+
+
+def images_for(
+    checkpoint: Checkpoint, request: Request, data: ImageDataset | None, progress: Progress = silent
+) -> PruningImages | None:
+    """Those of `data` that the request takes; without any, synthesized ones where its importance needs some."""
+    if data is None and request.importance == "taylor":
+        data = open_dataset(synthesized_images(checkpoint, progress), labeled=True)
+    if data is None:
+        return None
+    progress(Step("reading images"))
+    return PruningImages(data, checkpoint.spec, request.samples, request.seed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from torch import nn
 
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
@@ -16,7 +18,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning import importance as criteria
 from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates
-from mobilevit_sdk.pruning.images import PruningImages
+from mobilevit_sdk.pruning.images import PruningImages, images_for
 from mobilevit_sdk.pruning.importance import Importance
 from mobilevit_sdk.pruning.request import Measure, Request, make_request
 from mobilevit_sdk.pruning.selection import select, sizes_of
@@ -64,6 +66,10 @@ def prune(
     One of `macs`, `params` and `latency` is the share to keep, between 0 and 1; `latency` needs a `latency_table` (see
     `pruning.latency`). Other options are the fields of `Request`. `data` is labeled images, as a dataset or a path: the
     importance `taylor` is measured on them, and BatchNorm statistics after each step. The checkpoint stays as it is.
+
+    Without `data`, accuracy is lost, as a UserWarning says: images are synthesized for `taylor`, which takes a minute
+    or more; with other criteria, BatchNorms keep their statistics.
+
     Raises RequestError for a share that cannot be reached, with the nearest that can, for data that does not fit the
     head, and for a model whose channel groups are not known.
     """
@@ -72,12 +78,11 @@ def prune(
     if len(shares) != 1:
         raise RequestError("give one share to keep: of macs, of params, or of latency")
     ((measure, keep),) = shares.items()
-    request = make_request(measure, keep, options)
+    request = msgspec.structs.replace(make_request(measure, keep, options), data_free=data is None)
     loaded = as_checkpoint(checkpoint)
-    images = None
-    if data is not None:
-        progress(Step("reading images"))
-        images = PruningImages(as_labeled(data), loaded.spec, request.samples, request.seed)
+    for text in request.warnings:
+        warnings.warn(text, stacklevel=2)
+    images = images_for(loaded, request, None if data is None else as_labeled(data), progress)
     return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, progress=progress)
 
 
@@ -92,9 +97,7 @@ def prune_network(
 ) -> Pruned:
     """`prune` for a network in memory, which stays as it is; without images BatchNorms keep their statistics."""
     if request.importance == "taylor" and images is None:
-        raise RequestError(
-            "the importance taylor is measured on labeled images: give `data`, or `importance=magnitude`"
-        )
+        raise RequestError("the importance taylor is measured on labeled images: give some, or another importance")
     original = Structure(model)
     whole = _budget(original, spec, request.measure, latency_table)
     pruned, pruned_spec = model, spec

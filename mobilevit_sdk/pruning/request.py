@@ -21,6 +21,9 @@ class Request(Strict, frozen=True):
     `keep` is the share of multiply-accumulates (`macs`), parameters (`params`) or microseconds by a table (`latency`).
     Units are removed in `steps`, each with new importances from the gradients of `samples` images in batches of
     `batch_size`. Tensors keep multiples of `multiple` channels. With `blocks`, whole blocks may go too.
+
+    `data_free` says that there are no training images. For `taylor`, some are then synthesized from the network; the
+    other criteria do without, and BatchNorms keep the statistics of the unpruned network.
     """
 
     measure: Measure = "macs"
@@ -32,6 +35,7 @@ class Request(Strict, frozen=True):
     multiple: int = 8
     blocks: bool = True
     seed: int = 0
+    data_free: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.keep < 1:
@@ -39,6 +43,21 @@ class Request(Strict, frozen=True):
         for name in ("steps", "samples", "batch_size", "multiple"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name} must be 1 or more, not {getattr(self, name)}")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a pruning without training images loses."""
+        if not self.data_free:
+            return ()
+        if self.importance == "taylor":
+            return (
+                "without training images, units were judged and BatchNorm statistics measured on images synthesized "
+                "from the network: that costs accuracy; give `data`, or fine-tune the result",
+            )
+        return (
+            f"without training images, {self.importance} usually destroys a network: BatchNorm statistics are still "
+            "those of the unpruned one; give `data`, or leave out `importance`",
+        )
 
 
 def make_request(measure: str, keep: float, options: Mapping[str, object]) -> Request:

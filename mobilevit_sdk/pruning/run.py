@@ -26,7 +26,7 @@ from mobilevit_sdk.pruning.folder import (
     size_of,
     write_report,
 )
-from mobilevit_sdk.pruning.images import PruningImages
+from mobilevit_sdk.pruning.images import images_for
 from mobilevit_sdk.pruning.latency import measure_table
 from mobilevit_sdk.pruning.phone_files import Latencies, measure_files, timed_formats
 from mobilevit_sdk.pruning.plots import plot_frontier, plot_kept
@@ -34,6 +34,8 @@ from mobilevit_sdk.pruning.pruner import Pruned, prune_network
 from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.pruning.sweep import sweep
 from mobilevit_sdk.training import Recipe
+
+UNMEASURED = "accuracy was not measured: give `test_data`"
 
 
 def prune_into(
@@ -51,20 +53,21 @@ def prune_into(
 ) -> Report:
     """Prune `original`, measure what that gains and costs, and fine-tune by `recipe`; everything goes into `folder`.
 
-    A pruning that is there already is not made again. `train` holds the images to judge channels and to fine-tune by,
-    `test` those to measure top-1 on. `bench` converts both networks and compares the latencies of their files, and
-    `with_sweep` measures top-1 at other shares. `progress` is told what `sweep` and `training.train` tell. Raises
-    RequestError when images are missing, and when the folder holds another pruning.
+    A pruning that is there already is not made again. `train` holds the images to judge channels and to fine-tune by
+    (without it, the report's warnings say what is lost), `test` those to measure top-1 on.
+    `bench` converts both networks and compares the latencies of their files, and `with_sweep` measures top-1 at other
+    shares. `progress` is told what `sweep` and `training.train` tell. Raises RequestError when images are missing, and
+    when the folder holds another pruning.
     """
     if with_sweep and test is None:
         raise RequestError("a sweep measures top-1: give `test_data`")
     if recipe and (train is None or test is None):
         raise RequestError("fine-tuning needs `data` to train on and `test_data` to measure on")
+    request = replace(request, data_free=train is None)
     pruned = load_pruned(original, request, folder)
     images, table = None, None
-    if train and (pruned is None or with_sweep):
-        progress(Step("reading images"))
-        images = PruningImages(train, original.spec, request.samples, request.seed)
+    if pruned is None or with_sweep:
+        images = images_for(original, request, train, progress)
     if request.measure == "latency" and (pruned is None or with_sweep):
         table = measure_table(original.model, original.spec.preprocessing.image_size, progress)
     if pruned is not None:
@@ -110,6 +113,7 @@ def _describe(
         after=sizes[1],
         test_images=len(test) if test else None,
         kept=list(pruned.kept),
+        warnings=list(request.warnings if test else (*request.warnings, UNMEASURED)),
     )
 
 

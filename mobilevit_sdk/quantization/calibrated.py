@@ -75,7 +75,7 @@ def calibration_for(
     if source is None and checkpoint.origin.random_weights_seed is not None:
         source = _photographs(checkpoint, scratch)
     elif source is None:
-        source = _synthesized(checkpoint, progress)
+        source = synthesized_images(checkpoint, progress)
     data_free = source.is_file() and read_synthesis(source) is not None
     images, held_out = (
         half.decode_into(scratch / f"{name}.pixels", progress)
@@ -85,8 +85,8 @@ def calibration_for(
     return Calibrated(Quantization(recipe, images), held_out, reference, str(source), data_free)
 
 
-def _synthesized(checkpoint: Checkpoint, progress: Progress) -> Path:
-    """Images synthesized from this network, made once and kept in the cache."""
+def synthesized_images(checkpoint: Checkpoint, progress: Progress = silent) -> Path:
+    """A file of labeled images synthesized from this network, made once, in a minute or more, and kept in the cache."""
     from mobilevit_sdk.quantization.synthesis import SynthesisOptions
     from mobilevit_sdk.quantization.synthetic_file import synthesize
 

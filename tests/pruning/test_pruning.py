@@ -205,7 +205,6 @@ def test_statistics_are_measured_anew(data):
         ({}, "give one share to keep"),
         ({"macs": 0.5, "params": 0.5}, "give one share to keep"),
         ({"macs": 1.5}, "between 0 and 1, not 1.5"),
-        ({"macs": 0.7}, "taylor is measured on labeled images"),
         ({"macs": 0.0}, "between 0 and 1, not 0"),
         ({"macs": 0.7, "importance": "magnitude", "steps": 0}, "steps must be 1 or more"),
         ({"macs": 0.7, "importance": "guess"}, "not a request for a pruning: .*'guess'"),
@@ -298,7 +297,6 @@ def test_the_command_never_writes_over_its_input(checkpoint):
     [
         (("--macs", 0.7, "--sweep"), "give --test-data"),
         (("--macs", 0.7, "--finetune", 1), "needs --data"),
-        (("--macs", 0.7, "--importance", "taylor"), "give --data"),
         (("--params", 1.2), "--params takes the share to keep"),
     ],
 )
