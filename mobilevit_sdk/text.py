@@ -10,6 +10,11 @@ def one_line(text: str, limit: int = 200) -> str:
     return "".join(c for c in " ".join(text.split()) if c.isprintable())[:limit]
 
 
+def printable(text: str) -> str:
+    """`text` with a replacement character for each that a terminal would act on instead of showing it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def shorten(names: Sequence[str], shown: int = 3) -> str:
     """A few of the names, and how many more there are."""
     more = len(names) - shown

@@ -9,6 +9,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from mobilevit_sdk.text import printable
+
 GAP = 2  # columns between cells, and before what stands beneath a name
 MIN_PROSE = 32  # columns in which sentences can still be read
 
@@ -87,12 +89,12 @@ class Table:
 
 
 def print_pairs(console: Console, pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names, in bold, and values beside them; a value that does not fit wraps at spaces."""
+    """Print names, in bold, and values, which may come from untrusted files, beside them; they wrap at spaces."""
     rows = list(pairs)
     longest = max(len(name) for name, _ in rows)
     for name, value in rows:
         start = Text.assemble((name.ljust(longest + GAP), "bold"))
-        for line in hung(start, Text(value), terminal_width(console)):
+        for line in hung(start, Text(printable(value)), terminal_width(console)):
             line.rstrip()
             console.print(line, soft_wrap=True)
 

@@ -120,6 +120,11 @@ def test_a_path_that_does_not_fit_is_whole_on_its_own_line():
     assert path in printed(lambda each: print_pairs(each, [("file", path)]), 40).splitlines()[-1]
 
 
+def test_what_stands_in_a_file_cannot_act_on_the_terminal():
+    text = printed(lambda console: print_pairs(console, [("labels", "cat\x1b[2J\x07\u2028dog")]), 80)
+    assert text == "labels  cat\ufffd[2J\ufffd\ufffddog\n"
+
+
 @pytest.mark.parametrize("columns", [60, 80])
 def test_a_real_terminal_shows_whole_names_and_lines_that_fit(columns):
     text = in_terminal(columns, "list", "--family", "mobilevit")
