@@ -29,6 +29,10 @@ def command(artifact: Path, checkpoint: str | None, runtime: str | None, report:
     checkpoint. Exit 0: the scores meet the threshold, and the weakest operator is named. 1: they miss it, and the block
     and the operator at fault are named.
     """
+    from mobilevit_sdk.cli.display import import_torch
+
+    import_torch(log)
+
     import msgspec
 
     from mobilevit_sdk.bisection import bisect, write_bisection

@@ -82,6 +82,10 @@ def command(
     hf-hub:org/name, or a model's name together with --random-weights. Without it, the trained checkpoint that ships
     with the package is converted.
     """
+    from mobilevit_sdk.cli.display import import_torch
+
+    import_torch(log)
+
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verify import exit_code

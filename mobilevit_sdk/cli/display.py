@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -95,3 +96,9 @@ class Display:
 
 def _share(step: Step) -> str:
     return f"{step.done / step.total:.0%}" if step.total else ""
+
+
+def import_torch(console: Console) -> None:
+    """Import PyTorch, which takes seconds; a terminal shows that something happens."""
+    with console.status("importing PyTorch"):
+        importlib.import_module("torch")

@@ -26,6 +26,10 @@ def command(
     TARGET is a checkpoint (a file, or hf-hub:org/name; by default the one that ships with the package) or an artifact
     (a file, or the folder of one).
     """
+    from mobilevit_sdk.cli.display import import_torch
+
+    import_torch(log)
+
     from mobilevit_sdk.evaluation.measure import evaluate
 
     with Display(log) as display:

@@ -101,6 +101,10 @@ def command(
     multiply-accumulate, or parameter, that they cost are removed first. Without --data, this happens on images that are
     synthesized from the network, which costs accuracy.
     """
+    from mobilevit_sdk.cli.display import import_torch
+
+    import_torch(log)
+
     import msgspec
     import torch
 

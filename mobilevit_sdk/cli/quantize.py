@@ -54,6 +54,10 @@ def command(
     recipe.json, for `mobilevit convert --recipe`, sensitivity.json and sensitivity.png. Exit code 1: nothing within
     --size reaches the goal; the recipe is then the most accurate one.
     """
+    from mobilevit_sdk.cli.display import import_torch
+
+    import_torch(log)
+
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.progress import Step

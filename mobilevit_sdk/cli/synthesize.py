@@ -29,6 +29,10 @@ def command(
     BatchNorms the means and variances that they saw in training. Every option that takes images takes FILE; the .png
     beside it shows them. After an interruption, the same command resumes after the last complete batch.
     """
+    from mobilevit_sdk.cli.display import import_torch
+
+    import_torch(log)
+
     import torch
 
     from mobilevit_sdk.checkpoints.source import open_source

@@ -89,6 +89,10 @@ def command(
         raise RequestError("--qat prepares a trained network: give --checkpoint")
     if quantization and not qat:
         raise RequestError("--quantization says which layers --qat quantizes: give both")
+    from mobilevit_sdk.cli.display import import_torch
+
+    import_torch(log)
+
     import torch
 
     from mobilevit_sdk.checkpoints.load import load_checkpoint
