@@ -104,6 +104,6 @@ def _print_result(result: BenchResult) -> None:
     roofs = ", ".join(f"{rate:.0f} with {count(n, 'thread')}" for n, rate in result.sgemm_gmacs_per_second.items())
     out.print(f"\nroof: {roofs} (sgemm, 1e9 multiply-accumulates a second)", style="dim")
     out.print(
-        f"{result.rounds} rounds of {result.inferences} inferences on {result.machine.describe()}",
+        f"{count(result.rounds, 'round')} of {result.inferences} inferences on {result.machine.describe()}",
         style="dim",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from mobilevit_sdk.cli.completion import add_completion
 from mobilevit_sdk.cli.tables import terminal_width, wrap
 from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import MobileViTError
+from mobilevit_sdk.text import printable
 
 
 class _Console(Console):
@@ -93,8 +95,9 @@ def print_result(text: str) -> None:
 
 
 def print_line(console: Console, word: str, style: str, text: str) -> None:
-    """Print `word: text`, the word in `style`."""
-    console.print(Text.assemble((word, style), f": {text}"))
+    """Print `word: text`, the word in `style`, as one line of what a terminal can show."""
+    shown = printable(re.sub(r"\s*[\r\n]+\s*", " ", text.strip()))
+    console.print(Text.assemble((word, style), f": {shown}"))
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -106,7 +109,7 @@ def print_notes(notes: Iterable[str]) -> None:
 def report_error(message: str, code: int, as_json: bool) -> int:
     """Print an error in one line, also as JSON if the caller wants that; returns the exit code."""
     message = in_options(message)
-    print_line(log, "error", "bold red", " ".join(message.split()))
+    print_line(log, "error", "bold red", message)
     if as_json:
         print_json({"error": message, "exit_code": code})
     return code

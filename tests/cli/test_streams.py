@@ -66,6 +66,12 @@ def test_a_pipe_that_does_not_block_gets_everything(tmp_path):
     assert process.wait() == 0
 
 
+def test_an_error_is_one_line_and_shows_a_path_as_it_is(tmp_path):
+    done = in_shell("mobilevit inspect $'two  spaces\\nand \\x1b[2J.tflite'", tmp_path)
+    assert done.stderr.startswith("error: two  spaces and \ufffd[2J.tflite does not exist")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "utf-8"])
 def test_an_encoding_that_lacks_a_character_is_never_an_error(encoding, tmp_path):
     name = "café 猫 \u2028 ✓.tflite"
