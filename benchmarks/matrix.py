@@ -31,6 +31,7 @@ from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.models.registry import list_models, model_spec
 from mobilevit_sdk.parity import Run, Verdict, compare, passed, run_artifacts, verify
+from mobilevit_sdk.text import percent
 
 RUNTIMES = ("litert-cpu", "executorch", "coreml-reference")  # one for each format: the matrix is large
 GPU = "litert-gpu"
@@ -123,7 +124,7 @@ def _rows(result: ConvertResult, parameters: str, on_gpu: dict[Path, Run]) -> It
         outside = sum((manifest.undelegated_ops or {}).values())
         delegate = "on the device" if manifest.delegates is None else f"{manifest.delegates}, {outside} outside"
         sqnr = f"{verdict.agreement.sqnr_db.worst:.1f} dB" if verdict.agreement else f"{verdict.reason}"
-        best = f"{verdict.agreement.top1_agreement:.0%}" if verdict.agreement else ""
+        best = percent(verdict.agreement.top1_agreement) if verdict.agreement else ""
         cells = (
             result.model,
             parameters,

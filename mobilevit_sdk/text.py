@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence, Sized
 
 
@@ -19,6 +20,21 @@ def shorten(names: Sequence[str], shown: int = 3) -> str:
     """A few of the names, and how many more there are."""
     more = len(names) - shown
     return ", ".join(one_line(name) for name in names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 in percent, rounded down to a tenth: `99.9%` of 0.9996, and `100%` of nothing less than all.
+
+    None, where there is no such share, is `-`.
+    """
+    if share is None:
+        return "-"
+    return f"{math.floor(round(1000 * share, 9)) / 10:g}%"
+
+
+def of_all(share: float, total: int, noun: str) -> str:
+    """A share of so many things as a number of them: `2,499 of 2,500 images`."""
+    return f"{round(share * total):,} of {total:,} {noun}"
 
 
 def count(things: Sized | int, noun: str) -> str:

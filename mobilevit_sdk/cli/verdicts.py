@@ -12,7 +12,7 @@ from mobilevit_sdk.cli.common import print_line
 from mobilevit_sdk.cli.tables import Table
 from mobilevit_sdk.parity import Outcome, Verdict
 from mobilevit_sdk.parity.gate import loosened
-from mobilevit_sdk.text import count
+from mobilevit_sdk.text import count, percent
 
 _STYLE = {"passed": "green", "failed": "bold red", "error": "bold red", "unavailable": "yellow"}
 
@@ -21,8 +21,10 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
     """Print a row for each verdict with the numbers of its worst case, then the reasons of those that did not pass, and
     the reasons of thresholds that the project has lowered.
     """
-    columns = ("verdict", "artifact", "runtime", "cases", "worst SQNR", "top-1", "max diff")
-    table = Table(*columns, name="artifact", left=("verdict", "runtime"), drops=("max diff", "cases", "top-1"))
+    columns = ("verdict", "artifact", "runtime", "cases", "worst SQNR", "same best class", "max diff")
+    table = Table(
+        *columns, name="artifact", left=("verdict", "runtime"), drops=("max diff", "cases", "same best class")
+    )
     for verdict in verdicts:
         agreement = verdict.agreement
         numbers: tuple[str, ...] = ()
@@ -30,7 +32,7 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
             numbers = (
                 str(agreement.cases),
                 f"{agreement.sqnr_db.worst:.1f} dB",
-                f"{agreement.top1_agreement:.0%}",
+                percent(agreement.top1_agreement),
                 f"{agreement.max_abs_diff:.1e}",
             )
         table.add_row(Text(verdict.status, _STYLE[verdict.status]), _name(verdict), verdict.runtime, *numbers)

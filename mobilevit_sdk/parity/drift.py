@@ -13,7 +13,7 @@ from mobilevit_sdk.files import read_text
 from mobilevit_sdk.parity.gate import Verdict
 from mobilevit_sdk.parity.metrics import WorstMedian
 from mobilevit_sdk.spec import Strict
-from mobilevit_sdk.text import one_line
+from mobilevit_sdk.text import one_line, percent
 
 # Another processor or order of summation moves a rounding error by one or two dB; twice the error is 6 dB.
 SQNR_FALL_DB = 6.0
@@ -158,10 +158,13 @@ def _compare_agreement(before: _Row, now: Verdict) -> list[_Change]:
         if min(old, FLOAT32_FLOOR_DB) - min(new, FLOAT32_FLOOR_DB) > SQNR_FALL_DB:
             text = f"{which} SQNR fell from {old:.1f} to {new:.1f} dB"
             changes.append((f"sqnr_db.{which}", old, new, text))
-    for key, words, slack in (("top1_agreement", "top-1", 1e-9), ("top5_agreement", "top-5", TOP5_FALL)):
+    for key, words, slack in (
+        ("top1_agreement", "the same best class", 1e-9),
+        ("top5_agreement", "the same best five", TOP5_FALL),
+    ):
         old, new = getattr(before, key), getattr(now.agreement, key)
-        if old is not None and new < old - slack:
-            changes.append((key, old, new, f"{words} agreement fell from {old:.1%} to {new:.1%}"))
+        if old is not None and new is not None and new < old - slack:
+            changes.append((key, old, new, f"{words} fell from {percent(old)} to {percent(new)}"))
     return changes
 
 

@@ -17,7 +17,7 @@ from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, run_art
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import Strict
-from mobilevit_sdk.text import one_line
+from mobilevit_sdk.text import of_all, one_line, percent
 
 
 class Verdict(Strict, frozen=True, kw_only=True):
@@ -96,6 +96,8 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
     assert run.outputs is not None
     agreement = compare(run.reference.logits, run.outputs)
     misses = [] if np.isfinite(run.outputs).all() else ["scores are not finite"]
+    if _is_constant(run.outputs) and not _is_constant(run.reference.logits):
+        misses.append("it answers every image with the same scores")
     misses += _misses(agreement, threshold, run.reference)
     return msgspec.structs.replace(
         verdict,
@@ -124,9 +126,17 @@ def _misses(agreement: Agreement, threshold: Threshold, reference: Reference) ->
     if agreement.sqnr_db.worst < threshold.sqnr_db:
         worst = reference.cases[agreement.case_sqnr_db.index(agreement.sqnr_db.worst)].name
         misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB on {worst!r} is below {threshold.sqnr_db:g} dB")
-    if agreement.top1_agreement < threshold.top1_agreement:
-        misses.append(f"top-1 agreement {agreement.top1_agreement:.1%} is below {threshold.top1_agreement:.0%}")
+    same = agreement.top1_agreement
+    if same is not None and same < threshold.top1_agreement:
+        what = "sign" if reference.logits.shape[1] == 1 else "best class"
+        found = of_all(same, agreement.cases, "cases")
+        misses.append(f"the same {what} on {found} is below {percent(threshold.top1_agreement)}")
     return misses
+
+
+def _is_constant(scores: np.ndarray) -> bool:
+    """Whether they are the same in every case."""
+    return bool((scores == scores[0]).all())
 
 
 def _hash_of_cases(reference: Reference) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
-from mobilevit_sdk.parity.metrics import WorstMedian, compare
+from mobilevit_sdk.parity.metrics import WorstMedian, compare, same_best
 from mobilevit_sdk.parity.runs import Run
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.text import of_all, percent
 
 
 class Pair(Strict, frozen=True):
@@ -29,6 +30,7 @@ class Pair(Strict, frozen=True):
     cases: int
     sqnr_db: WorstMedian
     top1_agreement: float
+    top1_ties: int  # of these, cases in which either run ties with PyTorch's best class
     threshold: Threshold  # that follows from those of the two runs
     reason: str | None
 
@@ -56,13 +58,14 @@ def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Ma
     expected, one = _rows(first.reference, [i for i, _ in common]), _rows(first, [i for i, _ in common])
     other = _rows(second, [j for _, j in common])
     agreement = compare(expected, expected + (other - one))
-    top1 = float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
+    top1, ties = _same_class(expected, one, other)
     threshold = _between(*(thresholds[run.artifact.manifest.precision] for run in (first, second)))
     misses = []
     if agreement.sqnr_db.worst < threshold.sqnr_db:
         misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB between them is below {threshold.sqnr_db:.1f} dB")
     if top1 < threshold.top1_agreement - 1e-9:
-        misses.append(f"the same best class on {top1:.1%} of the images is below {threshold.top1_agreement:.0%}")
+        same = of_all(top1, len(common), "images")
+        misses.append(f"the same best class on {same} is below {percent(threshold.top1_agreement)}")
     return Pair(
         first=str(first.artifact.path),
         first_runtime=first.runtime,
@@ -72,9 +75,17 @@ def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Ma
         cases=len(common),
         sqnr_db=agreement.sqnr_db,
         top1_agreement=top1,
+        top1_ties=ties,
         threshold=threshold,
         reason="; ".join(misses) or None,
     )
+
+
+def _same_class(expected: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[float, int]:
+    """The share of the cases in which both have the same best class or either ties with PyTorch's, and those ties."""
+    same, _ = same_best(one, other)
+    tied = same_best(expected, one)[1] | same_best(expected, other)[1]
+    return float((same | tied).mean()), int((tied & ~same).sum())
 
 
 def _between(first: Threshold, second: Threshold) -> Threshold:

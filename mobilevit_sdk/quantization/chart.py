@@ -50,8 +50,8 @@ def _draw_frontier(axes: Axes, result: SearchResult, goal: Goal) -> None:
         at = result.points.index(result.chosen)
         axes.plot(sizes[at], losses[at], "o", color=GREEN, markersize=14, label="chosen")
     for point, x, y in zip(result.points, sizes, losses, strict=True):  # in the markers, so that no line crosses them
-        centered = {"ha": "center", "va": "center", "color": "white", "weight": "bold"}
-        axes.annotate(str(len(point.float_modules)), (x, y), size=6.5, **centered)
+        text = str(len(point.float_modules))
+        axes.annotate(text, (x, y), size=6.5, ha="center", va="center", color="white", weight="bold")
     axes.margins(0.08)
     axes.set_xlabel("size, percent of float32 (numbers: blocks kept in floating point)")
     axes.set_ylabel("top-1 lost, points" if by_task else "images that change their class, percent")

@@ -45,6 +45,7 @@ def judge_by_task(
         assert run.refusal is not None
         raise ToolchainError(f"{run.runtime} does not run {artifact.path.name}: {run.refusal[1]}")
     agreement = compare(reference.logits, run.outputs)
+    assert agreement.top1_agreement is not None
     labels = labels_of(images, manifest.spec)
     return Judgment(
         runtime=run.runtime,

@@ -15,7 +15,6 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.accuracy import top1_share
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.parity import compare
-from mobilevit_sdk.parity.metrics import sqnr_db
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate, weight_bits
 from mobilevit_sdk.spec import Strict
@@ -94,15 +93,16 @@ def block_losses(
     for done, (block, inside) in enumerate(cut.items()):
         progress(Step("measuring blocks", done, len(cut)))
         others = tuple(path for path in layers(graph) if path not in inside)
-        alone = msgspec.structs.replace(recipe, float_modules=others)
-        answers = scores(simulate(graph, alone, precision, ranges), images.pixels)
+        only = msgspec.structs.replace(recipe, float_modules=others)
+        alone = compare(expected, scores(simulate(graph, only, precision, ranges), images.pixels))
+        assert alone.top1_agreement is not None
         losses.append(
             BlockLoss(
                 block=block,
                 layers=len(inside),
                 bytes=sum(FLOAT_BYTES * layers(graph)[path].weight.numel() for path in inside),
-                sqnr_db=sqnr_db(expected, answers),
-                agreement=top1_share(answers, expected.argmax(1)),
+                sqnr_db=alone.overall_sqnr_db,
+                agreement=alone.top1_agreement,
             )
         )
     progress(Step("measuring blocks", len(cut), len(cut)))
@@ -128,6 +128,7 @@ def frontier(
         mixed = msgspec.structs.replace(recipe, float_modules=(*recipe.float_modules, *kept))
         answers = scores(simulate(graph, mixed, precision, ranges), images.pixels)
         agreement = compare(expected, answers)
+        assert agreement.top1_agreement is not None
         labels = images.labels
         top1 = None if labels is None else top1_share(answers, labels)
         yield Point(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from fake_format import FakeRuntime, fake_format
@@ -57,7 +59,13 @@ def test_thresholds_are_those_of_the_precision(tmp_path, runtimes, reference):
 def test_swapped_classes_fail_by_top1(tmp_path, runtimes, reference):
     runtimes(spoil=lambda scores: scores[::-1])
     (verdict,) = verify([write_artifact(tmp_path / "half", tiny_spec(), reference, precision="fp16")])
-    assert "top-1 agreement" in verdict.reason
+    assert re.search(r"the same best class on \d of 27 cases is below 99%", verdict.reason)
+
+
+def test_the_same_answer_to_every_image_fails(tmp_path, runtimes, reference):
+    runtimes(spoil=lambda scores: reference.logits[0])
+    (verdict,) = verify([write_artifact(tmp_path / "few", tiny_spec(), reference, precision="int4-weight")])
+    assert "it answers every image with the same scores" in verdict.reason
 
 
 def test_scores_that_are_not_finite_fail(artifact, runtimes):
@@ -140,8 +148,10 @@ def test_the_json_of_a_verdict_has_the_keys_of_the_contract(artifact, runtimes):
     runtimes("absent", available=Availability(None, "needs macOS"))
     runtimes("present")
     keys = ["artifact", "format", "precision", "runtime", "status", "reason", "cases", "sqnr_db", "max_abs_diff"]
-    keys += ["cosine", "top1_agreement", "top5_agreement", "max_abs_diff_median", "cosine_median", "top5_worst"]
+    keys += ["cosine", "top1_agreement", "top1_ties", "top5_agreement", "max_abs_diff_median", "cosine_median"]
+    keys += ["overall_sqnr_db", "top5_worst"]
     keys += ["thresholds", "runtime_version", "bytes", "delegates", "undelegated_ops", "cases_sha256"]
+    keys += ["seconds"]
     absent, present = (verdict.to_json() for verdict in verify([artifact]))
     assert set(absent) == set(present) == set(keys)
     assert set(present["sqnr_db"]) == {"worst", "median"}

@@ -191,7 +191,7 @@ def test_the_page_shows_how_an_integer_artifact_was_judged(outcome, tmp_path):
     judged = dataclasses.replace(first, artifact=dataclasses.replace(first.artifact, manifest=manifest))
     write_report(dataclasses.replace(outcome, runs=(judged, *others)), tmp_path / "report")
     text = (tmp_path / "report" / "report.html").read_text()
-    for fact in ("96.0% <small>of 50, at least 93%", "88.00% <small>-2.00 points", "12.5 dB <small>median 20.0 dB"):
+    for fact in ("96% <small>of 50, at least 93%", "88.00% <small>-2.00 points", "12.5 dB <small>median 20.0 dB"):
         assert fact in text, fact
 
 

@@ -15,12 +15,13 @@ from markupsafe import Markup
 
 from mobilevit_sdk.artifacts.artifact import Manifest
 from mobilevit_sdk.parity.gate import Verdict, loosened
+from mobilevit_sdk.parity.metrics import same_best
 from mobilevit_sdk.parity.outcome import Divergence, Outcome
 from mobilevit_sdk.parity.pairs import Pair
 from mobilevit_sdk.parity.report import plots
 from mobilevit_sdk.parity.report.pictures import SIDE, Pictures
 from mobilevit_sdk.parity.runs import Run
-from mobilevit_sdk.text import count, shorten
+from mobilevit_sdk.text import count, percent, shorten
 
 WORST_CASES = 12  # listed of each run
 TOP5_CASES = 4
@@ -44,6 +45,7 @@ def page(outcome: Outcome) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["size"] = _size
+    environment.filters["share"] = percent
     statuses = [verdict.status for verdict in outcome.verdicts]
     return environment.get_template("page.html.j2").render(
         outcome=outcome,
@@ -125,14 +127,16 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
         for i in order[:WORST_CASES]
     ]
     labels = manifest.spec.labels
-    for i in _examples(order, expected.argmax(axis=1) != actual.argmax(axis=1)):
+    same, tied = same_best(expected, actual)
+    for i in _examples(order, ~same):
         case = run.reference.cases[i]
         card["answers"].append(
             {
                 "name": case.name,
                 "picture": pictures.style(case),
                 "sqnr_db": sqnr[i],
-                "same": bool(expected[i].argmax() == actual[i].argmax()),
+                "same": bool(same[i]),
+                "tied": bool(tied[i]),
                 "lists": [("PyTorch", _top5(expected[i], labels)), (verdict.runtime, _top5(actual[i], labels))],
             }
         )
@@ -146,9 +150,11 @@ def _examples(order: list[int], changed: np.ndarray) -> list[int]:
 
 
 def _top5(scores: np.ndarray, labels: Sequence[str] | None) -> list[tuple[str, float]]:
-    """Names and probabilities of the five best classes."""
+    """Names and probabilities of the five best classes; of a single score, its sigmoid."""
     if not np.isfinite(scores).all():
         return []
+    if len(scores) == 1:
+        return [(labels[0] if labels else "yes", float(0.5 + 0.5 * np.tanh(scores[0].astype(np.float64) / 2)))]
     powers = np.exp(scores.astype(np.float64) - scores.max())
     best = np.argsort(-scores, kind="stable")[:5].tolist()
     return [(labels[i] if labels else f"class {i}", float(powers[i] / powers.sum())) for i in best]

@@ -7,7 +7,7 @@ from pathlib import Path
 from mobilevit_sdk.parity.gate import Verdict, loosened
 from mobilevit_sdk.parity.outcome import Outcome
 from mobilevit_sdk.parity.pairs import Pair
-from mobilevit_sdk.text import count, one_line
+from mobilevit_sdk.text import count, one_line, percent
 
 _MARKS = {"passed": "✅ passed", "failed": "❌ failed", "error": "❌ error", "unavailable": "⚪ unavailable"}
 
@@ -17,7 +17,7 @@ _ESCAPES = str.maketrans({c: f"\\{c}" for c in "\\`*_[]#~"} | {c: f"&#{ord(c)};"
 def summary(outcome: Outcome) -> str:
     """Verdicts as a table, then reasons, lowered thresholds, pairs and drift."""
     lines = [f"## Parity: {'passed' if outcome.passed else 'not passed'}", ""]
-    lines += ["| | artifact | runtime | worst SQNR | at least | median | top-1 | top-5 | size |"]
+    lines += ["| | artifact | runtime | worst SQNR | at least | median | same best class | same best five | size |"]
     lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     lines += [_row(verdict) for verdict in outcome.verdicts]
     notes = [
@@ -61,8 +61,8 @@ def _row(verdict: Verdict) -> str:
             f"{agreement.sqnr_db.worst:.1f} dB",
             f"{verdict.thresholds.sqnr_db:g} dB",
             f"{agreement.sqnr_db.median:.1f} dB",
-            f"{agreement.top1_agreement:.1%}",
-            f"{agreement.top5_agreement:.1%}",
+            percent(agreement.top1_agreement),
+            percent(agreement.top5_agreement),
         ]
     cells = [_MARKS[verdict.status], _name(verdict.artifact), _safe(verdict.runtime), *numbers]
     return f"| {' | '.join(cells)} | {verdict.bytes / 1e6:.2f} MB |"
