@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.data.cases import Case
-from mobilevit_sdk.errors import ArtifactError, RequestError
+from mobilevit_sdk.errors import ArtifactError, CheckpointError, RequestError
 from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from mobilevit_sdk.layers.hooks import Hook
 
 REFERENCE = "reference.safetensors"
 
@@ -85,12 +87,46 @@ def reference_of(
 ) -> Reference:
     """Cases with the answers of the reference model: in eval mode and float32, one image at a time.
 
-    `progress` counts them.
+    `progress` counts them. Raises CheckpointError where an answer is not finite, and names the module where it begins.
     """
     import torch
 
     model, logits = model.eval(), []
     with torch.no_grad():
         for case in counted(cases, "computing PyTorch's answers", progress):
-            logits.append(model(to_model_input(torch.from_numpy(case.image)[None], preprocessing))[0].numpy())
-    return Reference(cases, np.stack(logits).astype(np.float32))
+            image = to_model_input(torch.from_numpy(case.image)[None], preprocessing)
+            logits.append(model(image)[0])
+            if not logits[-1].isfinite().all():
+                raise CheckpointError(
+                    f"the network answers {case.name!r} with NaN or infinity, in PyTorch already, though its weights "
+                    f"are finite: {_first_broken(model, image)}; check the checkpoint where it was trained"
+                )
+    return Reference(cases, torch.stack(logits).numpy().astype(np.float32))
+
+
+def check_answers(model: nn.Module, preprocessing: Preprocessing) -> None:
+    """Run the network once, before work that takes minutes. Raises CheckpointError where an answer is not finite."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *preprocessing.image_size), dtype=np.uint8)
+    reference_of(model, preprocessing, (Case("noise", pixels),))
+
+
+def _first_broken(model: nn.Module, image: Tensor) -> str:
+    """In words, the first module that makes values that are not finite of such as are."""
+    import torch
+
+    from mobilevit_sdk.layers.hooks import forward_hooks
+
+    found: list[str] = []
+
+    def look(name: str) -> Hook:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if not found and isinstance(output, torch.Tensor) and not output.isfinite().all():
+                largest = max((float(each.abs().max()) for each in inputs if isinstance(each, torch.Tensor)), default=0)
+                found.append(f"they begin in {name} ({type(module).__name__}), whose input reaches {largest:.3g}")
+
+        return hook
+
+    modules = [(module, look(name)) for name, module in model.named_modules() if name]
+    with forward_hooks(after=modules), torch.no_grad():
+        model(image)
+    return found[0] if found else "they begin outside of its modules"

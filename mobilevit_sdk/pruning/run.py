@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from mobilevit_sdk.artifacts.reference import check_answers
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset
@@ -57,12 +58,13 @@ def prune_into(
     (without it, the report's warnings say what is lost), `test` those to measure top-1 on.
     `bench` converts both networks and compares the latencies of their files, and `with_sweep` measures top-1 at other
     shares. `progress` is told what `sweep` and `training.train` tell. Raises RequestError when images are missing, and
-    when the folder holds another pruning.
+    when the folder holds another pruning, and CheckpointError for a network whose answers are not finite.
     """
     if with_sweep and test is None:
         raise RequestError("a sweep measures top-1: give `test_data`")
     if recipe and (train is None or test is None):
         raise RequestError("fine-tuning needs `data` to train on and `test_data` to measure on")
+    check_answers(original.model, original.spec.preprocessing)
     request = replace(request, data_free=train is None)
     pruned = load_pruned(original, request, folder)
     images, table = None, None

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mobilevit_sdk.artifacts.quantization_record import Judgment, QuantizationRecord
-from mobilevit_sdk.artifacts.reference import Reference, reference_of
+from mobilevit_sdk.artifacts.reference import Reference, check_answers, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.data.calibration import CalibrationImages, split_images
 from mobilevit_sdk.data.cases import builtin_cases
@@ -67,11 +67,12 @@ def calibration_for(
 
     Random weights have no such statistics: for them, photographs that every installation has are written to `scratch`.
     There stand the pixels of all images, too, so that each is decoded once: the result is good for as long as `scratch`
-    exists. Raises RequestError for too few images.
+    exists. Raises RequestError for too few images, and CheckpointError for a network whose answers are not finite.
     """
     from mobilevit_sdk.quantization.synthetic_file import read_synthesis
 
     preprocessing = checkpoint.spec.preprocessing
+    check_answers(checkpoint.model, preprocessing)
     if source is None and checkpoint.origin.random_weights_seed is not None:
         source = _photographs(checkpoint, scratch)
     elif source is None:
