@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import glob
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -44,6 +49,10 @@ def read_text(path: Path) -> str:
     return text
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_MIN_FREE_BYTES = 1 << 16  # less is as good as nothing
+
+
 def cache_folder() -> Path:
     """Where this SDK keeps what it has fetched for the user: the platform's cache folder, or that of XDG_CACHE_HOME.
 
@@ -60,34 +69,81 @@ def replacing(target: Path) -> Iterator[Path]:
     """Give a fresh path beside `target` to write a file or a folder to; rename it to `target` when the block succeeds.
 
     An existing `target` stays until then, and stays for good when the block fails or the process is killed. Raises
-    RequestError when the folder cannot be written or is full.
+    RequestError when the folder cannot be written or is full, whatever a writer makes of that.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
         workspace = Path(
-            tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=".partial", dir=target.parent)
+            tempfile.mkdtemp(prefix=f"{_mark(target)}{os.getpid()}.", suffix=".partial", dir=target.parent)
         )
     except OSError as error:
-        raise RequestError(f"cannot write into {target.parent}: {error.strerror or error}") from error
+        raise RequestError(f"cannot write into {target.parent}: {full_disk(error) or _reason(error)}") from error
     try:
         fresh = workspace / target.name
         yield fresh
         if fresh.is_dir() and target.is_dir():
             target.rename(workspace / "previous")  # a folder cannot be renamed over a full one
         fresh.replace(target)
-    except OSError as error:
+    except Exception as error:
         if not target.exists() and (workspace / "previous").exists():
             (workspace / "previous").rename(target)
-        raise RequestError(f"cannot write {target}: {error.strerror or error}") from error
+        reason = None if isinstance(error, RequestError) else full_disk(error, workspace)
+        if reason is None and not isinstance(error, OSError):
+            raise
+        raise RequestError(f"cannot write {target}: {reason or _reason(error)}") from error
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
 
 
+def full_disk(error: BaseException, folder: Path | None = None) -> str | None:
+    """In words, that a disk is full, where that is what an error, or what caused it, comes from; else None.
+
+    Native writers lose the reason: PyTorch's and flatbuffers' errors do not name it. With `folder`, where something was
+    written until now, a disk without space says it.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in _FULL or os.strerror(errno.ENOSPC) in str(cause):
+            break
+        cause = cause.__cause__ or cause.__context__
+    else:
+        try:
+            if folder is None or shutil.disk_usage(folder).free > _MIN_FREE_BYTES:
+                return None
+        except OSError:
+            return None
+    number = getattr(cause, "errno", None)
+    return f"{os.strerror(number if number in _FULL else errno.ENOSPC)}; free some space, or write to another disk"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+@cache
+def _machine() -> str:
+    """Tells the processes that can see each other from those of other machines and containers, and of earlier boots."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        named = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        named = f"{platform.node()} {uuid.getnode()}"
+    return hashlib.sha256(named.encode()).hexdigest()[:8]
+
+
+def _mark(target: Path) -> str:
+    """How the names of this machine's work folders for `target` begin."""
+    return f".{target.name}.{_machine()}."
+
+
 def _sweep(target: Path) -> None:
-    """Remove what killed processes left beside `target`; an earlier folder that one had moved aside comes back."""
-    for leftover in target.parent.glob(f".{target.name}.*.*.partial"):
-        pid = leftover.name.removeprefix(f".{target.name}.").split(".")[0]
+    """Remove what killed processes of this machine left beside `target`; a folder that one had moved aside comes back.
+
+    A process number means nothing elsewhere: what other machines and containers write into a shared folder stays.
+    """
+    for leftover in target.parent.glob(f"{glob.escape(_mark(target))}*.*.partial"):
+        pid = leftover.name.removeprefix(_mark(target)).split(".")[0]
         if pid.isdigit() and not _is_running(int(pid)):
             if (leftover / "previous").exists() and not target.exists():
                 (leftover / "previous").rename(target)

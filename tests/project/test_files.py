@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mobilevit_sdk import files
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import cache_folder, replacing
 
@@ -59,7 +62,7 @@ def test_a_kill_keeps_what_was_there_and_the_next_run_sweeps_up(tmp_path):
 
 
 def test_a_folder_moved_aside_by_a_killed_run_comes_back(tmp_path):
-    leftover = tmp_path / ".folder.999999999.x.partial" / "previous"
+    leftover = tmp_path / f".folder.{files._machine()}.999999999.x.partial" / "previous"
     leftover.mkdir(parents=True)
     (leftover / "good").write_text("good")
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "folder"):
@@ -68,11 +71,62 @@ def test_a_folder_moved_aside_by_a_killed_run_comes_back(tmp_path):
 
 
 def test_what_another_running_process_writes_is_left_alone(tmp_path):
-    theirs = tmp_path / f".folder.{os.getppid()}.x.partial"
+    theirs = tmp_path / f".folder.{files._machine()}.{os.getppid()}.x.partial"
     theirs.mkdir()
     with replacing(tmp_path / "folder") as fresh:
         fresh.mkdir()
     assert theirs.exists()
+
+
+@pytest.mark.parametrize("change", ["machine", "container", "boot", "no mark"])
+def test_what_another_machine_writes_is_left_alone(tmp_path, monkeypatch, change):
+    """Its process number may be free here, or stand for something else."""
+
+    def mark(boot="a", container="1"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "read_text", lambda self, **options: boot)
+            patched.setattr(Path, "readlink", lambda self: f"pid:[{container}]")
+            return compute()
+
+    compute = files._machine.__wrapped__  # without its cache
+    here = mark()
+    monkeypatch.setattr(files, "_machine", lambda: here)
+    there = {"machine": mark(boot="b"), "container": mark(container="2"), "boot": mark(boot="c")}.get(change, "")
+    assert here != there
+    theirs = tmp_path / ".".join(part for part in (".folder", there, "999999999", "x", "partial") if part)
+    (theirs / "folder").mkdir(parents=True)
+    with replacing(tmp_path / "folder") as fresh:
+        fresh.mkdir()
+    assert (theirs / "folder").exists()
+
+
+class NativeError(RuntimeError):
+    """As PyTorch's writer raises where a disk is full: it knows nothing of the reason."""
+
+
+@pytest.mark.parametrize("where", ["errno", "cause", "text", "disk"])
+def test_a_full_disk_is_said_whatever_a_writer_makes_of_it(tmp_path, monkeypatch, where):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fail():
+        if where == "errno":
+            raise full
+        if where == "cause":
+            raise NativeError("enforce fail") from full
+        raise NativeError(f"I/O error: {full.strerror}" if where == "text" else "unexpected pos 576 vs 534")
+
+    if where == "disk":
+        usage = shutil.disk_usage(tmp_path)._replace(free=0)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    said = pytest.raises(RequestError, match=r"cannot write .*file: No space left on device; free some space")
+    with said, replacing(tmp_path / "file"):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_of_writers_stay_what_they_are(tmp_path):
+    with pytest.raises(NativeError), replacing(tmp_path / "file"):
+        raise NativeError("unexpected pos 576 vs 534")
 
 
 @pytest.mark.parametrize("blocked", ["/proc/nothing/file", "/dev/null/folder/file"])
