@@ -14,10 +14,13 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.match import STEP_COUNT, Match
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.models.meta_model import build_on_meta
+from mobilevit_sdk.models.meta_model import build_on_meta, tensor_shapes
 from mobilevit_sdk.models.registry import build_model, model_entry
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.text import shorten
+
+_MAX_LINES = 4  # of notes on a config; more become one
+_GRAY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow's mode L has it
 
 
 def fill(file: TensorFile, match: Match, num_classes: int | None = None) -> Checkpoint:
@@ -25,9 +28,12 @@ def fill(file: TensorFile, match: Match, num_classes: int | None = None) -> Chec
 
     `num_classes` is what the caller insists on; a backbone without a classifier gets a fresh, untrained one for as many
     classes. Raises CheckpointError for another class count than the file's, for a backbone without one, and for values
-    that are not finite floating point numbers, or not those that the network itself derives.
+    that are not finite floating point numbers, variances below 0, or not those that the network itself derives.
     """
     _check_classes(match, num_classes, file.source)
+    channels = match.options.get("in_channels", 3)
+    if channels not in (1, 3):
+        raise CheckpointError(f"{file.source} takes images of {channels} channels; this SDK feeds RGB or gray ones")
     spec, notes = match.spec, [*file.notes, *match_notes(match, file.tensors)]
     weights = _weights(match, file)
     if match.is_backbone:
@@ -35,6 +41,8 @@ def fill(file: TensorFile, match: Match, num_classes: int | None = None) -> Chec
         fresh = _fresh(spec, [*dict.fromkeys(match.missing.values())])
         weights |= fresh
         notes.append(f"{shorten(list(fresh))} are untrained: the file is a backbone without a classifier")
+    if _takes_gray(match):
+        spec, weights = _with_rgb_input(spec, weights)
     network = build_on_meta(spec)
     network.load_state_dict(weights, strict=False, assign=True)  # step counts may be missing; all else is known to fit
     _check_derived(network, match, file)
@@ -57,9 +65,24 @@ def _check_classes(match: Match, num_classes: int | None, source: str) -> None:
 
 def match_notes(match: Match, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     """What of a file is not taken as it stands in it."""
-    for name, value in match.options.items():
-        registered = getattr(model_entry(match.spec.model).config, name)
-        yield f"{name} is {_plain(value)}, in {match.spec.model} {_plain(registered)}"
+    yield from match.notes
+    registered = model_entry(match.spec.model).config
+    changed = [
+        difference
+        for name, value in match.options.items()
+        for difference in _differing(name, msgspec.to_builtins(value), msgspec.to_builtins(getattr(registered, name)))
+    ]
+    if len(changed) > _MAX_LINES:
+        values = [f"{path} {_plain(own)} ({_plain(theirs)})" for path, own, theirs in changed]
+        yield f"widths are read from the shapes, those of {match.spec.model} in brackets: {shorten(values, 8)}"
+    else:
+        for path, own, theirs in changed:
+            yield f"{path} is {_plain(own)}, in {match.spec.model} {_plain(theirs)}"
+    if _takes_gray(match):
+        yield (
+            "the network takes one gray channel: its first convolution was widened to take RGB, of which it makes gray "
+            f"by {', '.join(map(str, _GRAY))}"
+        )
     if match.lacks_counts:
         yield f"BatchNorm's step counts ({STEP_COUNT}) are not in the file and start at 0"
     if match.derived:
@@ -77,8 +100,42 @@ def match_notes(match: Match, tensors: Mapping[str, Tensor]) -> Iterator[str]:
             yield f"{count} {kind} tensors became float32"
 
 
+def _differing(path: str, own: Any, registered: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Where plain data differs: the path, and both values there."""
+    if isinstance(own, dict) and isinstance(registered, dict):
+        for key in own:
+            if own[key] != registered.get(key):
+                yield from _differing(f"{path}.{key}", own[key], registered.get(key))
+    elif isinstance(own, list | tuple) and any(isinstance(each, dict) for each in own):
+        for index, (one, other) in enumerate(zip(own, registered, strict=True)):
+            if one != other:
+                yield from _differing(f"{path}.{index}", one, other)
+    else:
+        yield path, own, registered
+
+
 def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _takes_gray(match: Match) -> bool:
+    return match.options.get("in_channels") == 1
+
+
+def _with_rgb_input(spec: ModelSpec, weights: dict[str, Tensor]) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """The same network on RGB: a convolution of a weighted sum of channels is a convolution of the channels.
+
+    Its answers are those on the gray image, whose pixels are not rounded to integers here. Mean and std become one
+    number for all channels, their average, as timm has it for networks of one channel.
+    """
+    wide = msgspec.structs.replace(spec, config=spec.config | {"in_channels": 3})
+    narrow_shapes, wide_shapes = tensor_shapes(spec), tensor_shapes(wide)
+    (name,) = [name for name, shape in wide_shapes.items() if shape != narrow_shapes[name]]
+    order = _GRAY if spec.preprocessing.channel_order == "rgb" else _GRAY[::-1]
+    widened = weights[name] * torch.tensor(order).view(1, 3, 1, 1)
+    mean, std = (sum(values) / 3 for values in (spec.preprocessing.mean, spec.preprocessing.std))
+    preprocessing = msgspec.structs.replace(spec.preprocessing, mean=(mean,) * 3, std=(std,) * 3)
+    return msgspec.structs.replace(wide, preprocessing=preprocessing), weights | {name: widened}
 
 
 def _kind(tensor: Tensor) -> str:
@@ -90,6 +147,7 @@ def _weights(match: Match, file: TensorFile) -> dict[str, Tensor]:
     rows = match.key_map.tensor_rows(match.config, match.sources)
     weights: dict[str, Tensor] = {}
     broken: list[str] = []
+    negative: list[str] = []
     for name, theirs in match.sources.items():
         parts = [file.tensors[match.names[each]] for each in theirs]
         is_count = name.endswith(STEP_COUNT)
@@ -102,6 +160,13 @@ def _weights(match: Match, file: TensorFile) -> dict[str, Tensor]:
         weights[name] = tensor[rows[name]] if name in rows else tensor
         if not is_finite(tensor):
             broken += theirs
+        elif name.endswith("running_var") and bool((weights[name] < 0).any()):
+            negative += theirs
+    if negative:
+        raise CheckpointError(
+            f"{file.source} holds variances below 0 in {shorten(negative)}: no training makes those; it is damaged, or "
+            f"its weights were edited"
+        )
     if broken:
         raise CheckpointError(
             f"{file.source} holds NaN or infinity in {shorten(broken)}; its training diverged or it is damaged"

@@ -8,8 +8,9 @@ network is made of tensors of the file, in shape, and none of the file's is left
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,20 @@ from mobilevit_sdk.checkpoints.checkpoint import HEADER_KEY
 from mobilevit_sdk.checkpoints.key_maps import KeyMap, all_key_maps, own_key_map
 from mobilevit_sdk.checkpoints.match import Match, match_network
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile
+from mobilevit_sdk.checkpoints.widths import read_widths
+from mobilevit_sdk.checkpoints.wrappers import (
+    MIN_KNOWN_SHARE,
+    View,
+    save_only,
+    unwrap,
+    with_plain_head,
+    without_extras,
+)
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.meta_model import tensor_shapes
 from mobilevit_sdk.models.registry import Entry, model_entries, model_entry, model_spec
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.text import one_line, shorten
-
-_KNOWN_SHARE = 0.25  # of names in common with the nearest key map, below which a file is of some other network
 
 
 def identify(file: TensorFile, model: str | None = None) -> Match:
@@ -80,23 +88,52 @@ def match_release(tensors: Mapping[str, Tensor], model: str | None, source: str)
     what does not fit.
     """
     entry = None if model is None else model_entry(model)
-    best = _nearest(tensors, entry)
+    view = unwrap(
+        tensors, source, *(partial(_largest_share, share_of) for share_of in (_share_of_modules, _share_of_names))
+    )
+    best = _nearest(view.tensors, entry)
     if best is not None and best.fits:
-        return best
-    if entry is not None and (other := _nearest(tensors, None)) is not None and other.fits:
+        return _as_in_file(best, view)
+    if entry is not None and (other := _nearest(view.tensors, None)) is not None and other.fits:
         reason = f"for {model} of {best.key_map.release}: {best.describe()}" if best else f"{model} has other names"
+        if other.spec.model == model:
+            raise CheckpointError(
+                f"{source} holds a network like {model}, with widths of its own; name no model to take it as it is; "
+                f"{reason}"
+            )
         raise CheckpointError(f"{source} holds {other.spec.model}, not {model}; {reason}")
     if best is None:
         found = f"{len(tensors)} tensors ({shorten(list(tensors))})" if tensors else "no tensors"
-        key_map, share = _nearest_key_map(tensors, _share_of_names)
+        key_map, share = _nearest_key_map(view.tensors, _share_of_names)
         raise CheckpointError(
             f"{source} is of no network known here: it holds {found}; nearest, with {share:.0%} of the names, is "
             f"{key_map.release} ({key_map.family}); layouts tried: {_tried()}"
         )
+    after = f", its names after {view.prefix!r}," if view.prefix else ""
+    notes = f" ({'; '.join(best.notes)})" if best.notes else ""
     raise CheckpointError(
-        f"{source} is nearest to {best.spec.model} of {best.key_map.release} but does not fit: {best.describe()}; "
-        f"layouts tried: {_tried()}"
+        f"{source} is nearest to {best.spec.model} of {best.key_map.release}{after} but does not fit: "
+        f"{best.describe()}{notes}; {_remedy(best, view)}; layouts tried: {_tried()}"
     )
+
+
+def _largest_share(share_of: Callable[[KeyMap, set[str]], float], tensors: Mapping[str, Tensor]) -> float:
+    return _nearest_key_map(tensors, share_of)[1]
+
+
+def _as_in_file(match: Match, view: View) -> Match:
+    """The match of a view, with the names that stand in the file and a note on what was taken off them."""
+    names = {name: view.in_file[original] for name, original in match.names.items()}
+    return dataclasses.replace(match, names=names, notes=(*view.notes, *match.notes))
+
+
+def _remedy(match: Match, view: View) -> str:
+    """What to do with a file that is near to a network but does not hold it."""
+    if match.left_over and not match.missing and not match.misshapen:
+        return f"leave these out: {save_only(view.prefix)}" if view.prefix else "save the network's state_dict() alone"
+    if match.missing and match.left_over and not match.misshapen:
+        return f"rename its tensors, or load the weights into {match.spec.model} where it was trained and save that"
+    return f"name the network with --model, or load the weights where they were trained and save {match.spec.model}"
 
 
 def _tried() -> str:
@@ -112,7 +149,7 @@ def _nearest(tensors: Mapping[str, Tensor], entry: Entry | None) -> Match | None
     best: Match | None = None
     for share_of in (_share_of_modules, _share_of_names):
         key_map, share = _nearest_key_map(tensors, share_of, entry.family if entry else None)
-        if share >= _KNOWN_SHARE and (best is None or best.key_map != key_map):
+        if share >= MIN_KNOWN_SHARE and (best is None or best.key_map != key_map):
             match = _best(key_map, [entry] if entry else model_entries(key_map.family), tensors)
             best = match if best is None or match.problems < best.problems else best
         if best is not None and best.fits:
@@ -163,7 +200,26 @@ def _known_names(key_map: KeyMap) -> frozenset[str]:
 
 
 def _best(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) -> Match:
-    """The first match without problems, in the order of likelihood; without any, the one with the fewest."""
+    """The first match without problems, in the order of likelihood; without any, the one with the fewest.
+
+    What stands beside the network is left, and a plain linear layer is taken for its classifier.
+    """
+    known = partial(_known_names, key_map)
+    kept, left = without_extras(tensors, known)
+    stripped = key_map.strip(kept)
+    new, taken = with_plain_head(stripped, _classifier(key_map), known)
+    names = {new.get(ours, ours): name for ours, name in zip(stripped, kept, strict=True)}
+    best = _best_of(key_map, entries, {name: tensors[each] for name, each in names.items()})
+    in_view = {name: names[each] for name, each in best.names.items()}
+    return dataclasses.replace(best, names=in_view, notes=(*left, *taken))
+
+
+def _classifier(key_map: KeyMap) -> str:
+    """The release's name of the last linear layer."""
+    return key_map.sources(model_entries(key_map.family)[0].config, [key_map.classifier])[key_map.classifier][0]
+
+
+def _best_of(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) -> Match:
     best: Match | None = None
     for match in _matches(key_map, entries, tensors):
         if best is None or match.problems < best.problems:
@@ -171,7 +227,29 @@ def _best(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) 
         if not best.problems:
             break
     assert best is not None
+    if best.misshapen and not best.fits:
+        return _match_widths(key_map, entries, tensors) or best
     return best
+
+
+def _match_widths(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) -> Match | None:
+    """How the file fits a network of its own widths, called after the registered one that is nearest in size.
+
+    A single entry, which the caller insists on, is taken with another number of input channels alone.
+    """
+    parameters = sum(tensor.numel() for tensor in tensors.values() if tensor.ndim)
+    stripped = key_map.strip(tensors)
+    for entry in sorted(entries, key=lambda entry: abs(math.log(_parameters(entry.name) / max(1, parameters)))):
+        options, complaint = _options(key_map, entry, stripped, all_widths=len(entries) > 1)
+        match = _match_entry(key_map, entry, options, complaint, tensors)
+        if match.fits:
+            return match
+    return None
+
+
+@cache
+def _parameters(model: str) -> int:
+    return sum(math.prod(shape) for shape in tensor_shapes(model_spec(model)).values() if shape)
 
 
 def _matches(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) -> Iterator[Match]:
@@ -186,27 +264,40 @@ def _matches(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor
         candidates.append((len(widths - sides) / len(widths), len(options), entry, options, complaint))
     candidates.sort(key=lambda candidate: candidate[:2])  # stable: the registry's order breaks ties
     for _, _, entry, options, complaint in candidates:
-        spec = model_spec(entry.name, **options)
-        if key_map.preprocessing is not None:
-            spec = msgspec.structs.replace(spec, preprocessing=key_map.preprocessing(spec))
-        options.pop("num_classes", None)
-        try:
-            match = match_network(key_map, spec, msgspec.structs.replace(entry.config, **options), tensors, options)
-        except Exception as error:  # these options make no network, each in its own way
-            match = match_network(key_map, model_spec(entry.name), entry.config, tensors, {})
-            complaint = [f"options: {one_line(str(error))}"]
-        match.misshapen.extend(complaint)
-        yield match
+        yield _match_entry(key_map, entry, options, complaint, tensors)
 
 
-def _options(key_map: KeyMap, entry: Entry, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
-    """The fields of the entry's config that the file sets otherwise; in words, what in them no config can hold."""
+def _match_entry(
+    key_map: KeyMap, entry: Entry, options: dict[str, Any], complaint: list[str], tensors: Mapping[str, Tensor]
+) -> Match:
+    """How the file fits an entry whose config has these options; `complaint` are problems with them, in words."""
+    spec = model_spec(entry.name, **options)
+    if key_map.preprocessing is not None:
+        spec = msgspec.structs.replace(spec, preprocessing=key_map.preprocessing(spec))
+    options.pop("num_classes", None)
+    try:
+        match = match_network(key_map, spec, msgspec.structs.replace(entry.config, **options), tensors, options)
+    except Exception as error:  # these options make no network, each in its own way
+        match = match_network(key_map, model_spec(entry.name), entry.config, tensors, {})
+        complaint = [f"options: {one_line(str(error))}"]
+    match.misshapen.extend(complaint)
+    return match
+
+
+def _options(
+    key_map: KeyMap, entry: Entry, tensors: Mapping[str, Tensor], all_widths: bool | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """The fields of the entry's config that the file sets otherwise; in words, what in them no config can hold.
+
+    With `all_widths` the input's channels are among them (False), or every width that shapes show (True).
+    """
     config = entry.config
     weight = f"{key_map.classifier}.weight"
     head = tensors.get(key_map.sources(config, [weight])[weight][0])
     classes = {"num_classes": len(head)} if head is not None and head.ndim == 2 and head.numel() else {}
     try:
-        found = classes | key_map.options(tensors)
+        shown = {} if all_widths is None else read_widths(key_map, config, tensors, all_of_them=all_widths)
+        found = classes | shown | key_map.options(tensors)
         changed = msgspec.convert(msgspec.to_builtins(config) | msgspec.to_builtins(found), type(config))
     except Exception as error:  # a strange shape can make it fail in its own way
         return classes, [f"options: {one_line(str(error))}"]

@@ -20,7 +20,8 @@ STEP_COUNT = "num_batches_tracked"
 class Match:
     """How a file fits a network: which of its tensors make each of ours, and what stands in the way.
 
-    Names of the file are written as the key map has them, without its prefix; `names` gives them as they stand in it.
+    Names of the file are written as the key map has them, without wrappers and its prefix; `names` gives them as they
+    stand in it.
     """
 
     spec: ModelSpec
@@ -34,6 +35,7 @@ class Match:
     left_over: list[str]
     misshapen: list[str]  # in words
     lacks_counts: bool  # BatchNorm's of training steps: older files have none, and inference does not read them
+    notes: tuple[str, ...] = ()  # in words, what was taken off the names and left of the tensors
 
     @property
     def problems(self) -> int:

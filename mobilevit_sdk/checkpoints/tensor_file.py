@@ -6,7 +6,10 @@ is rewritten later cannot take the process down.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,23 +18,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobilevit_sdk.checkpoints import hub
+from mobilevit_sdk.checkpoints.foreign import describe_file, describe_folder
+from mobilevit_sdk.checkpoints.index_file import read_index
 from mobilevit_sdk.checkpoints.torch_file import looks_like_torch, read_torch
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import hash_and_size
-from mobilevit_sdk.text import one_line, shorten
+from mobilevit_sdk.text import count, one_line, shorten
 
-_EXPECTED = "expected a .safetensors file or a PyTorch checkpoint (.pth, .pt, .bin)"
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-
-# What else people end up with, by its first bytes.
-_FOREIGN = (
-    (b"version https://git-lfs", "a Git LFS pointer; `git lfs pull` fetches the file itself"),
-    (b"<", "a web page or XML, perhaps the error page of a download"),
-    (b"{", "JSON"),
-    (b"\x89HDF", "HDF5, as Keras writes it"),
-    (b"GGUF", "GGUF"),
-    (b"\x1f\x8b", "a gzip archive; unpack it first"),
-)
 
 # safetensors' names of the types that a checkpoint may hold.
 _TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
@@ -52,6 +46,7 @@ class FileVersion:
     path: Path
     source: str  # what errors call it
     state: _State
+    parts: tuple[FileVersion, ...] = ()  # of an index: the files that it joins
 
     @classmethod
     def of(cls, path: Path, source: str) -> FileVersion:
@@ -62,16 +57,28 @@ class FileVersion:
     def check(self) -> None:
         """Raise CheckpointError where the file has changed since."""
         try:
-            same = FileVersion.of(self.path, self.source) == self
+            same = FileVersion.of(self.path, self.source).state == self.state
         except OSError:
             same = False
         if not same:
             raise CheckpointError(f"{self.source} changed after it was opened; load it again")
+        for part in self.parts:
+            part.check()
+
+    @property
+    def size(self) -> int:
+        """In bytes, the parts included."""
+        return self.state.size + sum(part.size for part in self.parts)
 
     def sha256(self) -> str:
-        """Raises CheckpointError where the file has changed since."""
+        """Of the file; of an index, of its own hash and those of its parts.
+
+        Raises CheckpointError where the file has changed since.
+        """
         self.check()
         digest, _ = hash_and_size(self.path)
+        if self.parts:
+            digest = hashlib.sha256(" ".join([digest, *(part.sha256() for part in self.parts)]).encode()).hexdigest()
         self.check()
         return digest
 
@@ -97,41 +104,62 @@ class TensorFile:
 def read_tensors(source: str | Path) -> TensorFile:
     """Read a local file or `hf-hub:org/name`. The content decides on the format, not the suffix.
 
-    Raises CheckpointError when the file is missing, truncated, unsafe, changed while it is read, or neither of the
-    two formats.
+    An index (`model.safetensors.index.json`) is read with the files beside it that it joins. Raises CheckpointError
+    when the file is missing, truncated, unsafe, changed while it is read, or neither of the two formats.
     """
     name = str(source)
     path = hub.download(name) if name.startswith(hub.PREFIX) else Path(source)
-    try:
-        version = FileVersion.of(path, name)
-        if path.is_dir():
-            raise CheckpointError(f"{name} is a folder; name the checkpoint file in it")
-        with path.open("rb") as file:
-            start = file.read(64)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{name} does not exist") from error
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise CheckpointError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
-    if start[8:9] == b"{":
-        tensors, metadata = _read_safetensors(version)
-        file_read = TensorFile(version, tensors, metadata)
-    elif looks_like_torch(start):
-        tensors, notes = read_torch(path, name)
-        file_read = TensorFile(version, tensors, notes=notes)
+    version, start = _open(path, name)
+    if (shards := read_index(path, start, name)) is not None:
+        file_read = _join(version, shards)
+    elif (found := _read(version, start)) is not None:
+        file_read = found
     else:
-        raise CheckpointError(f"{name} is {_describe(path, start)}")
-    version.check()
+        raise CheckpointError(f"{name} is {describe_file(path, start)}")
+    file_read.version.check()
     return file_read
 
 
-def _describe(path: Path, start: bytes) -> str:
-    """What a file that is neither format seems to be."""
-    if not start:
-        return f"empty; {_EXPECTED}"
-    if path.suffix == ".safetensors" and len(start) <= 8:
-        return f"truncated: it ends after {len(start)} bytes, before the header of the format"
-    looks = (name for magic, name in _FOREIGN if start.lstrip().startswith(magic))
-    return f"{next(looks, f'something that starts with {start[:8]!r}')}; {_EXPECTED}"
+def _open(path: Path, source: str) -> tuple[FileVersion, bytes]:
+    """The file as it is now, and its first bytes."""
+    try:
+        version = FileVersion.of(path, source)
+        if path.is_dir():
+            raise CheckpointError(f"{source} is {describe_folder(path)}")
+        with path.open("rb") as file:
+            return version, file.read(64)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{source} does not exist") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise CheckpointError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _read(version: FileVersion, start: bytes) -> TensorFile | None:
+    """The tensors of one file; None where it is of neither format."""
+    if start[8:9] == b"{":
+        return TensorFile(version, *_read_safetensors(version))
+    if looks_like_torch(start):
+        tensors, notes = read_torch(version.path, version.source)
+        return TensorFile(version, tensors, notes=notes)
+    return None
+
+
+def _join(version: FileVersion, shards: Mapping[str, list[str]]) -> TensorFile:
+    """The tensors of all shards of an index: name of a file -> those of its tensors."""
+    tensors: dict[str, Tensor] = {}
+    parts, notes = [], [f"joined {count(shards, 'file')} that {version.path.name} names"]
+    for name, expected in shards.items():
+        source = str(version.path.parent / name)
+        shard, start = _open(version.path.parent / name, source)
+        found = _read(shard, start)
+        if found is None:
+            raise CheckpointError(f"{source} is {describe_file(shard.path, start)}")
+        if strange := sorted(found.tensors.keys() ^ set(expected)):
+            raise CheckpointError(f"{source} does not hold what {version.path.name} says: {shorten(strange)}")
+        tensors |= found.tensors
+        parts.append(shard)
+        notes += found.notes
+    return TensorFile(dataclasses.replace(version, parts=tuple(parts)), tensors, notes=tuple(notes))
 
 
 def _read_safetensors(version: FileVersion) -> tuple[dict[str, Tensor], dict[str, str]]:

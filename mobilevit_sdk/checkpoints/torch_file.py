@@ -7,76 +7,42 @@ import re
 import threading
 import warnings
 import zipfile
-from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mobilevit_sdk.checkpoints.foreign import describe_archive
+from mobilevit_sdk.checkpoints.stand_ins import InertType, stand_ins
+from mobilevit_sdk.checkpoints.wrappers import is_averaged
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.text import one_line, shorten
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 
-# Where trainers keep the weights inside a checkpoint. The first that holds any wins: averaged weights are the ones to
-# deploy. "module" is what a saved ModelEma or DistributedDataParallel calls its network.
-_AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
-_CONTAINERS = (*_AVERAGED, "state_dict", "model_state_dict", "model", "module")
-_MAX_NESTING = 3
+# Where trainers keep the weights inside a checkpoint, the likeliest first. "module" is what a saved ModelEma or
+# DistributedDataParallel calls its network.
+_USUAL = ("state_dict", "model_state_dict", "model", "module")
+_OF_TRAINING = re.compile(r"optim|sched|scaler|grad|momentum|exp_avg", re.IGNORECASE)  # entries that are as large
+_MAX_NESTING = 4
+_SMALL = 1 / 10  # of the largest entry's tensors: metrics, prototypes and the like hold fewer
 
 _DAMAGE = ("EOF", "zip archive", "record size")  # in torch's messages about files that were cut short
 
-# Put before every name by DistributedDataParallel, torch.compile and Lightning.
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
-_AVERAGE_COUNT = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 
-
-class _Inert:
-    """Stands for an object that is left unread: it takes whatever a pickle does to it, and does nothing."""
-
-    def __init__(self, *args: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def _inert_mapping(*args: Any) -> OrderedDict[Any, Any]:
-    """Stands for a dictionary of another kind that a pickle fills."""
-    return OrderedDict()
-
-
-# What trainers save beside weights: options, paths and single numbers. torch's restricted unpickler, which knows
-# tensors and nothing else, is given these in their place, so that neither the classes nor their packages are touched.
-_STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    *(
-        (_Inert, name)
-        for name in (
-            "argparse.Namespace",  # timm, Cream's EfficientViT, DeiT
-            "builtins.dict",
-            "builtins.float",
-            "builtins.int",
-            "builtins.list",
-            "numpy._core.multiarray._reconstruct",
-            "numpy._core.multiarray.scalar",
-            "numpy.core.multiarray._reconstruct",
-            "numpy.core.multiarray.scalar",
-            "numpy.dtype",
-            "numpy.ndarray",
-            "pathlib.PosixPath",
-            "pathlib._local.PosixPath",  # Python 3.13
-            "pathlib.WindowsPath",
-            "torch.torch_version.TorchVersion",
-        )
-    ),
-    (OrderedDict, "yacs.config.CfgNode"),  # Cream's TinyViT, Swin
-    (OrderedDict, "easydict.EasyDict"),
-    (_inert_mapping, "collections.defaultdict"),
-]
+_SAVE_WEIGHTS = (
+    "where you trust its maker, save its weights: torch.save(torch.load(FILE, weights_only=False){}.state_dict(), "
+    '"weights.pth")'
+)
 _stand_ins_lock = threading.Lock()  # torch keeps one list for the whole process
+
+
+class _ForeignError(Exception):
+    """A zip archive of something else."""
 
 
 def looks_like_torch(start: bytes) -> bool:
@@ -91,33 +57,33 @@ def read_torch(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, .
     """
     try:
         _check_archive(path)
-        with warnings.catch_warnings(), _stand_ins_lock, torch.serialization.safe_globals(_STAND_INS):
+        with warnings.catch_warnings(), _stand_ins_lock, torch.serialization.safe_globals(stand_ins(path)):
             warnings.simplefilter("ignore")  # the error below says it in one line
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the formats have many ways to be broken, and torch reports them with many types
         raise CheckpointError(f"{source} {_defect(error)}") from error
-    found, notes = _weights(content)
-    if not isinstance(found, dict) or not any(isinstance(value, Tensor) for value in found.values()):
-        raise CheckpointError(f"{source} holds {_describe(found)}, expected a state_dict: names and tensors")
-    others = [str(name) for name, value in found.items() if not (isinstance(name, str) and _is_whole(value))]
-    if others:
-        raise CheckpointError(f"{source} holds no plain tensors in {shorten(others)}; save the state_dict() alone")
-    tensors, more_notes = _without_wrappers(found)
-    claimed = {storage.data_ptr(): storage.nbytes() for t in tensors.values() for storage in [t.untyped_storage()]}
+    held, notes = _weights(content, source)
+    strange = [str(name) for name, value in held.items() if isinstance(value, Tensor) and not _is_whole(value)]
+    if strange:
+        raise CheckpointError(f"{source} holds no plain tensors in {shorten(strange)}; save the state_dict() alone")
+    found = {name: value for name, value in held.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if left := [str(name) for name in held if name not in found]:
+        notes.append(f"left {shorten(left)} among the tensors: not weights")
+    claimed = {storage.data_ptr(): storage.nbytes() for t in found.values() for storage in [t.untyped_storage()]}
     if sum(claimed.values()) > path.stat().st_size:  # before torch 1.6, a pickle could name storages and bring none
         raise CheckpointError(f"{source} claims {sum(claimed.values()):,} bytes of weights, more than the whole file")
-    return _with_own_memory(tensors), (*notes, *more_notes)
+    return _with_own_memory(found), tuple(notes)
 
 
 def _check_archive(path: Path) -> None:
-    """Raise ValueError for a zip archive that torch.save did not make, or that could unpack to more than its size."""
+    """Raise _ForeignError for a zip archive of something else, ValueError for one that could unpack to more."""
     with path.open("rb") as file:
         if file.read(len(_ZIP)) != _ZIP:
             return  # the format of torch before 1.6
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
-    if any(part.filename.endswith("/constants.pkl") for part in parts):
-        raise ValueError("TorchScript")
+    if (foreign := describe_archive([part.filename for part in parts])) is not None:
+        raise _ForeignError(foreign)
     if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
         raise ValueError("its parts are compressed, which torch.save never does")
     if sum(part.file_size for part in parts) > path.stat().st_size:
@@ -137,13 +103,17 @@ def _with_own_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _defect(error: Exception) -> str:
     message = one_line(str(error), limit=2000)
-    if "TorchScript" in message:
-        return "is a TorchScript archive, which holds a program; save the model's state_dict() instead"
+    if isinstance(error, _ForeignError):
+        return f"is {message}"
     if culprit := re.search(r"GLOBAL ([\w.]+)", message):
         return (
             f"holds more than tensors ({culprit[1]}), and loading it could run code; where you trust its maker, save "
             f'the state_dict() alone: torch.save(torch.load(FILE, weights_only=False)["model"], "weights.pth")'
         )
+    if "persistent_load of storage" in message:
+        return f"holds a whole module, as torch before 1.6 saved it; {_SAVE_WEIGHTS.format('')}"
+    if "Unsupported operand" in message:
+        return "is damaged, or saved with another pickle_protocol than 2; save the state_dict() with torch.save's own"
     if isinstance(error, pickle.UnpicklingError):
         return "is damaged, or a pickle that torch.save did not write; save the state_dict() with torch.save"
     if isinstance(error, (EOFError, zipfile.BadZipFile)) or any(word in message for word in _DAMAGE):
@@ -151,28 +121,44 @@ def _defect(error: Exception) -> str:
     return f"cannot be read as a PyTorch checkpoint: {message[:200] or type(error).__name__}"
 
 
-def _weights(content: Any) -> tuple[Any, list[str]]:
-    """The state_dict inside what torch.load returned, and what stood beside it."""
+def _weights(content: Any, source: str) -> tuple[dict[Any, Any], list[str]]:
+    """The state_dict inside what torch.load returned, and what stood beside it.
+
+    Raises CheckpointError where there is none, or several of which none is the one to take.
+    """
+    entries = dict(_entries(content))
+    largest = max(entries.values(), default=0)
+    if not largest:
+        raise CheckpointError(f"{source} holds {_describe(content)}")
+    large = [path for path, tensors in entries.items() if tensors >= _SMALL * largest]
+    averaged = [path for path in large if is_averaged(".".join(path))]
+    usual = next((paths for name in _USUAL if (paths := [path for path in large if name in path])), [])
+    taken = large if len(large) == 1 else averaged or usual or large
+    if len(taken) > 1:
+        names = ", ".join(one_line(".".join(path)) for path in taken)
+        keys = "".join(f'["{one_line(key)}"]' for key in taken[0])
+        raise CheckpointError(
+            f"{source} holds several networks ({names}); save the one to use: torch.save(torch.load(FILE, "
+            f'weights_only=False){keys}, "weights.pth")'
+        )
     notes = []
-    for _ in range(_MAX_NESTING):
-        outer = content if isinstance(content, dict) else {}
-        taken = next((key for key in _CONTAINERS if _holds_tensors(outer.get(key))), None)
-        if taken is None:
-            break
-        content = outer[taken]
-        left = [str(key) for key in outer if key != taken]
+    for key in taken[0]:
+        left = [str(each) for each in content if each != key]
         if left:
-            averaged = ", averaged weights (EMA)," if taken in _AVERAGED else ""
-            notes.append(f"took {taken}{averaged} and left {shorten(left, 6)}")
+            average = ", averaged weights (EMA)," if is_averaged(key) else ""
+            notes.append(f"took {key}{average} and left {shorten(left, 6)}")
+        content = content[key]
     return content, notes
 
 
-def _holds_tensors(value: Any, nesting: int = _MAX_NESTING) -> bool:
-    if not isinstance(value, dict) or not nesting:
-        return False
-    if any(isinstance(each, Tensor) for each in value.values()):
-        return True
-    return any(_holds_tensors(value.get(key), nesting - 1) for key in _CONTAINERS)
+def _entries(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The keys that lead to each dictionary with names and tensors, and how many tensors it holds."""
+    if not isinstance(content, dict) or len(path) > _MAX_NESTING:
+        return
+    yield path, sum(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    for key, value in content.items():
+        if isinstance(key, str) and not _OF_TRAINING.search(key):
+            yield from _entries(value, (*path, key))
 
 
 def _is_whole(value: object) -> bool:
@@ -183,17 +169,18 @@ def _is_whole(value: object) -> bool:
 
 
 def _describe(content: Any) -> str:
+    """What stands in a file without names and tensors, and what to do."""
+    if isinstance(content, InertType):
+        return f"a pickled {content.__name__}, a whole object instead of weights; {_SAVE_WEIGHTS.format('')}"
     if isinstance(content, dict):
-        return f"a dictionary with {shorten([str(key) for key in content])}" if content else "an empty dictionary"
-    return "an object" if isinstance(content, _Inert) else f"a {type(content).__name__}"
-
-
-def _without_wrappers(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors without what wrappers put before every name."""
-    notes = []
-    if _AVERAGE_COUNT in tensors:
-        tensors = {name: tensor for name, tensor in tensors.items() if name != _AVERAGE_COUNT}
-        notes.append(f"left {_AVERAGE_COUNT}, a count of averaged models")
-    while prefix := next((p for p in _WRAPPERS if tensors and all(name.startswith(p) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors, notes
+        objects = [key for key, value in content.items() if isinstance(value, InertType)]
+        network = next((key for key in objects if is_averaged(str(key))), None)
+        network = network or next((key for key in (*_USUAL, *objects) if key in objects), None)
+        if network is not None:
+            whole = f"a pickled {content[network].__name__} in {one_line(str(network))!r}, a whole object"
+            key = f'["{one_line(str(network))}"]'
+            return f"{whole} instead of weights; {_SAVE_WEIGHTS.format(key)}"
+        found = f"a dictionary with {shorten([str(key) for key in content])}" if content else "an empty dictionary"
+    else:
+        found = f"a {type(content).__name__}"
+    return f"{found}, expected a state_dict: names and tensors"

@@ -140,7 +140,7 @@ def test_random_bytes_are_refused(tmp_path: Path, start: bytes, rest: bytes, suf
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("empty.pth", b"", "is empty; expected a .safetensors file or a PyTorch checkpoint"),
+        ("empty.pth", b"", "is empty; copy or download it again; expected a .safetensors file"),
         ("page.safetensors", b"\n<!DOCTYPE html><html>", "is a web page or XML"),
         (
             "pointer.safetensors",

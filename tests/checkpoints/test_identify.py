@@ -155,17 +155,16 @@ def test_other_implementations_are_refused_with_what_came_nearest(network: str, 
     scale=st.sampled_from([0.5, 0.9, 1.1, 2.0]),
     data=st.data(),
 )
-def test_other_widths_are_refused_with_the_keys_that_do_not_fit(
+def test_a_tensor_of_another_width_is_refused_with_its_name(
     released: tuple[str, str], scale: float, data: st.DataObject
 ) -> None:
-    """A network of the same family, all or one of its tensors as wide as in none that is published."""
+    """Where all others are as published; a network that is of other widths throughout is read as it is."""
     family, release = released
     tensors = shapes(release, data.draw(st.sampled_from(list_models(family=family))))
     vectors = [name for name, tensor in tensors.items() if tensor.ndim and max(tensor.shape) > 16]
-    changed = data.draw(st.sampled_from([vectors, [data.draw(st.sampled_from(vectors))]]))
-    for name in changed:
-        sides = [round(side * scale) if side > 16 else side for side in tensors[name].shape]
-        tensors[name] = torch.empty(sides, device="meta")
+    name = data.draw(st.sampled_from(vectors))
+    sides = [round(side * scale) if side > 16 else side for side in tensors[name].shape]
+    tensors[name] = torch.empty(sides, device="meta")
     message = refused(tensors)
     assert f"of {release} but does not fit" in message
     assert "of another shape" in message

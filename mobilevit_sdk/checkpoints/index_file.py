@@ -1,0 +1,47 @@
+"""The index of weights that are spread over several files, as transformers and the hub write it."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import msgspec
+
+from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.text import count, one_line, shorten
+
+_MAX_BYTES = 100_000_000
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]  # name of a tensor -> name of the file that holds it
+
+
+def read_index(path: Path, start: bytes, source: str) -> dict[str, list[str]] | None:
+    """For each file that an index joins, the tensors in it; None where a file that starts like this is no index.
+
+    Raises CheckpointError for an index of files that are not there, or not in its own folder.
+    """
+    if not start.lstrip().startswith(b"{") or path.stat().st_size > _MAX_BYTES:
+        return None
+    try:
+        index = msgspec.json.decode(path.read_bytes(), type=_Index)
+    except (OSError, msgspec.MsgspecError, RecursionError):
+        return None
+    shards: dict[str, list[str]] = {}
+    for tensor, name in index.weight_map.items():
+        shards.setdefault(name, []).append(tensor)
+    outside = [
+        name
+        for name in shards
+        if name in ("", "..") or "\0" in name or {PurePosixPath(name).name, PureWindowsPath(name).name} != {name}
+    ]
+    if outside:
+        raise CheckpointError(f"{source} names files outside of its folder: {one_line(shorten(outside))}")
+    missing = [name for name in shards if not (path.parent / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{source} joins {count(shards, 'file')}, of which {len(missing)} are not beside it: {shorten(missing)}"
+        )
+    if not shards:
+        raise CheckpointError(f"{source} is an index that names no files")
+    return shards
