@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from mobilevit_sdk.errors import RequestError
+
+Windows = Literal["keep", "scale"]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -17,16 +19,23 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class ModelConfig(Strict, frozen=True, kw_only=True):
     """Everything that defines one network of a family; what a pruned network changes."""
 
+    # What becomes of the windows of trained weights at another image size, as the family's own code has it.
+    windows_when_resized: ClassVar[Windows] = "scale"
+
     num_classes: int = 1000
     in_channels: int = 3
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raise ValueError for images, in pixels, that the network cannot take with the windows that it has."""
+        if min(height, width) < self.stride:
+            raise ValueError(f"images of {height}x{width} are smaller than the network's total stride of {self.stride}")
 
     def at_image_size(self, height: int, width: int) -> ModelConfig:
         """The config for images of another size, in pixels. Raises ValueError for a size that the network cannot take.
 
         Here: the config itself, for networks whose weights fit every size. Families with windows scale those.
         """
-        if min(height, width) < self.stride:
-            raise ValueError(f"images of {height}x{width} are smaller than the network's total stride of {self.stride}")
+        ModelConfig.check_image_size(self, height, width)
         return self
 
     def explicit(self) -> ModelConfig:
@@ -100,6 +109,7 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     family: str
     config: dict[str, Any]
     preprocessing: Preprocessing
+    preprocessing_source: str | None = None  # in words, what says so: a file, the release, or who asked for it
     labels: tuple[str, ...] | None = None
     license: str | None = msgspec.field(default=None, name="licence")  # spelled so in every file written so far
     provenance: dict[str, Any] = {}
@@ -117,6 +127,10 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     @property
     def config_sha256(self) -> str:
         return hashlib.sha256(msgspec.json.encode(self.config, order="sorted")).hexdigest()
+
+    def describe_preprocessing(self) -> str:
+        """One line for people: how images are prepared, and what says so."""
+        return f"{self.preprocessing.describe()} ({self.preprocessing_source or 'the header of the checkpoint'})"
 
     def with_labels(self, labels: tuple[str, ...], source: str) -> ModelSpec:
         """The same model with class names, in the order of the classes; their number must be the head's."""

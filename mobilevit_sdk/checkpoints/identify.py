@@ -11,16 +11,17 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from torch import Tensor
 
 from mobilevit_sdk.checkpoints import hub
+from mobilevit_sdk.checkpoints.beside.files import read_beside
 from mobilevit_sdk.checkpoints.checkpoint import HEADER_KEY
 from mobilevit_sdk.checkpoints.key_maps import KeyMap, all_key_maps, own_key_map
 from mobilevit_sdk.checkpoints.match import Match, match_network
+from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile
 from mobilevit_sdk.checkpoints.widths import read_widths
 from mobilevit_sdk.checkpoints.wrappers import (
@@ -38,15 +39,16 @@ from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.text import one_line, shorten
 
 
-def identify(file: TensorFile, model: str | None = None) -> Match:
+def identify(file: TensorFile, model: str | None = None, preparation: Preparation = AS_STATED) -> Match:
     """What a file holds: a network, or a backbone without its classifier. `model` is the only variant that it may be.
 
-    Raises CheckpointError that names what came nearest and what does not fit.
+    What stands beside the file is read but for what `preparation` decides. Raises CheckpointError that names what came
+    nearest and what does not fit.
     """
     if HEADER_KEY in file.metadata:
         return _identify_own(file, model)
     match = match_release(file.tensors, model, file.source)
-    return dataclasses.replace(match, spec=_describe(match, file.version.path, file.source))
+    return _describe(match, file, preparation)
 
 
 def match_spec(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> Match:
@@ -71,14 +73,30 @@ def _identify_own(file: TensorFile, model: str | None) -> Match:
     return match
 
 
-def _describe(match: Match, path: Path, source: str) -> ModelSpec:
-    """The spec of a public checkpoint, with what stands beside it where it lies as on the hub."""
-    labels, preprocessing = None, match.spec.preprocessing
-    if path.name in hub.WEIGHTS:
-        labels = None if match.is_backbone else hub.read_labels(path.parent, match.spec.num_classes, source)
-        preprocessing = hub.read_preprocessing(path.parent, preprocessing, source)
-    provenance = {"source": source if source.startswith(hub.PREFIX) else path.name, "layout": match.key_map.release}
-    return msgspec.structs.replace(match.spec, labels=labels, preprocessing=preprocessing, provenance=provenance)
+def _describe(match: Match, file: TensorFile, preparation: Preparation) -> Match:
+    """The match of a public checkpoint with what stands beside it: options that no weights show, labels, preprocessing.
+
+    The license is known of the releases' own repositories alone: what was fine-tuned from them looks the same.
+    """
+    path, source, release = file.version.path, file.source, match.key_map.release
+    classifies = not match.is_backbone
+    beside = read_beside(path, source, match.spec, release, classifies=classifies, given=preparation.decided)
+    is_released, notes = source.startswith(hub.RELEASES), (*match.notes, *beside.notes)
+    if beside.license and not is_released and preparation.license is None:
+        notes += (
+            f"{hub.CONFIG} names the license {beside.license}, perhaps of what the weights began from: not taken",
+        )
+    spec = msgspec.structs.replace(
+        match.spec,
+        config=match.spec.config | beside.config,
+        labels=beside.labels,
+        preprocessing=beside.preprocessing,
+        preprocessing_source=beside.preprocessing_source,
+        license=match.spec.license if is_released else None,
+        provenance={"source": source if source.startswith(hub.PREFIX) else path.name, "layout": release},
+    )
+    config = msgspec.structs.replace(match.config, **beside.config)
+    return dataclasses.replace(match, spec=spec, config=config, notes=notes)
 
 
 def match_release(tensors: Mapping[str, Tensor], model: str | None, source: str) -> Match:

@@ -11,6 +11,8 @@ import msgspec
 from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.fill import fill, match_notes
 from mobilevit_sdk.checkpoints.identify import identify
+from mobilevit_sdk.checkpoints.load import prepare
+from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.tensor_file import read_tensors
 from mobilevit_sdk.spec import Preprocessing
 
@@ -31,26 +33,28 @@ class CheckpointInspection(msgspec.Struct, frozen=True, kw_only=True):
     dtypes: dict[str, int]  # type on disk -> number of tensors, counts of training steps aside
     image_size: tuple[int, int]  # height, width
     preprocessing: Preprocessing
+    preprocessing_source: str | None  # what says so; None: the file's own header
     labels: tuple[str, ...] | None
-    license: str | None
+    license: str | None  # None: unknown
     notes: tuple[str, ...]  # what a load does not take as it stands in the file
 
 
-def inspect_checkpoint(source: str | Path | None = None) -> CheckpointInspection:
+def inspect_checkpoint(source: str | Path | None = None, preparation: Preparation = AS_STATED) -> CheckpointInspection:
     """Say what a file or `hf-hub:org/name` holds, by default the checkpoint that ships with the package.
 
     A backbone without a classifier is described as well.
 
-    Raises CheckpointError for all that `load_checkpoint` refuses, damaged weights included, but a missing classifier.
+    `preparation` is what a load would be asked for. Raises CheckpointError for all that `load_checkpoint` refuses,
+    damaged weights included, but a missing classifier.
     """
     source = default_checkpoint() if source is None else source
     file = read_tensors(source)
-    match = identify(file)
-    spec = match.spec
-    checkpoint = fill(file, match, spec.num_classes)  # a backbone gets a head of the registered model's size
+    match = identify(file, preparation=preparation)
+    checkpoint = prepare(fill(file, match, match.spec.num_classes), preparation)  # a backbone gets the usual head
+    spec = checkpoint.spec
     if match.is_backbone:
         lacking = f"a backbone: it has no classifier ({match.classifier})"
-        notes = (*file.notes, lacking, *match_notes(match, file.tensors))
+        notes = (*file.notes, *match.notes, lacking, *match_notes(match, file.tensors))
     else:
         notes = checkpoint.notes
     types = Counter(
@@ -69,6 +73,7 @@ def inspect_checkpoint(source: str | Path | None = None) -> CheckpointInspection
         dtypes=dict(types),
         image_size=spec.preprocessing.image_size,
         preprocessing=spec.preprocessing,
+        preprocessing_source=spec.preprocessing_source,
         labels=spec.labels,
         license=spec.license,
         notes=notes,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from torch import nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify, match_spec
+from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.tensor_file import read_tensors
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.registry import list_models, model_entry
-from mobilevit_sdk.models.resize import resize_network
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.models.resize import fit_network
+from mobilevit_sdk.spec import ModelSpec, Preprocessing, Windows
 
 # A checkpoint that was loaded, a local file, `hf-hub:org/name`, or None for the one that ships with the package.
 CheckpointLike = Checkpoint | str | Path | None
@@ -26,23 +30,47 @@ def load_checkpoint(
     *,
     model: str | None = None,
     num_classes: int | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    windows: Windows | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | Path | None = None,
+    license: str | None = None,
 ) -> Checkpoint:
     """Load our own or a public checkpoint: a local file (`.safetensors`, `.pth`, `.pt`, `.bin`) or `hf-hub:org/name`.
 
     Without a `source`, it is the trained checkpoint that ships with the package.
 
-    Our own files say what they hold; in others, names tell the release and shapes the variant. Files named as on the
-    hub are read with the `config.json` and `preprocessor_config.json` beside them. Weights become float32. Of several
-    weights in a training checkpoint the averaged ones (EMA) are taken. Nothing in a file is executed. What was not
-    taken as it stands is said in `notes`.
+    Our own files say what they hold; in others, names tell the release and shapes the variant. The
+    `config.json` and `preprocessor_config.json` beside a file are followed, as far as they are of its network. Weights
+    become float32. Of several weights in a training checkpoint the averaged ones (EMA) are taken. Nothing in a file is
+    executed. What was not taken as it stands is said in `notes`.
 
     `model` is the only variant that the file may hold. `num_classes` is what the caller insists on; a backbone without
-    a classifier gets a fresh, untrained one for as many classes. `image_size` (pixels, square) is what the network is
-    brought to, with windows and position biases that follow. Raises CheckpointError when the file is missing, broken
-    or unsafe, or does not hold every tensor of one network and no other, and RequestError for an unknown `model` and
-    an image size that the network does not take.
+    a classifier gets a fresh, untrained one for as many classes. `image_size` (pixels; height and width, or one for
+    both) is what the network is brought to. Its windows then "keep" their size in positions or "scale" with the image,
+    by default as in the family's own code; the tables of position biases are interpolated to them. `preprocessing`
+    says how images are prepared, where the file does not say it, or wrongly: a whole Preprocessing, some of its fields,
+    or a `preprocessor_config.json` of transformers or `config.json` of timm. `license` is that of the weights, which is
+    unknown (None) but for the releases' own repositories.
+
+    Raises CheckpointError when the file is missing, broken or unsafe, does not hold every tensor of one network and no
+    other, or stands beside a description that does not fit or cannot be followed, and RequestError for an unknown
+    `model` and an image size or preprocessing that the network does not take.
     """
+    if isinstance(image_size, int):
+        image_size = image_size, image_size
+    file, fields = None, dict[str, Any]()
+    if isinstance(preprocessing, str | Path):
+        file = Path(preprocessing)
+    elif preprocessing is not None:
+        given = preprocessing
+        fields = msgspec.structs.asdict(given) if isinstance(given, Preprocessing) else dict(given)
+    return load_prepared(source, Preparation(image_size, windows, file, fields, license), model, num_classes)
+
+
+def load_prepared(
+    source: str | Path | None, preparation: Preparation, model: str | None = None, num_classes: int | None = None
+) -> Checkpoint:
+    """`load_checkpoint` for what a caller decides as a Preparation."""
     if model is not None:
         model_entry(model)
     source = default_checkpoint() if source is None else source
@@ -51,14 +79,27 @@ def load_checkpoint(
             f"{source} is a model's name, not a checkpoint: give a file of its weights, or hf-hub:org/name"
         )
     file = read_tensors(source)
-    match = identify(file, model)
-    checkpoint = fill(file, match, num_classes)
-    return checkpoint if image_size is None else _resize(checkpoint, image_size)
+    return prepare(fill(file, identify(file, model, preparation), num_classes), preparation)
 
 
-def as_checkpoint(given: CheckpointLike) -> Checkpoint:
+def load_as_stored(source: str | Path, spec: ModelSpec) -> Checkpoint:
+    """The network of `spec` at the size and with the windows that a file has, whatever stands beside it on images."""
+    file = read_tensors(source)
+    return fill(file, identify(file, spec.model, Preparation(fields=msgspec.structs.asdict(spec.preprocessing))))
+
+
+def prepare(checkpoint: Checkpoint, preparation: Preparation) -> Checkpoint:
+    """The checkpoint as `preparation` has it, its network at the image size asked for. Raises what `apply` does."""
+    if preparation == AS_STATED:
+        return checkpoint
+    spec, notes = preparation.apply(checkpoint.spec)
+    network = fit_network(checkpoint.model, checkpoint.spec, spec)
+    return dataclasses.replace(checkpoint, model=network, spec=spec, notes=(*checkpoint.notes, *notes))
+
+
+def as_checkpoint(given: CheckpointLike, preparation: Preparation = AS_STATED) -> Checkpoint:
     """What was given where a checkpoint is meant, loaded by `load_checkpoint` unless it is loaded already."""
-    return given if isinstance(given, Checkpoint) else load_checkpoint(given)
+    return prepare(given, preparation) if isinstance(given, Checkpoint) else load_prepared(given, preparation)
 
 
 def load_weights(path: Path, spec: ModelSpec) -> nn.Module:
@@ -72,11 +113,3 @@ def load_weights(path: Path, spec: ModelSpec) -> nn.Module:
     if match.problems:
         raise CheckpointError(f"{path} does not hold the weights of this {spec.model}: {match.describe()}")
     return fill(file, match).model
-
-
-def _resize(checkpoint: Checkpoint, side: int) -> Checkpoint:
-    network, spec = resize_network(checkpoint.model, checkpoint.spec, side, side)
-    notes = checkpoint.notes
-    if spec.config != checkpoint.spec.config:
-        notes = (*notes, f"windows and position biases were brought to {side}x{side} pixels")
-    return dataclasses.replace(checkpoint, model=network, spec=spec, notes=notes)

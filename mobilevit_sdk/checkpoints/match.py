@@ -35,7 +35,7 @@ class Match:
     left_over: list[str]
     misshapen: list[str]  # in words
     lacks_counts: bool  # BatchNorm's of training steps: older files have none, and inference does not read them
-    notes: tuple[str, ...] = ()  # in words, what was taken off the names and left of the tensors
+    notes: tuple[str, ...] = ()  # in words, what was taken off the names, left of the tensors, or stands beside them
 
     @property
     def problems(self) -> int:

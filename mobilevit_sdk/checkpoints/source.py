@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import msgspec
+
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.labels import read_labels
-from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.load import load_prepared
+from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
-from mobilevit_sdk.models.registry import list_models, model_spec, spec_at_size
+from mobilevit_sdk.models.registry import list_models, model_spec
 
 
 def open_source(
@@ -20,21 +23,21 @@ def open_source(
     model: str | None = None,
     num_classes: int | None = None,
     random_weights_seed: int | None = None,
-    image_size: int | None = None,
+    preparation: Preparation = AS_STATED,
     labels_file: Path | None = None,
 ) -> Checkpoint:
-    """A checkpoint from what the command line takes, with the caller's image size and labels in its spec.
+    """A checkpoint from what the command line takes, with the caller's preparation and labels in its spec.
 
     Raises RequestError for a name without a seed, a seed without a name, and labels or classes that do not fit.
     """
-    checkpoint = _load(source, model, num_classes, random_weights_seed, image_size)
+    checkpoint = _load(source, model, num_classes, random_weights_seed, preparation)
     if labels_file is None:
         return checkpoint
     return dataclasses.replace(checkpoint, spec=checkpoint.spec.with_labels(read_labels(labels_file), str(labels_file)))
 
 
 def _load(
-    source: str | None, model: str | None, num_classes: int | None, seed: int | None, image_size: int | None
+    source: str | None, model: str | None, num_classes: int | None, seed: int | None, preparation: Preparation
 ) -> Checkpoint:
     names = list_models()
     if seed is not None:
@@ -43,8 +46,11 @@ def _load(
             what = f"{name!r} is none; {suggest(name, names)}" if name else "give one"
             raise RequestError(f"`random_weights` needs the name of a registered model: {what}")
         overrides = {} if num_classes is None else {"num_classes": num_classes}
-        spec = model_spec(name, **overrides)
-        return random_checkpoint(spec_at_size(spec, image_size, image_size) if image_size else spec, seed)
+        registered = msgspec.structs.replace(
+            model_spec(name, **overrides), license=None, preprocessing_source=f"the registered {name}"
+        )
+        spec, notes = preparation.apply(registered, trained=False)
+        return dataclasses.replace(random_checkpoint(spec, seed), notes=notes)
     if source is None:
         source = str(default_checkpoint())
     if source in names and not Path(source).exists():
@@ -54,4 +60,4 @@ def _load(
         )
     if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:
         raise RequestError(f"{source!r} is neither a file nor a registered model; {suggest(source, names)}")
-    return load_checkpoint(source, model=model, num_classes=num_classes, image_size=image_size)
+    return load_prepared(source, preparation, model, num_classes)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, split_list, verb
+from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.cli.wording import in_options
 
 if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.preparation import Preparation
     from mobilevit_sdk.conversion.pipeline import ConvertResult
 
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 )
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
 @click.option("--model", help="The model of the checkpoint; by default found by its keys and shapes.")
-@click.option("--image-size", type=click.IntRange(min=32), metavar="N", help="Square input, in pixels.")
 @click.option(
     "--num-classes", type=click.IntRange(min=1), metavar="N", help="The head's classes; checked against a checkpoint."
 )
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 @click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by name, without a checkpoint.")
 @click.option("--no-verify", is_flag=True, help="Do not run the files.")
 @click.option("--force", is_flag=True, help="Convert even what is up to date.")
+@preparation_options()
 def command(
     source: str | None,
     formats: list[str],
@@ -66,7 +68,6 @@ def command(
     backend: str | None,
     folder: Path,
     model: str | None,
-    image_size: int | None,
     num_classes: int | None,
     labels: Path | None,
     calibration: Path | None,
@@ -74,6 +75,7 @@ def command(
     random_weights: int | None,
     no_verify: bool,
     force: bool,
+    preparation: Preparation,
     as_json: bool,
 ) -> int:
     """Convert a checkpoint to files that run on phones, and compare each with PyTorch.
@@ -101,10 +103,11 @@ def command(
         model=model,
         num_classes=num_classes,
         random_weights_seed=random_weights,
-        image_size=image_size,
+        preparation=preparation,
         labels_file=labels,
     )
     print_line(log, checkpoint.spec.model, "bold", f"from {checkpoint.source} ({checkpoint.layout})")
+    print_line(log, "images", "bold", checkpoint.spec.describe_preprocessing())
     plan = plan_conversions(formats, precisions, backend)
     print_notes((*checkpoint.notes, *plan_notes(plan, precisions, calibration=calibration, recipe=recipe)))
     with Display(log) as display:

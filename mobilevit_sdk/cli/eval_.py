@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
 from mobilevit_sdk.cli.display import Display
+from mobilevit_sdk.cli.preparation import preparation_options
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.preparation import Preparation
 
 
 @verb("eval", "Top-1 and top-5 accuracy on labeled images.")
@@ -18,8 +23,16 @@ from mobilevit_sdk.cli.display import Display
 @click.option("--runtime", metavar="NAME", help="Run the artifact with this one.  [default: the first that runs here]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N images, spread evenly over the data.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", default=64, show_default=True)
+@preparation_options(license=False)
 def command(
-    *, target: str | None, data: Path, runtime: str | None, limit: int | None, batch_size: int, as_json: bool
+    *,
+    target: str | None,
+    data: Path,
+    runtime: str | None,
+    limit: int | None,
+    batch_size: int,
+    preparation: Preparation,
+    as_json: bool,
 ) -> None:
     """Measure top-1 and top-5 accuracy on labeled images.
 
@@ -33,7 +46,15 @@ def command(
     from mobilevit_sdk.evaluation.measure import evaluate
 
     with Display(log) as display:
-        result = evaluate(target, data=data, runtime=runtime, limit=limit, batch_size=batch_size, progress=display)
+        result = evaluate(
+            target,
+            data=data,
+            runtime=runtime,
+            limit=limit,
+            batch_size=batch_size,
+            preparation=preparation,
+            progress=display,
+        )
     print_notes(result.notes)
     if as_json:
         print_json(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobilevit_sdk.cli.common import out, print_json, print_notes, verb
+from mobilevit_sdk.cli.preparation import preparation_options
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.preparation import Preparation
 
 
 @verb("export", "Write a checkpoint under a public release's names.")
@@ -21,7 +26,10 @@ from mobilevit_sdk.cli.common import out, print_json, print_notes, verb
     help="Ends in .safetensors or .pth.",
 )
 @click.option("--model", help="The model of the checkpoint, instead of what its keys and shapes say.")
-def command(checkpoint: str | None, layout: str, path: Path, model: str | None, as_json: bool) -> None:
+@preparation_options()
+def command(
+    checkpoint: str | None, layout: str, path: Path, model: str | None, preparation: Preparation, as_json: bool
+) -> None:
     """Write a checkpoint under the names of a public release, for its own library.
 
     CHECKPOINT is a file or hf-hub:org/name; by default the one that ships with the package. The JSON document holds
@@ -32,7 +40,7 @@ def command(checkpoint: str | None, layout: str, path: Path, model: str | None, 
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.files import hash_and_size
 
-    source = open_source(checkpoint, model=model)
+    source = open_source(checkpoint, model=model, preparation=preparation)
     written = export_checkpoint(source, layout, path)
     notes = (*source.notes, *written.notes)
     sha256, size = hash_and_size(path)

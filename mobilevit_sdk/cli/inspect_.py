@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mobilevit_sdk.cli.common import out, print_json, verb
+from mobilevit_sdk.cli.preparation import preparation_options
+from mobilevit_sdk.errors import RequestError
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.preparation import Preparation
 
 
 @verb("inspect", "What a checkpoint or a phone file holds.")
 @click.argument("target", metavar="CHECKPOINT_OR_ARTIFACT")
-def command(target: str, as_json: bool) -> None:
+@preparation_options()
+def command(target: str, preparation: Preparation, as_json: bool) -> None:
     """Show what a file holds, read from the file itself.
 
     Of a checkpoint (a file, or hf-hub:org/name): model, release, classes, options, types on disk, preprocessing,
     labels, license, and in notes all that a load does not take as it stands. JSON keys: "kind" ("checkpoint"), "path",
     "model", "family", "layout", "num_classes" (null for a backbone), "parameters", "options", "bytes", "sha256",
-    "dtypes", "image_size", "preprocessing", "labels", "license", "notes".
+    "dtypes", "image_size", "preprocessing", "preprocessing_source", "labels", "license", "notes". Options show what
+    other commands make of it with the same ones.
 
     Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels and preprocessing.
     """
@@ -27,17 +34,23 @@ def command(target: str, as_json: bool) -> None:
 
     path = Path(target)
     if path.is_dir() or path.suffix in {converter.suffix for converter in converters().values()}:
+        from mobilevit_sdk.checkpoints.preparation import AS_STATED
+
+        if preparation != AS_STATED:
+            raise RequestError(
+                f"{target} is an artifact: how its images are prepared is in it, and no option changes it"
+            )
         _show_artifact(path, as_json)
     else:
-        _show_checkpoint(target, as_json)
+        _show_checkpoint(target, preparation, as_json)
 
 
-def _show_checkpoint(source: str, as_json: bool) -> None:
+def _show_checkpoint(source: str, preparation: Preparation, as_json: bool) -> None:
     import msgspec
 
     from mobilevit_sdk.checkpoints.inspection import inspect_checkpoint
 
-    found = inspect_checkpoint(source)
+    found = inspect_checkpoint(source, preparation)
     if as_json:
         print_json(msgspec.to_builtins(found))
         return
@@ -51,8 +64,9 @@ def _show_checkpoint(source: str, as_json: bool) -> None:
         ("size", f"{found.bytes / 1e6:.2f} MB"),
         ("tensors", _pairs(found.dtypes.items())),
         ("preprocessing", found.preprocessing.describe()),
+        ("as says", found.preprocessing_source or "the header of the file"),
         ("labels", _shorten(found.labels)),
-        ("license", found.license or "not stated"),
+        ("license", found.license or "unknown"),
         ("sha256", found.sha256),
         *(("note", note) for note in found.notes),
     )
@@ -98,7 +112,7 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         ("delegates", f"{calls} ({inspection.backend})" if inspection.backend else calls),
         ("outside", on_device if outside is None else _pairs(outside.items()) or "none"),
         ("oldest system", inspection.oldest_system or "not stated in the file"),
-        ("preprocessing", spec.preprocessing.describe() if spec else "not stated in the file"),
+        ("preprocessing", spec.describe_preprocessing() if spec else "not stated in the file"),
         ("labels", _shorten(spec.labels if spec else None)),
     )
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
+from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Step
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.preparation import Preparation
     from mobilevit_sdk.pruning.folder import Report
 
 PATH = click.Path(path_type=Path)
@@ -69,6 +71,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Device to fine-tune on."
 )
+@preparation_options()
 def command(
     *,
     checkpoint: str | None,
@@ -87,6 +90,7 @@ def command(
     folder: Path | None,
     threads: int | None,
     device: str,
+    preparation: Preparation,
     as_json: bool,
     **options: int | str | None,
 ) -> None:
@@ -126,7 +130,7 @@ def command(
     recipe = None
     if finetune:
         recipe = finetune_recipe(finetune, kind=distill, temperature=temperature, file=recipe_file, seed=request.seed)
-    original = open_source(checkpoint)
+    original = open_source(checkpoint, preparation=preparation)
     print_notes(original.notes)
     train = open_dataset(data, labeled=True) if data else None
     test = open_dataset(test_data, labeled=True) if test_data else None

@@ -9,8 +9,10 @@ import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_notes, verb
 from mobilevit_sdk.cli.display import Display
+from mobilevit_sdk.cli.preparation import preparation_options
 
 if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.preparation import Preparation
     from mobilevit_sdk.quantization.search import Goal, SearchResult
     from mobilevit_sdk.quantization.sensitivity import Point
 
@@ -35,6 +37,7 @@ SHARE = click.FloatRange(0, 1)
 )
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="Begin with this recipe.")
 @click.option("--out", "folder", type=PATH, metavar="DIR", default=Path("quantized"), show_default=True)
+@preparation_options()
 def command(
     *,
     checkpoint: str | None,
@@ -46,6 +49,7 @@ def command(
     size: float,
     recipe_file: Path | None,
     folder: Path,
+    preparation: Preparation,
     as_json: bool,
 ) -> int:
     """Measure what each block of a network loses in few bits, and find a recipe that keeps its accuracy.
@@ -66,7 +70,7 @@ def command(
 
     recipe = read_recipe(recipe_file) if recipe_file else None
     goal = Goal(top1_drop=top1_drop, agreement=agreement, size=size)
-    source = open_source(checkpoint)
+    source = open_source(checkpoint, preparation=preparation)
     print_notes(source.notes)
     with Display(log) as display:
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
 from mobilevit_sdk.cli.display import Display
+from mobilevit_sdk.cli.preparation import preparation_options
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.preparation import Preparation
 
 
 @verb("synthesize", "Make images to calibrate with where there are none.")
@@ -20,8 +25,17 @@ from mobilevit_sdk.cli.display import Display
 @click.option("--steps", type=click.IntRange(2, 100_000), default=150, show_default=True, help="Of gradient descent.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, metavar="N")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
+@preparation_options()
 def command(
-    *, checkpoint: str | None, out: Path, images: int, steps: int, seed: int, threads: int | None, as_json: bool
+    *,
+    checkpoint: str | None,
+    out: Path,
+    images: int,
+    steps: int,
+    seed: int,
+    threads: int | None,
+    preparation: Preparation,
+    as_json: bool,
 ) -> None:
     """Synthesize images to calibrate with where there are no real ones, by DeepInversion.
 
@@ -41,7 +55,7 @@ def command(
 
     if threads:
         torch.set_num_threads(threads)
-    source = open_source(checkpoint)
+    source = open_source(checkpoint, preparation=preparation)
     print_notes(source.notes)
     started = time.monotonic()
     with Display(log) as display:

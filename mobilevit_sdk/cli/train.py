@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
+from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.errors import RequestError
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.preparation import Preparation
 
 PATH = click.Path(path_type=Path)
 
@@ -60,6 +64,7 @@ class _Sizes(click.ParamType):
 @click.option("--seed", type=int, metavar="N", help="Random seed.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
+@preparation_options(image_size=False, license=False)
 def command(
     *,
     model: str | None,
@@ -74,6 +79,7 @@ def command(
     recipe_file: Path | None,
     device: str,
     threads: int | None,
+    preparation: Preparation,
     as_json: bool,
     **overrides: Any,
 ) -> None:
@@ -89,8 +95,11 @@ def command(
         raise RequestError("--qat prepares a trained network: give --checkpoint")
     if quantization and not qat:
         raise RequestError("--quantization says which layers --qat quantizes: give both")
+    from mobilevit_sdk.checkpoints.preparation import AS_STATED
     from mobilevit_sdk.cli.display import import_torch
 
+    if preparation != AS_STATED and not checkpoint:
+        raise RequestError("--windows, --preprocessing and the like say how --checkpoint was trained: give it")
     import_torch(log)
 
     import torch
@@ -107,7 +116,7 @@ def command(
         torch.set_num_threads(threads)
     recipe = make_recipe(recipe_file, overrides, qat, read_quantization(quantization) if quantization else None)
     images, test_images = open_dataset(data, labeled=True), open_dataset(test_data, labeled=True)
-    initial = initial_checkpoint(checkpoint, images) if checkpoint else None
+    initial = initial_checkpoint(checkpoint, images, preparation) if checkpoint else None
     print_notes(initial.notes if initial else ())
     taught_by = load_checkpoint(teacher) if teacher else initial if qat else None
     print_notes(taught_by.notes if taught_by and teacher else ())
@@ -122,6 +131,7 @@ def command(
             teacher=taught_by,
             recipe=recipe,
             image_size=image_size,
+            windows=preparation.windows,
             device=device,
             progress=display,
         )

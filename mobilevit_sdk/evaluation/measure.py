@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact, find_artifact, open_artifact
+from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.data import as_labeled
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, measure_accuracy
@@ -54,6 +55,7 @@ def evaluate(
     runtime: str | None = None,
     limit: int | None = None,
     batch_size: int = 64,
+    preparation: Preparation = AS_STATED,
     progress: Progress = silent,
 ) -> Measurement:
     """Top-1 and top-5 accuracy, as shares from 0 to 1, of a checkpoint or of an artifact on labeled images.
@@ -61,7 +63,7 @@ def evaluate(
     `target` is a checkpoint (loaded, a file, or hf-hub:org/name; by default the one that ships with the package) or an
     artifact (opened, a file, or the folder of one), which runs on `runtime`, by default the first of its format that is
     available here. `data` is a folder of class folders, or a Parquet file; `limit` takes only that many of its images,
-    spread evenly.
+    spread evenly. `preparation` says how a checkpoint is fed, where it says it wrongly or not at all.
 
     A file runs in a process of its own: a malformed artifact cannot take this one down, and this one needs no torch.
     Raises RequestError when the target is neither, or the data do not fit the model, CheckpointError and ArtifactError
@@ -71,8 +73,8 @@ def evaluate(
         target = target.path.parent
     if target is None or isinstance(target, str | Path):
         name = None if target is None else str(target)
-        return run_in_child(measure, name, runtime, data, limit, batch_size, on_event=progress)
-    return measure(target, runtime, data, limit, batch_size, progress)
+        return run_in_child(measure, name, runtime, data, limit, batch_size, preparation, on_event=progress)
+    return measure(target, runtime, data, limit, batch_size, preparation, progress)
 
 
 def measure(
@@ -81,28 +83,33 @@ def measure(
     data: Path | str,
     limit: int | None,
     batch_size: int,
+    preparation: Preparation,
     progress: Progress = emit,
 ) -> Measurement:
     """`evaluate` in this process, by default emitting the steps to the parent process."""
     dataset = as_labeled(data)
     if limit is not None:
         dataset = dataset.sample(limit)
-    predictor = predictor_for(target, runtime)
+    predictor = predictor_for(target, runtime, preparation)
     started = time.monotonic()
     accuracy = measure_accuracy(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=progress)
     seconds = time.monotonic() - started
     return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds, predictor.notes)
 
 
-def predictor_for(target: Checkpoint | str | None, runtime: str | None) -> Predictor:
+def predictor_for(
+    target: Checkpoint | str | None, runtime: str | None, preparation: Preparation = AS_STATED
+) -> Predictor:
     """Load a checkpoint, unless it is loaded, or an artifact; None is the checkpoint that ships with the package.
 
     Raises RequestError when it is neither or the runtime is not one of its own, ToolchainError when that cannot run
     here.
     """
     if isinstance(target, str) and (_is_phone_file(path := Path(target)) or path.is_dir()):
+        if preparation != AS_STATED:
+            raise RequestError(f"{path} is an artifact: how its images are prepared is in it, and nothing changes it")
         return _artifact_predictor(path, runtime)
-    return _checkpoint_predictor(target, runtime)
+    return _checkpoint_predictor(target, runtime, preparation)
 
 
 def _is_phone_file(path: Path) -> bool:
@@ -121,12 +128,12 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
     return Predictor(str(path), runtime.name, spec, lambda images: np.stack([answer(image) for image in images]))
 
 
-def _checkpoint_predictor(target: Checkpoint | str | None, runtime: str | None) -> Predictor:
+def _checkpoint_predictor(target: Checkpoint | str | None, runtime: str | None, preparation: Preparation) -> Predictor:
     from mobilevit_sdk.checkpoints.load import as_checkpoint
 
     if runtime not in (None, "pytorch"):
         raise RequestError(f"a checkpoint runs with pytorch, not {runtime!r}; `runtime` is for artifacts")
-    checkpoint = as_checkpoint(target)
+    checkpoint = as_checkpoint(target, preparation)
     predict = network_predictor(checkpoint.model, checkpoint.spec)
     return Predictor(checkpoint.source, "pytorch", checkpoint.spec, predict, checkpoint.notes)
 

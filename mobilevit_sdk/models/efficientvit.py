@@ -124,6 +124,13 @@ class EfficientViTConfig(ModelConfig, frozen=True):
         )
         return msgspec.structs.replace(self, widths=widths)
 
+    def check_image_size(self, height: int, width: int) -> None:
+        super().check_image_size(height, width)
+        filled = self.at_image_size(height, width).window_sizes
+        if any(window > most for window, most in zip(self.window_sizes, filled, strict=True)):
+            windows, maps = (", ".join(map(str, sizes)) for sizes in (self.window_sizes, filled))
+            raise ValueError(f"images of {height}x{width} fill windows of {maps}, not the network's {windows}")
+
     @property
     def stride(self) -> int:
         return _PATCH_SIZE * 2 ** (len(self.stages) - 1)

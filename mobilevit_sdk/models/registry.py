@@ -14,7 +14,7 @@ import msgspec
 from torch import nn
 
 from mobilevit_sdk.errors import RequestError, suggest
-from mobilevit_sdk.spec import ModelConfig, ModelInfo, ModelSpec
+from mobilevit_sdk.spec import ModelConfig, ModelInfo, ModelSpec, Windows
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,27 @@ def build_model(spec: ModelSpec) -> nn.Module:
         raise RequestError(f"the config of {spec.model} is not one of family {spec.family}: {error}") from error
 
 
-def spec_at_size(spec: ModelSpec, height: int, width: int) -> ModelSpec:
-    """The spec of the same network for images of another size, in pixels: its windows follow, and its preprocessing.
-
-    Raises RequestError for a size that the architecture does not admit.
-    """
+def model_config(spec: ModelSpec) -> ModelConfig:
+    """The config of `spec` as its family's own type. Raises msgspec.ValidationError, a ValueError, if it is not one."""
     _import_families()
+    return msgspec.convert(spec.config, _families[spec.family].config_type)
+
+
+def spec_at_size(spec: ModelSpec, height: int, width: int, windows: Windows | None = None) -> ModelSpec:
+    """The spec of the same network for images of another size, in pixels, and its preprocessing for them.
+
+    `windows` says whether the network's windows keep their size in positions or scale with the image, as far as the
+    family has any; by default they scale, but at the spec's own image size, where they are what they are. Raises
+    RequestError for a size that the network does not take.
+    """
+    if windows is None:
+        windows = "keep" if spec.preprocessing.image_size == (height, width) else "scale"
     try:
-        config = msgspec.convert(spec.config, _families[spec.family].config_type).at_image_size(height, width)
+        config = model_config(spec)
+        if windows == "scale":
+            config = config.at_image_size(height, width)
+        else:
+            config.check_image_size(height, width)
     except ValueError as error:
         raise RequestError(f"{spec.model}: {error}") from error
     preprocessing = spec.preprocessing.at_size(height, width)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise, zip_longest
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import msgspec
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.layers import ConvNormAct, NormReader, ResidualStream, StochasticDepth, WindowTransformer
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.models.registry import register_family, register_model
-from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
+from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict, Windows
 
 # Configs come from untrusted files: a network of any config within these limits must build and run.
 MAX_WINDOW = 64
@@ -58,6 +58,8 @@ class TinyViTConfig(ModelConfig, frozen=True):
     others attend within windows, whose sides in positions are `window_sizes`. A pruned network has `widths`. Then
     `dims` still counts, but not `head_dim`, `expansion` and `mlp_ratio`.
     """
+
+    windows_when_resized: ClassVar[Windows] = "keep"  # the authors' code and timm pad maps that windows do not fill
 
     dims: Annotated[tuple[Channels, ...], Meta(min_length=2, max_length=8)]
     depths: tuple[Count, ...] = (2, 2, 6, 2)

@@ -11,11 +11,11 @@ import msgspec
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
-from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.load import load_as_stored
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data.cases import image_cases
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.models.resize import resize_network
+from mobilevit_sdk.models.resize import fit_network
 from mobilevit_sdk.parity.runs import ReferenceOf
 
 
@@ -42,18 +42,18 @@ def reference_for_images(images: Path, checkpoint: Checkpoint | Path | str | Non
 
 
 def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) -> Checkpoint:
-    """The checkpoint that an artifact was made from, at its image size: `source`, or the one in its manifest.
+    """The checkpoint that an artifact was made from, as the artifact has it: `source`, or the one in its manifest.
 
-    Raises CheckpointError when it is gone or holds other weights.
+    The artifact's config and preprocessing decide, whatever now stands beside the checkpoint. Raises CheckpointError
+    when it is gone or holds other weights.
     """
     origin, spec = artifact.manifest.origin, artifact.manifest.spec
     if source is None and origin.random_weights_seed is not None:
         return random_checkpoint(spec, origin.random_weights_seed)
-    found = source if isinstance(source, Checkpoint) else load_checkpoint(source or origin.source, model=spec.model)
+    found = source if isinstance(source, Checkpoint) else load_as_stored(source or origin.source, spec)
     if found.origin.sha256 != origin.sha256:
         raise CheckpointError(
             f"{found.origin.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "
             f"give that one as `checkpoint`"
         )
-    network, _ = resize_network(found.model, found.spec, *spec.preprocessing.image_size)
-    return dataclasses.replace(found, model=network, spec=spec)
+    return dataclasses.replace(found, model=fit_network(found.model, found.spec, spec), spec=spec)

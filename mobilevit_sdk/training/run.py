@@ -17,7 +17,7 @@ from mobilevit_sdk.checkpoints.load import as_checkpoint
 from mobilevit_sdk.data import ImageDataset, as_labeled
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, silent
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import ModelSpec, Windows
 from mobilevit_sdk.training.metrics import EpochResult
 from mobilevit_sdk.training.progress import TrainingStarted, TrainingStopped
 from mobilevit_sdk.training.recipe import Recipe, read_recipe
@@ -49,6 +49,7 @@ def train(
     teacher: Checkpoint | Path | str | None = None,
     recipe: Recipe | Path | str | None = None,
     image_size: int | None = None,
+    windows: Windows | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Trained:
@@ -59,9 +60,10 @@ def train(
     `recipe` may be a JSON file. The folder `out` receives
     model.safetensors (averaged weights; recipe and accuracy in its header), metrics.jsonl, curves.png and recipe.json;
     the same call continues a training that was killed. `image_size` is the side of the square input in pixels, by
-    default the model's own. `teacher` is a trained network to learn from as well (arXiv 1503.02531); for
-    quantization-aware training (arXiv 1712.05877) take `QAT_RECIPE`, with the checkpoint as its own teacher. `device`
-    is "auto", "cpu", "cuda" or "mps".
+    default the model's own; `windows` says whether those of a checkpoint's network "keep" their size in positions or
+    "scale" with it, by default as in the family's own code. `teacher` is a trained network to learn from as well (arXiv
+    1503.02531); for quantization-aware training (arXiv 1712.05877) take `QAT_RECIPE`, with the checkpoint as its own
+    teacher. `device` is "auto", "cpu", "cuda" or "mps".
 
     `progress` is called with a TrainingStarted, then a TrainingStep for each optimizer step and an EpochDone for each
     epoch. On Ctrl-C the step in progress is finished, the state saved, and KeyboardInterrupt raised. Raises
@@ -73,7 +75,7 @@ def train(
     train_set, test_set = as_labeled(data), as_labeled(test_data)
     initial = initial_checkpoint(checkpoint, train_set) if isinstance(checkpoint, str | Path) else checkpoint
     return train_network(
-        spec_for_training(model or DEFAULT_MODEL, initial, train_set, image_size),
+        spec_for_training(model or DEFAULT_MODEL, initial, train_set, image_size, windows),
         initial,
         read_recipe(Path(recipe)) if isinstance(recipe, str | Path) else recipe or Recipe(),
         train_set,

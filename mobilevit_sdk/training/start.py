@@ -11,20 +11,22 @@ from torch import nn
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify
+from mobilevit_sdk.checkpoints.load import prepare
+from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.tensor_file import read_tensors
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
-from mobilevit_sdk.models.resize import resize_network
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.models.registry import build_model, model_config, model_spec, spec_at_size
+from mobilevit_sdk.models.resize import fit_network
+from mobilevit_sdk.spec import ModelSpec, Windows
 from mobilevit_sdk.training.recipe import Recipe
 
 
-def initial_checkpoint(source: str | Path, data: ImageDataset) -> Checkpoint:
+def initial_checkpoint(source: str | Path, data: ImageDataset, preparation: Preparation = AS_STATED) -> Checkpoint:
     """The checkpoint that a training starts from; a backbone gets a fresh head for the classes of `data`."""
     file = read_tensors(source)
-    match = identify(file)
-    return fill(file, match, _class_count(data) if match.is_backbone else None)
+    match = identify(file, preparation=preparation)
+    return prepare(fill(file, match, _class_count(data) if match.is_backbone else None), preparation)
 
 
 def _class_count(data: ImageDataset) -> int:
@@ -32,24 +34,32 @@ def _class_count(data: ImageDataset) -> int:
 
 
 def spec_for_training(
-    model: str, checkpoint: Checkpoint | None, data: ImageDataset, image_size: int | None
+    model: str,
+    checkpoint: Checkpoint | None,
+    data: ImageDataset,
+    image_size: int | None,
+    windows: Windows | None = None,
 ) -> ModelSpec:
     """The spec of `checkpoint`, or of a registered model, with the classes of `data` and a square input.
 
     `image_size` is in pixels, by default the model's own. Images that are not larger than the input are enlarged to
-    it exactly, so none of their border is cropped away. The weights of a new training are its owner's to license.
+    it exactly, so none of their border is cropped away. `windows` is what becomes of a checkpoint's at another size, by
+    default what its family's own code does. The weights of a new training are its owner's to license.
     """
     if checkpoint is None:
         spec = msgspec.structs.replace(model_spec(model), license=None)
     else:
         origin = {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256, **checkpoint.spec.provenance}
-        spec = msgspec.structs.replace(checkpoint.spec, provenance={"initial_checkpoint": origin})
+        origin |= {"license": checkpoint.spec.license} if checkpoint.spec.license else {}
+        spec = msgspec.structs.replace(checkpoint.spec, license=None, provenance={"initial_checkpoint": origin})
     names, count = data.class_names, _class_count(data)
     known = spec.labels
     if known and (sorted(names) == sorted(known) if names else count <= len(known)):
         names, count = known, len(known)  # the same classes: the head keeps its order
     side = image_size or max(spec.preprocessing.image_size)
-    spec = spec_at_size(spec, side, side)
+    if checkpoint is not None and (side, side) != spec.preprocessing.image_size:
+        windows = windows or model_config(spec).windows_when_resized
+    spec = spec_at_size(spec, side, side, windows)
     preprocessing = spec.preprocessing
     if data.typical_side() <= max(preprocessing.image_size):
         preprocessing = msgspec.structs.replace(preprocessing, resize_size=max(preprocessing.image_size))
@@ -72,8 +82,9 @@ def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint
     network = build_model(spec)
     if checkpoint is not None:
         fresh = network.state_dict()
-        resized, _ = resize_network(checkpoint.model, checkpoint.spec, *spec.preprocessing.image_size)
-        trained = resized.state_dict()
+        own_classes = {"num_classes": checkpoint.spec.num_classes}
+        fitting = msgspec.structs.replace(spec, config=spec.config | own_classes, labels=None)
+        trained = fit_network(checkpoint.model, checkpoint.spec, fitting).state_dict()
         network.load_state_dict(
             {name: trained[name] if trained[name].shape == fresh[name].shape else fresh[name] for name in fresh}
         )

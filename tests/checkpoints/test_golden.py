@@ -98,7 +98,7 @@ def moved(tensors: Weights) -> list[str]:
 def test_position_biases_follow_the_image_size_as_in_cream(tmp_path: Path, family: str) -> None:
     size = RESIZED[family]
     path = save_as_published(tmp_path, "timm", release_weights(family, "timm"))
-    checkpoint = load_checkpoint(path, image_size=size[0])
+    checkpoint = load_checkpoint(path, image_size=size[0], windows="scale")
     assert checkpoint.spec.preprocessing.image_size == size
     assert difference(checkpoint.model(images(size, 1)), resized_logits(family, size)) <= 1e-5
 

@@ -127,20 +127,20 @@ def test_folder_downloaded_from_the_hub_is_read_like_the_hub(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        ({"config": {"id2label": {"0": "a", "1": "b"}}}, "config.json names 2 classes, but the head has 3"),
+        ({"config": {"id2label": {"0": "a", "1": "b"}}}, "id2label names 2 classes, but the head has 3"),
         ({"config": {"id2label": {"1": "a", "2": "b", "3": "c"}}}, "does not number its classes from 0 without gaps"),
-        ({"config": {"id2label": {"zero": "a"}}}, "cannot read config.json"),
-        ({"config": {"id2label": {"0": 1}}}, "cannot read config.json"),
+        ({"config": {"id2label": {"zero": "a"}}}, "config.json: id2label is"),
+        ({"config": {"id2label": {"0": 1}}}, "config.json: id2label is"),
         ({"config": [1, 2]}, "cannot read config.json"),
         ({"config": {"pretrained_cfg": TIMM | {"crop_mode": "border"}}}, "crop_mode 'border', expected 'center' or"),
         ({"config": {"pretrained_cfg": TIMM | {"crop_mode": "squash"}}}, "'squash' with crop_pct 0.875, expected 1"),
         ({"config": {"pretrained_cfg": TIMM | {"interpolation": "lanczos"}}}, "lanczos"),
-        ({"config": {"pretrained_cfg": TIMM | {"crop_pct": 0.0}}}, "cannot read config.json"),
+        ({"config": {"pretrained_cfg": TIMM | {"crop_pct": 0.0}}}, "crop_pct is 0.0"),
         ({"config": {"pretrained_cfg": TIMM | {"std": [0, 1, 1]}}}, "std must be positive"),
-        ({"preprocessor_config": {"do_center_crop": False}}, "leaves out the resize or the center crop"),
-        ({"preprocessor_config": {"size": {"height": 256, "width": 256}}}, "no 'shortest_edge'"),
-        ({"preprocessor_config": {"resample": 1}}, "resample 1"),
-        ({"preprocessor_config": {"crop_size": -1}}, "must be positive"),
+        ({"preprocessor_config": {"do_center_crop": False}}, "do_center_crop is false"),
+        ({"preprocessor_config": {"size": {"longest_edge": 256}}}, "size has longest_edge, expected shortest_edge or"),
+        ({"preprocessor_config": {"resample": 1}}, "resample is lanczos"),
+        ({"preprocessor_config": {"crop_size": -1}}, "crop_size is -1"),
     ],
 )
 def test_descriptions_that_do_not_fit_are_refused(repository: Path, files: dict[str, Any], complaint: str) -> None:

@@ -33,6 +33,7 @@ KEYS = {
     "dtypes",
     "image_size",
     "preprocessing",
+    "preprocessing_source",
     "labels",
     "license",
     "notes",
@@ -133,8 +134,9 @@ def test_all_that_is_not_taken_as_it_stands_is_said(tmp_path: Path) -> None:
 
 def test_windows_of_no_variant_are_said(tmp_path: Path) -> None:
     path = save_as_published(tmp_path, "timm", release_weights("tiny_vit", "timm"))
-    model, spec = (large := load_checkpoint(path, image_size=256)).model, large.spec
-    assert large.notes == ("windows and position biases were brought to 256x256 pixels",)
+    model, spec = (large := load_checkpoint(path, image_size=256, windows="scale")).model, large.spec
+    became = "windows of 7, 14, 7 positions became 8, 16, 8 at 256x256 pixels, and position biases were interpolated"
+    assert large.notes == (became,)
     safetensors.torch.save_file(model.state_dict(), tmp_path / "windows.safetensors")  # our names, without our header
     found = inspect_checkpoint(tmp_path / "windows.safetensors")
     assert (found.layout, found.options) == ("own", {"window_sizes": (8, 16, 8)})

@@ -129,7 +129,7 @@ def test_a_resized_network_has_interpolated_tables_and_all_other_weights():
 def test_a_checkpoint_loads_at_another_size_and_keeps_it(tmp_path: Path):
     model, spec = tiny_model()
     save_checkpoint(model, spec, tmp_path / "trained.safetensors")
-    loaded = load_checkpoint(tmp_path / "trained.safetensors", image_size=96)
+    loaded = load_checkpoint(tmp_path / "trained.safetensors", image_size=96, windows="scale")
     image = noise(1, 3, 96, 96)
     expected = resize_network(model, spec, 96, 96)[0](image)
     assert torch.equal(loaded.model(image), expected)

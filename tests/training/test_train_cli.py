@@ -176,8 +176,9 @@ def test_fine_tuning_keeps_the_weights_and_tells_where_they_came_from(data: Path
     network = network_for_training(spec, Recipe(), initial)
     for name, value in initial.model.state_dict().items():
         assert torch.equal(network.state_dict()[name], value)
-    assert spec.provenance == {"initial_checkpoint": {"source": "tiny.safetensors", "sha256": initial.sha256}}
-    assert spec.license == "CC0-1.0"
+    came_from = {"source": "tiny.safetensors", "sha256": initial.sha256, "license": "CC0-1.0"}
+    assert spec.provenance == {"initial_checkpoint": came_from}
+    assert spec.license is None
 
 
 def test_fine_tuning_for_other_classes_starts_with_a_new_head(checkpoint: Path, tmp_path: Path) -> None:

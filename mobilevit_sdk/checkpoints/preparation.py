@@ -1,0 +1,103 @@
+"""How a caller wants a checkpoint to be fed, over what the file and the files beside it say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mobilevit_sdk.checkpoints.beside.preprocessing import FIELDS, changed, check_scale, read_preprocessing
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.spec import ModelSpec, Windows
+from mobilevit_sdk.text import one_line
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a caller decides; the rest stays as the checkpoint has it.
+
+    `image_size` is height and width in pixels; what share of a picture is cropped away stays unless `fields` say
+    otherwise. `windows` says what becomes of a trained network's windows at another size: "keep" or "scale", by default
+    what the family's own code does. `preprocessing` is a `preprocessor_config.json` of transformers or a `config.json`
+    of timm, and `fields` are fields of Preprocessing, which come after it. `license` is that of the weights.
+    """
+
+    image_size: tuple[int, int] | None = None
+    windows: Windows | None = None
+    preprocessing: Path | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.fields) - FIELDS):
+            raise RequestError(f"preprocessing has no {', '.join(unknown)}; it has {', '.join(sorted(FIELDS))}")
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise RequestError(f"an image size is positive, not {self.image_size[0]}x{self.image_size[1]}")
+        try:
+            check_scale(self.fields.get("mean"), self.fields.get("std"))
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+
+    @property
+    def decided(self) -> frozenset[str]:
+        """The fields of Preprocessing that nothing beside the checkpoint needs to say."""
+        if self.preprocessing is not None:
+            return FIELDS
+        return frozenset(self.fields) | ({"image_size"} if self.image_size else set())
+
+    def apply(self, spec: ModelSpec, *, trained: bool = True) -> tuple[ModelSpec, tuple[str, ...]]:
+        """The spec as the caller wants it, and notes on what that means.
+
+        Without `trained` weights, nothing speaks for windows of another size than the image's. Raises RequestError for
+        a file that does not say how images are prepared, and for what the network does not take.
+        """
+        preprocessing, source, notes = spec.preprocessing, spec.preprocessing_source, tuple[str, ...]()
+        if self.preprocessing is not None:
+            preprocessing, notes = read_preprocessing(self.preprocessing, preprocessing)
+            source = self.preprocessing.name
+        size = self.image_size or self.fields.get("image_size") or preprocessing.image_size
+        resized, more = self._resize(spec, size, trained)
+        given = [*(["image_size"] if self.image_size else []), *self.fields]
+        try:
+            fields = dict(self.fields) | {"image_size": size}
+            preprocessing = changed(preprocessing.at_size(*size), fields)
+        except ValueError as error:
+            raise RequestError(f"images cannot be prepared like this: {one_line(str(error))}") from error
+        if "resize_size" in fields and preprocessing.resize_mode == "shorter" and preprocessing.resize_size < min(size):
+            raise RequestError(
+                f"a shorter side of {preprocessing.resize_size} pixels does not hold the crop of {size[0]}x{size[1]}"
+            )
+        if given:
+            source = f"{', '.join(given)} as asked for" + (f"; the rest: {source}" if source else "")
+        license = self.license or spec.license
+        changes = {"preprocessing": preprocessing, "preprocessing_source": source, "license": license}
+        return msgspec.structs.replace(resized, **changes), (*notes, *more)
+
+    def _resize(self, spec: ModelSpec, size: tuple[int, int], trained: bool) -> tuple[ModelSpec, tuple[str, ...]]:
+        from mobilevit_sdk.models.registry import model_config, spec_at_size  # torch, which not every command needs
+
+        windows, config = self.windows, model_config(spec)
+        if windows is None and trained and size != spec.preprocessing.image_size:
+            windows = config.windows_when_resized
+        resized = spec_at_size(spec, *size, windows)
+        if not trained or (self.windows is None and size == spec.preprocessing.image_size):
+            return resized, ()
+        own, at = _windows(spec), f"at {size[0]}x{size[1]} pixels"
+        if resized.config != spec.config:
+            became = _windows(resized)
+            return resized, (f"windows of {own} positions became {became} {at}, and position biases were interpolated",)
+        if own and config.windows_when_resized == "keep":
+            return resized, (
+                f"windows stay {own} positions {at}, as in the file; 'scale' would bring them to the image",
+            )
+        return resized, ()
+
+
+def _windows(spec: ModelSpec) -> str:
+    return ", ".join(map(str, spec.config.get("window_sizes", ())))
+
+
+AS_STATED = Preparation()
