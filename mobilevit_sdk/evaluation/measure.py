@@ -83,7 +83,7 @@ def measure(
     data: Path | str,
     limit: int | None,
     batch_size: int,
-    preparation: Preparation,
+    preparation: Preparation = AS_STATED,
     progress: Progress = emit,
 ) -> Measurement:
     """`evaluate` in this process, by default emitting the steps to the parent process."""
