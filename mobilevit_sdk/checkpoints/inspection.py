@@ -54,7 +54,7 @@ def inspect_checkpoint(source: str | Path | None = None, preparation: Preparatio
     spec = checkpoint.spec
     if match.is_backbone:
         lacking = f"a backbone: it has no classifier ({match.classifier})"
-        notes = (*file.notes, *match.notes, lacking, *match_notes(match, file.tensors))
+        notes = (*file.notes, lacking, *match_notes(match, file.tensors))
     else:
         notes = checkpoint.notes
     types = Counter(

@@ -160,7 +160,7 @@ def _timm_interpolation(keys: Keys, context: _Context) -> Changes:
 
 
 def _timm_values(keys: Keys, context: _Context) -> Changes:
-    found = {name: keys.take(name, Three | tuple[float]) for name in ("mean", "std")}  # type: ignore[operator]
+    found = {name: keys.take(name, Three | tuple[float]) for name in ("mean", "std")}
     return {name: value * (3 // len(value)) for name, value in found.items() if value is not None}
 
 
