@@ -25,7 +25,7 @@ from mobilevit_sdk.models.registry import list_models, model_config, model_entry
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 from mobilevit_sdk.text import one_line
 
-Size = int | tuple[int, int] | list[int]
+Size = int | list[int]
 
 
 class _Elsewhere(ValueError):

@@ -20,6 +20,7 @@ from mobilevit_sdk.text import one_line
 
 Three = tuple[float, float, float]
 Side = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+_OneOrThree = Annotated[list[float], msgspec.Meta(min_length=1, max_length=3)]  # one, of a network for gray images
 Changes = dict[str, Any]
 FIELDS = frozenset(Preprocessing.__struct_fields__)
 
@@ -160,8 +161,8 @@ def _timm_interpolation(keys: Keys, context: _Context) -> Changes:
 
 
 def _timm_values(keys: Keys, context: _Context) -> Changes:
-    found = {name: keys.take(name, Three | tuple[float]) for name in ("mean", "std")}
-    return {name: value * (3 // len(value)) for name, value in found.items() if value is not None}
+    found = {name: keys.take(name, _OneOrThree) for name in ("mean", "std")}
+    return {name: tuple(value * 3)[:3] if len(value) == 1 else tuple(value) for name, value in found.items() if value}
 
 
 def _geometry(keys: Keys, context: _Context) -> Changes:
