@@ -35,12 +35,16 @@ class Table:
         self._rows: list[tuple[list[Text], str]] = []
 
     def add_row(self, *cells: str | Text, style: str = "") -> None:
-        """Add a row, without cells an empty line; strings are text, not markup."""
-        texts = [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
+        """Add a row, without cells an empty line; strings are not markup, and may come from untrusted files."""
+        texts = [cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells]
         self._rows.append((texts + [Text()] * (len(self._columns) - len(texts)) if texts else [], style))
 
     def print(self, console: Console) -> None:
         """Print the table as wide as the terminal allows."""
+        rows = [row for row, _ in self._rows if row]
+        self._widths = [
+            max(cell_len(title), *(row[index].cell_len for row in rows), 0) for index, title in enumerate(self._columns)
+        ]
         for line in self._lines(terminal_width(console)):
             line.rstrip()
             console.print(line, soft_wrap=True)
@@ -66,12 +70,8 @@ class Table:
 
     def _width(self, shown: Sequence[int]) -> int:
         """Columns that a line takes in which these cells stand side by side."""
-        widths = [MIN_PROSE if index == self._prose else self._cell_width(index) for index in shown]
+        widths = [MIN_PROSE if index == self._prose else self._widths[index] for index in shown]
         return sum(widths) + GAP * (len(widths) - 1)
-
-    def _cell_width(self, index: int) -> int:
-        cells = (row[index].cell_len for row, _ in self._rows if row)
-        return max(Text(self._columns[index]).cell_len, *cells, 0)
 
     def _row(
         self, cells: Sequence[Text], style: str, shown: Sequence[int], indent: int, width: int | None
@@ -80,7 +80,7 @@ class Table:
         for index in shown:
             if index == self._prose:
                 continue
-            padding = " " * (self._cell_width(index) - cells[index].cell_len)
+            padding = " " * (self._widths[index] - cells[index].cell_len)
             parts = (cells[index], padding) if index in self._left else (padding, cells[index])
             line = Text.assemble(line, *parts, " " * GAP, style=style)
         if self._prose not in shown:
