@@ -10,6 +10,7 @@ from mobilevit_sdk.formats.quantization import QuantizationRecipe
 
 BINS = 4096
 LEVELS = 256
+_AT_ONCE = 1 << 15  # values: few enough that what is computed of them stays in the cache
 _CLIPS = np.geomspace(1.0, 0.02, 80)  # shares of either end that the entropy method tries; of equals, the first
 _MIN_RANGE = 1e-6  # a tensor with a narrower range is zero up to rounding
 
@@ -46,8 +47,9 @@ class RangeEstimator:
         if self._method == "minmax":
             return
         self._make_room(before)
-        index = ((values - self._edge) / self._width).astype(np.int64)
-        self._counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
+        for start in range(0, values.size, _AT_ONCE):
+            index = ((values[start : start + _AT_ONCE] - self._edge) / self._width).astype(np.int64)
+            self._counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
     def range(self) -> tuple[float, float]:
         """Low and high, with low <= 0 <= high and low < high. Raises ValueError when nothing was observed.
