@@ -43,7 +43,7 @@ class Display:
 
     def __call__(self, step: Step, /) -> None:
         """Show a step; called from several threads."""
-        step = self._with_time_left(step)
+        step = self._with_counts(step)
         if self._rows.disable:
             self._write(step)
         else:
@@ -54,18 +54,20 @@ class Display:
         self._console.print(text, markup=False)
         self._last_line = time.monotonic()
 
-    def _with_time_left(self, step: Step) -> Step:
-        """The step with the time left in its stage as its detail, where it is counted and has no detail of its own."""
+    def _with_counts(self, step: Step) -> Step:
+        """The step with its counts and the time left in its stage, where it is counted and has no detail of its own."""
         now = time.monotonic()
         first, began = self._began.get(step.task, (step, now))
         if first.stage != step.stage or step.done < first.done:
             first, began = step, now
         self._began[step.task] = (first, began)
-        done = step.done - first.done
-        if step.detail or not step.total or done <= 0 or now - began < MIN_SECONDS_FOR_A_RATE:
+        if step.detail or not step.total:
             return step
-        left = (step.total - step.done) * (now - began) / done
-        return replace(step, detail=f"{timedelta(seconds=round(left))} left")
+        detail, done = f"{step.done} of {step.total}", step.done - first.done
+        if done > 0 and now - began >= MIN_SECONDS_FOR_A_RATE:
+            left = (step.total - step.done) * (now - began) / done
+            detail += f" · {timedelta(seconds=round(left))} left"
+        return replace(step, detail=detail)
 
     def _show(self, step: Step) -> None:
         if step.task not in self._row_of:

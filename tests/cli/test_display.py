@@ -87,10 +87,10 @@ def test_what_is_counted_says_how_long_its_stage_will_still_take(plain, monkeypa
         shown(Step("judge", 8, 20))  # three in nine seconds
         shown(Step("judge", 9, 20, detail="9 right"))
     assert [line.strip() for line in plain.file.getvalue().splitlines()] == [
-        "calibrate 0",
-        "calibrate 10 0:05:00 left",
-        "judge 5",
-        "judge 8 0:00:36 left",
+        "calibrate 0 0 of 40",
+        "calibrate 10 10 of 40 · 0:05:00 left",
+        "judge 5 5 of 20",
+        "judge 8 8 of 20 · 0:00:36 left",
         "judge 9 9 right",
     ]
 
