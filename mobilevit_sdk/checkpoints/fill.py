@@ -44,6 +44,8 @@ def fill(file: TensorFile, match: Match, num_classes: int | None = None) -> Chec
     if _takes_gray(match):
         spec, weights = _with_rgb_input(spec, weights)
     network = build_on_meta(spec)
+    if match.neutral_norm:
+        weights |= _neutral(match.neutral_norm, network)
     network.load_state_dict(weights, strict=False, assign=True)  # step counts may be missing; all else is known to fit
     _check_derived(network, match, file)
     return Checkpoint(network.eval(), spec, match.key_map.release, file.source, file.version, notes=tuple(notes))
@@ -188,6 +190,15 @@ def _check_derived(network: nn.Module, match: Match, file: TensorFile) -> None:
     ]
     if wrong:
         raise CheckpointError(f"{file.source} holds other values than the network itself derives in {shorten(wrong)}")
+
+
+def _neutral(name: str, network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a BatchNorm that gives back its input, by their names in the network."""
+    norm = network.get_submodule(name)
+    assert isinstance(norm, nn.BatchNorm1d)
+    ones, zeros = torch.ones(norm.num_features), torch.zeros(norm.num_features)
+    values = {"weight": ones, "bias": zeros, "running_mean": zeros.clone(), "running_var": ones - norm.eps}
+    return {f"{name}.{leaf}": value for leaf, value in values.items()}
 
 
 def _fresh(spec: ModelSpec, names: list[str]) -> dict[str, Tensor]:

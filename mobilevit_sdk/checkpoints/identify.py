@@ -228,6 +228,9 @@ def _best(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) 
     new, taken = with_plain_head(stripped, _classifier(key_map), known)
     names = {new.get(ours, ours): name for ours, name in zip(stripped, kept, strict=True)}
     best = _best_of(key_map, entries, {name: tensors[each] for name, each in names.items()})
+    if taken and best.lacks_only(key_map.classifier_norm):
+        taken = (*taken, f"{key_map.classifier_norm} changes nothing: the file has none before its classifier")
+        best = dataclasses.replace(best, missing={}, neutral_norm=key_map.classifier_norm)
     in_view = {name: names[each] for name, each in best.names.items()}
     return dataclasses.replace(best, names=in_view, notes=(*left, *taken))
 

@@ -35,6 +35,7 @@ class Match:
     left_over: list[str]
     misshapen: list[str]  # in words
     lacks_counts: bool  # BatchNorm's of training steps: older files have none, and inference does not read them
+    neutral_norm: str = ""  # our name of a BatchNorm that the file lacks and that shall change nothing
     notes: tuple[str, ...] = ()  # in words, what was taken off the names, left of the tensors, or stands beside them
 
     @property
@@ -63,6 +64,12 @@ class Match:
             and len(self.missing) == self.problems
             and all(name.startswith(tuple(f"{root}." for root in roots)) for name in lacking)
         )
+
+    def lacks_only(self, module: str) -> bool:
+        """Whether nothing is wrong except that this module of ours, none of it, is in the file."""
+        lacking = {name.rpartition(".")[0] for name in self.missing.values()}
+        kept = any(name.rpartition(".")[0] == module for name in self.sources)
+        return bool(self.missing) and len(self.missing) == self.problems and lacking == {module} and not kept
 
     def describe(self) -> str:
         """What does not fit."""

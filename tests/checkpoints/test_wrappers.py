@@ -183,3 +183,20 @@ def test_what_stands_beside_a_wrapped_network_is_named_with_its_prefix_and_what_
     message = str(caught.value)
     assert "nearest to tiny_vit_5m_224 of cream, its names after 'net.', but does not fit: 1 left over" in message
     assert "if n.startswith(P)} with P = 'net.'" in message
+
+
+@torch.inference_mode()
+def test_a_linear_layer_in_place_of_a_norm_and_one_has_a_norm_that_changes_nothing(tmp_path: Path) -> None:
+    """EfficientViT's classifier begins with a BatchNorm, which its backbone in timm has not."""
+    network = release_weights("efficientvit", "timm")
+    path = tmp_path / "plain.pth"
+    torch.save(
+        with_head({n: t for n, t in network.items() if ".bn." not in n or "head" not in n}, "head.linear", "fc"), path
+    )
+    checkpoint = load_checkpoint(path)
+    assert "head.norm changes nothing: the file has none before its classifier" in checkpoint.notes
+    features = torch.randn(2, network["head.linear.weight"].shape[1])
+    expected = torch.nn.functional.linear(features, network["head.linear.weight"], network["head.linear.bias"])
+    assert torch.allclose(checkpoint.model.get_submodule("head")(features), expected, atol=1e-5)
+    torch.save({n: t for n, t in network.items() if n != "head.bn.bias"}, path)
+    assert "1 missing (head.bn.bias)" in refused(path)

@@ -40,6 +40,7 @@ class KeyMap:
     # From the registry's spec of the matched model, its config read from the file; None: what the registry states.
     preprocessing: Callable[[ModelSpec], Preprocessing] | None = None
     classifier: str = "head"  # our name of the last linear layer, whose rows are the classes
+    classifier_norm: str = ""  # our name of the BatchNorm before it, which a plain linear layer in its place lacks
     prefix: str = ""
     # Our name of a module -> for each row of its tensors, which row of the release's it is: ours == theirs[rows].
     rows: Callable[[Any], Mapping[str, Tensor]] = lambda config: {}

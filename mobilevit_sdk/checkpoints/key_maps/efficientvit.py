@@ -165,6 +165,7 @@ LAYOUTS = (
         stores_derived=True,
         container="model",
         classifier="head.linear",
+        classifier_norm="head.norm",
         options=partial(_options, first_blocks=("blocks1.0", "blocks2.3", "blocks3.3")),
     ),
     KeyMap(
@@ -173,6 +174,7 @@ LAYOUTS = (
         partial(_modules, release=_TIMM),
         partial(_preprocessing, squash_others=False),
         classifier="head.linear",
+        classifier_norm="head.norm",
         options=partial(_options, first_blocks=tuple(f"stages.{i}.blocks.0" for i in range(3))),
     ),
 )
