@@ -62,7 +62,7 @@ EVAL_SIZES = {
     ("mobilevit", "transformers"): ((64, 64), (80, 96)),
     ("mobilevitv2", "timm"): ((64, 64), (80, 96)),
     ("mobilevitv2", "transformers"): ((64, 64), (64, 128)),
-    ("tiny_vit", "timm"): ((224, 224), (96, 80)),
+    ("tiny_vit", "timm"): ((224, 224), (256, 256), (96, 80)),
     ("efficientvit", "timm"): ((224, 224), (256, 256), (256, 288)),
 }
 TRAIN_SIZE = {"mobilevit": (64, 64), "mobilevitv2": (64, 128), "tiny_vit": (96, 128), "efficientvit": (224, 224)}
