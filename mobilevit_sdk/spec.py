@@ -130,13 +130,18 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
     def describe_preprocessing(self) -> str:
         """One line for people: how images are prepared, and what says so."""
-        return f"{self.preprocessing.describe()} ({self.preprocessing_source or 'the header of the checkpoint'})"
+        return describe_preprocessing(self.preprocessing, self.preprocessing_source)
 
     def with_labels(self, labels: tuple[str, ...], source: str) -> ModelSpec:
         """The same model with class names, in the order of the classes; their number must be the head's."""
         if len(labels) != self.num_classes:
             raise RequestError(f"{source} holds {len(labels)} labels, but the head has {self.num_classes} classes")
         return msgspec.structs.replace(self, labels=labels)
+
+
+def describe_preprocessing(preprocessing: Preprocessing, source: str | None) -> str:
+    """How images are prepared and what says so, by default the header of a checkpoint of ours, in a line for people."""
+    return f"{preprocessing.describe()} ({source or 'the header of the checkpoint'})"
 
 
 class Origin(Strict, frozen=True):

@@ -91,7 +91,7 @@ class Preparation:
             return resized, (f"windows of {own} positions became {became} {at}, and position biases were interpolated",)
         if own and config.windows_when_resized == "keep":
             return resized, (
-                f"windows stay {own} positions {at}, as in the file; 'scale' would bring them to the image",
+                f"windows stay {own} positions {at}, as in the file; `windows=scale` brings them to the image",
             )
         return resized, ()
 

@@ -88,6 +88,8 @@ def command(
 
     import_torch(log)
 
+    import msgspec
+
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verify import exit_code
@@ -108,6 +110,7 @@ def command(
     )
     print_line(log, checkpoint.spec.model, "bold", f"from {checkpoint.source} ({checkpoint.layout})")
     print_line(log, "images", "bold", checkpoint.spec.describe_preprocessing())
+    print_line(log, "license", "bold", in_options(checkpoint.spec.license or "unknown; `license` states it"))
     plan = plan_conversions(formats, precisions, backend)
     print_notes((*checkpoint.notes, *plan_notes(plan, precisions, calibration=calibration, recipe=recipe)))
     with Display(log) as display:
@@ -125,7 +128,12 @@ def command(
             progress=display,
         )
     if as_json:
-        print_json(result.to_json())
+        spec = checkpoint.spec
+        said = {
+            "preprocessing": msgspec.to_builtins(spec.preprocessing),
+            "preprocessing_source": spec.preprocessing_source,
+        }
+        print_json({**result.to_json(), **said, "license": spec.license})
     else:
         _print_result(result)
     if result.failures:

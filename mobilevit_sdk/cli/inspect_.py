@@ -49,6 +49,7 @@ def _show_checkpoint(source: str, preparation: Preparation, as_json: bool) -> No
     import msgspec
 
     from mobilevit_sdk.checkpoints.inspection import inspect_checkpoint
+    from mobilevit_sdk.spec import describe_preprocessing
 
     found = inspect_checkpoint(source, preparation)
     if as_json:
@@ -63,8 +64,7 @@ def _show_checkpoint(source: str, preparation: Preparation, as_json: bool) -> No
         ("parameters", f"{found.parameters:,}"),
         ("size", f"{found.bytes / 1e6:.2f} MB"),
         ("tensors", _pairs(found.dtypes.items())),
-        ("preprocessing", found.preprocessing.describe()),
-        ("as says", found.preprocessing_source or "the header of the file"),
+        ("preprocessing", describe_preprocessing(found.preprocessing, found.preprocessing_source)),
         ("labels", _shorten(found.labels)),
         ("license", found.license or "unknown"),
         ("sha256", found.sha256),
@@ -92,6 +92,7 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         "model": spec.model if spec else None,
         **{key: value for key, value in msgspec.to_builtins(inspection).items() if key != "spec"},
         "preprocessing": msgspec.to_builtins(spec.preprocessing) if spec else None,
+        "preprocessing_source": spec.preprocessing_source if spec else None,
         "labels": list(spec.labels) if spec and spec.labels else None,
     }
     if as_json:

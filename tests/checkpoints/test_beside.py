@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mobilevit_sdk.checkpoints.beside import network
 from mobilevit_sdk.checkpoints.beside.files import Beside, read_beside
+from mobilevit_sdk.checkpoints.beside.keys import plain
 from mobilevit_sdk.checkpoints.beside.preprocessing import PROCESSOR_HARMLESS, TIMM_HARMLESS
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.errors import CheckpointError
@@ -96,7 +97,7 @@ def test_a_key_that_describes_another_network_is_refused_by_name(
         assert name == "checkpoint-500.safetensors", "weights that are named as published fit what stands beside them"
         assert "not read" in notes
     assert key in notes
-    assert json.dumps(files["config"][key], separators=(",", ":")) in notes
+    assert plain(files["config"][key]) in notes
 
 
 ARGUMENTS = [
@@ -140,9 +141,6 @@ def test_what_timm_built_a_network_with_must_be_what_the_weights_show(tmp_path: 
         read(tmp_path, "timm", variant, **files)
 
 
-KNOWN = {*network.HARMLESS, *PROCESSOR_HARMLESS, *TIMM_HARMLESS, *network.ARGS_HARMLESS}
-
-
 @SAFE
 @given(st.sampled_from(VARIANTS), st.from_regex(r"[a-z]{3,8}_[a-z]{3,8}x", fullmatch=True), st.integers() | st.text())
 def test_any_unknown_key_is_named(tmp_path_factory: Any, variant: tuple[str, str], key: str, value: Any) -> None:
@@ -153,6 +151,20 @@ def test_any_unknown_key_is_named(tmp_path_factory: Any, variant: tuple[str, str
         assert key in note
         assert "not followed" in note
         del content[key]
+
+
+@pytest.mark.parametrize(("release", "variant"), VARIANTS)
+def test_harmless_keys_are_passed_over(tmp_path: Path, release: str, variant: str) -> None:
+    files = real(release, variant)
+    free = network.HARMLESS - {"architecture", "pretrained_cfg", "model_type"}
+    files["config"] |= dict.fromkeys(free - set(files["config"]), "anything")
+    if release == "timm":
+        pretrained = files["config"]["pretrained_cfg"]
+        pretrained |= dict.fromkeys(TIMM_HARMLESS - {"label_names", *pretrained}, "anything")
+        files["config"]["model_args"] |= dict.fromkeys(network.ARGS_HARMLESS, "anything")
+    else:
+        files["preprocessor_config"] |= dict.fromkeys(PROCESSOR_HARMLESS, "anything")
+    assert read(tmp_path, release, variant, **files).notes == ()
 
 
 def test_an_unknown_argument_of_the_network_is_refused(tmp_path: Path) -> None:
