@@ -20,6 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## Convert the trained default to Core ML, TFLite and ExecuTorch, and compare each with PyTorch.
 	$(BIN)/mobilevit convert --out out/demo
+	@echo "the files are in out/demo; \"source $(BIN)/activate\" puts mobilevit on your path"
 
 test: $(INSTALLED) ## Run the tests, but for those that take long.
 	$(PYTEST)

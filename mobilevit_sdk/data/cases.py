@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from mobilevit_sdk.data import crop_image, open_dataset
+from mobilevit_sdk.data.pictures import decode_picture
 from mobilevit_sdk.spec import Preprocessing
 
 # Share of the photograph (left, top, right, bottom) and what is done to it.
@@ -29,19 +31,25 @@ _VIEWS: dict[str, tuple[tuple[float, float, float, float], Callable[[Image.Image
 
 def builtin_cases(preprocessing: Preprocessing) -> tuple[Case, ...]:
     """Ten views of each of scikit-learn's two photographs, then the edge cases; the same on every machine."""
-    from sklearn.datasets import load_sample_images
-
-    photographs = load_sample_images()
     cases = []
-    for file, pixels in zip(photographs.filenames, photographs.images, strict=True):
-        photograph = Image.fromarray(pixels)
+    for file in photographs():
+        photograph = decode_picture(file.read_bytes())
         for name, (box, vary) in _VIEWS.items():
             width, height = photograph.size
             view = photograph.crop(
                 (int(box[0] * width), int(box[1] * height), int(box[2] * width), int(box[3] * height))
             )
-            cases.append(Case(f"{Path(file).stem}, {name}", crop_image(vary(view), preprocessing)))
+            cases.append(Case(f"{file.stem}, {name}", crop_image(vary(view), preprocessing)))
     return (*cases, *_edge_cases(preprocessing.image_size, cases[0].image))
+
+
+def photographs() -> tuple[Path, ...]:
+    """The two that scikit-learn carries, found without importing it, which takes over a second."""
+    installed = find_spec("sklearn")
+    assert installed is not None
+    assert installed.submodule_search_locations
+    folder = Path(installed.submodule_search_locations[0], "datasets", "images")
+    return folder / "china.jpg", folder / "flower.jpg"
 
 
 def _edge_cases(size: tuple[int, int], photograph: np.ndarray) -> list[Case]:
