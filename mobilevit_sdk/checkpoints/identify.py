@@ -27,7 +27,7 @@ from mobilevit_sdk.checkpoints.widths import read_widths
 from mobilevit_sdk.checkpoints.wrappers import (
     MIN_KNOWN_SHARE,
     View,
-    save_only,
+    save_without,
     unwrap,
     with_plain_head,
     without_extras,
@@ -148,7 +148,8 @@ def _as_in_file(match: Match, view: View) -> Match:
 def _remedy(match: Match, view: View) -> str:
     """What to do with a file that is near to a network but does not hold it."""
     if match.left_over and not match.missing and not match.misshapen:
-        return f"leave these out: {save_only(view.prefix)}" if view.prefix else "save the network's state_dict() alone"
+        names = [view.in_file[match.names[name]] for name in match.left_over]
+        return f"leave them out: {save_without(names)}"
     if match.missing and match.left_over and not match.misshapen:
         return f"rename its tensors, or load the weights into {match.spec.model} where it was trained and save that"
     return f"name the network with --model, or load the weights where they were trained and save {match.spec.model}"

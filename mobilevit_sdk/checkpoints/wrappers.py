@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.text import count, shorten
+from mobilevit_sdk.text import count, one_line, shorten
 
 # Modules that torch itself puts anywhere between others: torch.compile, FullyShardedDataParallel, checkpoint_wrapper.
 _SEGMENTS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -25,6 +25,7 @@ _MIN_SHARE = 1 / 8  # of all names that a prefix stands before
 
 MIN_KNOWN_SHARE = 0.25  # of names in common with the nearest key map, below which a file is of some other network
 _CERTAIN_SHARE = 0.5  # from which on names are taken as they are, without a look at prefixes
+_MAX_SHOWN = 3  # modules in what to type
 _EQUAL = 0.02  # of two shares: the files of one network may differ in a head
 
 _COUNTERS = {"total_ops", "total_params", "n_averaged", "initted", "step", "num_updates", "update_count", "global_step"}
@@ -79,7 +80,8 @@ def unwrap(tensors: Mapping[str, Tensor], source: str, *shares: Callable[[Mappin
     if len(rivals) > 1 and len(averaged) != 1:
         names = ", ".join(view.prefix for view in rivals)
         raise CheckpointError(
-            f"{source} holds {len(rivals)} networks, their names after {names}; {save_only(best.prefix)}"
+            f"{source} holds {len(rivals)} networks, their names after {names}; save the one to use: "
+            f"weights = {{n: w for n, w in weights.items() if n.startswith({best.prefix!r})}}"
         )
     if len(rivals) > 1:
         best = averaged[0]
@@ -88,12 +90,12 @@ def unwrap(tensors: Mapping[str, Tensor], source: str, *shares: Callable[[Mappin
     return best
 
 
-def save_only(prefix: str) -> str:
-    """What to type to keep the tensors behind a prefix alone."""
-    return (
-        "save the one to use alone, for example weights = {n.removeprefix(P): w for n, w in weights.items() "
-        f"if n.startswith(P)}} with P = {prefix!r}"
-    )
+def save_without(names: Iterable[str]) -> str:
+    """What to type to keep all tensors but these, by the modules that hold them."""
+    modules = [*dict.fromkeys(f"{name.rpartition('.')[0]}." if "." in name else name for name in names)]
+    shown = ", ".join(repr(one_line(module)) for module in modules[:_MAX_SHOWN])
+    more = ", ..." if len(modules) > _MAX_SHOWN else ","
+    return f"weights = {{n: w for n, w in weights.items() if not n.startswith(({shown}{more}))}}"
 
 
 def _views(tensors: Mapping[str, Tensor]) -> Iterator[View]:

@@ -19,6 +19,7 @@ from mobilevit_sdk.cli.completion import add_completion
 from mobilevit_sdk.cli.tables import terminal_width, wrap
 from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import MobileViTError
+from mobilevit_sdk.files import full_disk
 from mobilevit_sdk.text import printable
 
 
@@ -63,8 +64,13 @@ def verb(name: str, summary: str) -> Callable[[Callable[..., int | None]], click
             except Exception as error:
                 if debug:
                     traceback.print_exc()
-                words = f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)"
-                code = report_error(words, 3, as_json)
+                if (full := full_disk(error)) is not None:  # of a file that no target stands for, such as a log
+                    code = report_error(
+                        f"cannot write {getattr(error, 'filename', None) or 'a file'}: {full}", 2, as_json
+                    )
+                else:
+                    words = f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)"
+                    code = report_error(words, 3, as_json)
             sys.exit(code)
 
         command = click.command(name, short_help=summary)(run)

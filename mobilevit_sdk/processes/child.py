@@ -20,12 +20,13 @@ from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
 
 from mobilevit_sdk.errors import MobileViTError, RequestError, ToolchainError
+from mobilevit_sdk.files import full_disk
 from mobilevit_sdk.processes.process import Watch, describe_exit, stderr_tail
 
 T = TypeVar("T")
 
-# Errors of the file system that are not the fault of what runs in the child: no space, no permission.
-_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
+# Errors of the file system that are not the fault of what runs in the child, beside a full disk.
+_CANNOT_WRITE = {errno.EFBIG, errno.EACCES, errno.EROFS}
 
 _events: BinaryIO | None = None
 _answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -139,8 +140,10 @@ def _main() -> None:
 
         with suppress(OSError):  # the log may lie on the full disk
             traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-            answer = ("error", RequestError(f"cannot write {error.filename or 'a file'}: {error.strerror}"))
+        full = full_disk(error)
+        if full or (isinstance(error, OSError) and error.errno in _CANNOT_WRITE):
+            name, reason = getattr(error, "filename", None) or "a file", full or getattr(error, "strerror", None)
+            answer = ("error", RequestError(f"cannot write {name}: {reason}"))
         else:
             answer = ("error", f"{type(error).__name__}: {' '.join(str(error).split())[:600]}")
     pickle.dump(answer, _events)

@@ -167,7 +167,7 @@ def test_of_two_networks_the_average_is_taken_and_others_are_to_be_chosen(tmp_pa
         torch.save({**second, **first, "initted": torch.ones(1), "step": torch.ones(1)}, path)
         if wanted is None:
             message = refused(path)
-            assert "holds 2 networks, their names after student., teacher.; save the one to use alone" in message
+            assert "holds 2 networks, their names after student., teacher.; save the one to use: " in message
         else:
             checkpoint = load_checkpoint(path)
             assert torch.equal(checkpoint.model.get_parameter("head.bias"), averaged["head.fc.bias"])
@@ -182,7 +182,9 @@ def test_what_stands_beside_a_wrapped_network_is_named_with_its_prefix_and_what_
         match_release({**network, "projector.weight": torch.empty(3, 3)}, None, "file")
     message = str(caught.value)
     assert "nearest to tiny_vit_5m_224 of cream, its names after 'net.', but does not fit: 1 left over" in message
-    assert "if n.startswith(P)} with P = 'net.'" in message
+    assert (
+        "leave them out: weights = {n: w for n, w in weights.items() if not n.startswith(('projector.',))}" in message
+    )
 
 
 @torch.inference_mode()
