@@ -66,7 +66,11 @@ def inspect_checkpoint(source: str | Path | None = None, preparation: Preparatio
         family=spec.family,
         layout=match.key_map.release,
         num_classes=None if match.is_backbone else spec.num_classes,
-        parameters=sum(p.numel() for name, p in checkpoint.model.named_parameters() if name in match.sources),
+        parameters=sum(
+            file.tensors[match.names[theirs]].numel()
+            for name, _ in checkpoint.model.named_parameters()
+            for theirs in match.sources.get(name, ())
+        ),
         options=msgspec.to_builtins(match.options),
         bytes=file.version.size,
         sha256=file.version.sha256(),

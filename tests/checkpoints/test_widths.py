@@ -16,6 +16,7 @@ from torch import Tensor
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.export import release_weights as as_released
 from mobilevit_sdk.checkpoints.identify import match_release
+from mobilevit_sdk.checkpoints.inspection import inspect_checkpoint
 from mobilevit_sdk.checkpoints.key_maps import KeyMap, all_key_maps
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import to_model_input
@@ -159,6 +160,13 @@ def test_a_network_of_one_channel_answers_to_rgb_as_to_gray(tmp_path: Path, fami
     found = checkpoint.model(to_model_input(pixels, checkpoint.spec.preprocessing))
     assert (expected - expected.mean()).abs().max() > 0.1
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_inspect_counts_what_is_in_the_file(tmp_path: Path) -> None:
+    path, plain, kernel = gray(tmp_path, "mobilevit", "timm")
+    parameters = sum(parameter.numel() for parameter in plain.model.parameters())
+    found = inspect_checkpoint(path)
+    assert (found.parameters, found.options) == (parameters - 2 * kernel.numel(), {"in_channels": 1})
 
 
 def test_other_numbers_of_channels_are_refused(tmp_path: Path) -> None:
