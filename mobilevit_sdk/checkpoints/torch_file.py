@@ -28,6 +28,7 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 # DistributedDataParallel calls its network.
 _USUAL = ("state_dict", "model_state_dict", "model", "module")
 _OF_TRAINING = re.compile(r"optim|sched|scaler|grad|momentum|exp_avg", re.IGNORECASE)  # entries that are as large
+_NOTHING = re.compile(r"(?!)")
 _MAX_NESTING = 4
 _SMALL = 1 / 10  # of the largest entry's tensors: metrics, prototypes and the like hold fewer
 
@@ -126,8 +127,11 @@ def _weights(content: Any, source: str) -> tuple[dict[Any, Any], list[str]]:
 
     Raises CheckpointError where there is none, or several of which none is the one to take.
     """
-    entries = dict(_entries(content))
-    largest = max(entries.values(), default=0)
+    for skipped in (_OF_TRAINING, _NOTHING):
+        entries = dict(_entries(content, skipped))
+        largest = max(entries.values(), default=0)
+        if largest:
+            break
     if not largest:
         raise CheckpointError(f"{source} holds {_describe(content)}")
     large = [path for path, tensors in entries.items() if tensors >= _SMALL * largest]
@@ -151,14 +155,16 @@ def _weights(content: Any, source: str) -> tuple[dict[Any, Any], list[str]]:
     return content, notes
 
 
-def _entries(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+def _entries(
+    content: Any, skipped: re.Pattern[str], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], int]]:
     """The keys that lead to each dictionary with names and tensors, and how many tensors it holds."""
     if not isinstance(content, dict) or len(path) > _MAX_NESTING:
         return
     yield path, sum(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
     for key, value in content.items():
-        if isinstance(key, str) and not _OF_TRAINING.search(key):
-            yield from _entries(value, (*path, key))
+        if isinstance(key, str) and not skipped.search(key):
+            yield from _entries(value, skipped, (*path, key))
 
 
 def _is_whole(value: object) -> bool:
