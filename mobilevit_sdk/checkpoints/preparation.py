@@ -46,7 +46,8 @@ class Preparation:
         """The fields of Preprocessing that nothing beside the checkpoint needs to say."""
         if self.preprocessing is not None:
             return FIELDS
-        return frozenset(self.fields) | ({"image_size"} if self.image_size else set())
+        implied = {"resize_size"} if self.fields.get("resize_mode") == "squash" else set()
+        return frozenset(self.fields) | implied | ({"image_size"} if self.image_size else set())
 
     def apply(self, spec: ModelSpec, *, trained: bool = True) -> tuple[ModelSpec, tuple[str, ...]]:
         """The spec as the caller wants it, and notes on what that means.

@@ -67,6 +67,7 @@ def spec_for_training(
         spec,
         config={**spec.config, "num_classes": count},
         preprocessing=preprocessing,
+        preprocessing_source=None,
         labels=names,
     )
 

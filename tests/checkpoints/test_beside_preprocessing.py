@@ -102,7 +102,7 @@ def test_what_the_caller_decides_does_not_stand_in_the_way(
         assert given.isdisjoint(from_transformers(keys, DEFAULT, given))
         assert keys.left() == []
     else:
-        with pytest.raises(ValueError, match="say"):
+        with pytest.raises(ValueError, match="give"):
             from_transformers(keys, DEFAULT, given)
 
 

@@ -65,7 +65,8 @@ def test_every_format_and_precision_passes_on_a_runtime_of_this_machine(converte
 
 def test_the_document_has_the_keys_of_the_contract(converted):
     _, document, _ = converted
-    assert {"model", "artifacts"} <= set(document)
+    assert {"model", "artifacts", "preprocessing", "preprocessing_source", "license"} <= set(document)
+    assert document["preprocessing"]["image_size"] == [64, 64]
     keys = {"path", "format", "precision", "bytes", "seconds", "max_rank", "delegates", "undelegated_ops", "verdicts"}
     assert all(keys <= set(row) for row in document["artifacts"])
 

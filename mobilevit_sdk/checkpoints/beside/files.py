@@ -13,6 +13,7 @@ from mobilevit_sdk.checkpoints.beside import network
 from mobilevit_sdk.checkpoints.beside.keys import Keys, plain, read_json, unknown_note
 from mobilevit_sdk.checkpoints.beside.network import Difference, differences
 from mobilevit_sdk.checkpoints.beside.preprocessing import (
+    FIELDS,
     PROCESSOR_HARMLESS,
     TIMM_HARMLESS,
     changed,
@@ -244,7 +245,7 @@ class _Reader:
             self._note(f"{left} prepares images as well and was not asked: {name} is of the weights' release")
             timm, processor = (None, processor) if name == PROCESSOR else (timm, None)
         keys = timm if timm is not None else processor
-        if keys is None:
+        if keys is None or self.given >= FIELDS:
             return
         try:
             if timm is not None:

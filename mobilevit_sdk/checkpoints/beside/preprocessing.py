@@ -52,7 +52,7 @@ def from_transformers(keys: Keys, default: Preprocessing, given: Collection[str]
     name = next((each for each in names if each), "")
     kind = name.removesuffix("Fast").removesuffix("Pil").removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
     if kind not in ("", _FLIPPING, *_GENERIC):
-        raise ValueError(f"{name} prepares images in a way of its own")
+        raise ValueError(f"{name} prepares images in a way of its own; give a `preprocessing` that says it")
     for key in _STEPS_WE_LACK:
         if value := keys.take(key, object):
             raise ValueError(f"{key} is {plain(value)}: a step that is not reproduced here")
@@ -167,7 +167,7 @@ def _timm_values(keys: Keys, context: _Context) -> Changes:
 
 def _geometry(keys: Keys, context: _Context) -> Changes:
     if keys.take("do_resize", bool) is False:
-        raise ValueError("do_resize is false: pictures of any size are not taken; say image size and resize yourself")
+        raise ValueError("do_resize is false: pictures of any size are not taken; give image size and resize")
     default, size = context.default, _size(keys, "size", ("shortest_edge",), ("height", "width"))
     crop = _size(keys, "crop_size", ("height", "width"))
     crops = keys.take("do_center_crop", bool)
@@ -189,7 +189,7 @@ def _geometry(keys: Keys, context: _Context) -> Changes:
     if size[0] < min(crop):
         raise ValueError(
             f"size {size[0]} is less than crop_size {_pixels(crop)}: transformers fills what is missing with black; "
-            f"say image size and resize yourself"
+            f"give image size and resize"
         )
     return {"image_size": crop, "resize_size": size[0], "resize_mode": "shorter"}
 
@@ -210,11 +210,11 @@ def _values(keys: Keys, context: _Context) -> Changes:
     mean, std = keys.take("image_mean", Three), keys.take("image_std", Three)
     normalizes = keys.take("do_normalize", bool)
     if normalizes and context.kind == _FLIPPING:
-        raise ValueError(f"do_normalize is true, but {context.name} never normalizes; say mean and std yourself")
+        raise ValueError(f"do_normalize is true, but {context.name} never normalizes; give mean and std")
     if normalizes is None:
         normalizes = context.kind in _GENERIC
     if normalizes and (mean is None or std is None):
-        raise ValueError("do_normalize is true without image_mean and image_std; say mean and std yourself")
+        raise ValueError("do_normalize is true without image_mean and image_std; give mean and std")
     if not normalizes:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     assert mean is not None
