@@ -26,7 +26,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    save_checkpoint(*tiny_model("mobilevit"), tmp_path / "tiny.safetensors")
+    save_checkpoint(*tiny_model("mobilevit", 64), tmp_path / "tiny.safetensors")
     return tmp_path / "tiny.safetensors"
 
 
