@@ -213,6 +213,26 @@ def test_weights_of_any_name_take_what_stands_beside_them_where_it_is_of_their_f
             assert "was not read: it is of" in left.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("problem", "classes", "taken"),
+    [
+        ("single_label_classification", 1000, True),
+        ("multi_label_classification", 1000, False),
+        ("regression", 1000, False),
+        ("regression", 1, True),
+    ],
+)
+def test_scores_that_choose_no_class_are_refused(tmp_path: Path, problem: str, classes: int, taken: bool) -> None:
+    spec = model_spec("mobilevit_xxs", num_classes=classes)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mobilevit", "problem_type": problem}))
+    arguments = (tmp_path / "model.safetensors", "the weights", spec, "transformers")
+    if taken:
+        assert read_beside(*arguments, classifies=True).notes == ()
+        return
+    with pytest.raises(CheckpointError, match=f'problem_type is "{problem}", and the network .* "one class to choose"'):
+        read_beside(*arguments, classifies=True)
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", '{"epochs": 3}', "\ufeff{"])
 def test_files_of_nobody_knows_what_beside_other_weights_are_said(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content, encoding="utf-8")

@@ -109,6 +109,27 @@ def test_placeholder_labels_are_no_labels(repository: Path) -> None:
     assert load_checkpoint(SOURCE).spec.labels is None
 
 
+@pytest.mark.parametrize(("owner", "license"), [("timm", "Apple sample code (ml-cvnets)"), ("someone", None)])
+def test_the_license_is_known_of_a_release_s_own_repository_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, license: str | None
+) -> None:
+    publish(tmp_path, "timm", config={"pretrained_cfg": TIMM})
+
+    def download(repository: str, name: str) -> str:
+        if not (tmp_path / name).exists():
+            raise errors.EntryNotFoundError(f"404: {name}")
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    for source in (f"hf-hub:{owner}/mobilevit", tmp_path / "model.safetensors"):
+        checkpoint = load_checkpoint(source)
+        expected = license if isinstance(source, str) else None
+        assert checkpoint.spec.license == expected
+        said = "config.json names the license mit, perhaps of what the weights began from: not taken"
+        assert (said in checkpoint.notes) == (expected is None)
+        assert load_checkpoint(source, license="CC0-1.0").spec.license == "CC0-1.0"
+
+
 def test_squashed_images_of_timm_are_squashed(repository: Path) -> None:
     """As its TinyViT for 512 pixels takes them."""
     squashed = TIMM | {"input_size": [3, 512, 512], "crop_mode": "squash", "crop_pct": 1.0}

@@ -66,7 +66,8 @@ def read_beside(
     except _Elsewhere as error:
         if named_as_published:
             raise CheckpointError(
-                f"{source}: {CONFIG} describes another network: {one_line(str(error), 400)}"
+                f"{source}: {CONFIG} describes another network: {one_line(str(error), 400)}; correct it, or move the "
+                f"weights away from it"
             ) from error
         files = " and ".join(name for name in (CONFIG, PROCESSOR) if (path.parent / name).exists())
         return Beside(
@@ -212,6 +213,8 @@ class _Reader:
             "id2label": config.take("id2label", dict[int, str]),
         }
         inverse = config.take("label2id", dict[str, int])
+        if found["id2label"] and inverse and any(found["id2label"].get(inverse[name]) != name for name in inverse):
+            self._note(f"label2id of {CONFIG} says otherwise than id2label, which is taken")
         if found["id2label"] is None and inverse is not None:
             found["id2label"] = {index: name for name, index in inverse.items()}
         if pretrained is not None:

@@ -102,6 +102,12 @@ def _unit_dims(config: Any, stated: Any) -> Any:
     return stated if [_divisible(each * width) for each in stated] == dims else [round(dim / width) for dim in dims]
 
 
+def _problem(config: Any, stated: Any) -> Any:
+    """transformers writes the kind of its loss: what the scores mean. A head of one score is a regression's."""
+    known = ("single_label_classification", *(["regression"] if config.num_classes == 1 else []))
+    return stated if stated in known else "one class to choose"
+
+
 _POOLS = _always("avg", "fast", "fastavg")
 _SILU = _always("silu", "swish")
 _KERNEL = _side(lambda config: 3)
@@ -133,7 +139,7 @@ _UNSEEN: Table = {
     "patch_size": _side(lambda config: config.patch_size),
     "output_stride": _is("stride"),
     "layer_norm_eps": _is("norm_eps"),
-    "problem_type": _always("single_label_classification"),
+    "problem_type": _problem,
     "pruned_heads": _always({}),
     "quantization_config": _always(None),
     "auto_map": _always(None),
