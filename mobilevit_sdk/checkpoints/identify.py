@@ -125,7 +125,8 @@ def match_release(tensors: Mapping[str, Tensor], model: str | None, source: str)
         key_map, share = _nearest_key_map(view.tensors, _share_of_names)
         raise CheckpointError(
             f"{source} is of no network known here: it holds {found}; nearest, with {share:.0%} of the names, is "
-            f"{key_map.release} ({key_map.family}); layouts tried: {_tried()}"
+            f"{key_map.release} ({key_map.family}); give a network of these families, its state_dict() as its own code "
+            f"names it; layouts tried: {_tried()}"
         )
     after = f", its names after {view.prefix!r}," if view.prefix else ""
     notes = f" ({'; '.join(best.notes)})" if best.notes else ""
@@ -152,7 +153,10 @@ def _remedy(match: Match, view: View) -> str:
         return f"leave them out: {save_without(names)}"
     if match.missing and match.left_over and not match.misshapen:
         return f"rename its tensors, or load the weights into {match.spec.model} where it was trained and save that"
-    return f"name the network with --model, or load the weights where they were trained and save {match.spec.model}"
+    return (
+        "if it is another network, give its name as `model`; if it was changed, load the weights where they were "
+        f"trained into {match.spec.model} and save that"
+    )
 
 
 def _tried() -> str:

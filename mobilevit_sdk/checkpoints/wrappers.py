@@ -33,7 +33,8 @@ _NO_NETWORK = {
     *("criterion", "loss", "losses", "metric", "metrics", "acc", "accuracy", "top1", "top5", "auroc", "auc"),
     *("f1", "precision", "recall", "confmat", "confusion", "kappa", "ece"),
 }
-_AVERAGED = re.compile(r"(?:^|[._])(?:ema|averaged?|swa)(?=[._]|$)")
+_AVERAGED = re.compile(r"(?:^|[._])(?:ema|averaged?|avg|swa|shadow|polyak)(?=[._]|$)")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _prefixes(names: Iterable[str]) -> list[str]:
 
 def is_averaged(path: str) -> bool:
     """Whether a name, or a path of names, says that weights are averages over the training."""
-    return _AVERAGED.search(path.lower()) is not None
+    return _AVERAGED.search(_CAMEL.sub("_", path).lower()) is not None
 
 
 def is_beside_network(name: str) -> bool:

@@ -47,7 +47,9 @@ def test_weights_inside_a_training_checkpoint_are_found(tmp_path: Path, xxs: dic
 
 
 @pytest.mark.parametrize("wrap", [lambda names: names, lambda names: {"module": names}], ids=["plain", "module"])
-@pytest.mark.parametrize("key", ["state_dict_ema", "ema_state_dict", "model_ema", "ema"])
+@pytest.mark.parametrize(
+    "key", ["state_dict_ema", "ema_state_dict", "model_ema", "ema", "modelEMA", "EMAModel", "swa_model", "avg_params"]
+)
 def test_averaged_weights_are_preferred_and_said(
     tmp_path: Path, xxs: dict[str, torch.Tensor], key: str, wrap: Callable[[Any], Any]
 ) -> None:
