@@ -62,11 +62,11 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     centered = set() if chosen.layer_norm == "native" else center_residual_streams(network)
     if chosen.tokens == "channels-first":
         tokens_channels_first(network)
-    split_attention(network)
-    explicit_cascaded_attention(network)
+    split_attention(network, chosen.product_rank)
+    explicit_cascaded_attention(network, chosen.product_rank)
     patches_in_rank4(network)
     windows_in_rank4(network)
-    separable_attention_nchw(network, preprocessing.image_size)
+    separable_attention_nchw(network, preprocessing.image_size, chosen.product_rank)
     if chosen.layer_norm == "matmul":
         layer_norms_as_matmuls(network, centered)
     elif chosen.layer_norm == "decomposed":

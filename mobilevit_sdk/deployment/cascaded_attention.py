@@ -16,21 +16,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevit_sdk.deployment.linears import linear
+from mobilevit_sdk.deployment.products import batch_axes, batched_product
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import CascadedGroupAttention, ConvNormAct
 from mobilevit_sdk.layers.cascaded_attention import check_map_fills_window
 
 
 class ExplicitCascadedAttention(nn.Module):
-    """The inference form of `CascadedGroupAttention`. Shapes: [B, dim, H, W] -> [B, dim, H, W]."""
+    """The inference form of `CascadedGroupAttention`, with products of `product_rank` 3 or 4.
 
-    def __init__(self, attention: CascadedGroupAttention) -> None:
+    Shapes: [B, dim, H, W] -> [B, dim, H, W].
+    """
+
+    def __init__(self, attention: CascadedGroupAttention, product_rank: int) -> None:
         super().__init__()
         self.window_size = attention.window_size
         self.partition = attention.partition
         self.value_dim = attention.value_dim
         self.positions = attention.positions
-        self.heads = nn.ModuleList(ExplicitHead(attention, index) for index in range(len(attention.positions)))
+        self.heads = nn.ModuleList(ExplicitHead(attention, i, product_rank) for i in range(len(attention.positions)))
         self.proj = linear(attention.proj.conv)
         self.reverse = attention.reverse
 
@@ -53,8 +57,9 @@ class ExplicitHead(nn.Module):
 
     bias: Tensor
 
-    def __init__(self, attention: CascadedGroupAttention, index: int) -> None:
+    def __init__(self, attention: CascadedGroupAttention, index: int, product_rank: int) -> None:
         super().__init__()
+        self.product_rank = product_rank
         position = str(attention.positions[index])
         qkv, token_interaction = attention.qkv[position], attention.token_interaction[position]
         assert isinstance(qkv, ConvNormAct)
@@ -65,27 +70,31 @@ class ExplicitHead(nn.Module):
         self.k = linear(qkv.conv, slice(key_dim, 2 * key_dim))
         self.v = linear(qkv.conv, slice(2 * key_dim, None))
         self.token_interaction = _scaled(token_interaction.conv, key_dim**-0.5)
-        self.register_buffer("bias", attention.position_bias()[index : index + 1].detach())  # [1, N, N]
+        bias = attention.position_bias()[index].detach()  # [N, N]
+        self.register_buffer("bias", bias.view(*batch_axes(1, 1, product_rank), *bias.shape))
 
     def forward(self, x: Tensor) -> Tensor:
         windows, tokens, _ = x.shape
         v: Tensor = self.v(x)
         if tokens == 1:
             return v
-        q = self.token_interaction(self._map(self.q(x))).permute(0, 2, 3, 1).reshape(windows, tokens, -1)
-        # Not transpose(1, 2): LiteRT turns the product of one window with a transposed matrix into a fully connected
-        # layer with computed weights, which the XNNPACK delegate does not take.
-        k = self._map(self.k(x)).reshape(windows, -1, tokens)
-        return torch.bmm((torch.bmm(q, k) + self.bias).softmax(-1), v)
+        axes = batch_axes(windows, 1, self.product_rank)
+        q = self.token_interaction(self._map(self.q(x))).permute(0, 2, 3, 1).reshape(*axes, tokens, -1)
+        k = self.k(x).view(windows, tokens, 1, -1).permute(0, 2, 3, 1).reshape(*axes, -1, tokens)
+        scores = batched_product(q, k) + self.bias
+        return batched_product(scores.softmax(-1), v.reshape(*axes, tokens, -1)).view(v.shape)
 
     def _map(self, tokens: Tensor) -> Tensor:
         """[windows, N, key_dim] -> [windows, key_dim, w, w]."""
         return tokens.view(-1, self.window_size, self.window_size, tokens.shape[-1]).permute(0, 3, 1, 2)
 
 
-def explicit_cascaded_attention(network: nn.Module) -> None:
-    """Replace every CascadedGroupAttention by its explicit form, in place; its BatchNorms must be folded before."""
-    replace_layers(network, CascadedGroupAttention, ExplicitCascadedAttention)
+def explicit_cascaded_attention(network: nn.Module, product_rank: int) -> None:
+    """Replace every CascadedGroupAttention by its explicit form with products of `product_rank` 3 or 4, in place.
+
+    Its BatchNorms must be folded before.
+    """
+    replace_layers(network, CascadedGroupAttention, lambda layer: ExplicitCascadedAttention(layer, product_rank))
 
 
 @torch.no_grad()

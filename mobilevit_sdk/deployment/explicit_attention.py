@@ -1,29 +1,31 @@
 """Attention written out as two batched matrix products and a softmax, with q, k and v from linears of their own.
 
 softmax(q k^T / sqrt(d) + bias) v  ==  softmax(q' k^T + bias) v, with q' = (W_q / sqrt(d)) x + b_q / sqrt(d): q, k and v
-are rows of one linear, and the scale commutes with the linear that makes q. Heads are folded into the batch axis, so
-nothing exceeds rank 4 and no operator is a fused attention, an expand or a multiplication by a scalar, which delegates
-refuse. A bias is gathered from its table once, here, and added to all windows from one constant. A token alone attends
-to itself: the softmax of one score is 1, and the answer is v.
+are rows of one linear, and the scale commutes with the linear that makes q. Heads are an axis beside the batch, or
+folded into it where the backend wants products of rank 3, so nothing exceeds rank 4 and no operator is a fused
+attention, an expand or a multiplication by a scalar, which delegates refuse. A bias is gathered from its table once,
+here, and added to all windows from one constant. A token alone attends to itself: the softmax of one score is 1, and
+the answer is v.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from mobilevit_sdk.deployment.linears import linear
+from mobilevit_sdk.deployment.products import batch_axes, batched_product
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import Attention
 
 
 class ExplicitAttention(nn.Module):
-    """The inference form of `Attention`. Shapes: [B, N, dim] -> [B, N, dim]."""
+    """The inference form of `Attention`, with products of `product_rank` 3 or 4. Shapes: [B, N, dim] -> [B, N, dim]."""
 
     bias: Tensor | None
 
-    def __init__(self, attention: Attention) -> None:
+    def __init__(self, attention: Attention, product_rank: int) -> None:
         super().__init__()
+        self.product_rank = product_rank
         self.num_heads = attention.num_heads
         self.key_dim = attention.key_dim
         self.value_dim = attention.value_dim
@@ -41,22 +43,22 @@ class ExplicitAttention(nn.Module):
         if tokens == 1:
             alone: Tensor = self.proj(self.v(x))
             return alone
-        folded = batch * self.num_heads
+        axes = batch_axes(batch, self.num_heads, self.product_rank)
         q, k = (part(x).view(batch, tokens, self.num_heads, self.key_dim) for part in (self.q, self.k))
         v = self.v(x).view(batch, tokens, self.num_heads, self.value_dim)
-        q = q.permute(0, 2, 1, 3).reshape(folded, tokens, self.key_dim)  # [B, N, heads, d] -> [B * heads, N, d]
-        k = k.permute(0, 2, 3, 1).reshape(folded, self.key_dim, tokens)  # [B, N, heads, d] -> [B * heads, d, N]
-        v = v.permute(0, 2, 1, 3).reshape(folded, tokens, self.value_dim)
-        scores = torch.bmm(q, k)
+        q = q.permute(0, 2, 1, 3).reshape(*axes, tokens, self.key_dim)  # [B, N, heads, d] -> [B, heads, N, d]
+        k = k.permute(0, 2, 3, 1).reshape(*axes, self.key_dim, tokens)  # [B, N, heads, d] -> [B, heads, d, N]
+        v = v.permute(0, 2, 1, 3).reshape(*axes, tokens, self.value_dim)
+        scores = batched_product(q, k)
         if self.bias is not None:
             scores = scores.view(batch, self.num_heads, tokens, tokens) + self.bias
-            scores = scores.view(folded, tokens, tokens)
-        x = torch.bmm(scores.softmax(-1), v)
+            scores = scores.view(*axes, tokens, tokens)
+        x = batched_product(scores.softmax(-1), v)
         x = x.view(batch, self.num_heads, tokens, self.value_dim).permute(0, 2, 1, 3)
         out: Tensor = self.proj(x.reshape(batch, tokens, self.num_heads * self.value_dim))
         return out
 
 
-def split_attention(network: nn.Module) -> None:
-    """Replace every Attention by its explicit form, in place."""
-    replace_layers(network, Attention, ExplicitAttention)
+def split_attention(network: nn.Module, product_rank: int) -> None:
+    """Replace every Attention by its explicit form with products of `product_rank` 3 or 4, in place."""
+    replace_layers(network, Attention, lambda attention: ExplicitAttention(attention, product_rank))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.deployment.channels_first.pointwise import convolution
 from mobilevit_sdk.deployment.global_norm import GlobalNorm
 from mobilevit_sdk.deployment.linears import linear
+from mobilevit_sdk.deployment.products import batch_axes, batched_product
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.layers import SeparableAttention, SeparableTransformer
 from mobilevit_sdk.layers.hooks import forward_hooks
@@ -30,10 +31,10 @@ from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
 
 
 class NCHWSeparableAttention(nn.Module):
-    """`SeparableAttention` of one image. Shapes: [1, C, H, W], [parts, P, HW / parts] -> [1, C, H, W].
+    """`SeparableAttention` of one image. Shapes: [1, C, H, W], [1, P, HW] or [1, 1, P, HW] -> [1, C, H, W].
 
-    The second input has a row for each of the `patch_size` ** 2 places: one for its own pixels, zero for the others. It
-    comes in two parts where it can: a product of one matrix LiteRT takes for a layer with weights, and leaves alone.
+    The second input, of the rank of the product, has a row for each of the `patch_size` ** 2 places: one for its own
+    pixels, zero for the others.
     """
 
     def __init__(self, attention: SeparableAttention, patch_size: int) -> None:
@@ -48,21 +49,19 @@ class NCHWSeparableAttention(nn.Module):
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
         p = self.patch_size
         height, width = x.shape[2:]
-        context = self.k(self._weighted(x, places))  # [1, P, C]
+        context = self.k(self._weighted(x, places).view(1, p * p, -1))
         value = F.relu(self.v(x)).permute(0, 2, 3, 1).reshape(height // p, p, width // p, p * self.dim)
         value = value * context.view(1, p, 1, p * self.dim)
         out: Tensor = self.proj(value.view(1, height, width, self.dim).permute(0, 3, 1, 2))
         return out
 
     def _weighted(self, x: Tensor, places: Tensor) -> Tensor:
-        """The weighted pixel of each place, [1, P, C]."""
-        parts, number, share = places.shape
-        pixels = x.permute(0, 2, 3, 1)
-        if parts * share == number:  # a single pixel at each place, whose weight is 1
-            return pixels.reshape(1, number, -1)
-        weights = self._weights(x).view(parts, 1, -1) * places
-        sums = torch.bmm(weights, pixels.reshape(parts, share, -1))  # [parts, P, C]
-        return sums[:1] + sums[1:] if parts == 2 else sums
+        """The weighted pixel of each place, [1, P, C] or [1, 1, P, C]."""
+        *ones, number, pixels = places.shape
+        values = x.permute(0, 2, 3, 1).reshape(*ones, pixels, -1)
+        if pixels == number:  # a single pixel at each place, whose weight is 1
+            return values
+        return batched_product(self._weights(x).view(*ones, 1, pixels) * places, values)
 
     def _weights(self, x: Tensor) -> Tensor:
         """The weight of each pixel among those at its place, [1, 1, HW]."""
@@ -89,11 +88,14 @@ class NCHWSeparableBlock(nn.Module):
 
 
 class NCHWSeparableTransformer(nn.Module):
-    """`SeparableTransformer` of one image whose map has `size` = (H, W). Shapes: [1, C, H, W] -> [1, C, H, W]."""
+    """`SeparableTransformer` of one image whose map has `size` = (H, W), with products of `product_rank` 3 or 4.
+
+    Shapes: [1, C, H, W] -> [1, C, H, W].
+    """
 
     places: Tensor
 
-    def __init__(self, transformer: SeparableTransformer, size: tuple[int, int]) -> None:
+    def __init__(self, transformer: SeparableTransformer, size: tuple[int, int], product_rank: int) -> None:
         super().__init__()
         p = transformer.patch_size
         blocks = (cast("SeparableTransformerBlock", block) for block in transformer.blocks)
@@ -101,8 +103,7 @@ class NCHWSeparableTransformer(nn.Module):
         self.norm = GlobalNorm(transformer.norm)
         of_patch = torch.eye(p * p, dtype=torch.float64).view(p * p, 1, p, 1, p)
         places = of_patch.expand(p * p, size[0] // p, p, size[1] // p, p)
-        parts = 1 if size[0] * size[1] % 2 else 2
-        self.register_buffer("places", places.reshape(p * p, parts, -1).transpose(0, 1).contiguous())
+        self.register_buffer("places", places.reshape(*batch_axes(1, 1, product_rank), p * p, -1))
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -111,13 +112,15 @@ class NCHWSeparableTransformer(nn.Module):
         return out
 
 
-def separable_attention_nchw(network: nn.Module, image_size: tuple[int, int]) -> None:
+def separable_attention_nchw(network: nn.Module, image_size: tuple[int, int], product_rank: int) -> None:
     """Replace every SeparableTransformer by its form for one image of `image_size` = (H, W), in place.
 
-    Its norms must have neither gain nor bias left.
+    Its products have `product_rank` 3 or 4. Its norms must have neither gain nor bias left.
     """
     sizes = _map_sizes(network, image_size)
-    replace_layers(network, SeparableTransformer, lambda layer: NCHWSeparableTransformer(layer, sizes[layer]))
+    replace_layers(
+        network, SeparableTransformer, lambda layer: NCHWSeparableTransformer(layer, sizes[layer], product_rank)
+    )
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 from torch.fx import Node
 
+from mobilevit_sdk.deployment.products import EQUATION
 from mobilevit_sdk.errors import RequestError, suggest
 
 Condition = Callable[[Node], str | None]  # what is wrong with a use of an operator; None where it is fine
@@ -21,8 +22,9 @@ class Target:
     `operators` are those of ATen, as torch.export names them, each with the condition on its use. `layer_norm` is the
     form of LayerNorm that the backend runs without leaving its delegate, and `global_norm` that of a norm over a whole
     map: for backends without an operator for it, pools and 1x1 convolutions keep the map in its layout. `tokens` is the
-    preferred layout: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. With `float16` the
-    backend may compute in float16, and residual streams are scaled to fit.
+    preferred layout: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. `product_rank` is the
+    rank of batched products: 3 with the heads of attention folded into the batch, 4 with an axis of their own. With
+    `float16` the backend may compute in float16, and residual streams are scaled to fit.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Target:
     operators: Mapping[str, Condition]
     global_norm: Literal["native", "matmul"] = "matmul"
     tokens: Literal["rows", "channels-first"] = "rows"
+    product_rank: Literal[3, 4] = 3
     float16: bool = False
 
 
@@ -93,6 +96,17 @@ def _channels_first_product(node: Node) -> str | None:
     return None if renamed == "nchw,nwhu->nchu" else f"with the equation {equation}, expected one like nchw,nwhu->nchu"
 
 
+def _rank4_product(node: Node) -> str | None:
+    """The one einsum that litert-torch writes as a BATCH_MATMUL of rank 4, and without a transposed operand."""
+    letters = dict(zip(dict.fromkeys(c for c in str(node.args[0]) if c.isalpha()), "bhndm", strict=False))
+    renamed = "".join(letters.get(c, c) for c in str(node.args[0]))
+    return None if renamed == EQUATION else f"with the equation {node.args[0]}, expected one like {EQUATION}"
+
+
+def _not_of_rank_3(node: Node) -> str | None:
+    return f"a batched product of rank 3, which GPUs of phones compute wrongly; write torch.einsum({EQUATION!r}, x, y)"
+
+
 def _with_zeros(node: Node) -> str | None:
     mode = node.args[2] if len(node.args) > 2 else "constant"
     return None if mode == "constant" else f"in mode {mode!r}, expected 'constant'"
@@ -131,7 +145,11 @@ _CHANNELS_FIRST: dict[str, Condition] = {
     name: condition for name, condition in _EVERYWHERE.items() if name not in ("linear.default", "bmm.default")
 }
 _NATIVE_NORMS = _EVERYWHERE | dict.fromkeys((*_ARITHMETIC, "layer_norm.default"), _always)
-_LITERT = _NATIVE_NORMS | {"mean.dim": _over_space_or_last_axis}
+_LITERT = _NATIVE_NORMS | {
+    "mean.dim": _over_space_or_last_axis,
+    "bmm.default": _not_of_rank_3,
+    "einsum.default": _rank4_product,
+}
 
 TARGETS = {
     target.name: target
@@ -153,9 +171,9 @@ TARGETS = {
             tokens="channels-first",
             float16=True,
         ),
-        # One file for both: the CPU's graph has to fit float16 on the GPU too.
-        Target("litert-cpu", max_rank=5, layer_norm="decomposed", operators=_LITERT, float16=True),
-        Target("litert-gpu", max_rank=4, layer_norm="decomposed", operators=_LITERT, float16=True),
+        # One file for both: the CPU's graph has to fit the GPU too, in float16 and in the rank of its products.
+        Target("litert-cpu", max_rank=5, layer_norm="decomposed", operators=_LITERT, product_rank=4, float16=True),
+        Target("litert-gpu", max_rank=4, layer_norm="decomposed", operators=_LITERT, product_rank=4, float16=True),
         # ExecuTorch's XNNPACK partitioner leaves native_layer_norm, and any mean but a global pool, to slow kernels.
         Target(
             "xnnpack",

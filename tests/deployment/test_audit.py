@@ -9,12 +9,14 @@ from helpers import tiny_model
 from torch import nn
 
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
+from mobilevit_sdk.deployment.products import batched_product
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model, model_entries, model_spec
 
 SIZE = (8, 8)
 ROWS = {target.name for target in TARGETS.values() if target.tokens == "rows"}
+RANK_4 = {target.name for target in TARGETS.values() if target.product_rank == 4}
 
 
 class Inner(nn.Module):
@@ -47,9 +49,9 @@ class Outer(nn.Module):
         (lambda x: x[:, torch.tensor([1, 0])], "index.Tensor", "not take", set(TARGETS)),
         (lambda x: F.layer_norm(x, (8,)), "layer_norm", "not take", {"xnnpack", "coreml-ane"}),
         (lambda x: F.linear(x, x[0, 0]), "linear", "not take", {"coreml-ane"}),
-        (lambda x: torch.bmm(x[0], x[0]), "bmm", "not take", {"coreml-ane"}),
+        (lambda x: torch.matmul(x, x), "matmul", "not take", set(TARGETS)),
         (lambda x: x.split(2, 1)[1], "split.Tensor", "not take", ROWS),
-        (lambda x: torch.einsum("abcd,adce->abce", x, x.transpose(1, 3)), "einsum", "not take", ROWS),
+        (lambda x: torch.einsum("abcd,adce->abce", x, x.transpose(1, 3)), "einsum", "", ROWS),
         (lambda x: x.mean(1, keepdim=True), "mean.dim", "expected a global pool", ROWS),
         (lambda x: x.sum(-1, keepdim=True), "sum.dim_IntList", "not take", ROWS),
         (lambda x: x * 2.0, "mul.Tensor", "a number instead of a tensor", {"xnnpack"}),
@@ -76,13 +78,39 @@ def test_an_operator_outside_the_delegate_is_named_with_its_module(function, ope
 
 
 def test_what_every_target_with_tokens_in_rows_takes_is_not_named():
-    def everything(x):
-        tokens = x.flatten(2).transpose(1, 2)
-        scores = torch.bmm(tokens, tokens.permute(0, 2, 1)).softmax(-1)
-        y = torch.bmm(scores, tokens).transpose(1, 2).reshape(1, 4, 8, 8)
+    def everything(x, product, *heads):
+        tokens = x.flatten(2).transpose(1, 2).reshape(1, *heads, 64, 4)
+        scores = product(tokens, tokens.transpose(-1, -2)).softmax(-1)
+        y = product(scores, tokens).transpose(-1, -2).reshape(1, 4, 8, 8)
         return F.gelu(y + F.silu(x)).mean((2, 3), keepdim=True)
 
-    assert [finding for target in ROWS for finding in audit(Outer(everything), target, SIZE)] == []
+    for target in ROWS - RANK_4:
+        assert audit(Outer(lambda x: everything(x, torch.bmm)), target, SIZE) == []
+    for target in RANK_4:
+        assert audit(Outer(lambda x: everything(x, batched_product, 1)), target, SIZE) == []
+
+
+def test_a_batched_product_of_rank_3_is_named_for_litert():
+    """With the form to write instead, and where it stands."""
+    assert {"litert-cpu", "litert-gpu"} == RANK_4
+    for target in TARGETS:
+        found = [f for f in audit(Outer(lambda x: torch.bmm(x[0], x[0])), target, SIZE) if f.operator == "bmm.default"]
+        assert bool(found) == (target in RANK_4 | {"coreml-ane"})
+        if target in RANK_4:
+            assert "of rank 3, which GPUs of phones compute wrongly; write torch.einsum('bhnd,bhdm->bhnm'" in str(found)
+            assert found[0].module == "body.1"
+
+
+@pytest.mark.parametrize("equation", ["bhqd,bhkd->bhqk", "bqd,bdk->bqk", "bhqd,bhdk->bqhk", "bhqd,bidk->bhqk"])
+def test_an_einsum_that_is_no_plain_product_of_rank_4_is_named_for_litert(equation):
+    x = "abcd"[: len(equation.split(",")[0])]
+
+    def product(image):
+        return torch.einsum(equation, image if len(x) == 4 else image[0], image if len(x) == 4 else image[0])
+
+    for target in RANK_4:
+        found = [f.reason for f in audit(Outer(product), target, SIZE) if f.operator == "einsum.default"]
+        assert found == [f"with the equation {equation}, expected one like bhnd,bhdm->bhnm"]
 
 
 def test_what_the_neural_engine_likes_is_not_named():

@@ -70,18 +70,24 @@ def test_folding_leaves_no_batch_norm():
     tokens=st.integers(1, 9),
     heads=st.sampled_from([1, 2, 4]),
     head_dim=st.sampled_from([3, 8]),
+    rank=st.sampled_from([3, 4]),
 )
-def test_explicit_attention_with_split_qkv_and_folded_scale_is_exact(batch, tokens, heads, head_dim):
+def test_explicit_attention_with_split_qkv_and_folded_scale_is_exact(batch, tokens, heads, head_dim, rank):
     attention = randomize(Attention(heads * head_dim, heads), 1).double().eval()
     x = tensor(batch, tokens, heads * head_dim)
-    torch.testing.assert_close(ExplicitAttention(attention)(x), attention(x), **EXACT)
+    torch.testing.assert_close(ExplicitAttention(attention, rank)(x), attention(x), **EXACT)
 
 
-@given(windows=st.integers(1, 4), window_size=st.integers(1, 4), heads=st.sampled_from([1, 3]))
-def test_explicit_attention_adds_the_position_bias_of_each_head_to_every_window(windows, window_size, heads):
+@given(
+    windows=st.integers(1, 4),
+    window_size=st.integers(1, 4),
+    heads=st.sampled_from([1, 3]),
+    rank=st.sampled_from([3, 4]),
+)
+def test_explicit_attention_adds_the_position_bias_of_each_head_to_every_window(windows, window_size, heads, rank):
     attention = randomize(Attention(heads * 4, heads, window_size=window_size), 1).double().eval()
     nn.init.normal_(attention.position_bias.table, generator=torch.Generator().manual_seed(0))
-    explicit = ExplicitAttention(attention)
+    explicit = ExplicitAttention(attention, rank)
     x = tensor(windows, window_size**2, heads * 4)
     torch.testing.assert_close(explicit(x), attention(x), **EXACT)
     assert explicit.bias.numel() == heads * window_size**4  # one constant, however many windows there are

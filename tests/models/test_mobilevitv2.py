@@ -88,8 +88,9 @@ def test_whole_norm_in_both_forms_is_group_norm_with_one_group(channels, height,
     rows=st.integers(1, 4),
     columns=st.integers(1, 4),
     patch_size=st.integers(1, 3),
+    rank=st.sampled_from([3, 4]),
 )
-def test_transformer_on_maps_is_exact(dim, depth, rows, columns, patch_size):
+def test_transformer_on_maps_is_exact(dim, depth, rows, columns, patch_size, rank):
     """Also where a patch is a pixel, where all pixels are one patch, and where their number is odd."""
     transformer = SeparableTransformer(dim, 2 * dim, depth, patch_size)
     network = randomize(nn.Sequential(transformer, nn.Conv2d(dim, 3, 1)), 1).double().eval()
@@ -97,7 +98,7 @@ def test_transformer_on_maps_is_exact(dim, depth, rows, columns, patch_size):
     expected = network(x)
     fold_norm_affines(network)
     fold_affine(transformer.norm, network[1])
-    network[0] = NCHWSeparableTransformer(transformer, (rows * patch_size, columns * patch_size))
+    network[0] = NCHWSeparableTransformer(transformer, (rows * patch_size, columns * patch_size), rank)
     torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
 
 
@@ -113,9 +114,9 @@ def test_every_transformer_is_made_for_the_map_that_it_gets():
         for norm in (layer.norm, layer.blocks[0].norm1, layer.blocks[0].norm2):
             norm.register_parameter("weight", None)
             norm.register_parameter("bias", None)
-    separable_attention_nchw(network, (24, 16))
-    assert network[1].places.shape == (2, 4, 12 * 8 // 2)
-    assert network[3].places.shape == (2, 1, 6 * 4 // 2)
+    separable_attention_nchw(network, (24, 16), product_rank=4)
+    assert network[1].places.shape == (1, 1, 4, 12 * 8)
+    assert network[3].places.shape == (1, 1, 1, 6 * 4)
     assert network.double()(tensor(1, 3, 24, 16)).shape == (1, 6, 6, 4)
     assert not any(layer._forward_pre_hooks for layer in network.modules())
 
@@ -130,5 +131,5 @@ def test_key_takes_one_pixel_for_each_place():
     attention = NCHWSeparableAttention(SeparableAttention(6), patch_size=2)
     taken: list[torch.Size] = []
     attention.k.register_forward_hook(lambda layer, given, out: taken.append(given[0].shape))
-    attention(torch.randn(1, 6, 10, 10), torch.ones(2, 4, 50))
+    attention(torch.randn(1, 6, 10, 10), torch.ones(1, 1, 4, 100))
     assert taken == [(1, 4, 6)]
