@@ -53,6 +53,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     delegates: int | None
     undelegated_ops: dict[str, int] | None
     oldest_system: str | None = None  # that runs the file, such as "iOS 17", where the file says so
+    hazards: dict[str, int] | None = None  # form -> count of operators that GPUs of phones refuse or get wrong
     warnings: tuple[str, ...] = ()  # of the static audit, for networks that are not the SDK's own, and of the converter
     quantization: QuantizationRecord | None = None  # for integer precisions
 

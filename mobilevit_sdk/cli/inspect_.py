@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,9 @@ def command(target: str, preparation: Preparation, as_json: bool) -> None:
     "dtypes", "image_size", "preprocessing", "preprocessing_source", "labels", "license", "notes". Options show what
     other commands make of it with the same ones.
 
-    Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels and preprocessing.
+    Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels and preprocessing. Of a
+    .tflite also how many operators have a form that GPUs of phones are reported to refuse or to get wrong (JSON key
+    "hazards"), and its TFLite Metadata (JSON key "metadata").
     """
     from mobilevit_sdk.formats.converter import converters
 
@@ -112,6 +114,8 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         ("highest rank", str(inspection.max_rank)),
         ("delegates", f"{calls} ({inspection.backend})" if inspection.backend else calls),
         ("outside", on_device if outside is None else _pairs(outside.items()) or "none"),
+        *_hazards(inspection.hazards),
+        *_metadata(inspection.metadata),
         ("oldest system", inspection.oldest_system or "not stated in the file"),
         ("preprocessing", spec.describe_preprocessing() if spec else "not stated in the file"),
         ("labels", _shorten(spec.labels if spec else None)),
@@ -133,6 +137,29 @@ def _tensors(rows: list[dict[str, Any]]) -> str:
 
 def _pairs(items: Iterable[tuple[str, Any]]) -> str:
     return ", ".join(f"{name} {value}" for name, value in items)
+
+
+def _hazards(found: Mapping[str, int] | None) -> list[tuple[str, str]]:
+    """A row for formats that have them."""
+    if found is None:
+        return []
+    return [("GPU hazards", ", ".join(f"{count} x {form}" for form, count in found.items()) or "none known")]
+
+
+def _metadata(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """A row for each tensor that TFLite Metadata describes."""
+    rows = []
+    for graph in (found or {}).get("subgraph_metadata", ())[:1]:
+        for tensor in (*graph.get("input_tensor_metadata", ()), *graph.get("output_tensor_metadata", ())):
+            options = [unit.get("options") for unit in tensor.get("process_units", ())]
+            scales = [each["NormalizationOptions"] for each in options if isinstance(each, dict)]
+            words = [
+                *filter(None, (tensor.get("name"), tensor.get("description"))),
+                *(f"fed as (pixel - {scale.get('mean')}) / {scale.get('std')}" for scale in scales),
+                *(f"{file.get('type')} in {file.get('name')}" for file in tensor.get("associated_files", ())),
+            ]
+            rows.append(("metadata", "; ".join(words)))
+    return rows
 
 
 def _shorten(labels: Sequence[str] | None) -> str:

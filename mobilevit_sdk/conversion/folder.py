@@ -76,7 +76,7 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
         )
         sha256, size = hash_and_size(file)
         inspection = msgspec.structs.asdict(converted.file.inspection)
-        del inspection["spec"]
+        del inspection["spec"], inspection["metadata"]
         manifest = Manifest(
             file=file.name,
             format=converter.format,

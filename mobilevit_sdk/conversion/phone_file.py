@@ -62,7 +62,8 @@ def write_phone_file(
     with conversion_warnings() as notes:
         converter.convert(graph, spec, precision, path, quantization)
     progress(Step("inspect"))
-    return PhoneFile(converter.inspect(path), (*findings, *notes))
+    inspection = converter.inspect(path)
+    return PhoneFile(inspection, (*findings, *notes, *_hazards(inspection, spec)))
 
 
 def _reporting(quantization: Quantization, progress: Progress) -> Quantization:
@@ -98,6 +99,21 @@ def _audit(graph: PhoneGraph, converter: Converter, spec: ModelSpec) -> tuple[st
     if not findings:
         return ()
     summary = f"{converter.target} will not take {len(findings)} operators of {spec.model} whole, such as {findings[0]}"
+    return (_defect_of_ours_or_warning(summary, spec),)
+
+
+def _hazards(inspection: Inspection, spec: ModelSpec) -> tuple[str, ...]:
+    """Forms in the written file that GPUs of phones get wrong, as a warning; an error where the graph is the SDK's."""
+    if not inspection.hazards:
+        return ()
+    found = ", ".join(f"{count} x {form}" for form, count in inspection.hazards.items())
+    summary = (
+        f"the file of {spec.model} holds what GPUs of phones are reported to refuse or to compute wrongly: {found}"
+    )
+    return (_defect_of_ours_or_warning(summary, spec),)
+
+
+def _defect_of_ours_or_warning(summary: str, spec: ModelSpec) -> str:
     if is_ours(spec.family):
         raise ToolchainError(f"{summary}; this is a defect of the SDK, please report it")
-    return (summary,)
+    return summary

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
 from mobilevit_sdk.formats.runtime import Availability, Runtime
@@ -38,6 +38,8 @@ class Inspection(Strict, frozen=True):
     spec: ModelSpec | None  # model, labels and preprocessing that travel inside the file, where they do
     backend: str | None = None  # that the file was made for, by its name in `--backend`; None where it has no name
     oldest_system: str | None = None  # that runs the file, such as "iOS 17", where the file says so
+    hazards: dict[str, int] | None = None  # form -> count of operators that GPUs of phones refuse or get wrong
+    metadata: dict[str, Any] | None = None  # that other tools read from the file, by the names of its public schema
 
 
 class Converter(Protocol):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mobilevit_converters.tflite import convert as conversion
 from mobilevit_converters.tflite import converter
+from mobilevit_converters.tflite.file.flatbuffer import read_model
 from mobilevit_converters.tflite.file.operators import operators_of
+from mobilevit_converters.tflite.file.schema import builtin_name
 from mobilevit_converters.tflite.quantize.quantize import quantize
 from torch import nn
 
@@ -70,6 +73,19 @@ def read(content: bytes) -> Any:
     from ai_edge_litert.tools import flatbuffer_utils
 
     return flatbuffer_utils.read_model_from_bytearray(content)
+
+
+def product_ranks(path: Path) -> set[int]:
+    """The ranks of what the batched products of a file read and write."""
+    model = read_model(path)
+    graph = model.Subgraphs(0)
+    found = set()
+    for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        if builtin_name(code.BuiltinCode(), code.DeprecatedBuiltinCode()) == "BATCH_MATMUL":
+            tensors = (*operator.InputsAsNumpy(), *operator.OutputsAsNumpy())
+            found |= {graph.Tensors(i).ShapeLength() for i in tensors}
+    return found
 
 
 def answers(content: bytes, images: Images) -> np.ndarray:

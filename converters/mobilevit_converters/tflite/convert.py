@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_converters.tflite.file.associated_files import DESCRIPTION, append_associated_files
+from mobilevit_converters.tflite.file.metadata import add_metadata
 from mobilevit_converters.tflite.file.schema import parse, serialize
 from mobilevit_converters.tflite.passes.broadcast_ranks import broadcast_ranks
 from mobilevit_converters.tflite.passes.constants import pack_constants
@@ -55,8 +56,8 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The file takes `image`, float32 [1, H, W, 3], and returns `logits`, float32 [1, num_classes]; labels.txt and
-    model.json are appended to it. Raises ToolchainError.
+    The file takes `image`, float32 [1, H, W, 3], and returns `logits`, float32 [1, num_classes]. It carries TFLite
+    Metadata, and labels.txt and model.json are appended to it. Raises ToolchainError.
     """
     try:
         content = float_model(graph, spec)
@@ -64,7 +65,7 @@ def convert(
             content = _edited(_with_float16_weights(content), _with_float16_constants)
         elif quantization is not None:
             content = quantize(content, graph, precision, quantization)
-        content = _edited(content, _tidy)
+        content = _edited(_edited(content, _tidy), lambda model: add_metadata(model, spec))
     except Exception as error:
         raise ToolchainError(f"litert-torch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
     path.write_bytes(content)

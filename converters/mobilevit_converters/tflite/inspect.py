@@ -9,6 +9,8 @@ from typing import Any
 from mobilevit_converters.tflite.file.associated_files import DESCRIPTION, read_spec
 from mobilevit_converters.tflite.file.delegation import xnnpack_delegation
 from mobilevit_converters.tflite.file.flatbuffer import read_model
+from mobilevit_converters.tflite.file.hazards import hazards_of
+from mobilevit_converters.tflite.file.metadata import read_metadata
 from mobilevit_converters.tflite.file.schema import builtin_name, tensor_types
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import Inspection, TensorInfo
@@ -29,17 +31,20 @@ def inspect(path: Path) -> Inspection:
         inputs = [_tensor_info(graph, graph.Inputs(i), names) for i in range(graph.InputsLength())]
         outputs = [_tensor_info(graph, graph.Outputs(i), names) for i in range(graph.OutputsLength())]
         codes = (graph.Operators(i).OpcodeIndex() for i in range(graph.OperatorsLength()))
-        operators = Counter(_operator_name(model.OperatorCodes(code)) for code in codes)
+        operators = [_operator_name(model.OperatorCodes(code)) for code in codes]
+        hazards = hazards_of(graph, operators)
     except Exception as error:  # the generated reader raises whatever damaged offsets lead to
         raise ArtifactError(f"{path} is damaged: its operators or its interface cannot be read") from error
     delegates, undelegated = _delegation(path)
     return Inspection(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        operators=dict(sorted(operators.items())),
+        operators=dict(sorted(Counter(operators).items())),
         max_rank=max((graph.Tensors(i).ShapeLength() for i in range(graph.TensorsLength())), default=0),
         delegates=delegates,
         undelegated_ops=undelegated,
+        hazards=hazards,
+        metadata=read_metadata(path, model),
         spec=spec,
     )
 

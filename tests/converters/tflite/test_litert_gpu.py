@@ -13,7 +13,8 @@ import pytest
 from helpers import sampled
 from mobilevit_converters.tflite import converter
 from mobilevit_converters.tflite.file.flatbuffer import read_model
-from mobilevit_converters.tflite.passes import broadcast_ranks as equal_ranks
+from mobilevit_converters.tflite.file.hazards import BROADCASTING
+from mobilevit_converters.tflite.passes.broadcast_ranks import broadcast_ranks
 from mobilevit_converters.tflite.runtimes import vulkan
 from mobilevit_converters.tflite.runtimes.gpu import LiteRTGPURuntime
 from mobilevit_converters.tflite.runtimes.vulkan import Driver
@@ -85,7 +86,7 @@ def test_operands_have_the_rank_of_the_answer(family, phone_files):
     """Where they have not, LiteRT's GPU accelerator takes the graph and computes something else."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-    codes = {getattr(BuiltinOperator, name): name for name in equal_ranks.OPERATORS}
+    codes = {getattr(BuiltinOperator, name): name for name in BROADCASTING}
     found = set()
     for artifact in artifacts_of(family, phone_files):
         model = read_model(artifact.path)
@@ -119,7 +120,7 @@ def test_a_constant_gets_its_rank_without_an_operator_and_a_tensor_by_a_reshape(
     assert [len(graph.tensors[i].shape) for i in add.inputs] == [3, 4]
     graph.tensors[constant].shape = np.array([3, 5, 5], np.int32)
     before = len(graph.operators)
-    equal_ranks.broadcast_ranks(model)
+    broadcast_ranks(model)
     assert [list(graph.tensors[i].shape) for i in add.inputs] == [[1, 3, 5, 5]] * 2
     assert len(graph.operators) == before + 1
     assert graph.operators[before - 1].inputs[0] == product

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import sampled, without_normalization
-from quantized_tflite import WHOLE, Images, Network, answers, dtypes, make, read, sqnr_db
+from quantized_tflite import WHOLE, Images, Network, answers, dtypes, make, product_ranks, read, sqnr_db
 from small_networks import small_specs
 from torch import nn
 
@@ -22,6 +22,7 @@ pytest.importorskip("litert_torch")
 from mobilevit_converters.tflite import convert as conversion
 from mobilevit_converters.tflite.file.delegation import xnnpack_delegation
 from mobilevit_converters.tflite.file.operators import operators_of
+from mobilevit_converters.tflite.inspect import inspect
 from mobilevit_converters.tflite.passes.constants import pack_constants
 from mobilevit_converters.tflite.quantize.quantize import release_unread
 from mobilevit_converters.tflite.quantize.ranges import find_ranges
@@ -55,6 +56,8 @@ def test_xnnpack_takes_the_whole_file(network: Network, precision: str, tmp_path
     path = tmp_path / "model.tflite"
     path.write_bytes(network.quantized(precision))
     assert xnnpack_delegation(path) == (1, {})
+    assert inspect(path).hazards == {}
+    assert product_ranks(path) == {4}
 
 
 # 3 dB, twice the noise, below what was measured: random weights amplify it more than trained ones.

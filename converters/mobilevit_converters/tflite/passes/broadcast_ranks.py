@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mobilevit_converters.tflite.file.hazards import BROADCASTING
 from mobilevit_converters.tflite.file.schema import append, load_schema, opcode_index, operator_name
-
-OPERATORS = ("ADD", "SUB", "MUL", "DIV", "SQUARED_DIFFERENCE", "BATCH_MATMUL")
 
 
 def broadcast_ranks(model: Any) -> None:
@@ -27,7 +26,7 @@ def broadcast_ranks(model: Any) -> None:
     for graph in model.subgraphs:
         operators = []
         for operator in graph.operators:
-            if operator_name(model, operator) in OPERATORS:
+            if operator_name(model, operator) in BROADCASTING:
                 rank = len(graph.tensors[operator.outputs[0]].shape)
                 for i, operand in enumerate(operator.inputs):
                     if 2 <= len(graph.tensors[operand].shape) < rank:
