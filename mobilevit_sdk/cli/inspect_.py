@@ -155,11 +155,17 @@ def _metadata(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
             scales = [each["NormalizationOptions"] for each in options if isinstance(each, dict)]
             words = [
                 *filter(None, (tensor.get("name"), tensor.get("description"))),
-                *(f"fed as (pixel - {scale.get('mean')}) / {scale.get('std')}" for scale in scales),
+                *(f"fed as (pixel - {_numbers(scale.get('mean'))}) / {_numbers(scale.get('std'))}" for scale in scales),
                 *(f"{file.get('type')} in {file.get('name')}" for file in tensor.get("associated_files", ())),
             ]
             rows.append(("metadata", "; ".join(words)))
     return rows
+
+
+def _numbers(values: Sequence[float] | None) -> str:
+    """Of one channel, or of each."""
+    texts = [f"{value:g}" for value in values or ()]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def _shorten(labels: Sequence[str] | None) -> str:
