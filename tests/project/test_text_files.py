@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from mobilevit_sdk.checkpoints import hub
+from mobilevit_sdk.checkpoints.beside.keys import read_json
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import read_text
 from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
@@ -31,8 +31,8 @@ READERS = {
     "config beside weights": (
         "config.json",
         json.dumps({"id2label": {"0": "Café"}}, ensure_ascii=False),
-        lambda path: hub.read_labels(path.parent, 1, "weights"),
-        ("Café",),
+        lambda path: read_json(path, "weights").take("id2label", dict[int, str]),
+        {0: "Café"},
     ),
 }
 
