@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mobilevit_sdk.checkpoints.index_file import read_shards
 from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.files import full_disk
 from mobilevit_sdk.text import one_line
 
 PREFIX = "hf-hub:"
@@ -40,9 +42,11 @@ def download(source: str) -> Path:
         return None
 
     try:
-        weights = fetch(WEIGHTS)
+        weights = fetch(WEIGHTS) or fetch(tuple(f"{name}.index.json" for name in WEIGHTS))
         if weights is None:
             raise CheckpointError(f"{source} has no {' or '.join(WEIGHTS)}")
+        for shard in read_shards(weights, source) or ():
+            fetch((shard,))
         for companion in (CONFIG, PROCESSOR):
             fetch((companion,))
     except HFValidationError as error:
@@ -52,6 +56,8 @@ def download(source: str) -> Path:
     except RepositoryNotFoundError as error:
         raise CheckpointError(f"{source} does not exist on the hub, or is private (`hf auth login`)") from error
     except OSError as error:  # offline, no route, a proxy, a full disk: all of the hub's and httpx's others
+        if (full := full_disk(error)) is not None:
+            raise CheckpointError(f"{source} cannot be kept in the local cache: {full}") from error
         reason = one_line(str(error).strip().partition("\n")[0]) or type(error).__name__
         raise CheckpointError(
             f"{source} is not in the local cache and the hub cannot be reached ({reason}); give a local file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import msgspec
@@ -16,14 +17,15 @@ class _Index(msgspec.Struct):
     weight_map: dict[str, str]  # name of a tensor -> name of the file that holds it
 
 
-def read_index(path: Path, start: bytes, source: str) -> dict[str, list[str]] | None:
-    """For each file that an index joins, the tensors in it; None where a file that starts like this is no index.
+def read_shards(path: Path, source: str) -> dict[str, list[str]] | None:
+    """For each file that an index joins, the tensors in it; None where `path` is no index.
 
-    Raises CheckpointError for an index of files that are not there, or not in its own folder.
+    Raises CheckpointError for an index of no files, or of files that are not in its own folder.
     """
-    if not start.lstrip().startswith(b"{") or path.stat().st_size > _MAX_BYTES:
-        return None
     try:
+        with path.open("rb") as file:
+            if not file.read(64).lstrip().startswith(b"{") or path.stat().st_size > _MAX_BYTES:
+                return None
         index = msgspec.json.decode(path.read_bytes(), type=_Index)
     except (OSError, msgspec.MsgspecError, RecursionError):
         return None
@@ -37,11 +39,15 @@ def read_index(path: Path, start: bytes, source: str) -> dict[str, list[str]] | 
     ]
     if outside:
         raise CheckpointError(f"{source} names files outside of its folder: {one_line(shorten(outside))}")
-    missing = [name for name in shards if not (path.parent / name).is_file()]
+    if not shards:
+        raise CheckpointError(f"{source} is an index that names no files")
+    return shards
+
+
+def check_shards(folder: Path, shards: Collection[str], source: str) -> None:
+    """Raise CheckpointError where a file that an index joins is not beside it."""
+    missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
             f"{source} joins {count(shards, 'file')}, of which {len(missing)} are not beside it: {shorten(missing)}"
         )
-    if not shards:
-        raise CheckpointError(f"{source} is an index that names no files")
-    return shards

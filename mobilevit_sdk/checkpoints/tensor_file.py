@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mobilevit_sdk.checkpoints import hub
 from mobilevit_sdk.checkpoints.foreign import describe_file, describe_folder
-from mobilevit_sdk.checkpoints.index_file import read_index
+from mobilevit_sdk.checkpoints.index_file import check_shards, read_shards
 from mobilevit_sdk.checkpoints.torch_file import looks_like_torch, read_torch
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import hash_and_size
@@ -110,7 +110,8 @@ def read_tensors(source: str | Path) -> TensorFile:
     name = str(source)
     path = hub.download(name) if name.startswith(hub.PREFIX) else Path(source)
     version, start = _open(path, name)
-    if (shards := read_index(path, start, name)) is not None:
+    if (shards := read_shards(path, name)) is not None:
+        check_shards(path.parent, shards, name)
         file_read = _join(version, shards)
     elif (found := _read(version, start)) is not None:
         file_read = found

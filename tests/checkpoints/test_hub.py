@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -173,6 +174,23 @@ def test_descriptions_that_do_not_fit_are_refused(repository: Path, files: dict[
     assert "\n" not in str(caught.value)
 
 
+def test_sharded_repository_is_joined(repository: Path) -> None:
+    tensors = release_weights("mobilevit", "transformers")
+    shards = {"a.safetensors": "mobilevit.", "b.safetensors": "classifier."}
+    held = {shard: {n: t for n, t in tensors.items() if n.startswith(root)} for shard, root in shards.items()}
+    for shard, part in held.items():
+        safetensors.torch.save_file(part, repository / shard)
+    weight_map = {name: shard for shard, part in held.items() for name in part}
+    (repository / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    checkpoint = load_checkpoint(SOURCE)
+    assert "joined 2 files that model.safetensors.index.json names" in checkpoint.notes
+    assert torch.equal(checkpoint.model.get_parameter("head.weight"), tensors["classifier.weight"])
+    (repository / "b.safetensors").rename(repository / "c.safetensors")
+    (repository.parent / "cache" / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"of which 1 are not beside it: b\.safetensors"):
+        load_checkpoint(SOURCE)
+
+
 def test_repository_without_weights_says_what_was_looked_for(repository: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no model\.safetensors or pytorch_model\.bin"):
         load_checkpoint(SOURCE)
@@ -185,6 +203,7 @@ def test_repository_without_weights_says_what_was_looked_for(repository: Path) -
         (lambda: _http(errors.GatedRepoError), "is gated: accept its terms"),
         (lambda: errors.LocalEntryNotFoundError("no route\nand more"), r"hub cannot be reached \(no route\)"),
         (lambda: ConnectionError("Name or service not known"), r"cannot be reached \(Name or service not known\)"),
+        (lambda: OSError(errno.ENOSPC, "No space left on device"), "cannot be kept in the local cache: No space left"),
         (lambda: errors.HFValidationError("bad"), "names no repository; write hf-hub:organization/name"),
     ],
 )
