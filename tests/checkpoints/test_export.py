@@ -194,7 +194,8 @@ def test_what_names_do_not_carry_is_said(tmp_path: Path) -> None:
 
 def test_other_windows_are_said_instead_of_a_line_that_would_fail(tmp_path: Path) -> None:
     family, release = "tiny_vit", "timm"
-    checkpoint = load_checkpoint(save_as_published(tmp_path, release, release_weights(family, release)), image_size=256)
+    published = save_as_published(tmp_path, release, release_weights(family, release))
+    checkpoint = load_checkpoint(published, image_size=256, windows="scale")
     written = export_checkpoint(checkpoint, "timm", tmp_path / "timm.pth")
     assert written.load_with is None
     assert "tell timm what differs from tiny_vit_5m_224: window_sizes [8, 16, 8]" in written.notes
