@@ -150,7 +150,7 @@ def _remedy(match: Match, view: View) -> str:
     """What to do with a file that is near to a network but does not hold it."""
     if match.left_over and not match.missing and not match.misshapen:
         names = [view.in_file[match.names[name]] for name in match.left_over]
-        return f"leave them out: {save_without(names)}"
+        return f"leave them out: {save_without(names, set(view.in_file.values()) - set(names))}"
     if match.missing and match.left_over and not match.misshapen:
         return f"rename its tensors, or load the weights into {match.spec.model} where it was trained and save that"
     return (

@@ -91,12 +91,19 @@ def unwrap(tensors: Mapping[str, Tensor], source: str, *shares: Callable[[Mappin
     return best
 
 
-def save_without(names: Iterable[str]) -> str:
-    """What to type to keep all tensors but these, by the modules that hold them."""
-    modules = [*dict.fromkeys(f"{name.rpartition('.')[0]}." if "." in name else name for name in names)]
-    shown = ", ".join(repr(one_line(module)) for module in modules[:_MAX_SHOWN])
-    more = ", ..." if len(modules) > _MAX_SHOWN else ","
+def save_without(names: Iterable[str], kept: Iterable[str]) -> str:
+    """What to type to keep all tensors of a file but these: by modules, where a module holds none that is kept."""
+    modules = {f"{name[:end]}." for name in kept for end in range(len(name)) if name[end] == "."}
+    left = dict.fromkeys(_shortest(name, modules) for name in names)
+    shown = ", ".join(repr(one_line(each)) for each in [*left][:_MAX_SHOWN])
+    more = ", ..." if len(left) > _MAX_SHOWN else ","
     return f"weights = {{n: w for n, w in weights.items() if not n.startswith(({shown}{more}))}}"
+
+
+def _shortest(name: str, modules: set[str]) -> str:
+    """The outermost module of a tensor that is not among `modules`; its whole name where all are."""
+    outer = (name[: end + 1] for end in range(len(name)) if name[end] == ".")
+    return next((module for module in outer if module not in modules), name)
 
 
 def _views(tensors: Mapping[str, Tensor]) -> Iterator[View]:

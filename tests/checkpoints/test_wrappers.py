@@ -178,13 +178,13 @@ def test_of_two_networks_the_average_is_taken_and_others_are_to_be_chosen(tmp_pa
 
 def test_what_stands_beside_a_wrapped_network_is_named_with_its_prefix_and_what_to_type() -> None:
     network = {f"net.{name}": tensor for name, tensor in meta(release_weights("tiny_vit", "cream")).items()}
+    beside = {name: torch.empty(3, 3) for name in ("projector.fc.weight", "projector.norm.bias", "net.head.mask")}
     with pytest.raises(CheckpointError) as caught:
-        match_release({**network, "projector.weight": torch.empty(3, 3)}, None, "file")
+        match_release({**network, **beside}, None, "file")
     message = str(caught.value)
-    assert "nearest to tiny_vit_5m_224 of cream, its names after 'net.', but does not fit: 1 left over" in message
-    assert (
-        "leave them out: weights = {n: w for n, w in weights.items() if not n.startswith(('projector.',))}" in message
-    )
+    assert "nearest to tiny_vit_5m_224 of cream, its names after 'net.', but does not fit: 3 left over" in message
+    assert "leave them out: weights = {n: w for n, w in weights.items() if not " in message
+    assert "if not n.startswith(('net.head.mask', 'projector.',))}" in message
 
 
 @torch.inference_mode()
