@@ -54,14 +54,15 @@ def convert(
     """Write `graph` to `path`; see `Converter.convert`.
 
     The package takes an RGB image of the spec's size. It returns `logits`, float32 [1, num_classes], and, where the
-    spec has labels, the label and the probabilities that Vision and Xcode's preview read. Raises ToolchainError.
+    spec has labels for two classes or more, the label and the probabilities that Vision and Xcode's preview read. One
+    score has no such interface, which would answer 100% whatever the image. Raises ToolchainError.
     """
     ct = import_coremltools()
     try:
         with quiet():
             program = _program(ct, graph, spec, precision)
             if quantization is not None:
-                quantize(program, precision, quantization, wrappers=1 if spec.labels is None else 2)
+                quantize(program, precision, quantization, wrappers=2 if _classifies(spec) else 1)
             _emit(ct, program, spec, precision, path)
     except OSError:
         raise  # a full disk is not the toolchain's fault
@@ -71,12 +72,17 @@ def convert(
     make_identifiers_stable(path)
 
 
+def _classifies(spec: ModelSpec) -> bool:
+    """Whether the package is a Core ML classifier: it has names to choose between."""
+    return spec.labels is not None and spec.num_classes > 1
+
+
 def _program(ct: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
     """The MIL program: typed and optimized, its outputs float32 whatever it computes in."""
     height, width = spec.preprocessing.image_size
     image = torch.zeros(1, 3, height, width)
     names = [LOGITS]
-    if spec.labels is not None:
+    if _classifies(spec):
         graph = _WithProbabilities(graph)
         names.append(PROBABILITIES)
     # Traced, not exported: from torch.export, coremltools 9.0 silently drops keyword arguments, so that tanh-GELU
@@ -101,7 +107,8 @@ def _emit(ct: Any, program: Any, spec: ModelSpec, precision: str, path: Path) ->
     """
     program.functions["main"].set_output_types(None)
     classifier = None
-    if spec.labels is not None:
+    if _classifies(spec):
+        assert spec.labels is not None
         classifier = ct.ClassifierConfig(
             distinct(spec.labels), predicted_feature_name=LABEL, predicted_probabilities_output=PROBABILITIES
         )
@@ -135,20 +142,23 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
     model = parse_model(file)
     description, height_width = model.description, spec.preprocessing.image_size
     description.input[0].shortDescription = f"RGB image, {height_width[0]} x {height_width[1]} (height x width)"
+    name = f"of {spec.labels[0]!r}" if spec.labels else "of the one class"
+    scores = f"Class scores before softmax, one for each of {spec.num_classes} classes"
     meaning = {
-        LOGITS: f"Class scores before softmax, one for each of {spec.num_classes} classes",
+        LOGITS: scores if spec.num_classes > 1 else f"The score {name} before a sigmoid: above 0 means yes",
         LABEL: "The most probable class",
         f"{LABEL}_probs": "The probability of each class",
     }
     for output in description.output:
         output.shortDescription = meaning[output.name]
     metadata = description.metadata
-    metadata.shortDescription = f"{spec.model}, an image classifier with {spec.num_classes} classes"
+    classes = f"an image classifier with {spec.num_classes} classes"
+    metadata.shortDescription = f"{spec.model}, {classes if spec.num_classes > 1 else 'one score for an image'}"
     metadata.versionString = importlib.metadata.version("mobilevit-sdk")
     metadata.license = spec.license or ""
     metadata.userDefined[SPEC_KEY] = msgspec.json.encode(spec).decode()
     if backend is not None:
         metadata.userDefined[BACKEND_KEY] = backend
-    if spec.labels is not None:
+    if _classifies(spec):
         metadata.userDefined["com.apple.coreml.model.preview.type"] = "imageClassifier"
     file.write_bytes(model.SerializeToString(deterministic=True))

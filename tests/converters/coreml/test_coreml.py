@@ -130,6 +130,19 @@ def test_label_and_probabilities_belong_to_the_logits(tiny, packages):
     torch.testing.assert_close(torch.tensor(list(answer["classLabel_probs"].values())), expected)
 
 
+def test_one_score_is_no_classifier_that_is_always_sure(tmp_path):
+    network, spec = tiny_model(num_classes=1, image_size=SIZE)
+    path = convert(network, spec, "fp16", tmp_path / "one.mlpackage")
+    found = converter.inspect(path)
+    assert [(output.name, output.shape) for output in found.outputs] == [("logits", (1, 1))]
+    assert found.spec.labels == spec.labels
+    model = read_package(path).model
+    assert model.description.output[0].shortDescription == "The score of 'class 0' before a sigmoid: above 0 means yes"
+    assert "com.apple.coreml.model.preview.type" not in model.description.metadata.userDefined
+    run = REFERENCE.load(path)
+    assert len({round(float(run(image)[0]), 3) for image in cases(SIZE)}) > 3
+
+
 def test_package_without_labels_answers_logits_alone(tiny, tmp_path):
     model, spec = tiny
     spec = msgspec.structs.replace(spec, labels=None)
