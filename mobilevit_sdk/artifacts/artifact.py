@@ -84,6 +84,12 @@ class Artifact:
         record = self.manifest.quantization
         return bool(record and record.judgment and record.judgment.rejected)
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it was rejected, each with its bar; none where it was not."""
+        record = self.manifest.quantization
+        return record.judgment.reasons if record and record.judgment else ()
+
     def is_unchanged(self) -> bool:
         """Whether the file is still the one that the manifest describes."""
         return hash_and_size(self.path) == (self.manifest.sha256, self.manifest.bytes)

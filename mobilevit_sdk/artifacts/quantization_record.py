@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.text import of_all, percent
+
+MANY_IMAGES = 100  # to judge by
 
 
 class Judgment(Strict, frozen=True, kw_only=True):
@@ -11,25 +14,53 @@ class Judgment(Strict, frozen=True, kw_only=True):
 
     runtime: str
     images: int
-    agreement: float  # share of the images with the float network's class
+    agreement: float | None  # share of the images with the float network's class; None for features
     min_agreement: float  # below which the artifact is rejected
+    overall_sqnr_db: float  # of all images together
+    min_sqnr_db: float  # below which the artifact is rejected
     worst_sqnr_db: float  # of the scores on the worst image
     median_sqnr_db: float
     top1_float: float | None  # None where the images have no labels of this head
     top1: float | None
     rejected: bool
+    reasons: tuple[str, ...] = ()  # of a rejection, each with its bar
 
     @property
     def top1_drop(self) -> float | None:
         """Top-1 lost to the float network, in percentage points."""
         return None if self.top1 is None or self.top1_float is None else 100 * (self.top1_float - self.top1)
 
+    @property
+    def image_points(self) -> float:
+        """What one image is worth, in percentage points: no share can be told more finely."""
+        return 100 / self.images
+
     def in_words(self) -> str:
-        words = f"{self.agreement:.1%} of {self.images} images keep their class on {self.runtime}"
-        words += f", worst image {self.worst_sqnr_db:.1f} dB"
+        words = ""
+        if self.agreement is not None:
+            words = f"{of_all(self.agreement, self.images, 'images')} keep their class "
+            words += f"({percent(self.agreement)}, at least {percent(self.min_agreement)}; one is "
+            words += f"{self.image_points:.2g} points{self._decided()}), "
+        words += f"SQNR {self.overall_sqnr_db:.1f} dB (at least {self.min_sqnr_db:g} dB), worst image "
+        words += f"{self.worst_sqnr_db:.1f} dB"
         if self.top1_drop is not None:
             words += f", top-1 {self.top1:.2%} ({0 - round(self.top1_drop, 2):+.2f} points)"
-        return words
+        return f"{words}, on {self.runtime}"
+
+    def _decided(self) -> str:
+        """What accepted a share below the minimum."""
+        short = self.agreement is not None and self.agreement < self.min_agreement
+        return ", more than is short, so the SQNR decides" if short and not self.rejected else ""
+
+    def advice(self, precision: str) -> str:
+        """What to do about a rejection."""
+        more = f"calibrate with more images (these judged {self.images}; 100 to 500 in all are usual), " * (
+            self.images < MANY_IMAGES
+        )
+        return (
+            f"{more}keep the worst blocks in floating point (`mobilevit quantize --search`), train in simulated "
+            f"integers (`mobilevit train --qat`), or state a lower bar and why in [tool.mobilevit.parity.{precision}]"
+        )
 
 
 class QuantizationRecord(Strict, frozen=True, kw_only=True):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from mobilevit_sdk.data import to_model_input
-from mobilevit_sdk.data.cases import Case
+from mobilevit_sdk.data.cases import Case, Role
 from mobilevit_sdk.errors import ArtifactError, CheckpointError, RequestError
 from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
@@ -48,10 +49,10 @@ class Reference:
 
 
 def write_reference(folder: Path, reference: Reference) -> None:
-    """Store cases and answers as `images`, `logits` and, in the header, `cases`: [{"name", "contiguous"}]."""
+    """Store cases and answers as `images`, `logits` and, in the header, `cases`: [{"name", "contiguous", "role"}]."""
     import safetensors.numpy
 
-    cases = [{"name": case.name, "contiguous": case.contiguous} for case in reference.cases]
+    cases = [{"name": case.name, "contiguous": case.contiguous, "role": case.role} for case in reference.cases]
     tensors = {"images": np.stack([case.image for case in reference.cases]), "logits": reference.logits}
     (folder / REFERENCE).write_bytes(safetensors.numpy.save(tensors, metadata={"cases": json.dumps(cases)}))
 
@@ -67,9 +68,10 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
             images, logits = file.get_tensor("images"), file.get_tensor("logits")
             rows = json.loads(file.metadata()["cases"])
         cases = tuple(
-            Case(str(row["name"]), image, bool(row["contiguous"])) for row, image in zip(rows, images, strict=True)
+            Case(str(row["name"]), image, bool(row["contiguous"]), msgspec.convert(row.get("role", "view"), Role))
+            for row, image in zip(rows, images, strict=True)
         )
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (safetensors.SafetensorError, msgspec.ValidationError, OSError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} does not hold reference vectors ({error})") from error
     reference = Reference(cases, logits)
     try:

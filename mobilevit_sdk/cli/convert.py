@@ -167,6 +167,10 @@ def _print_result(result: ConvertResult) -> None:
         if record and record.judgment:
             word, style = ("rejected", "bold red") if artifact.rejected else ("accepted", "green")
             print_line(out, word, style, f"{artifact.path.parent.name}: {record.judgment.in_words()}")
+            for reason in record.judgment.reasons:
+                out.print(f"  {reason}", markup=False)
+            if artifact.rejected:
+                print_line(out, "next", "bold", record.judgment.advice(artifact.manifest.precision))
     if result.verdicts:
         out.print()
         print_verdicts(result.verdicts, out)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, print_notes, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.cli.preparation import preparation_options
+from mobilevit_sdk.text import percent
 
 if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.preparation import Preparation
@@ -56,7 +57,7 @@ def command(
 
     CHECKPOINT is a file or hf-hub:org/name, by default the one that ships with the package. The folder --out receives
     recipe.json, for `mobilevit convert --recipe`, sensitivity.json and sensitivity.png. Exit code 1: nothing within
-    --size reaches the goal; the recipe is then the most accurate one.
+    --size reaches the goal; the recipe is then the most accurate one. What convert would reject reaches no goal.
     """
     from mobilevit_sdk.cli.display import import_torch
 
@@ -64,11 +65,13 @@ def command(
 
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.formats.quantization import read_recipe
+    from mobilevit_sdk.parity import find_config, read_thresholds
     from mobilevit_sdk.progress import Step
     from mobilevit_sdk.quantization.search import Goal, PointFound
     from mobilevit_sdk.quantization.search_recipe import quantize
 
     recipe = read_recipe(recipe_file) if recipe_file else None
+    thresholds = read_thresholds(find_config(Path.cwd()))
     goal = Goal(top1_drop=top1_drop, agreement=agreement, size=size)
     source = open_source(checkpoint, preparation=preparation)
     print_notes(source.notes)
@@ -88,6 +91,7 @@ def command(
             goal=goal,
             search=search,
             out=folder,
+            thresholds=thresholds,
             progress=show,
         )
     if as_json:
@@ -102,10 +106,28 @@ def command(
 def _line(point: Point) -> str:
     kept = len(point.float_modules)
     blocks = "block" if kept == 1 else "blocks"
-    words = f"{kept:>3} {blocks} in floating point: size {point.size:.1%}, agreement {point.agreement:.1%}"
+    words = f"{kept:>3} {blocks} in floating point: size {point.size:.1%}, same class {percent(point.agreement)}"
+    words += f", SQNR {point.overall_sqnr_db:.1f} dB"
     if point.top1_drop is not None:
         words += f", top-1 {point.top1:.2%} ({0 - point.top1_drop:+.2f})"
     return words
+
+
+def _print_expected(result: SearchResult, goal: Goal) -> None:
+    """What `convert` will say of the recipe, and how finely so few images can tell."""
+    expected, images = result.expected, result.images
+    if expected.rejections:
+        reasons = "; ".join(expected.rejections)
+        print_line(out, "convert would reject", "bold red", f"{result.precision} with this recipe: {reasons}")
+    else:
+        print_line(out, "convert would accept", "green", f"{result.precision} with this recipe")
+    told = f"{images} images judged, one of them is {100 / images:.2g} points"
+    if expected.top1_drop is not None and not goal.resolves_top1(images):
+        told += (
+            f": too few to tell {goal.top1_drop:g} points of top-1, so the same class for {percent(goal.agreement)} of "
+            f"them decides, and SQNR of {goal.sqnr_db:g} dB where that is short by less than one"
+        )
+    print_line(out, "note", "yellow", told)
 
 
 def _print(result: SearchResult, goal: Goal, folder: Path) -> None:
@@ -121,7 +143,7 @@ def _print(result: SearchResult, goal: Goal, folder: Path) -> None:
             str(loss.layers),
             f"{loss.bytes:,}",
             f"{loss.sqnr_db:.1f} dB",
-            f"{loss.agreement:.1%}",
+            percent(loss.agreement),
             "yes" if loss.block in kept else "",
         )
     table.print(out)
@@ -129,4 +151,5 @@ def _print(result: SearchResult, goal: Goal, folder: Path) -> None:
         out.print(f"\n[green]reached[/] {_line(result.chosen).strip()}")
     elif result.points:
         out.print(f"\n[bold red]not reached[/] within {goal.size:.0%} of the size; the best is in the recipe")
+    _print_expected(result, goal)
     out.print(f"\nin {folder}: recipe.json, sensitivity.json, sensitivity.png", markup=False)

@@ -41,10 +41,13 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
         if verdict.reason:
             where = f"{_name(verdict)} on {verdict.runtime}"
             print_line(console, verdict.status, _STYLE[verdict.status], f"{where}: {verdict.reason}")
+        if verdict.agreement and verdict.agreement.top1_ties:
+            tied = f"{count(verdict.agreement.top1_ties, 'case')} with another best class that PyTorch scores as high"
+            print_line(console, "tie", "yellow", f"{_name(verdict)} on {verdict.runtime}: {tied}, to within its error")
     for precision, threshold in loosened(verdicts).items():
         values = f"{threshold.sqnr_db:g} dB and {threshold.top1_agreement:.4g} of the best classes"
         if threshold.task_agreement is not None:
-            values += f", {threshold.task_agreement:.4g} of the task's classes"
+            values += f", {threshold.task_agreement:.4g} of the task's classes and {threshold.task_sqnr_db:g} dB there"
         print_line(console, "note", "yellow", f"{precision} has lowered thresholds, {values}: {threshold.reason}")
 
 

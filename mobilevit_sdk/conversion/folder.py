@@ -39,11 +39,12 @@ class Network:
     thresholds: Mapping[str, Threshold]
     threads: int = 1  # of each conversion
 
-    def min_agreement(self, precision: str) -> float | None:
+    def task_threshold(self, precision: str) -> Threshold | None:
         """What an artifact must reach on the task; None where there is no task, as for random weights."""
         if self.calibrated is None or self.origin.random_weights_seed is not None:
             return None
-        return self.thresholds.get(precision, THRESHOLDS[precision]).task_agreement
+        threshold = self.thresholds.get(precision, THRESHOLDS[precision])
+        return None if threshold.task_agreement is None else threshold
 
 
 def folder_of(conversion: Conversion, network: Network, out: Path) -> Path:
@@ -94,14 +95,14 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
             quantization=calibrated.record() if calibrated else None,
             **inspection,
         )
-        min_agreement = network.min_agreement(precision)
-        if calibrated and min_agreement is not None:
+        threshold = network.task_threshold(precision)
+        if calibrated and threshold is not None:
             progress(Step("judge", task=conversion.name))
             judgment = judge_by_task(
                 Artifact(file, manifest),
                 calibrated.held_out,
                 calibrated.reference,
-                min_agreement=min_agreement,
+                threshold=threshold,
                 progress=summed("judge", conversion.name, progress),
             )
             manifest = msgspec.structs.replace(manifest, quantization=calibrated.record(judgment))
@@ -133,12 +134,14 @@ def find_up_to_date(conversion: Conversion, network: Network, folder: Path) -> A
     manifest = artifact.manifest
     calibrated = network.calibrated if conversion.precision in QUANTIZED else None
     judgment = manifest.quantization.judgment if manifest.quantization else None
+    threshold = network.task_threshold(conversion.precision)
+    bars = (threshold.task_agreement, threshold.task_sqnr_db) if threshold else None
     same = (
         manifest.spec == network.spec
         and manifest.origin == network.origin
         and manifest.tools == toolchain_versions(conversion.converter)
         and (calibrated is None or calibrated.made(manifest.quantization))
-        and (judgment.min_agreement if judgment else None) == network.min_agreement(conversion.precision)
+        and ((judgment.min_agreement, judgment.min_sqnr_db) if judgment else None) == bars
         and stored.logits.shape == network.reference.logits.shape
         and bool((stored.logits == network.reference.logits).all())
         and artifact.is_unchanged()

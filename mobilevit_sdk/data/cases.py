@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -13,6 +15,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from mobilevit_sdk.data import crop_image, open_dataset
 from mobilevit_sdk.data.pictures import decode_picture
 from mobilevit_sdk.spec import Preprocessing
+
+Role = Literal["image", "view", "edge"]
 
 # Share of the photograph (left, top, right, bottom) and what is done to it.
 _VIEWS: dict[str, tuple[tuple[float, float, float, float], Callable[[Image.Image], Image.Image]]] = {
@@ -39,7 +43,7 @@ def builtin_cases(preprocessing: Preprocessing) -> tuple[Case, ...]:
             view = photograph.crop(
                 (int(box[0] * width), int(box[1] * height), int(box[2] * width), int(box[3] * height))
             )
-            cases.append(Case(f"{file.stem}, {name}", crop_image(vary(view), preprocessing)))
+            cases.append(Case(f"{file.stem}, {name}", crop_image(vary(view), preprocessing), role="view"))
     return (*cases, *_edge_cases(preprocessing.image_size, cases[0].image))
 
 
@@ -59,14 +63,17 @@ def _edge_cases(size: tuple[int, int], photograph: np.ndarray) -> list[Case]:
     bright_pixel[:, height // 3, width // 3] = 255
     primaries = np.stack([np.where((rows * 3 // height + c) % 3 == 0, 255, 0) for c in range(3)]).astype(np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (3, height, width), np.uint8)
-    return [
+    edges = [
         Case("zeros", np.zeros((3, height, width), np.uint8)),
         Case("ones", np.full((3, height, width), 255, np.uint8)),
         Case("extremes, checkerboard", np.broadcast_to((rows + columns) % 2 * 255, noise.shape).astype(np.uint8)),
         Case("extremes, primaries", primaries),
         Case("one bright pixel", bright_pixel),
         Case("noise", noise),
-        Case("photograph in non-contiguous memory", photograph, contiguous=False),
+    ]
+    return [
+        *(dataclasses.replace(case, role="edge") for case in edges),
+        Case("photograph in non-contiguous memory", photograph, contiguous=False, role="view"),
     ]
 
 
@@ -82,11 +89,15 @@ def image_cases(source: Path, preprocessing: Preprocessing, *, limit: int = 500)
 
 @dataclass(frozen=True)
 class Case:
-    """One image that an artifact is asked about: RGB uint8 [3, H, W]; `contiguous` says how it lies in memory."""
+    """One image that an artifact is asked about: RGB uint8 [3, H, W]; `contiguous` says how it lies in memory.
+
+    `role`: an "image" of the user's, a "view" of a photograph that every installation has, or an "edge" case.
+    """
 
     name: str
     image: np.ndarray
     contiguous: bool = True
+    role: Role = "image"
 
     def as_passed(self) -> np.ndarray:
         """The image in the memory layout of the case: where it is not contiguous, channels come last."""

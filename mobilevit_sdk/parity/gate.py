@@ -11,9 +11,11 @@ import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import ArtifactLike
 from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.metrics import Agreement, compare
 from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, run_artifacts
+from mobilevit_sdk.parity.task import judge_task
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import Strict
@@ -94,11 +96,17 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
         return msgspec.structs.replace(verdict, status=status, reason=one_line(reason, 2000))
     assert run.reference is not None
     assert run.outputs is not None
-    agreement = compare(run.reference.logits, run.outputs)
+    counted = counts(run.reference.cases, threshold)
+    agreement = compare(run.reference.logits, run.outputs, counted=counted)
     misses = [] if np.isfinite(run.outputs).all() else ["scores are not finite"]
     if _is_constant(run.outputs) and not _is_constant(run.reference.logits):
         misses.append("it answers every image with the same scores")
-    misses += _misses(agreement, threshold, run.reference)
+    if _is_of_the_task(run, threshold):
+        misses += judge_task(run.reference.logits, run.outputs, threshold, runtime=run.runtime).reasons
+    else:
+        if run.artifact.rejected:
+            misses += [f"it was rejected when it was converted: {reason}" for reason in run.artifact.reasons]
+        misses += _misses(agreement, threshold, run.reference, counted)
     return msgspec.structs.replace(
         verdict,
         status="failed" if misses else "passed",
@@ -121,10 +129,28 @@ def loosened(verdicts: Sequence[Verdict]) -> dict[str, Threshold]:
     return {precision: threshold for precision, threshold in used.items() if threshold.reason}
 
 
-def _misses(agreement: Agreement, threshold: Threshold, reference: Reference) -> list[str]:
+def counts(cases: Sequence[Case], threshold: Threshold) -> np.ndarray:
+    """Which cases a verdict reads, bool [cases]: for integer precisions no edge case, unless there is nothing else.
+
+    What noise and checkerboards do to ranges that were found on images says nothing about the images of an app.
+    """
+    ordinary = np.array([case.role != "edge" for case in cases])
+    everything = threshold.task_agreement is None or not ordinary.any()
+    return np.ones(len(cases), bool) if everything else ordinary
+
+
+def _is_of_the_task(run: Run, threshold: Threshold) -> bool:
+    """Whether integers were asked about images of their task; random weights have none."""
+    assert run.reference is not None
+    if threshold.task_agreement is None or run.artifact.manifest.origin.random_weights_seed is not None:
+        return False
+    return all(case.role == "image" for case in run.reference.cases)
+
+
+def _misses(agreement: Agreement, threshold: Threshold, reference: Reference, counted: np.ndarray) -> list[str]:
     misses = []
     if agreement.sqnr_db.worst < threshold.sqnr_db:
-        worst = reference.cases[agreement.case_sqnr_db.index(agreement.sqnr_db.worst)].name
+        worst = reference.cases[int(np.argmin(np.where(counted, agreement.case_sqnr_db, np.inf)))].name
         misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB on {worst!r} is below {threshold.sqnr_db:g} dB")
     same = agreement.top1_agreement
     if same is not None and same < threshold.top1_agreement:

@@ -31,7 +31,7 @@ class WorstMedian(Strict, frozen=True):
 
 
 class Agreement(Strict, frozen=True):
-    """Agreement of an artifact with the reference over all cases.
+    """Agreement of an artifact with the reference over all cases that count.
 
     Features have no best class, and of one score the five best say nothing: None.
     """
@@ -47,10 +47,12 @@ class Agreement(Strict, frozen=True):
     top1_ties: int | None  # cases with another best class whose reference scores are as near as the artifact's error
     top5_agreement: float | None  # mean share of the reference's five best classes among the artifact's five best
     top5_worst: float | None  # the same in the worst case
-    case_sqnr_db: tuple[float, ...]  # of each case, in order
+    case_sqnr_db: tuple[float, ...]  # of each case, in order, also of those that do not count
 
 
-def compare(reference: np.ndarray, outputs: np.ndarray, *, kind: Kind = "scores") -> Agreement:
+def compare(
+    reference: np.ndarray, outputs: np.ndarray, *, kind: Kind = "scores", counted: np.ndarray | None = None
+) -> Agreement:
     """Compare answers [cases, ...] with those of the reference; the arithmetic is float64.
 
     Scores are [cases, classes], with one class for a single score. The SQNR of a case is the lower of two: that of all
@@ -58,8 +60,8 @@ def compare(reference: np.ndarray, outputs: np.ndarray, *, kind: Kind = "scores"
     In the second, the signal of a case is at least the median over the cases: classes that come near each other on one
     image are no fault. Of one or two scores it is the variance over the cases. Features have the first alone.
 
-    Raises ValueError for different shapes, for no cases and for a reference that is not finite; outputs that are not
-    finite give -CEILING_DB.
+    Of cases that are not `counted`, bool [cases], `case_sqnr_db` alone tells. Raises ValueError for other shapes, for
+    no cases and for a reference that is not finite; outputs that are not finite give -CEILING_DB.
     """
     if reference.shape != outputs.shape or not reference.size:
         raise ValueError(f"cannot compare answers of shape {outputs.shape} with {reference.shape}")
@@ -70,6 +72,9 @@ def compare(reference: np.ndarray, outputs: np.ndarray, *, kind: Kind = "scores"
     largest = np.full(len(expected), np.finfo(np.float64).max)
     largest[finite] = np.abs(actual[finite] - expected[finite]).max(axis=1)
     sqnr = np.min([_ratios_db(*energies) for energies in _energies(expected, actual, kind)], axis=0)
+    everything = sqnr.tolist()
+    if counted is not None:
+        sqnr, largest, expected, actual = (each[counted] for each in (sqnr, largest, expected, actual))
     cosine = _cosines(expected, actual, kind)
     same = tied = overlap = None
     if kind == "scores":
@@ -87,7 +92,7 @@ def compare(reference: np.ndarray, outputs: np.ndarray, *, kind: Kind = "scores"
         top1_ties=None if tied is None else int(tied.sum()),
         top5_agreement=None if overlap is None else float(overlap.mean()),
         top5_worst=None if overlap is None else float(overlap.min()),
-        case_sqnr_db=tuple(sqnr.tolist()),
+        case_sqnr_db=tuple(everything),
     )
 
 

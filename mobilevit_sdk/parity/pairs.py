@@ -12,6 +12,7 @@ import numpy as np
 
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
+from mobilevit_sdk.parity.gate import counts
 from mobilevit_sdk.parity.metrics import WorstMedian, compare, same_best
 from mobilevit_sdk.parity.runs import Run
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
@@ -49,7 +50,7 @@ def compare_runs(runs: Sequence[Run], thresholds: Mapping[str, Threshold] = THRE
     answered = [run for run in runs if run.outputs is not None and run.artifact.manifest.precision in thresholds]
     pairs = []
     for first, second in itertools.combinations(answered, 2):
-        if _checkpoint(first) == _checkpoint(second) and (common := _common_cases(first, second)):
+        if _checkpoint(first) == _checkpoint(second) and (common := _common_cases(first, second, thresholds)):
             pairs.append(_pair(first, second, common, thresholds))
     return sorted(pairs, key=lambda pair: pair.sqnr_db.worst)
 
@@ -105,10 +106,13 @@ def _checkpoint(run: Run) -> tuple[object, ...]:
     return origin.sha256, origin.random_weights_seed, spec.model, spec.config_sha256, spec.preprocessing
 
 
-def _common_cases(first: Run, second: Run) -> list[tuple[int, int]]:
-    """Positions of the images that both answered."""
-    positions = {_content(case): j for j, case in enumerate(_cases(second))}
-    return [(i, positions[key]) for i, case in enumerate(_cases(first)) if (key := _content(case)) in positions]
+def _common_cases(first: Run, second: Run, thresholds: Mapping[str, Threshold]) -> list[tuple[int, int]]:
+    """Positions of the images that both answered and that count for both."""
+    (one, other) = (counts(_cases(run), thresholds[run.artifact.manifest.precision]) for run in (first, second))
+    positions = {_content(case): j for j, case in enumerate(_cases(second)) if other[j]}
+    return [
+        (i, positions[key]) for i, case in enumerate(_cases(first)) if one[i] and (key := _content(case)) in positions
+    ]
 
 
 def _cases(run: Run) -> tuple[Case, ...]:

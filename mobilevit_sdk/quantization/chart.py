@@ -41,8 +41,8 @@ def _draw_losses(axes: Axes, result: SearchResult) -> None:
 
 
 def _draw_frontier(axes: Axes, result: SearchResult, goal: Goal) -> None:
-    by_task = result.points[0].top1_drop is not None
-    losses = [(p.top1_drop or 0.0) if by_task else 100 * (1 - p.agreement) for p in result.points]
+    by_task = result.points[0].top1_drop is not None and goal.resolves_top1(result.images)
+    losses = [(p.top1_drop or 0.0) if by_task else 100 * (1 - (p.agreement or 0.0)) for p in result.points]
     sizes = [100 * point.size for point in result.points]
     axes.plot(sizes, losses, color=BLUE, marker="o", markersize=11)
     axes.axhline(goal.top1_drop if by_task else 100 * (1 - goal.agreement), color=GREEN, ls="--", label="goal")

@@ -10,10 +10,11 @@ from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, ToolchainError
-from mobilevit_sdk.evaluation.accuracy import match_classes, top1_share
+from mobilevit_sdk.evaluation.accuracy import match_classes
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
-from mobilevit_sdk.parity import compare
+from mobilevit_sdk.parity import Threshold
 from mobilevit_sdk.parity.runs import run_artifacts
+from mobilevit_sdk.parity.task import judge_task
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
 
@@ -28,14 +29,13 @@ def judge_by_task(
     images: CalibrationImages,
     reference: Reference,
     *,
-    min_agreement: float,
+    threshold: Threshold,
     progress: Progress = silent,
 ) -> Judgment:
     """Run the artifact over `images` on its first available runtime; `reference` holds the float network's answers.
 
-    It is rejected where the share of images with the same class is below `min_agreement`. `progress` hears what
-    `run_artifacts` tells. Raises ToolchainError when no
-    runtime is available or it fails.
+    See `parity.task.judge_task` for what rejects it. `progress` hears what `run_artifacts` tells. Raises ToolchainError
+    when no runtime is available or it fails.
     """
     manifest = artifact.manifest
     converter = artifact.converter
@@ -44,20 +44,8 @@ def judge_by_task(
     if run.outputs is None:
         assert run.refusal is not None
         raise ToolchainError(f"{run.runtime} does not run {artifact.path.name}: {run.refusal[1]}")
-    agreement = compare(reference.logits, run.outputs)
-    assert agreement.top1_agreement is not None
     labels = labels_of(images, manifest.spec)
-    return Judgment(
-        runtime=run.runtime,
-        images=len(images),
-        agreement=agreement.top1_agreement,
-        min_agreement=min_agreement,
-        worst_sqnr_db=agreement.sqnr_db.worst,
-        median_sqnr_db=agreement.sqnr_db.median,
-        top1_float=None if labels is None else top1_share(reference.logits, labels),
-        top1=None if labels is None else top1_share(run.outputs, labels),
-        rejected=agreement.top1_agreement < min_agreement,
-    )
+    return judge_task(reference.logits, run.outputs, threshold, runtime=run.runtime, labels=labels)
 
 
 def labels_of(images: CalibrationImages, spec: ModelSpec) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
+from mobilevit_sdk.parity import Threshold
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.judgment import labels_of
 from mobilevit_sdk.quantization.preparation import deploy_prepared
@@ -24,16 +26,30 @@ IMAGES_FOR_A_BLOCK = 32  # noise in the scores shows on few images; a change of 
 
 
 class Goal(Strict, frozen=True):
-    """What the search has to reach: a drop of top-1 where the images have labels, else agreement; and the size."""
+    """What the search has to reach: a drop of top-1 where the images have labels, else agreement; and the size.
+
+    Where one image is worth more than `top1_drop`, the images cannot tell it, and the agreement decides. Where that is
+    short by less than one image, `sqnr_db` decides. What `convert` would reject reaches no goal.
+    """
 
     top1_drop: float = 0.5  # points, in percent
     agreement: float = 0.98  # share of the images that keep their class
+    sqnr_db: float = 20.0  # of the scores of all images together
     size: float = 0.5  # weights and constants over those in float32
 
-    def holds(self, point: Point) -> bool:
-        if point.top1_drop is None:
-            return point.agreement >= self.agreement
-        return point.top1_drop <= self.top1_drop
+    def resolves_top1(self, images: int) -> bool:
+        """Whether a single image is worth no more than the drop."""
+        return 100 / images <= self.top1_drop
+
+    def holds(self, point: Point, images: int) -> bool:
+        """Whether a point that was measured on so many images reaches the goal."""
+        if point.rejections:
+            return False
+        if point.top1_drop is not None and self.resolves_top1(images):
+            return point.top1_drop <= self.top1_drop
+        short = 0.0 if point.agreement is None else self.agreement - point.agreement
+        exact = short <= 0 and point.agreement is not None
+        return exact or (short < 1 / images and point.overall_sqnr_db >= self.sqnr_db)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +60,17 @@ class PointFound(Step):
 
 
 class SearchResult(Strict, frozen=True):
-    """Blocks, worst first; trades, smallest first; `chosen` is the first that reaches the goal, or None."""
+    """Blocks, worst first; trades, smallest first; `chosen` is the first that reaches the goal, or None.
+
+    `expected` is what a file made with `recipe` will do on these images, and whether `convert` would reject it.
+    """
 
     precision: str
     images: int
     losses: tuple[BlockLoss, ...]
     points: tuple[Point, ...]
     chosen: Point | None
+    expected: Point
     recipe: QuantizationRecipe  # of `chosen`; where that is None, of the most accurate trade within the size
 
 
@@ -61,6 +81,7 @@ def search_recipe(
     precision: str,
     goal: Goal,
     *,
+    threshold: Threshold,
     walk: bool = True,
     progress: Progress = silent,
 ) -> SearchResult:
@@ -80,28 +101,36 @@ def search_recipe(
     some = CalibrationBatches(judged.pixels[:: max(1, len(judged.pixels) // IMAGES_FOR_A_BLOCK)], None)
     losses = block_losses(graph, recipe, precision, ranges, some, progress)
     points: list[Point] = []
+    trades = frontier(graph, recipe, precision, ranges, judged, losses, threshold)
+    expected = next(trades)  # of the recipe as it is
     if walk:
-        for point in frontier(graph, recipe, precision, ranges, judged, losses):
+        for point in itertools.chain([expected], trades):
             if point.size > goal.size:
                 break
             points.append(point)
             progress(PointFound("trading size for accuracy", len(points), point=point))
-            if goal.holds(point):
+            if goal.holds(point, len(held_out)):
                 break
         if not points:
             raise RequestError(
                 f"even with everything quantized, the network is larger than {goal.size:.0%} of its float size"
             )
-    chosen = next((point for point in points if goal.holds(point)), None)
-    best = chosen or max(points, key=lambda point: point.agreement, default=None)
+        expected = max(points, key=lambda point: (goal.holds(point, len(held_out)), _accuracy(point)))
+    chosen = expected if goal.holds(expected, len(held_out)) and walk else None
     return SearchResult(
         precision=precision,
         images=len(held_out),
         losses=tuple(losses),
         points=tuple(points),
         chosen=chosen,
-        recipe=msgspec.structs.replace(recipe, float_modules=best.float_modules) if best else recipe,
+        expected=expected,
+        recipe=msgspec.structs.replace(recipe, float_modules=expected.float_modules),
     )
+
+
+def _accuracy(point: Point) -> tuple[bool, float, float]:
+    """The order of points that miss the goal: what `convert` accepts, then the classes kept, then the SQNR."""
+    return not point.rejections, point.agreement or 0.0, point.overall_sqnr_db
 
 
 def write_result(result: SearchResult, folder: Path) -> None:

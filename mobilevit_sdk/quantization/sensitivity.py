@@ -12,9 +12,9 @@ from torch import nn
 
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import top1_share
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
-from mobilevit_sdk.parity import compare
+from mobilevit_sdk.parity import Threshold, compare
+from mobilevit_sdk.parity.task import judge_task
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate, weight_bits
 from mobilevit_sdk.spec import Strict
@@ -30,7 +30,7 @@ class BlockLoss(Strict, frozen=True):
     layers: int
     bytes: int  # of its weights in floating point
     sqnr_db: float  # of the scores of all images together
-    agreement: float  # share of the images that keep their class, 0 to 1
+    agreement: float | None  # share of the images that keep their class, 0 to 1
 
 
 class Point(Strict, frozen=True):
@@ -38,11 +38,13 @@ class Point(Strict, frozen=True):
 
     float_modules: tuple[str, ...]
     size: float  # weights and biases over those of the float network
-    agreement: float  # share of the images that keep their class, 0 to 1
+    agreement: float | None  # share of the images that keep their class, 0 to 1
+    overall_sqnr_db: float  # of the scores of all images together
     worst_sqnr_db: float
     median_sqnr_db: float
     top1: float | None  # None where the images have no labels
     top1_drop: float | None  # points lost to the float network, in percent
+    rejections: tuple[str, ...]  # why `convert` would reject such a file, each with its bar
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,6 @@ def block_losses(
         others = tuple(path for path in layers(graph) if path not in inside)
         only = msgspec.structs.replace(recipe, float_modules=others)
         alone = compare(expected, scores(simulate(graph, only, precision, ranges), images.pixels))
-        assert alone.top1_agreement is not None
         losses.append(
             BlockLoss(
                 block=block,
@@ -116,10 +117,11 @@ def frontier(
     ranges: dict[str, Ranges] | None,
     images: CalibrationBatches,
     losses: Sequence[BlockLoss],
+    threshold: Threshold,
 ) -> Iterator[Point]:
     """Yield trades with more and more of the worst blocks in floating point: 0, 1, 2, 3, 4, 6, 8, 12, 16, ...
 
-    Blocks are ordered by the noise that they add per byte that they cost.
+    Blocks are ordered by the noise that they add per byte that they cost. `threshold` is what a file must reach.
     """
     expected = scores(graph, images.pixels)
     order = sorted(losses, key=lambda loss: -(10 ** (-loss.sqnr_db / 10)) / loss.bytes)
@@ -127,18 +129,17 @@ def frontier(
         kept = tuple(loss.block for loss in order[:count])
         mixed = msgspec.structs.replace(recipe, float_modules=(*recipe.float_modules, *kept))
         answers = scores(simulate(graph, mixed, precision, ranges), images.pixels)
-        agreement = compare(expected, answers)
-        assert agreement.top1_agreement is not None
-        labels = images.labels
-        top1 = None if labels is None else top1_share(answers, labels)
+        judged = judge_task(expected, answers, threshold, runtime="pytorch", labels=images.labels)
         yield Point(
             float_modules=mixed.float_modules,
             size=size(graph, mixed, precision),
-            agreement=agreement.top1_agreement,
-            worst_sqnr_db=agreement.sqnr_db.worst,
-            median_sqnr_db=agreement.sqnr_db.median,
-            top1=top1,
-            top1_drop=None if labels is None or top1 is None else 100 * (top1_share(expected, labels) - top1),
+            agreement=judged.agreement,
+            overall_sqnr_db=judged.overall_sqnr_db,
+            worst_sqnr_db=judged.worst_sqnr_db,
+            median_sqnr_db=judged.median_sqnr_db,
+            top1=judged.top1,
+            top1_drop=judged.top1_drop,
+            rejections=judged.reasons,
         )
 
 

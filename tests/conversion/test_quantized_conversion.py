@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import msgspec
 import pytest
@@ -140,7 +141,7 @@ def test_it_is_made_again_for_another_share_of_the_task(made, saved, images):
 
 def test_what_does_its_task_too_badly_is_set_aside_with_exit_code_1(saved, images, tmp_path, monkeypatch):
     pytest.importorskip("litert_torch")
-    unreachable = msgspec.structs.replace(THRESHOLDS["int8-weight"], task_agreement=1.01)
+    unreachable = msgspec.structs.replace(THRESHOLDS["int8-weight"], task_sqnr_db=199.0)
     monkeypatch.setitem(THRESHOLDS, "int8-weight", unreachable)
     options = ["--to", "tflite", "--precision", "int8-weight", "--calibration", str(images), "--out", str(tmp_path)]
     done = CliRunner().invoke(main, ["convert", str(saved), *options, "--json"])
@@ -180,14 +181,18 @@ def test_a_precision_that_a_format_cannot_express_names_the_nearest(saved, image
         )
 
 
-def test_quantize_writes_a_recipe_that_convert_takes(saved, images, tmp_path):
+def test_quantize_writes_a_recipe_and_says_that_convert_would_reject_it(saved, images, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("[tool.mobilevit.parity.int8]\ntask_sqnr_db = 150\n")
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / "quantized"
-    options = ["--calibration", str(images), "--search", "--top1-drop", "-100", "--size", "1", "--out", str(out)]
+    options = ["--calibration", str(images), "--search", "--size", "0.9", "--out", str(out)]
     done = CliRunner().invoke(main, ["quantize", str(saved), *options, "--json"])
-    assert done.exit_code == 1, done.output  # nobody gains a hundred points
+    assert done.exit_code == 1, done.output  # what convert would reject reaches no goal
     document = json.loads(done.stdout)
-    assert document["points"][-1]["size"] == 1
-    assert document["points"][-1]["agreement"] == 1
+    assert document["chosen"] is None
+    assert document["points"][0]["agreement"] == 1  # which is the goal, but for the judge
+    (reason,) = document["expected"]["rejections"]
+    assert re.fullmatch(r"SQNR \S+ dB of all images together is below 150 dB \(task_sqnr_db\)", reason)
     recipe = msgspec.json.decode((out / "recipe.json").read_bytes(), type=QuantizationRecipe)
     assert msgspec.json.decode(msgspec.json.encode(recipe)) == document["recipe"]
     assert (out / "sensitivity.png").read_bytes().startswith(b"\x89PNG")

@@ -172,6 +172,8 @@ def test_the_page_shows_how_an_integer_artifact_was_judged(outcome, tmp_path):
         images=50,
         agreement=0.96,
         min_agreement=0.93,
+        overall_sqnr_db=18.0,
+        min_sqnr_db=10.0,
         worst_sqnr_db=12.5,
         median_sqnr_db=20.0,
         top1_float=0.9,
@@ -191,7 +193,12 @@ def test_the_page_shows_how_an_integer_artifact_was_judged(outcome, tmp_path):
     judged = dataclasses.replace(first, artifact=dataclasses.replace(first.artifact, manifest=manifest))
     write_report(dataclasses.replace(outcome, runs=(judged, *others)), tmp_path / "report")
     text = (tmp_path / "report" / "report.html").read_text()
-    for fact in ("96% <small>of 50, at least 93%", "88.00% <small>-2.00 points", "12.5 dB <small>median 20.0 dB"):
+    for fact in (
+        "96% <small>of 50, at least 93%",
+        "88.00% <small>-2.00 points",
+        "12.5 dB <small>median 20.0 dB",
+        "18.0 dB <small>at least 10 dB",
+    ):
         assert fact in text, fact
 
 

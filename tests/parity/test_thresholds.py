@@ -156,7 +156,13 @@ def test_the_command_finds_the_project_and_prints_the_reason_for_less(artifact, 
         assert "logits of this head are large" in (tmp_path / "report" / name).read_text(), name
     held = json.loads((tmp_path / "report" / "verdicts.json").read_text())["verdicts"][0]["thresholds"]
     reason = "logits of this head are large"
-    assert held == {"sqnr_db": 30.0, "top1_agreement": 0.99, "task_agreement": None, "reason": reason}
+    assert held == {
+        "sqnr_db": 30.0,
+        "top1_agreement": 0.99,
+        "task_agreement": None,
+        "task_sqnr_db": None,
+        "reason": reason,
+    }
 
 
 def test_a_lower_share_of_the_task_is_printed_with_its_reason(tmp_path, reference, monkeypatch):
@@ -168,7 +174,7 @@ def test_a_lower_share_of_the_task_is_printed_with_its_reason(tmp_path, referenc
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, ["verify", str(artifact.path)])
     assert done.exit_code == 0, done.output
-    assert "0.9 of the task's classes: half of the photographs are blurred" in done.stdout
+    assert "0.9 of the task's classes and 10 dB there: half of the photographs are blurred" in done.stdout
 
 
 def test_a_config_that_is_named_goes_before_the_one_that_is_found(artifact, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from mobilevit_sdk.data.calibration import split_images
 from mobilevit_sdk.deployment import deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe, read_recipe
+from mobilevit_sdk.parity import THRESHOLDS
 from mobilevit_sdk.parity.metrics import compare
 from mobilevit_sdk.quantization import simulation
 from mobilevit_sdk.quantization.bias_correction import correct_biases, mean_input
@@ -268,7 +269,7 @@ def test_the_block_that_was_spoilt_is_the_most_sensitive_and_the_first_to_stay_f
     judged = CalibrationBatches(images, None)
     losses = block_losses(spoilt, RECIPE, "int8-weight", None, judged)
     assert losses[0].block == "stages.0"
-    points = list(frontier(spoilt, RECIPE, "int8-weight", None, judged, losses))
+    points = list(frontier(spoilt, RECIPE, "int8-weight", None, judged, losses, THRESHOLDS["int8-weight"]))
     assert points[0].float_modules == ()
     assert points[1].float_modules == ("stages.0",)
     assert points[1].median_sqnr_db > points[0].median_sqnr_db + 3

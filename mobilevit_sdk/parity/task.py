@@ -1,0 +1,60 @@
+"""The one judge of integers: how well they do the task, on images that the network was not calibrated with.
+
+`convert`, `verify --images` and `quantize` all ask it, so that they say the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mobilevit_sdk.artifacts.quantization_record import Judgment
+from mobilevit_sdk.evaluation.accuracy import top1_share
+from mobilevit_sdk.parity.metrics import compare
+from mobilevit_sdk.parity.thresholds import Threshold
+from mobilevit_sdk.text import of_all, percent
+
+
+def judge_task(
+    reference: np.ndarray,
+    outputs: np.ndarray,
+    threshold: Threshold,
+    *,
+    runtime: str,
+    labels: np.ndarray | None = None,
+) -> Judgment:
+    """Judge answers to images of the task, [images, classes], by those of the float network.
+
+    Rejected where fewer images keep their class than `task_agreement`, or where the SQNR of all images together is
+    below `task_sqnr_db`. A share that is short by less than one image is more than so few images can tell: the SQNR
+    decides alone. The points of top-1 that are lost are reported where there are `labels`, and never decide. Raises
+    ValueError where the threshold has no bars for a task.
+    """
+    min_agreement, min_sqnr_db = threshold.task_agreement, threshold.task_sqnr_db
+    if min_agreement is None or min_sqnr_db is None:
+        raise ValueError("only integer precisions are judged by the task")
+    found = compare(reference, outputs)
+    reasons = []
+    too_noisy = found.overall_sqnr_db < min_sqnr_db
+    if found.top1_agreement is not None:
+        short = min_agreement - found.top1_agreement
+        if short > 0 and (too_noisy or short >= 1 / found.cases):
+            share = of_all(found.top1_agreement, found.cases, "images")
+            reasons.append(f"{share} keep their class, at least {percent(min_agreement)} must (task_agreement)")
+    if too_noisy:
+        reasons.append(
+            f"SQNR {found.overall_sqnr_db:.1f} dB of all images together is below {min_sqnr_db:g} dB (task_sqnr_db)"
+        )
+    return Judgment(
+        runtime=runtime,
+        images=found.cases,
+        agreement=found.top1_agreement,
+        min_agreement=min_agreement,
+        overall_sqnr_db=found.overall_sqnr_db,
+        min_sqnr_db=min_sqnr_db,
+        worst_sqnr_db=found.sqnr_db.worst,
+        median_sqnr_db=found.sqnr_db.median,
+        top1_float=None if labels is None else top1_share(reference, labels),
+        top1=None if labels is None else top1_share(outputs, labels),
+        rejected=bool(reasons),
+        reasons=tuple(reasons),
+    )
