@@ -190,7 +190,7 @@ def test_quantize_writes_a_recipe_and_says_that_convert_would_reject_it(saved, i
     assert done.exit_code == 1, done.output  # what convert would reject reaches no goal
     document = json.loads(done.stdout)
     assert document["chosen"] is None
-    assert document["points"][0]["agreement"] == 1  # which is the goal, but for the judge
+    assert document["points"][0]["agreement"] > 0.8
     (reason,) = document["expected"]["rejections"]
     assert re.fullmatch(r"SQNR \S+ dB of all images together is below 150 dB \(task_sqnr_db\)", reason)
     recipe = msgspec.json.decode((out / "recipe.json").read_bytes(), type=QuantizationRecipe)
