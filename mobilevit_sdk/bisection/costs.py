@@ -2,7 +2,7 @@
 
 To first order an error e of a value x moves the scores by J e, with J the Jacobian of the scores with respect to x. For
 random signs v, the mean of (v . J e)^2 is |J e|^2 (Hutchinson, 1990), and v . J is what one backward pass gives, for
-every x at once.
+every x at once. With v minus its mean, only what differs between the classes counts.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ def costs_db(graph: TracedGraph, case: Case, errors: Mapping[Node, Tensor]) -> d
     generator = torch.Generator().manual_seed(0)
     noise = np.zeros(len(nodes))
     for _ in range(PROJECTIONS):
-        signs = torch.randint(0, 2, scores.shape, generator=generator) * 2.0 - 1.0
+        signs = _deciding(torch.randint(0, 2, scores.shape, generator=generator) * 2.0 - 1.0)
         slopes = torch.autograd.grad(
             scores, [values[node] for node in nodes], signs, retain_graph=True, allow_unused=True
         )
         for i, (node, slope) in enumerate(zip(nodes, slopes, strict=True)):
             if slope is not None:
                 noise[i] += float((slope.double() * errors[node].double()).sum()) ** 2 / PROJECTIONS
-    signal = float(scores.detach().double().square().sum())
+    signal = float(_deciding(scores.detach().double()).square().sum())
     return {node: to_db(signal, energy) for node, energy in zip(nodes, noise.tolist(), strict=True)}
+
+
+def _deciding(scores: Tensor) -> Tensor:
+    """What decides between the classes, as the gate reads it: without what they have in common; [1, classes]."""
+    return scores if scores.shape[-1] == 1 else scores - scores.mean(-1, keepdim=True)

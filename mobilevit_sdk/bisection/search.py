@@ -36,7 +36,6 @@ from mobilevit_sdk.formats.taps import Tap, TappedRuntime
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, compare
 from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.images import checkpoint_of
-from mobilevit_sdk.parity.metrics import sqnr_db
 from mobilevit_sdk.parity.runs import Run, run_cases
 from mobilevit_sdk.processes.child import run_in_child
 from mobilevit_sdk.progress import Progress, Step, silent
@@ -110,7 +109,7 @@ def check_reference(artifact: Artifact, graph: TracedGraph, reference: Reference
     follower = Follower(graph, reference.cases[0].image)
     for step in graph.steps:
         follower.keep(step, follower.expected(step))
-    found = sqnr_db(reference.logits[0], follower.value(graph.scores).numpy().reshape(-1))
+    found = compare(reference.logits[:1], follower.value(graph.scores).numpy().reshape(1, -1)).sqnr_db.worst
     if found < SAME_DB:
         raise ArtifactError(
             f"the answers stored beside {artifact.path} are not those of its checkpoint ({found:.1f} dB): they are "

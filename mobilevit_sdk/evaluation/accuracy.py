@@ -30,8 +30,11 @@ def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     """The same labeled images with the class indices of the model's head.
 
     Where both sides name their classes, the names decide, and the data may hold only some of the classes. Raises
-    RequestError when a class of the data is not in the head, or when there are no labels.
+    RequestError when a class of the data is not in the head, when there are no labels, and for a head with one score,
+    of which every image would be the best class: `match_answers` takes those.
     """
+    if spec.num_classes == 1:
+        raise RequestError(f"the head of {spec.model} has one score and nothing to choose between: give two classes")
     if dataset.labels is None:
         raise RequestError(f"{dataset.source} has no labels; give one folder per class, or a Parquet column `label`")
     names, known = dataset.class_names, spec.labels
@@ -48,6 +51,25 @@ def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     return dataclasses.replace(dataset, labels=labels, class_names=known)
 
 
+def match_answers(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
+    """As `match_classes`, and of a head with one score: 1 where the right answer is yes, a score above 0, and 0 for no.
+
+    Such data have two classes. Yes is the one that the head names, else the second. Raises RequestError for others.
+    """
+    if spec.num_classes > 1:
+        return match_classes(dataset, spec)
+    found = sorted(set(dataset.labels or ()))
+    names = dataset.class_names or tuple(str(label) for label in found)
+    if dataset.labels is None or len(names) != 2:
+        raise RequestError(
+            f"{dataset.source} has {len(names)} classes, but {spec.model} has one score, which says yes or no: give "
+            f"images of both, in two folders"
+        )
+    yes = names.index(spec.labels[0]) if spec.labels and spec.labels[0] in names else 1
+    whole = range(2) if dataset.class_names else found
+    return dataclasses.replace(dataset, labels=[int(label == whole[yes]) for label in dataset.labels], class_names=None)
+
+
 def measure_accuracy(
     predict: Predict,
     spec: ModelSpec,
@@ -61,7 +83,7 @@ def measure_accuracy(
     See `top5_hits` for what counts. Raises RequestError when the data do not fit the model or an image cannot be
     decoded.
     """
-    dataset = match_classes(dataset, spec)
+    dataset = match_answers(dataset, spec)
     labels = np.asarray(dataset.labels)
     top1 = top5 = 0
     for start in range(0, len(dataset), batch_size):
@@ -78,8 +100,11 @@ def top5_hits(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Whether the class in `labels`, [images], is the one with the k-th highest score: bool [images, at most 5].
 
     `scores` are [images, num_classes]. Of equal scores the lower class index ranks first; a class whose score is NaN is
-    never a hit.
+    never a hit. One score is right where it is above 0 and the label 1, or neither.
     """
+    if scores.shape[1] == 1:
+        right: np.ndarray = ((scores > 0) == (labels[:, None] == 1)) & ~np.isnan(scores)
+        return right
     ranked = np.argsort(-scores, axis=1, kind="stable")[:, :5]
     hits: np.ndarray = (ranked == labels[:, None]) & ~np.isnan(np.take_along_axis(scores, ranked, axis=1))
     return hits

@@ -10,7 +10,7 @@ from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, ToolchainError
-from mobilevit_sdk.evaluation.accuracy import match_classes
+from mobilevit_sdk.evaluation.accuracy import match_answers
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.parity import Threshold
 from mobilevit_sdk.parity.runs import run_artifacts
@@ -51,6 +51,6 @@ def judge_by_task(
 def labels_of(images: CalibrationImages, spec: ModelSpec) -> np.ndarray | None:
     """The class of each image, or None where the source has none or others than the network's head."""
     try:
-        return np.asarray(match_classes(images.dataset, spec).labels)
+        return np.asarray(match_answers(images.dataset, spec).labels)
     except RequestError:
         return None

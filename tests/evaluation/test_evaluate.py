@@ -22,7 +22,7 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import ImageDataset, open_dataset, to_model_input
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.evaluation import measure
-from mobilevit_sdk.evaluation.accuracy import match_classes, measure_accuracy
+from mobilevit_sdk.evaluation.accuracy import match_answers, match_classes, measure_accuracy
 from mobilevit_sdk.formats import converter
 from mobilevit_sdk.formats.converter import Inspection
 from mobilevit_sdk.formats.runtime import Availability
@@ -71,6 +71,24 @@ def test_nan_is_never_right(tmp_path: Path) -> None:
         lambda x: np.full((len(x), 8), np.nan), tiny_spec(num_classes=8), _dataset(tmp_path, [0, 1])
     )
     assert (accuracy.top1, accuracy.top5) == (0, 0)
+
+
+@pytest.mark.parametrize(("names", "yes"), [(None, 1), (("cat", "dog"), 1), (("class 0", "dog"), 0)])
+def test_one_score_says_yes_or_no(tmp_path: Path, names: tuple[str, ...] | None, yes: int) -> None:
+    spec = tiny_spec(num_classes=1)
+    data = _dataset(tmp_path, [0, 1, 1, 0, 1], names)
+    assert match_answers(data, spec).labels == [int(label == yes) for label in (0, 1, 1, 0, 1)]
+    scores = np.array([[2.0], [3.0], [-1.0], [-1.0], [np.nan]])
+    found = measure_accuracy(lambda images: scores[: len(images)], spec, data)
+    assert found.top1 == found.top5 == 2 / 5
+
+
+@pytest.mark.parametrize("labels", [[0, 0], [0, 1, 2]])
+def test_one_score_needs_images_of_both_answers(tmp_path: Path, labels: list[int]) -> None:
+    with pytest.raises(RequestError, match="one score, which says yes or no"):
+        measure_accuracy(lambda images: np.ones((len(images), 1)), tiny_spec(num_classes=1), _dataset(tmp_path, labels))
+    with pytest.raises(RequestError, match="nothing to choose between"):  # for those who train
+        match_classes(_dataset(tmp_path, labels), tiny_spec(num_classes=1))
 
 
 def test_predictor_gets_the_images_preprocessed_for_the_app(tmp_path: Path) -> None:
