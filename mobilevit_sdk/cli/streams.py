@@ -6,6 +6,7 @@ import io
 import os
 import select
 import sys
+from contextlib import suppress
 from typing import Any, TextIO
 
 from mobilevit_sdk.errors import RequestError
@@ -29,6 +30,9 @@ def open_standard_streams() -> None:
 
 
 def _open(stream: TextIO | None, descriptor: int, name: str | None) -> TextIO:
+    if stream is not None:
+        with suppress(OSError):
+            stream.flush()  # what the program wrote before comes first
     raw = _Descriptor(descriptor, name)
     encoding = stream.encoding if stream is not None else "utf-8"
     by_line = name is None or raw.isatty()
