@@ -130,6 +130,8 @@ def _started(trainer: Trainer, what: str) -> TrainingStarted:
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}",
         f"{trainer.device.type} {recipe.precision}",
     ]
+    if "window_sizes" in spec.config:
+        facts.append(f"windows of {', '.join(map(str, spec.config['window_sizes']))}")
     if trainer.teacher and recipe.distillation:
         facts.append(f"{recipe.distillation.kind} labels of {trainer.teacher.spec.model}")
     if recipe.quantization_aware:

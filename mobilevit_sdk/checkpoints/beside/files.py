@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mobilevit_sdk.checkpoints.beside import network
-from mobilevit_sdk.checkpoints.beside.keys import Keys, plain, read_json, unknown_note
+from mobilevit_sdk.checkpoints.beside.keys import Keys, UnreadableError, plain, read_json, unknown_note
 from mobilevit_sdk.checkpoints.beside.network import Difference, differences
 from mobilevit_sdk.checkpoints.beside.preprocessing import (
     FIELDS,
@@ -73,8 +73,8 @@ def read_beside(
         return Beside(
             result.preprocessing, result.preprocessing_source, notes=(f"{files} beside it was not read: {error}",)
         )
-    except CheckpointError as error:
-        if named_as_published or "cannot read" not in str(error):
+    except UnreadableError as error:
+        if named_as_published:
             raise
         result.notes = (one_line(str(error).removeprefix(f"{source}: "), 400),)
     return result

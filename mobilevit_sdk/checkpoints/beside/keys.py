@@ -15,6 +15,10 @@ from mobilevit_sdk.text import one_line, shorten
 MAX_BYTES = 32_000_000  # 21,841 classes with their descriptions take 3 MB
 
 
+class UnreadableError(CheckpointError):
+    """A file holds no JSON object."""
+
+
 class Keys:
     """The keys of a JSON object; those that nobody takes are `left`. Keys whose value is null count as absent."""
 
@@ -53,15 +57,15 @@ class Keys:
 
 
 def read_json(path: Path, source: str) -> Keys | None:
-    """The keys of a JSON file, None where there is no file. Raises CheckpointError where it holds no JSON object."""
+    """The keys of a JSON file, None where there is no file. Raises UnreadableError where it holds no JSON object."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise CheckpointError(f"{source}: {path.name} is larger than {MAX_BYTES // 1_000_000} MB")
+            raise UnreadableError(f"{source}: {path.name} is larger than {MAX_BYTES // 1_000_000} MB")
         return Keys(msgspec.json.decode(read_text(path), type=dict[str, Any]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{source}: cannot read {path.name}: {one_line(str(error))}") from error
+        raise UnreadableError(f"{source}: cannot read {path.name}: {one_line(str(error))}") from error
 
 
 def words(text: str) -> frozenset[str]:
