@@ -19,7 +19,7 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
-from mobilevit_sdk.parity import THRESHOLDS
+from mobilevit_sdk.parity import THRESHOLDS, verify
 
 
 @pytest.fixture(scope="module")
@@ -144,16 +144,21 @@ def test_what_does_its_task_too_badly_is_set_aside_with_exit_code_1(saved, image
     unreachable = msgspec.structs.replace(THRESHOLDS["int8-weight"], task_sqnr_db=199.0)
     monkeypatch.setitem(THRESHOLDS, "int8-weight", unreachable)
     options = ["--to", "tflite", "--precision", "int8-weight", "--calibration", str(images), "--out", str(tmp_path)]
-    done = CliRunner().invoke(main, ["convert", str(saved), *options, "--json"])
+    done = CliRunner().invoke(main, ["convert", str(saved), *options])
     assert done.exit_code == 1, done.output
-    (row,) = json.loads(done.stdout)["artifacts"]
-    assert row["quantization"]["judgment"]["rejected"] is True
     folder = tmp_path / f"mobilevit_xxs-tflite-int8-weight{REJECTED}"
-    assert row["path"] == str(folder / "mobilevit_xxs.tflite")
+    assert f"rejected: {folder.name}: " in done.stdout
+    assert re.search(r"^  SQNR \S+ dB of all images together is below 199 dB \(task_sqnr_db\)$", done.stdout, re.M)
+    for words in ("\nnext: ", "quantize --search", "train --qat", "in [tool.mobilevit.parity.int8-weight]\n"):
+        assert words in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     with pytest.raises(ArtifactError, match="holds no artifact"):  # `verify out/` passes it over ...
         find_artifacts([tmp_path])
-    assert find_artifacts([folder])[0].rejected  # ... unless it is named
+    (named,) = find_artifacts([folder])  # ... unless it is named
+    assert named.rejected
+    (reason,) = named.reasons
+    assert {verdict.status for verdict in verify([named])} <= {"failed", "unavailable"}
+    assert reason in next(verdict.reason for verdict in verify([named], runtimes=["litert-cpu"]))
 
 
 @pytest.mark.slow
