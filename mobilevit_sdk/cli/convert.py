@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, split_list, verb
+from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.cli.wording import in_options
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @click.option("--no-verify", is_flag=True, help="Do not run the files.")
 @click.option("--force", is_flag=True, help="Convert even what is up to date.")
 @preparation_options()
+@data_options()
 def command(
     source: str | None,
     formats: list[str],
@@ -76,6 +78,7 @@ def command(
     no_verify: bool,
     force: bool,
     preparation: Preparation,
+    open_images: OpenImages,
     as_json: bool,
 ) -> int:
     """Convert a checkpoint to files that run on phones, and compare each with PyTorch.
@@ -95,11 +98,14 @@ def command(
     from mobilevit_sdk.cli.verify import exit_code
     from mobilevit_sdk.conversion.pipeline import convert
     from mobilevit_sdk.conversion.plan import plan_conversions, plan_notes
+    from mobilevit_sdk.data.calibration import MAX_IMAGES
+    from mobilevit_sdk.evaluation.accuracy import class_order_notes
     from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.parity import find_config, read_thresholds
 
     thresholds = read_thresholds(find_config(Path.cwd()))
     recipe = read_recipe(recipe_file) if recipe_file else None
+    images = open_images(calibration, limit=2 * MAX_IMAGES)
     checkpoint = open_source(
         source,
         model=model,
@@ -112,7 +118,8 @@ def command(
     print_line(log, "images", "bold", checkpoint.spec.describe_preprocessing())
     print_line(log, "license", "bold", in_options(checkpoint.spec.license or "unknown; `license` states it"))
     plan = plan_conversions(formats, precisions, backend)
-    print_notes((*checkpoint.notes, *plan_notes(plan, precisions, calibration=calibration, recipe=recipe)))
+    order = class_order_notes(images, checkpoint.spec) if images else ()
+    print_notes((*checkpoint.notes, *order, *plan_notes(plan, precisions, calibration=calibration, recipe=recipe)))
     with Display(log) as display:
         result = convert(
             checkpoint,
@@ -121,7 +128,7 @@ def command(
             precisions=precisions,
             backend=backend,
             recipe=recipe,
-            calibration=calibration,
+            calibration=images,
             check=not no_verify,
             force=force,
             thresholds=thresholds,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
+from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.cli.preparation import preparation_options
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N images, spread evenly over the data.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", default=64, show_default=True)
 @preparation_options(license=False)
+@data_options()
 def command(
     *,
     target: str | None,
@@ -32,6 +34,7 @@ def command(
     limit: int | None,
     batch_size: int,
     preparation: Preparation,
+    open_images: OpenImages,
     as_json: bool,
 ) -> None:
     """Measure top-1 and top-5 accuracy on labeled images.
@@ -45,10 +48,11 @@ def command(
 
     from mobilevit_sdk.evaluation.measure import evaluate
 
+    images = open_images(data, labeled=True, limit=limit)
     with Display(log) as display:
         result = evaluate(
             target,
-            data=data,
+            data=images,
             runtime=runtime,
             limit=limit,
             batch_size=batch_size,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
+from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import RequestError
@@ -72,6 +73,7 @@ PATH = click.Path(path_type=Path)
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Device to fine-tune on."
 )
 @preparation_options()
+@data_options()
 def command(
     *,
     checkpoint: str | None,
@@ -91,6 +93,7 @@ def command(
     threads: int | None,
     device: str,
     preparation: Preparation,
+    open_images: OpenImages,
     as_json: bool,
     **options: int | str | None,
 ) -> None:
@@ -114,7 +117,7 @@ def command(
 
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.cli.training import TrainingDisplay
-    from mobilevit_sdk.data import open_dataset
+    from mobilevit_sdk.evaluation.accuracy import class_order_notes
     from mobilevit_sdk.pruning.finetune import finetune_recipe
     from mobilevit_sdk.pruning.request import make_request
     from mobilevit_sdk.pruning.run import prune_into
@@ -132,8 +135,9 @@ def command(
         recipe = finetune_recipe(finetune, kind=distill, temperature=temperature, file=recipe_file, seed=request.seed)
     original = open_source(checkpoint, preparation=preparation)
     print_notes(original.notes)
-    train = open_dataset(data, labeled=True) if data else None
-    test = open_dataset(test_data, labeled=True) if test_data else None
+    train = open_images(data, labeled=True, limit=None if finetune else request.samples)
+    test = open_images(test_data, labeled=True, limit=limit)
+    print_notes(note for images in (train, test) if images for note in class_order_notes(images, original.spec))
     folder = folder or Path(f"{Path(original.source).stem.replace(':', '-')}-pruned")
     with TrainingDisplay(log) as display:
 
@@ -148,7 +152,7 @@ def command(
             original,
             request,
             train=train,
-            test=test.sample(limit) if test and limit else test,
+            test=test,
             bench=bench,
             with_sweep=sweep,
             recipe=recipe,

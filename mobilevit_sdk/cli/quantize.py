@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
+from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.text import percent
@@ -39,6 +40,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="Begin with this recipe.")
 @click.option("--out", "folder", type=PATH, metavar="DIR", default=Path("quantized"), show_default=True)
 @preparation_options()
+@data_options()
 def command(
     *,
     checkpoint: str | None,
@@ -51,6 +53,7 @@ def command(
     recipe_file: Path | None,
     folder: Path,
     preparation: Preparation,
+    open_images: OpenImages,
     as_json: bool,
 ) -> int:
     """Measure what each block of a network loses in few bits, and find a recipe that keeps its accuracy.
@@ -64,6 +67,8 @@ def command(
     import_torch(log)
 
     from mobilevit_sdk.checkpoints.source import open_source
+    from mobilevit_sdk.data.calibration import MAX_IMAGES
+    from mobilevit_sdk.evaluation.accuracy import class_order_notes
     from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.parity import find_config, read_thresholds
     from mobilevit_sdk.progress import Step
@@ -73,8 +78,9 @@ def command(
     recipe = read_recipe(recipe_file) if recipe_file else None
     thresholds = read_thresholds(find_config(Path.cwd()))
     goal = Goal(top1_drop=top1_drop, agreement=agreement, size=size)
+    images = open_images(calibration, limit=2 * MAX_IMAGES)
     source = open_source(checkpoint, preparation=preparation)
-    print_notes(source.notes)
+    print_notes((*source.notes, *(class_order_notes(images, source.spec) if images else ())))
     with Display(log) as display:
 
         def show(step: Step) -> None:
@@ -86,7 +92,7 @@ def command(
         result = quantize(
             source,
             precision=precision,
-            calibration=calibration,
+            calibration=images,
             recipe=recipe,
             goal=goal,
             search=search,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
+from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.errors import RequestError
 
@@ -41,8 +42,12 @@ class _Sizes(click.ParamType):
 )
 @click.option("--quantization", type=PATH, metavar="FILE", help="Recipe from `mobilevit quantize`, for --qat.")
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")
+@click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure accuracy on after every epoch.")
 @click.option(
-    "--test-data", type=PATH, metavar="PATH", required=True, help="Images to measure accuracy on after every epoch."
+    "--test-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Instead of --test-data: hold out this share of each class of --data, such as 0.1.",
 )
 @click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of this training.")
 @click.option(
@@ -65,6 +70,7 @@ class _Sizes(click.ParamType):
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
 @preparation_options(image_size=False, license=False)
+@data_options()
 def command(
     *,
     model: str | None,
@@ -73,21 +79,24 @@ def command(
     qat: str | None,
     quantization: Path | None,
     data: Path,
-    test_data: Path,
+    test_data: Path | None,
+    test_share: float | None,
     out: Path,
     image_size: int | None,
     recipe_file: Path | None,
     device: str,
     threads: int | None,
     preparation: Preparation,
+    open_images: OpenImages,
     as_json: bool,
     **overrides: Any,
 ) -> None:
     """Train a model from scratch, or fine-tune a checkpoint.
 
     The folder --out receives model.safetensors (averaged weights, with the recipe and the accuracy in the header),
-    metrics.jsonl and curves.png. After an interruption or a kill, the same command resumes where it stopped. --qat
-    brings the answers of the file from `mobilevit convert --precision int8` closer to those of the checkpoint.
+    best.safetensors (the epoch with the highest top-1), metrics.jsonl and curves.png. After an interruption or a kill,
+    the same command resumes where it stopped; with more --epochs, it goes on after the last. --qat brings the answers
+    of the file from `mobilevit convert --precision int8` closer to those of the checkpoint.
     """
     if model and checkpoint:
         raise RequestError("--model trains from scratch and --checkpoint fine-tunes: give one of them")
@@ -95,6 +104,8 @@ def command(
         raise RequestError("--qat prepares a trained network: give --checkpoint")
     if quantization and not qat:
         raise RequestError("--quantization says which layers --qat quantizes: give both")
+    if (test_data is None) == (test_share is None):
+        raise RequestError("accuracy is measured on --test-data, or on a --test-share of --data: give one of them")
     from mobilevit_sdk.checkpoints.preparation import AS_STATED
     from mobilevit_sdk.cli.display import import_torch
 
@@ -106,7 +117,7 @@ def command(
 
     from mobilevit_sdk.checkpoints.load import load_checkpoint
     from mobilevit_sdk.cli.training import TrainingDisplay
-    from mobilevit_sdk.data import open_dataset
+    from mobilevit_sdk.evaluation.accuracy import class_order_notes
     from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
     from mobilevit_sdk.training import train
     from mobilevit_sdk.training.recipe import make_recipe
@@ -115,9 +126,9 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     recipe = make_recipe(recipe_file, overrides, qat, read_quantization(quantization) if quantization else None)
-    images, test_images = open_dataset(data, labeled=True), open_dataset(test_data, labeled=True)
+    images, test_images = open_images(data, labeled=True), open_images(test_data, labeled=True)
     initial = initial_checkpoint(checkpoint, images, preparation) if checkpoint else None
-    print_notes(initial.notes if initial else ())
+    print_notes((*initial.notes, *class_order_notes(images, initial.spec)) if initial else ())
     taught_by = load_checkpoint(teacher) if teacher else initial if qat else None
     print_notes(taught_by.notes if taught_by and teacher else ())
     started = time.monotonic()
@@ -126,6 +137,7 @@ def command(
             images,
             test_images,
             out,
+            test_share=test_share,
             model=model,
             checkpoint=initial,
             teacher=taught_by,
@@ -147,6 +159,9 @@ def command(
                 "top1": result.top1,
                 "top5": result.top5,
                 "quantized_top1": result.quantized_top1,
+                "best_checkpoint": str(trained.best_path),
+                "best_epoch": trained.best.epoch,
+                "best_top1": trained.best.top1,
                 "test_images": trained.test_images,
                 "resumed": trained.resumed,
                 "seconds": round(time.monotonic() - started, 1),
@@ -156,3 +171,8 @@ def command(
         print_result(
             f"{trained.path}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%} on {trained.test_images:,} images"
         )
+        if trained.best.epoch != result.epoch:
+            print_result(
+                f"{trained.best_path}: epoch {trained.best.epoch}, top-1 {trained.best.top1:.2%}; these images chose "
+                f"it, so measure it on others"
+            )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
+from mobilevit_sdk.cli.data_options import OpenImages, data_options
 
 if TYPE_CHECKING:
     from mobilevit_sdk.parity import Verdict
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--bisect", "is_bisected", is_flag=True, help="Name the layer at fault in an artifact that fails.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write HTML, JUnit XML, JSON and Markdown here.")
 @click.option("--summary", type=click.Path(path_type=Path), help="Append Markdown here, as to $GITHUB_STEP_SUMMARY.")
+@data_options(labels=False)
 def command(
     artifacts: tuple[Path, ...],
     runtimes: tuple[str, ...],
@@ -45,6 +47,7 @@ def command(
     is_bisected: bool,
     report: Path | None,
     summary: Path | None,
+    open_images: OpenImages,
     as_json: bool,
 ) -> int:
     """Run artifacts on the runtimes of this machine, and compare their answers with PyTorch's and with each other's.
@@ -64,9 +67,10 @@ def command(
     found = find_artifacts(artifacts)
     reference: ReferenceOf = Artifact.reference
     if images:
+        from mobilevit_sdk.data.cases import MAX_IMAGES
         from mobilevit_sdk.parity.images import reference_for_images
 
-        reference = reference_for_images(images, checkpoint)
+        reference = reference_for_images(open_images(images, limit=MAX_IMAGES), checkpoint)
     with Display(log) as display:
         runs = run_artifacts(found, runtimes=runtimes, reference=reference, timeout=timeout, progress=display)
         outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)

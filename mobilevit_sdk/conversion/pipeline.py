@@ -19,6 +19,7 @@ from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.conversion.folder import Network, find_up_to_date, folder_of, write_artifact_folder
 from mobilevit_sdk.conversion.plan import Conversion, plan_conversions, plan_notes
+from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
@@ -85,7 +86,7 @@ def convert(
     precisions: str | Sequence[str] | None = None,
     backend: str | None = None,
     recipe: QuantizationRecipe | Path | str | None = None,
-    calibration: Path | str | None = None,
+    calibration: ImageDataset | Path | str | None = None,
     check: bool = True,
     force: bool = False,
     thresholds: Mapping[str, Threshold] | None = None,
@@ -113,13 +114,14 @@ def convert(
     toolchain that is not installed.
     """
     conversions = plan_conversions(names(formats), names(precisions), backend)
+    images = None if calibration is None else open_dataset(calibration)
     notes = plan_notes(conversions, names(precisions), calibration=calibration, recipe=recipe)
     recipe, thresholds = as_recipe(recipe), thresholds or THRESHOLDS
     checkpoint = as_checkpoint(checkpoint)
     origin = checkpoint.origin  # hashes the file now, while it is the one that was loaded
     for conversion in conversions:
         progress(Step("waiting", task=conversion.name, status="waiting"))
-    spec, images = checkpoint.spec, None if calibration is None else Path(calibration)
+    spec = checkpoint.spec
     reference = reference_of(checkpoint.model, spec.preprocessing, builtin_cases(spec.preprocessing), progress)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         weights = Path(scratch) / "weights.safetensors"

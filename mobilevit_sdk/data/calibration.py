@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilevit_sdk.data import crop_image, open_dataset
-from mobilevit_sdk.data.dataset import ImageDataset
+from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.progress import Progress, counted, silent
@@ -22,28 +21,22 @@ MIN_IMAGES, MAX_IMAGES = 10, 256
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """Some images of a folder or a Parquet file, as the phone graph takes them.
+    """Some images of a folder or a Parquet file, with labels where it has any, as the phone graph takes them.
 
-    Iterating gives RGB float32 [1, 3, H, W] in [0, 1], anew each time. Travels to another process as its path. Raises
-    RequestError for a source without images and for one that cannot be decoded.
+    Iterating gives RGB float32 [1, 3, H, W] in [0, 1], anew each time. Travels to another process without its pixels.
+    Raises RequestError for an image that cannot be decoded.
     """
 
-    source: Path
+    dataset: ImageDataset
     preprocessing: Preprocessing
-    rows: tuple[int, ...]
     decoded: Path | None = None  # their pixels, as `decode_into` wrote them
     progress: Progress = silent  # counts the images that an iteration is done with, as "calibrate"
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in ("source", "preprocessing", "rows", "decoded")}
+        return {name: getattr(self, name) for name in ("dataset", "preprocessing", "decoded")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state, progress=silent)
-
-    @cached_property
-    def dataset(self) -> ImageDataset:
-        """These images, encoded, with their labels where the source has any."""
-        return open_dataset(self.source).at(self.rows)
 
     @cached_property
     def sha256(self) -> str:
@@ -76,31 +69,29 @@ class CalibrationImages:
         return crop_image(self.dataset.image(index), self.preprocessing)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.dataset)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for index in counted(range(len(self)), "calibrate", self.progress):
             yield self.pixels(index)[None].astype(np.float32) / 255
 
 
-def split_images(source: Path, preprocessing: Preprocessing) -> tuple[CalibrationImages, CalibrationImages]:
+def split_images(
+    source: ImageDataset | Path | str, preprocessing: Preprocessing
+) -> tuple[CalibrationImages, CalibrationImages]:
     """Images to calibrate with and others to judge by: at most 256 of each, both spread evenly over the source.
 
-    Of few images, two in three calibrate. Raises RequestError for fewer than ten.
+    Of few images, two in three calibrate. Raises RequestError for fewer than ten, and for broken images.
     """
-    total = len(open_dataset(source))
+    dataset = open_dataset(source)
+    total = len(dataset)
     if total < MIN_IMAGES:
-        raise RequestError(f"{source} holds {total} images; to calibrate and to judge take 100 to 500 of them")
-    every = _spread(range(total), min(total, 2 * MAX_IMAGES))
-    judged = [row for index, row in enumerate(every) if index % (2 if total >= 2 * MAX_IMAGES else 3) == 1]
-    held_out = set(judged)
-    calibrating = [row for row in every if row not in held_out]
+        raise RequestError(f"{dataset.source} holds {total} images; to calibrate and to judge take 100 to 500 of them")
+    some = dataset.sample(2 * MAX_IMAGES).checked()
+    judging = [index for index in range(len(some)) if index % (2 if total >= 2 * MAX_IMAGES else 3) == 1]
+    held_out = set(judging)
+    calibrating = [index for index in range(len(some)) if index not in held_out]
     return (
-        CalibrationImages(source, preprocessing, tuple(_spread(calibrating, MAX_IMAGES))),
-        CalibrationImages(source, preprocessing, tuple(_spread(judged, MAX_IMAGES))),
+        CalibrationImages(some.at(calibrating).sample(MAX_IMAGES), preprocessing),
+        CalibrationImages(some.at(judging).sample(MAX_IMAGES), preprocessing),
     )
-
-
-def _spread(rows: range | list[int], count: int) -> list[int]:
-    count = min(len(rows), count)
-    return [rows[index * len(rows) // count] for index in range(count)]

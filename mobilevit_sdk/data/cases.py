@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from mobilevit_sdk.data import crop_image, open_dataset
+from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset
 from mobilevit_sdk.data.pictures import decode_picture
 from mobilevit_sdk.spec import Preprocessing
 
@@ -77,11 +77,14 @@ def _edge_cases(size: tuple[int, int], photograph: np.ndarray) -> list[Case]:
     ]
 
 
-def image_cases(source: Path, preprocessing: Preprocessing, *, limit: int = 500) -> tuple[Case, ...]:
+MAX_IMAGES = 500
+
+
+def image_cases(
+    source: ImageDataset | Path | str, preprocessing: Preprocessing, *, limit: int = MAX_IMAGES
+) -> tuple[Case, ...]:
     """The images of a folder or Parquet file as cases, at most `limit`, evenly spread. Raises RequestError for none."""
-    dataset = open_dataset(source)
-    if len(dataset) > limit:
-        dataset = dataset.sample(limit)
+    dataset = open_dataset(source).sample(limit).checked()
     return tuple(
         Case(name, crop_image(dataset.image(index), preprocessing)) for index, name in enumerate(dataset.names)
     )

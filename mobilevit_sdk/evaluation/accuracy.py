@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevit_sdk.data import ImageDataset, crop_image
+from mobilevit_sdk.data.folder import natural_key
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.text import shorten
 
 # RGB uint8 [B, 3, H, W] -> class scores [B, num_classes]
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -29,9 +31,10 @@ class Accuracy:
 def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     """The same labeled images with the class indices of the model's head.
 
-    Where both sides name their classes, the names decide, and the data may hold only some of the classes. Raises
-    RequestError when a class of the data is not in the head, when there are no labels, and for a head with one score,
-    of which every image would be the best class: `match_answers` takes those.
+    Where both sides name their classes, the names decide, and the data may hold only some of the classes; names that
+    are all unknown go by their position where the data were opened with a class order. Raises RequestError when a class
+    of the data is not in the head, when there are no labels, and for a head with one score, of which every image would
+    be the best class: `match_answers` takes those.
     """
     if spec.num_classes == 1:
         raise RequestError(f"the head of {spec.model} has one score and nothing to choose between: give two classes")
@@ -39,15 +42,27 @@ def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
         raise RequestError(f"{dataset.source} has no labels; give one folder per class, or a Parquet column `label`")
     names, known = dataset.class_names, spec.labels
     count = len(names) if names else max(dataset.labels) + 1
-    if count > spec.num_classes or (names and not known and count < spec.num_classes):
+    is_named = bool(names and known)
+    if not is_named and (count > spec.num_classes or (names and count < spec.num_classes)):
         raise RequestError(f"{dataset.source} has {count} classes, but the head of {spec.model} has {spec.num_classes}")
     if not names or not known or names == known[:count]:
         return dataset
     index_of = {name: index for index, name in enumerate(known)}
-    for name in names:
-        if name not in index_of:
+    found = [index_of.get(name) for name in names]
+    if not any(index is not None for index in found) and count == len(known):
+        if dataset.class_order:
+            return dataclasses.replace(dataset, class_names=known)
+        raise RequestError(
+            f"no class of {dataset.source} ({shorten(names)}) is one of {spec.model} ({shorten(known)}); rename the "
+            f"folders, or give `class_order=lexicographic` to match the {count} classes by position"
+        )
+    labels = []
+    for label in dataset.labels:
+        index = found[label]
+        if index is None:  # a folder without pictures may have any name
+            name = names[label]
             raise RequestError(f"{dataset.source} has a class {name!r} that {spec.model} lacks; {suggest(name, known)}")
-    labels = [index_of[names[label]] for label in dataset.labels]
+        labels.append(index)
     return dataclasses.replace(dataset, labels=labels, class_names=known)
 
 
@@ -68,6 +83,21 @@ def match_answers(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     yes = names.index(spec.labels[0]) if spec.labels and spec.labels[0] in names else 1
     whole = range(2) if dataset.class_names else found
     return dataclasses.replace(dataset, labels=[int(label == whole[yes]) for label in dataset.labels], class_names=None)
+
+
+def class_order_notes(dataset: ImageDataset, spec: ModelSpec) -> tuple[str, ...]:
+    """Which order of class folders gave the class indices, where neither the head's labels nor the user decided it."""
+    names = dataset.class_names
+    if spec.labels or not names or len(names) != spec.num_classes:
+        return ()
+    natural = tuple(sorted(names, key=natural_key))
+    if dataset.class_order or not dataset.source.is_dir() or natural == names:
+        return ()
+    return (
+        f"the head of {spec.model} has no labels: its classes are the folders of {dataset.source} in lexicographic "
+        f"order ({shorten(names)}), as torchvision's ImageFolder has them; if it was trained in natural order "
+        f"({shorten(natural)}), give `class_order=natural`",
+    )
 
 
 def measure_accuracy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact, find_artifact, open_artifact
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
-from mobilevit_sdk.data import as_labeled
+from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, measure_accuracy
+from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, class_order_notes, measure_accuracy
 from mobilevit_sdk.formats.converter import converter_of_file, converters, find_converter
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit, run_in_child
@@ -45,13 +46,13 @@ class Measurement:
     runtime: str
     accuracy: Accuracy
     images_per_second: float
-    notes: tuple[str, ...] = ()  # of the checkpoint
+    notes: tuple[str, ...] = ()  # of the checkpoint and of its classes
 
 
 def evaluate(
     target: Checkpoint | Artifact | Path | str | None = None,
     *,
-    data: Path | str,
+    data: ImageDataset | Path | str,
     runtime: str | None = None,
     limit: int | None = None,
     batch_size: int = 64,
@@ -62,39 +63,42 @@ def evaluate(
 
     `target` is a checkpoint (loaded, a file, or hf-hub:org/name; by default the one that ships with the package) or an
     artifact (opened, a file, or the folder of one), which runs on `runtime`, by default the first of its format that is
-    available here. `data` is a folder of class folders, or a Parquet file; `limit` takes only that many of its images,
-    spread evenly. `preparation` says how a checkpoint is fed, where it says it wrongly or not at all.
+    available here. `data` is a folder of class folders, or a Parquet file, open or not; `limit` takes only that many of
+    its images, spread evenly. `preparation` says how a checkpoint is fed, where it says it wrongly or not at all.
 
     A file runs in a process of its own: a malformed artifact cannot take this one down, and this one needs no torch.
     Raises RequestError when the target is neither, or the data do not fit the model, CheckpointError and ArtifactError
     for files that cannot be read, and ToolchainError when no runtime is available.
     """
+    dataset = open_dataset(data, labeled=True)
+    dataset = dataset.sample(limit or len(dataset)).checked(progress)
+    known = data.notes if isinstance(data, ImageDataset) else ()
+    notes = tuple(note for note in dataset.notes if note not in known)
     if isinstance(target, Artifact):
         target = target.path.parent
     if target is None or isinstance(target, str | Path):
         name = None if target is None else str(target)
-        return run_in_child(measure, name, runtime, data, limit, batch_size, preparation, on_event=progress)
-    return measure(target, runtime, data, limit, batch_size, preparation, progress)
+        result = run_in_child(measure, name, runtime, dataset, batch_size, preparation, on_event=progress)
+    else:
+        result = measure(target, runtime, dataset, batch_size, preparation, progress)
+    return dataclasses.replace(result, notes=(*result.notes, *notes))
 
 
 def measure(
     target: Checkpoint | str | None,
     runtime: str | None,
-    data: Path | str,
-    limit: int | None,
+    dataset: ImageDataset,
     batch_size: int,
     preparation: Preparation = AS_STATED,
     progress: Progress = emit,
 ) -> Measurement:
     """`evaluate` in this process, by default emitting the steps to the parent process."""
-    dataset = as_labeled(data)
-    if limit is not None:
-        dataset = dataset.sample(limit)
     predictor = predictor_for(target, runtime, preparation)
     started = time.monotonic()
     accuracy = measure_accuracy(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=progress)
     seconds = time.monotonic() - started
-    return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds, predictor.notes)
+    notes = (*predictor.notes, *class_order_notes(dataset, predictor.spec))
+    return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds, notes)
 
 
 def predictor_for(

@@ -13,13 +13,14 @@ from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_as_stored
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.data.cases import image_cases
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.resize import fit_network
 from mobilevit_sdk.parity.runs import ReferenceOf
 
 
-def reference_for_images(images: Path, checkpoint: Checkpoint | Path | str | None) -> ReferenceOf:
+def reference_for_images(images: ImageDataset | Path | str, checkpoint: Checkpoint | Path | str | None) -> ReferenceOf:
     """A callable that gives each artifact `images` in its preprocessing, with the answers of its checkpoint.
 
     That is `checkpoint`, or the one that the artifact's manifest names. The callable raises CheckpointError when it is

@@ -24,7 +24,7 @@ class PruningImages:
     """
 
     def __init__(self, dataset: ImageDataset, spec: ModelSpec, count: int, seed: int = 0) -> None:
-        chosen = match_classes(dataset, spec).sample(count)
+        chosen = match_classes(dataset, spec).sample(count).checked()
         order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed)).tolist()
         assert chosen.labels is not None
         self.spec = spec

@@ -13,7 +13,7 @@ import msgspec
 from torch import nn
 
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
-from mobilevit_sdk.data import ImageDataset, as_labeled
+from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning import importance as criteria
@@ -82,7 +82,7 @@ def prune(
     loaded = as_checkpoint(checkpoint)
     for text in request.warnings:
         warnings.warn(text, stacklevel=2)
-    images = images_for(loaded, request, None if data is None else as_labeled(data), progress)
+    images = images_for(loaded, request, None if data is None else open_dataset(data, labeled=True), progress)
     return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, progress=progress)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from mobilevit_sdk.artifacts.quantization_record import Judgment, QuantizationRecord
 from mobilevit_sdk.artifacts.reference import Reference, check_answers, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
+from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.calibration import CalibrationImages, split_images
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.files import cache_folder
@@ -59,7 +60,7 @@ class Calibrated:
 def calibration_for(
     checkpoint: Checkpoint,
     recipe: QuantizationRecipe,
-    source: Path | None,
+    source: ImageDataset | Path | None,
     scratch: Path,
     progress: Progress = silent,
 ) -> Calibrated:
@@ -77,13 +78,14 @@ def calibration_for(
         source = _photographs(checkpoint, scratch)
     elif source is None:
         source = synthesized_images(checkpoint, progress)
-    data_free = source.is_file() and read_synthesis(source) is not None
+    dataset = open_dataset(source)
+    data_free = dataset.source.is_file() and read_synthesis(dataset.source) is not None
     images, held_out = (
         half.decode_into(scratch / f"{name}.pixels", progress)
-        for name, half in zip(("calibrating", "judging"), split_images(source, preprocessing), strict=True)
+        for name, half in zip(("calibrating", "judging"), split_images(dataset, preprocessing), strict=True)
     )
     reference = reference_of(checkpoint.model, preprocessing, cases_of(held_out), progress)
-    return Calibrated(Quantization(recipe, images), held_out, reference, str(source), data_free)
+    return Calibrated(Quantization(recipe, images), held_out, reference, str(dataset.source), data_free)
 
 
 def synthesized_images(checkpoint: Checkpoint, progress: Progress = silent) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
+from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
@@ -22,7 +23,7 @@ def quantize(
     checkpoint: CheckpointLike = None,
     *,
     precision: str = "int8",
-    calibration: Path | str | None = None,
+    calibration: ImageDataset | Path | str | None = None,
     recipe: QuantizationRecipe | Path | str | None = None,
     goal: Goal | None = None,
     search: bool = False,
@@ -48,7 +49,7 @@ def quantize(
     if precision not in QUANTIZED:
         raise RequestError(f"{precision!r} is not an integer precision; {suggest(precision, QUANTIZED)}")
     goal, recipe, checkpoint = goal or Goal(), as_recipe(recipe), as_checkpoint(checkpoint)
-    images = None if calibration is None else Path(calibration)
+    images = None if calibration is None else open_dataset(calibration)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         calibrated = calibration_for(checkpoint, recipe, images, Path(scratch), progress)
         quantization, held_out = calibrated.quantization, calibrated.held_out

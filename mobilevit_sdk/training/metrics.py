@@ -27,6 +27,11 @@ class EpochResult:
     quantized_top1: float | None = None  # of a quantization-aware training: in simulated integers
 
 
+def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
+    """The first epoch of the highest top-1: in simulated integers, where the training is for those."""
+    return max(history, key=lambda row: row.top1 if row.quantized_top1 is None else row.quantized_top1)
+
+
 def read_metrics(path: Path, epochs: int) -> list[EpochResult]:
     """The results of the first `epochs` epochs; none where there is no file. Raises CheckpointError if damaged."""
     try:

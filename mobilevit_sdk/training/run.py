@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import as_checkpoint
-from mobilevit_sdk.data import ImageDataset, as_labeled
+from mobilevit_sdk.data import ImageDataset, open_dataset, split_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec, Windows
-from mobilevit_sdk.training.metrics import EpochResult
+from mobilevit_sdk.training.metrics import EpochResult, best_epoch
 from mobilevit_sdk.training.progress import TrainingStarted, TrainingStopped
 from mobilevit_sdk.training.recipe import Recipe, read_recipe
 from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
@@ -29,21 +30,24 @@ DEFAULT_MODEL = "mobilevit_xxs"
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its checkpoint, and the results of its last epoch."""
+    """A finished training: its checkpoints, and the results of its last and of its best epoch."""
 
-    path: Path  # of model.safetensors
+    path: Path  # of model.safetensors, the last epoch's
+    best_path: Path  # of best.safetensors
     spec: ModelSpec
     image_size: int  # pixels
     result: EpochResult
+    best: EpochResult  # by top-1 on the test images, which therefore flatter it
     test_images: int
     resumed: bool
 
 
 def train(
     data: ImageDataset | Path | str,
-    test_data: ImageDataset | Path | str,
+    test_data: ImageDataset | Path | str | None,
     out: Path | str,
     *,
+    test_share: float | None = None,
     model: str | None = None,
     checkpoint: Checkpoint | Path | str | None = None,
     teacher: Checkpoint | Path | str | None = None,
@@ -55,15 +59,18 @@ def train(
 ) -> Trained:
     """Train a model from scratch, by default mobilevit_xxs, or fine-tune `checkpoint`; resumable to the bit.
 
-    `data` and `test_data` are labeled images: a folder of class folders, or a Parquet file. `checkpoint` and `teacher`
+    `data` and `test_data` are labeled images: a folder of class folders, or a Parquet file. With `test_data` None,
+    `test_share` of each class of `data` is held out instead (see `split_dataset`). `checkpoint` and `teacher`
     are loaded, files or `hf-hub:org/name`; a backbone without a classifier gets a fresh head for the classes of `data`.
-    `recipe` may be a JSON file. The folder `out` receives
-    model.safetensors (averaged weights; recipe and accuracy in its header), metrics.jsonl, curves.png and recipe.json;
-    the same call continues a training that was killed. `image_size` is the side of the square input in pixels, by
-    default the model's own; `windows` says whether those of a checkpoint's network "keep" their size in positions or
-    "scale" with it, by default as in the family's own code. `teacher` is a trained network to learn from as well (arXiv
-    1503.02531); for quantization-aware training (arXiv 1712.05877) take `QAT_RECIPE`, with the checkpoint as its own
-    teacher. `device` is "auto", "cpu", "cuda" or "mps".
+    `recipe` may be a JSON file. The folder `out` receives model.safetensors (averaged weights; recipe and accuracy in
+    its header), best.safetensors, the epoch with the highest top-1 on `test_data`, metrics.jsonl, curves.png and
+    recipe.json. The same call continues a training that was killed; one with more epochs goes on by the schedule of all
+    of them, so that the learning rate rises again. Top-1 on images that chose an epoch flatters it: they are a
+    validation split, and what is published is measured on others. `image_size` is the side of the square input in
+    pixels, by default the model's own; `windows` says whether those of a checkpoint's network "keep" their size in
+    positions or "scale" with it, by default as in the family's own code. `teacher` is a trained network to learn from
+    as well (arXiv 1503.02531); for quantization-aware training (arXiv 1712.05877) take `QAT_RECIPE`, with the
+    checkpoint as its own teacher. `device` is "auto", "cpu", "cuda" or "mps".
 
     `progress` is called with a TrainingStarted, then a TrainingStep for each optimizer step and an EpochDone for each
     epoch. On Ctrl-C the step in progress is finished, the state saved, and KeyboardInterrupt raised. Raises
@@ -72,7 +79,14 @@ def train(
     """
     if model and checkpoint is not None:
         raise RequestError("a training starts from a model's name or from a checkpoint: give one of them")
-    train_set, test_set = as_labeled(data), as_labeled(test_data)
+    if (test_data is None) == (test_share is None):
+        raise RequestError("accuracy is measured on `test_data`, or on a `test_share` of `data`: give one of them")
+    train_set = open_dataset(data, labeled=True).checked(progress)
+    if test_share is None:
+        assert test_data is not None
+        test_set = open_dataset(test_data, labeled=True).checked(progress)
+    else:
+        train_set, test_set = split_dataset(train_set, test_share)
     initial = initial_checkpoint(checkpoint, train_set) if isinstance(checkpoint, str | Path) else checkpoint
     return train_network(
         spec_for_training(model or DEFAULT_MODEL, initial, train_set, image_size, windows),
@@ -109,7 +123,16 @@ def train_network(
     if result is None:
         progress(TrainingStopped("stopped", detail=f"the state is saved in {out}: the same command continues from it"))
         raise KeyboardInterrupt
-    return Trained(out / "model.safetensors", spec, trainer.image_size, result, len(test_data), trainer.resumed)
+    return Trained(
+        path=out / "model.safetensors",
+        best_path=out / "best.safetensors",
+        spec=spec,
+        image_size=trainer.image_size,
+        result=result,
+        best=best_epoch(trainer.history()),
+        test_images=len(test_data),
+        resumed=trainer.resumed,
+    )
 
 
 def device_named(name: str) -> torch.device:
@@ -139,6 +162,15 @@ def _started(trainer: Trainer, what: str) -> TrainingStarted:
     resumed = ""
     if trainer.resumed and trainer.epoch == recipe.epochs:
         resumed = f"{trainer.out} holds this training, and it is complete"
+    elif trainer.extended_from:
+        was, now = (
+            msgspec.structs.replace(recipe, epochs=epochs).learning_rate_at(trainer.epoch / epochs)
+            for epochs in (trainer.extended_from, recipe.epochs)
+        )
+        resumed = (
+            f"going on after epoch {trainer.epoch}, for {recipe.epochs} epochs instead of {trainer.extended_from}: the "
+            f"learning rate follows the schedule of all {recipe.epochs}, from {was:.1e} to {now:.1e} here"
+        )
     elif trainer.resumed:
         resumed = f"resuming in epoch {trainer.epoch + 1}, after {trainer.next_step} of its steps"
     return TrainingStarted(f"{what} {spec.model}", detail=", ".join(facts), resumed=resumed)

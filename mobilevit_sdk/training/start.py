@@ -54,7 +54,8 @@ def spec_for_training(
         spec = msgspec.structs.replace(checkpoint.spec, license=None, provenance={"initial_checkpoint": origin})
     names, count = data.class_names, _class_count(data)
     known = spec.labels
-    if known and (sorted(names) == sorted(known) if names else count <= len(known)):
+    shown = {names[label] for label in data.labels or ()} if names else set()
+    if known and (shown <= set(known) <= set(names) if names else count <= len(known)):
         names, count = known, len(known)  # the same classes: the head keeps its order
     side = image_size or max(spec.preprocessing.image_size)
     if checkpoint is not None and (side, side) != spec.preprocessing.image_size:

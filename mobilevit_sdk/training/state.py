@@ -19,7 +19,7 @@ from mobilevit_sdk.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything in which two runs of one training must agree."""
+    """Everything in which two runs of one training must agree, but that a later one may have more epochs."""
 
     spec: ModelSpec
     recipe: Recipe
@@ -46,7 +46,7 @@ class Identity:
             found += [
                 f"its {name} is {_short(other[name])}, not {_short(value)}"
                 for name, value in _plain(mine).items()
-                if other[name] != value
+                if other[name] != value and not (name == "epochs" and other[name] < value)  # it may go on for longer
             ]
         if state.get("data", self.data_sha256) != self.data_sha256:
             found.append("its training images differ")
@@ -54,6 +54,11 @@ class Identity:
             both = self.teacher_sha256 and state.get("teacher")
             found.append("its teacher differs" if both else f"it has {'no' if self.teacher_sha256 else 'a'} teacher")
         return found
+
+
+def epochs_of(state: dict[str, Any]) -> int:
+    """For how many epochs the training that saved `state` was to run."""
+    return msgspec.json.decode(state["recipe"], type=Recipe).epochs
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -29,12 +29,12 @@ from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.distillation import Teacher, distillation_loss
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.fake_quantization import FakeQuantization
-from mobilevit_sdk.training.metrics import EpochResult, read_metrics, write_metrics
+from mobilevit_sdk.training.metrics import EpochResult, best_epoch, read_metrics, write_metrics
 from mobilevit_sdk.training.pixels import ImageCache
 from mobilevit_sdk.training.progress import EpochDone, Meter, TrainingStep
 from mobilevit_sdk.training.recipe import Distillation, Recipe
 from mobilevit_sdk.training.schedule import OptimizerStep, generator_for, plan_epoch, shuffled_rows
-from mobilevit_sdk.training.state import Identity, read_state, save_state, unreadable
+from mobilevit_sdk.training.state import Identity, epochs_of, read_state, save_state, unreadable
 
 SAVE_EVERY_SECONDS = 60.0
 CALIBRATION_IMAGES = 256
@@ -43,13 +43,14 @@ CALIBRATION_IMAGES = 256
 class Trainer:
     """Trains the network of `spec` by `recipe` and keeps everything in the folder `out`.
 
-    These are `model.safetensors` (the averaged weights, after every epoch), `state.pt` (to resume from, every minute),
-    `metrics.jsonl`, `curves.png` and `recipe.json`. A training that finds its own state in `out` resumes from it and,
-    on the same machine with the same number of threads, ends bit for bit where it would have ended without the
-    interruption. With a `teacher`, it also learns from that network's answers to the same augmented and mixed images.
-    A quantization-aware training is evaluated twice, in floating point and in simulated integers, and saves an ordinary
-    checkpoint. Raises RequestError when `out` holds another training, when the data or the teacher does not fit the
-    head, or when the loss is no longer a number.
+    These are `model.safetensors` (the averaged weights, after every epoch), `best.safetensors` (those of the epoch with
+    the highest top-1 on `test`, of several the first), `state.pt` (to resume from, every minute), `metrics.jsonl`,
+    `curves.png` and `recipe.json`. A training that finds its own state in `out` resumes from it and, on the same
+    machine with the same number of threads, ends bit for bit where it would have ended without the interruption. With
+    more epochs than before it goes on, by the schedule of all of them. With a `teacher`, it also learns from that
+    network's answers to the same augmented and mixed images. A quantization-aware training is evaluated twice, in
+    floating point and in simulated integers, and saves an ordinary checkpoint. Raises RequestError when `out` holds
+    another training, when the data or the teacher does not fit the head, or when the loss is no longer a number.
     """
 
     def __init__(
@@ -84,15 +85,17 @@ class Trainer:
         self.identity = Identity(spec, recipe, data_sha256, self.teacher.sha256 if self.teacher else None)
         self.epoch, self.next_step, self.steps_done = 0, 0, 0
         self.losses: list[float] = []  # of the steps of this epoch
+        self.extended_from: int | None = None  # epochs that the training in `out` was to have, if fewer
         self.resumed = self._resume()
         self.images = ImageCache(train, max((*recipe.sizes, self.image_size)), progress)
         self._stopping = False
 
     def run(self) -> EpochResult | None:
         """Train to the end and return the last epoch's result, or None when `stop` was called before."""
-        if not self.resumed:  # from here on, another training is refused the folder
+        if not self.resumed or self.extended_from:  # from here on, another training is refused the folder
             with replacing(self.out / "recipe.json") as fresh:
                 fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.recipe)))
+        if not self.resumed:
             self._calibrate()
             self._save_state()
         meter = Meter(len(self.images) * self.recipe.epochs)
@@ -238,6 +241,8 @@ class Trainer:
         }
         spec = msgspec.structs.replace(self.spec, provenance=provenance)
         save_checkpoint(self.average.model, spec, self.out / "model.safetensors")
+        if best_epoch(history) == result:
+            save_checkpoint(self.average.model, spec, self.out / "best.safetensors")
         self._save_state()
         return result
 
@@ -279,6 +284,8 @@ class Trainer:
         if differing:
             raise RequestError(f"{self.out} holds another training ({', '.join(differing)}); give another `out`")
         try:
+            planned = epochs_of(state)
+            self.extended_from = planned if planned < self.recipe.epochs else None
             self.model.load_state_dict(state["model"])
             self.average.model.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])

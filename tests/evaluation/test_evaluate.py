@@ -19,10 +19,10 @@ from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.data import ImageDataset, open_dataset, to_model_input
+from mobilevit_sdk.data import ClassOrder, ImageDataset, open_dataset, to_model_input
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.evaluation import measure
-from mobilevit_sdk.evaluation.accuracy import match_answers, match_classes, measure_accuracy
+from mobilevit_sdk.evaluation.accuracy import class_order_notes, match_answers, match_classes, measure_accuracy
 from mobilevit_sdk.formats import converter
 from mobilevit_sdk.formats.converter import Inspection
 from mobilevit_sdk.formats.runtime import Availability
@@ -111,13 +111,43 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
 def test_unknown_class_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"class 'class 7' that mobilevit_xxs lacks; did you mean class"):
         match_classes(_dataset(tmp_path, [0], ("class 7",)), tiny_spec())
+    more = (*NAMES, "another")
+    with pytest.raises(RequestError, match="class 'another' that mobilevit_xxs lacks"):
+        match_classes(_dataset(tmp_path, [0, 5], more), tiny_spec())
+    assert match_classes(_dataset(tmp_path, [0, 4], more), tiny_spec()).labels == [0, 4]  # no picture is of it
+
+
+def test_classes_under_other_names_go_by_position_only_if_asked(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path, [4, 0], tuple(f"n{i:08}" for i in range(5)))
+    with pytest.raises(
+        RequestError, match=r"no class of .* is one of mobilevit_xxs .*give `class_order=lexicographic`"
+    ):
+        match_classes(dataset, tiny_spec())
+    assert match_classes(dataclasses.replace(dataset, class_order="lexicographic"), tiny_spec()).labels == [4, 0]
+
+
+@pytest.mark.parametrize("order", [None, "lexicographic", "natural"])
+def test_order_of_numbered_folders_is_said_where_nothing_decides_it(tmp_path: Path, order: ClassOrder | None) -> None:
+    for number in range(1, 13):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.png").write_bytes(pictures(1)[0][0])
+    dataset = open_dataset(tmp_path, class_order=order)
+    assert dataset.class_names is not None
+    assert dataset.class_names[1] == ("2" if order == "natural" else "10")
+    unlabeled = msgspec.structs.replace(tiny_spec(num_classes=12), labels=None)
+    notes = class_order_notes(dataset, unlabeled)
+    if order is None:
+        assert "lexicographic order (1, 10, 11 and 9 more)" in notes[0]
+        assert "natural order (1, 2, 3 and 9 more), give `class_order=natural`" in notes[0]
+    else:
+        assert not notes
+    assert not class_order_notes(dataset, msgspec.structs.replace(unlabeled, labels=dataset.class_names))
 
 
 @pytest.mark.parametrize(
     ("labels", "names", "known", "found"),
     [
         ([0, 5], None, NAMES, 6),
-        ([0], (*NAMES, "another"), NAMES, 6),
         ([0], ("cat", "dog"), None, 2),  # without labels in the model, another number of classes cannot be its own
     ],
 )
@@ -202,11 +232,13 @@ def test_artifact_is_measured_with_the_first_runtime_that_runs_here(
     monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path
 ) -> None:
     _install(monkeypatch, _Echo("absent", False), _Echo("present", True), spec=tiny_spec())
-    result = measure.measure(str(artifact), None, colors, None, 4)
+    result = measure.measure(str(artifact), None, open_dataset(colors, labeled=True), 4)
     assert (result.runtime, result.accuracy.images) == ("present", 6)
     assert result.accuracy.top1 == pytest.approx(5 / 6)
     assert result.images_per_second > 0
-    assert measure.measure(str(artifact), "present", colors, 3, 4).accuracy.images == 3
+    assert (
+        measure.measure(str(artifact), "present", open_dataset(colors, labeled=True).sample(3), 4).accuracy.images == 3
+    )
 
 
 def test_runtime_that_does_not_run_here_says_why(monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path) -> None:
@@ -214,15 +246,15 @@ def test_runtime_that_does_not_run_here_says_why(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         ToolchainError, match=r"no echo runtime that is available here can run a\.echo \(absent: not on this machine\)"
     ):
-        measure.measure(str(artifact), None, colors, None, 4)
+        measure.measure(str(artifact), None, open_dataset(colors, labeled=True), 4)
 
 
 def test_runtime_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch, artifact: Path, colors: Path) -> None:
     _install(monkeypatch, _Echo("present", True), spec=tiny_spec())
     with pytest.raises(RequestError, match="echo has no runtime 'presnt'; did you mean present"):
-        measure.measure(str(artifact), "presnt", colors, None, 4)
+        measure.measure(str(artifact), "presnt", open_dataset(colors, labeled=True), 4)
     with pytest.raises(RequestError, match="a checkpoint runs with pytorch, not 'present'"):
-        measure.measure("a.safetensors", "present", colors, None, 4)
+        measure.measure("a.safetensors", "present", open_dataset(colors, labeled=True), 4)
 
 
 def test_artifact_without_a_spec_and_a_manifest_is_refused(
@@ -230,9 +262,9 @@ def test_artifact_without_a_spec_and_a_manifest_is_refused(
 ) -> None:
     _install(monkeypatch, _Echo("present", True))
     with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
-        measure.measure(str(artifact), None, colors, None, 4)
+        measure.measure(str(artifact), None, open_dataset(colors, labeled=True), 4)
     with pytest.raises(ArtifactError, match=r"missing\.echo does not exist"):
-        measure.measure(str(artifact.with_name("missing.echo")), None, colors, None, 4)
+        measure.measure(str(artifact.with_name("missing.echo")), None, open_dataset(colors, labeled=True), 4)
 
 
 def test_eval_of_a_checkpoint_prints_what_the_model_scores(tmp_path: Path) -> None:
@@ -278,6 +310,6 @@ def test_eval_of_nothing_is_one_line(tmp_path: Path, target: str, message: str) 
 @pytest.mark.skipif(not default_checkpoint().exists(), reason="the default checkpoint is not there")
 def test_default_checkpoint_has_the_accuracy_that_its_header_states() -> None:
     checkpoint = load_checkpoint(default_checkpoint())
-    result = measure.measure(None, None, CIFAR10, 500, 100)
+    result = measure.measure(None, None, open_dataset(CIFAR10, labeled=True).sample(500), 100)
     assert result.accuracy.top1 == pytest.approx(checkpoint.spec.provenance["top1"], abs=0.05)
     assert result.accuracy.top1 > 0.8

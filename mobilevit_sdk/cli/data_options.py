@@ -1,0 +1,65 @@
+"""Options that say how the images of a command are read, the same in every command that reads some."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+import click
+
+from mobilevit_sdk.cli.common import log, print_notes
+from mobilevit_sdk.cli.display import Display
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.data import ClassOrder, ImageDataset
+
+F = TypeVar("F", bound=Callable[..., int | None])
+
+
+class OpenImages(Protocol):
+    """Open images with the options of the command, check that they decode, and print what was left out.
+
+    `limit` takes only that many of them, spread evenly. None stays None.
+    """
+
+    @overload
+    def __call__(self, source: None, *, labeled: bool = False, limit: int | None = None) -> None: ...
+    @overload
+    def __call__(self, source: Path, *, labeled: bool = False, limit: int | None = None) -> ImageDataset: ...
+
+
+def data_options(*, labels: bool = True) -> Callable[[F], Callable[..., int | None]]:
+    """Give a command --skip-broken and, where labels matter, --class-order, and `open_images` as its argument."""
+
+    def decorate(function: F) -> Callable[..., int | None]:
+        @functools.wraps(function)
+        def run(*args: Any, skip_broken: bool, class_order: ClassOrder | None = None, **kwargs: Any) -> int | None:
+            def open_images(
+                source: Path | None, *, labeled: bool = False, limit: int | None = None
+            ) -> ImageDataset | None:
+                from mobilevit_sdk.data import open_dataset
+
+                if source is None:
+                    return None
+                dataset = open_dataset(source, labeled=labeled, class_order=class_order, skip_broken=skip_broken)
+                with Display(log) as display:
+                    checked = dataset.sample(limit or len(dataset)).checked(display)
+                print_notes(checked.notes)
+                return checked
+
+            return function(*args, open_images=open_images, **kwargs)
+
+        run = click.option(
+            "--skip-broken", is_flag=True, help="Leave out images that cannot be decoded, and name them."
+        )(run)
+        if not labels:
+            return run
+        return click.option(
+            "--class-order",
+            type=click.Choice(["lexicographic", "natural"]),
+            help="Order of class folders for a head without labels; natural: 1, 2, 10.  [default: lexicographic]",
+        )(run)
+
+    return decorate
