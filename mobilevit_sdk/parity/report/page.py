@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from mobilevit_sdk.artifacts.artifact import Manifest
-from mobilevit_sdk.parity.gate import Verdict, loosened
+from mobilevit_sdk.parity.gate import Verdict, counts, loosened
 from mobilevit_sdk.parity.metrics import same_best
 from mobilevit_sdk.parity.outcome import Divergence, Outcome
 from mobilevit_sdk.parity.pairs import Pair
@@ -116,6 +116,7 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
     sqnr = np.array(verdict.agreement.case_sqnr_db)
     order = np.argsort(sqnr, kind="stable").tolist()
     expected, actual = run.reference.logits, run.outputs
+    counted = counts(run.reference.cases, verdict.thresholds).tolist()
     drawn = {
         "Every score": plots.scatter(expected, actual),
         "Differences": plots.histogram(actual.astype(np.float64) - expected),
@@ -123,7 +124,12 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
     }
     card["plots"] = [(title, plot) for title, plot in drawn.items() if plot]
     card["worst"] = [
-        {"name": run.reference.cases[i].name, "picture": pictures.style(run.reference.cases[i]), "sqnr_db": sqnr[i]}
+        {
+            "name": run.reference.cases[i].name,
+            "picture": pictures.style(run.reference.cases[i]),
+            "sqnr_db": sqnr[i],
+            "counts": counted[i],
+        }
         for i in order[:WORST_CASES]
     ]
     labels = manifest.spec.labels
@@ -137,6 +143,7 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
                 "sqnr_db": sqnr[i],
                 "same": bool(same[i]),
                 "tied": bool(tied[i]),
+                "counts": counted[i],
                 "lists": [("PyTorch", _top5(expected[i], labels)), (verdict.runtime, _top5(actual[i], labels))],
             }
         )
