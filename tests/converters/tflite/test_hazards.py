@@ -74,3 +74,13 @@ def test_operators_without_inputs_or_options_are_no_hazard(tmp_path):
     product.builtinOptions, product.builtinOptionsType = None, 0
     path.write_bytes(serialize(model))
     assert converter.inspect(path).hazards == {"BATCH_MATMUL of rank 3": 1}
+
+
+def test_an_operand_beyond_the_graph_is_left_to_the_runtime_to_refuse(tmp_path):
+    path = write(tmp_path / "model.tflite", torch.bmm, (4, 3, 5), (4, 5, 6))
+    model = parse(path.read_bytes())
+    (product,) = model.subgraphs[0].operators
+    product.inputs[1] = 1 << 20
+    path.write_bytes(serialize(model))
+    found = converter.inspect(path)
+    assert (found.hazards, found.delegates) == ({"BATCH_MATMUL of rank 3": 1}, None)

@@ -47,7 +47,8 @@ def hazards_of(graph: Any, names: list[str]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for index, name in enumerate(names):
         operator = graph.Operators(index)
-        inputs = tuple(int(i) for i in operator.InputsAsNumpy() if i >= 0) if operator.InputsLength() else ()
+        given = operator.InputsAsNumpy() if operator.InputsLength() else ()
+        inputs = tuple(int(i) for i in given if 0 <= i < len(ranks))  # without those missing, or beyond the graph
         if inputs:
             use = Use(name, operator, inputs, tuple(ranks[i] for i in inputs))
             found.update(hazard for hazard, applies in HAZARDS.items() if applies(use))
