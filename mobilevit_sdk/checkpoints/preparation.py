@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,17 +84,19 @@ class Preparation:
         if windows is None and trained and size != spec.preprocessing.image_size:
             windows = config.windows_when_resized
         resized = spec_at_size(spec, *size, windows)
-        if not trained or (self.windows is None and size == spec.preprocessing.image_size):
-            return resized, ()
-        own, at = _windows(spec), f"at {size[0]}x{size[1]} pixels"
-        if resized.config != spec.config:
-            became = _windows(resized)
-            return resized, (f"windows of {own} positions became {became} {at}, and position biases were interpolated",)
-        if own and config.windows_when_resized == "keep":
-            return resized, (
-                f"windows stay {own} positions {at}, as in the file; `windows=scale` brings them to the image",
+        return resized, tuple(self._window_notes(spec, resized, windows)) if trained else ()
+
+    def _window_notes(self, spec: ModelSpec, resized: ModelSpec, windows: Windows | None) -> Iterator[str]:
+        height, width = resized.preprocessing.image_size
+        own, at = _windows(spec), f"at {height}x{width} pixels"
+        if self.windows and not own:
+            yield f"`windows` has no effect: {spec.model} has none"
+        elif resized.config != spec.config:
+            yield f"windows of {own} positions became {_windows(resized)} {at}, and position biases were interpolated"
+        elif own and windows == "keep":
+            yield f"windows stay {own} positions {at}, as in the file" + (
+                "" if self.windows else "; `windows=scale` brings them to the image"
             )
-        return resized, ()
 
 
 def _windows(spec: ModelSpec) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from tiny_networks import tiny_model
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.preparation import Preparation
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.registry import spec_at_size
@@ -115,3 +117,29 @@ def test_networks_whose_windows_follow_their_maps_scale_unless_told_otherwise() 
     smaller, smaller_spec = resize_network(model, spec, 64, 64)
     assert smaller(torch.rand(1, 3, 64, 64)).isfinite().all()
     assert smaller_spec.preprocessing.image_size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("family", "own", "size", "choice", "note"),
+    [
+        (
+            "tiny_vit",
+            64,
+            96,
+            None,
+            "windows stay 3, 3 positions at 96x96 pixels, as in the file; `windows=scale` brings",
+        ),
+        ("tiny_vit", 64, 96, "keep", "windows stay 3, 3 positions at 96x96 pixels, as in the file"),
+        ("tiny_vit", 64, 96, "scale", "windows of 3, 3 positions became 6, 6 at 96x96 pixels, and position biases"),
+        ("tiny_vit", 64, 64, None, None),
+        ("efficientvit", 128, 64, None, "windows of 3, 3 positions became 3, 2 at 64x64 pixels, and position biases"),
+        ("efficientvit", 128, 256, "keep", "windows stay 3, 3 positions at 256x256 pixels, as in the file"),
+        ("efficientvit", 128, 256, None, None),
+        ("mobilevit", 64, 96, "keep", "`windows` has no effect: mobilevit_xxs has none"),
+        ("mobilevit", 64, 96, None, None),
+    ],
+)
+def test_what_becomes_of_windows_is_said(family: str, own: int, size: int, choice: Any, note: str | None) -> None:
+    _, notes = Preparation(image_size=(size, size), windows=choice).apply(tiny_model(family, own)[1])
+    assert len(notes) == (note is not None)
+    assert not note or notes[0].startswith(note)
