@@ -10,6 +10,7 @@ import msgspec
 from mobilevit_sdk.errors import RequestError
 
 Windows = Literal["keep", "scale"]
+HEADER = "the header of the checkpoint"  # what says how images are prepared where nothing else does
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -141,7 +142,7 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
 def describe_preprocessing(preprocessing: Preprocessing, source: str | None) -> str:
     """How images are prepared and what says so, by default the header of a checkpoint of ours, in a line for people."""
-    return f"{preprocessing.describe()} ({source or 'the header of the checkpoint'})"
+    return f"{preprocessing.describe()} ({source or HEADER})"
 
 
 class Origin(Strict, frozen=True):

@@ -11,7 +11,7 @@ import msgspec
 
 from mobilevit_sdk.checkpoints.beside.preprocessing import FIELDS, changed, check_scale, read_preprocessing
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.spec import ModelSpec, Windows
+from mobilevit_sdk.spec import HEADER, ModelSpec, Windows
 from mobilevit_sdk.text import one_line
 
 
@@ -72,7 +72,8 @@ class Preparation:
                 f"a shorter side of {preprocessing.resize_size} pixels does not hold the crop of {size[0]}x{size[1]}"
             )
         if given:
-            source = f"{', '.join(given)} as asked for" + (f"; the rest: {source}" if source else "")
+            rest = "" if set(given) >= FIELDS else f"; the rest: {source or HEADER}"
+            source = f"{', '.join(given)} as asked for{rest}"
         license = self.license or spec.license
         changes = {"preprocessing": preprocessing, "preprocessing_source": source, "license": license}
         return msgspec.structs.replace(resized, **changes), (*notes, *more)

@@ -150,7 +150,9 @@ def test_python_says_it_in_fields_or_whole() -> None:
     fields = load_checkpoint(preprocessing={"mean": (0.5,) * 3, "std": (0.25,) * 3}, image_size=(64, 96))
     assert fields.spec.preprocessing.image_size == (64, 96)
     assert fields.spec.preprocessing.std == (0.25,) * 3
-    assert fields.spec.preprocessing_source == "image_size, mean, std as asked for"
+    assert fields.spec.preprocessing_source == (
+        "image_size, mean, std as asked for; the rest: the header of the checkpoint"
+    )
     whole = load_checkpoint(preprocessing=fields.spec.preprocessing, license="CC0-1.0")
     assert whole.spec.preprocessing == fields.spec.preprocessing
     assert whole.spec.license == "CC0-1.0"
