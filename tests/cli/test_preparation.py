@@ -14,6 +14,8 @@ from tiny_networks import tiny_model
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.cli import main
+from mobilevit_sdk.conversion import pipeline
+from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.converter import find_converter
 
 OPTIONS = {"--windows", "--preprocessing", "--resize", "--interpolation", "--channel-order", "--mean", "--std"}
@@ -78,12 +80,17 @@ def test_what_makes_no_sense_is_refused_with_advice(checkpoint: Path, options: t
     assert complaint in " ".join(result.stderr.split())
 
 
-def test_convert_says_what_it_assumes_and_why(tmp_path: Path) -> None:
-    """The folder cannot be written, so that nothing is converted."""
+def test_convert_says_what_it_assumes_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it converts, which it does not do here."""
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise RequestError("stopped")
+
     if not find_converter("tflite").availability():
         pytest.skip("needs the toolchain of tflite")
+    monkeypatch.setattr(pipeline, "convert", stop)
     foreign = save_as_published(tmp_path, "timm", release_weights("mobilevit", "timm"))
-    arguments = ("convert", foreign, "--to", "tflite", "--out", "/proc/nothing")
+    arguments = ("convert", foreign, "--to", "tflite", "--out", tmp_path / "out")
     said = " ".join(run(*arguments).stderr.split())
     assert "images: shorter side to 284 (bicubic), center 256x256, RGB (the timm release of mobilevit_xxs)" in said
     assert "license: unknown; --license states it" in said
