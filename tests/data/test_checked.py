@@ -106,6 +106,22 @@ def test_command_refuses_broken_images_and_skips_them_if_told(data: Path, tmp_pa
     assert skipped.stderr.count("3 of 30 images cannot be read, left out") == 1
 
 
+@pytest.mark.parametrize("order", [None, "lexicographic", "natural"])
+def test_command_says_which_order_of_folders_it_took(tmp_path: Path, order: str | None) -> None:
+    model, spec = tiny_model(num_classes=12)
+    save_checkpoint(model, msgspec.structs.replace(spec, labels=None), tmp_path / "tiny.safetensors")
+    for number, (encoded, _) in enumerate(pictures(12), start=1):
+        (tmp_path / "data" / str(number)).mkdir(parents=True)
+        (tmp_path / "data" / str(number) / "a.png").write_bytes(encoded)
+    options = ["--class-order", order] if order else []
+    arguments = ["eval", tmp_path / "tiny.safetensors", "--data", tmp_path / "data", *options]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert ("in lexicographic order (1, 10, 11 and 9 more)" in said) == (order is None)
+    assert ("(1, 2, 3 and 9 more), give --class-order natural" in said) == (order is None)
+
+
 def test_missing_calibration_images_are_noticed_before_the_checkpoint_is_read(tmp_path: Path) -> None:
     for arguments in (["convert", "none.pth", "--calibration"], ["quantize", "none.pth", "--calibration"]):
         result = CliRunner().invoke(main, [*arguments, str(tmp_path / "none")])
