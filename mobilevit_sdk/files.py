@@ -160,6 +160,11 @@ def _is_running(pid: int) -> bool:
     return True
 
 
+def portable(path: str) -> str:
+    """A path for a file that travels: one that is absolute tells of this machine, so that only its last part stays."""
+    return Path(path).name if Path(path).is_absolute() else path
+
+
 def hash_and_size(path: Path) -> tuple[str, int]:
     """SHA-256 and bytes of a file, or of a package folder: the names and contents of its files in sorted order."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

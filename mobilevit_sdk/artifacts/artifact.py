@@ -21,6 +21,7 @@ from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
 from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, read_reference
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.files import hash_and_size, read_text
+from mobilevit_sdk.formats.app_input import AppInput
 from mobilevit_sdk.formats.converter import Converter, Inspection, TensorInfo, converter_of_file, find_converter
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
@@ -46,6 +47,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     tools: dict[str, str]  # package -> version
     seconds: float  # to convert
     peak_memory_bytes: int  # of the converting process
+    app_input: AppInput | None = None  # what an app feeds; None in files of before, and where that is not one image
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     operators: dict[str, int]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mobilevit_sdk.checkpoints.tensor_file import FileVersion
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import portable, replacing
 from mobilevit_sdk.spec import ModelSpec, Origin
 
 HEADER_KEY = "mobilevit_sdk"
@@ -41,9 +41,12 @@ class Checkpoint:
 
     @property
     def origin(self) -> Origin:
-        """Where the weights came from, as a manifest states it."""
+        """Where the weights came from; an absolute path is left out but for its name."""
         return Origin(
-            source=self.source, layout=self.layout, sha256=self.sha256, random_weights_seed=self.random_weights_seed
+            source=portable(self.source),
+            layout=self.layout,
+            sha256=self.sha256,
+            random_weights_seed=self.random_weights_seed,
         )
 
 

@@ -28,9 +28,9 @@ def command(target: str, preparation: Preparation, as_json: bool) -> None:
     "dtypes", "image_size", "preprocessing", "preprocessing_source", "labels", "license", "notes". Options show what
     other commands make of it with the same ones.
 
-    Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels and preprocessing. Of a
-    .tflite also how many operators have a form that GPUs of phones are reported to refuse or to get wrong (JSON key
-    "hazards"), and its TFLite Metadata (JSON key "metadata").
+    Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels, preprocessing, and what an
+    app feeds it (JSON key "app_input"). Of a .tflite also how many operators have a form that GPUs of phones are
+    reported to refuse or to get wrong (JSON key "hazards"), and its TFLite Metadata (JSON key "metadata").
     """
     from mobilevit_sdk.formats.converter import converters
 
@@ -79,12 +79,14 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
 
     from mobilevit_sdk.artifacts.artifact import MANIFEST, inspect_artifact, open_artifact
     from mobilevit_sdk.files import hash_and_size
+    from mobilevit_sdk.formats.app_input import app_input_of
     from mobilevit_sdk.formats.converter import converter_of_file
 
     file = open_artifact(artifact).path if (artifact / MANIFEST).is_file() else artifact
     inspection = inspect_artifact(file)
     spec = inspection.spec
     manifest = open_artifact(file.parent).manifest if (file.parent / MANIFEST).is_file() else None
+    app_input = app_input_of(inspection.inputs, spec.preprocessing) if spec else None
     document = {
         "kind": "artifact",
         "path": str(file),
@@ -93,6 +95,7 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         "bytes": hash_and_size(file)[1],
         "model": spec.model if spec else None,
         **{key: value for key, value in msgspec.to_builtins(inspection).items() if key != "spec"},
+        "app_input": msgspec.to_builtins(app_input),
         "preprocessing": msgspec.to_builtins(spec.preprocessing) if spec else None,
         "preprocessing_source": spec.preprocessing_source if spec else None,
         "labels": list(spec.labels) if spec and spec.labels else None,
@@ -117,6 +120,8 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         *_hazards(inspection.hazards),
         *_metadata(inspection.metadata),
         ("oldest system", inspection.oldest_system or "not stated in the file"),
+        ("an app feeds", app_input.describe() if app_input else "not stated in the file"),
+        ("an app resizes", app_input.resizing.describe() if app_input else "not stated in the file"),
         ("preprocessing", spec.describe_preprocessing() if spec else "not stated in the file"),
         ("labels", _shorten(spec.labels if spec else None)),
     )

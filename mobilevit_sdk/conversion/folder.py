@@ -17,6 +17,7 @@ from mobilevit_sdk.conversion.job import Job, run_job
 from mobilevit_sdk.conversion.plan import Conversion
 from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.files import hash_and_size, replacing
+from mobilevit_sdk.formats.app_input import app_input_of
 from mobilevit_sdk.formats.converter import label, toolchain_versions
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
@@ -93,6 +94,7 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
             peak_memory_bytes=converted.peak_memory_bytes,
             warnings=converted.file.warnings,
             quantization=calibrated.record() if calibrated else None,
+            app_input=app_input_of(converted.file.inspection.inputs, spec.preprocessing),
             **inspection,
         )
         threshold = network.task_threshold(precision)

@@ -14,6 +14,7 @@ import msgspec
 
 from mobilevit_sdk.arguments import names
 from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.artifacts.origin import origin_of
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
@@ -118,7 +119,7 @@ def convert(
     notes = plan_notes(conversions, names(precisions), calibration=calibration, recipe=recipe)
     recipe, thresholds = as_recipe(recipe), thresholds or THRESHOLDS
     checkpoint = as_checkpoint(checkpoint)
-    origin = checkpoint.origin  # hashes the file now, while it is the one that was loaded
+    origin = origin_of(checkpoint, Path(out))  # hashes the file now, while it is the one that was loaded
     for conversion in conversions:
         progress(Step("waiting", task=conversion.name, status="waiting"))
     spec = checkpoint.spec

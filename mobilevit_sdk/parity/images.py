@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.artifacts.origin import source_of
 from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_as_stored
@@ -51,10 +52,11 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
     origin, spec = artifact.manifest.origin, artifact.manifest.spec
     if source is None and origin.random_weights_seed is not None:
         return random_checkpoint(spec, origin.random_weights_seed)
-    found = source if isinstance(source, Checkpoint) else load_as_stored(source or origin.source, spec)
+    given = source or source_of(artifact)
+    found = given if isinstance(given, Checkpoint) else load_as_stored(given, spec)
     if found.origin.sha256 != origin.sha256:
         raise CheckpointError(
-            f"{found.origin.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "
+            f"{found.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "
             f"give that one as `checkpoint`"
         )
     return dataclasses.replace(found, model=fit_network(found.model, found.spec, spec), spec=spec)

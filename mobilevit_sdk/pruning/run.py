@@ -13,6 +13,7 @@ from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.accuracy import measure_accuracy
 from mobilevit_sdk.evaluation.measure import network_predictor
+from mobilevit_sdk.files import portable
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning.finetune import finetune
 from mobilevit_sdk.pruning.folder import (
@@ -109,7 +110,7 @@ def _describe(
         sizes.append(size_of(model, pruned.parameters[index], pruned.macs[index], top1))
     return Report(
         model=pruned.spec.model,
-        source=original.source,
+        source=portable(original.source),
         request=request,
         before=sizes[0],
         after=sizes[1],

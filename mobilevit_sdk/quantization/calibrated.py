@@ -14,7 +14,7 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.calibration import CalibrationImages, split_images
 from mobilevit_sdk.data.cases import builtin_cases
-from mobilevit_sdk.files import cache_folder
+from mobilevit_sdk.files import cache_folder, portable
 from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.quantization.judgment import cases_of
@@ -42,7 +42,7 @@ class Calibrated:
         """What the manifest says of the calibration."""
         return QuantizationRecord(
             recipe=self.quantization.recipe,
-            images=self.source,
+            images=portable(self.source),
             data_free=self.data_free,
             calibrated_with=len(self.quantization.images),
             images_sha256=self.quantization.images.sha256,

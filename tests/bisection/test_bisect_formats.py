@@ -149,7 +149,9 @@ def converted(tmp_path_factory):
 
 @pytest.fixture
 def copy_of(converted, tmp_path):
-    return shutil.copytree(converted / "out" / "mobilevit_xxs-coreml-fp16", tmp_path / "artifact")
+    """With its checkpoint where the manifest says: the folder above the artifact's."""
+    shutil.copy(converted / "healthy.safetensors", tmp_path)
+    return shutil.copytree(converted / "out" / "mobilevit_xxs-coreml-fp16", tmp_path / "out" / "artifact")
 
 
 def run(*arguments):

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mobilevit_sdk.artifacts.artifact import MANIFEST, find_artifacts
+from mobilevit_sdk.artifacts.origin import source_of
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
@@ -115,7 +116,7 @@ def broken(artifact, tmp_path):
     """A copy whose file and manifest agree and whose head has other weights."""
     folder = tmp_path / "broken"
     shutil.copytree(artifact.path.parent, folder)
-    weights = load_checkpoint(artifact.manifest.origin.source).model.state_dict()["head.weight"].numpy()
+    weights = load_checkpoint(source_of(artifact)).model.state_dict()["head.weight"].numpy()
     file, content = folder / artifact.path.name, artifact.path.read_bytes()
     assert content.count(weights.tobytes()) == 1
     file.write_bytes(content.replace(weights.tobytes(), weights[::-1].tobytes()))
@@ -125,9 +126,9 @@ def broken(artifact, tmp_path):
     return folder
 
 
-def test_a_run_that_fails_names_the_layer_in_all_reports(broken, tmp_path):
+def test_a_run_that_fails_names_the_layer_in_all_reports(artifact, broken, tmp_path):
     arguments = ["verify", str(broken), "--runtime", "litert-cpu", "--bisect", "--report", str(tmp_path / "report")]
-    done = CliRunner().invoke(main, arguments)
+    done = CliRunner().invoke(main, [*arguments, "--checkpoint", source_of(artifact)])
     assert done.exit_code == 1, done.output
     assert "where: broken on litert-cpu: diverges at linear in head" in done.stdout
     for name in ("verdicts.json", "junit.xml", "report.html", "summary.md"):
