@@ -84,7 +84,7 @@ def app_input_of(inputs: Sequence[TensorInfo], preprocessing: Preprocessing) -> 
         shape=tensor.shape,
         dtype="uint8" if is_picture else tensor.dtype,
         channel_order="RGB",
-        range=(0, 255) if is_picture else (0, 1),
+        range=(0.0, 255.0) if is_picture else (0.0, 1.0),
         mean_and_std="in the graph",
         resizing=resizing,
     )
