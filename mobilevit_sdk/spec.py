@@ -11,6 +11,7 @@ from mobilevit_sdk.errors import RequestError
 
 Windows = Literal["keep", "scale"]
 HEADER = "the header of the checkpoint"  # what says how images are prepared where nothing else does
+Features = Literal["pooled", "map"]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -111,6 +112,9 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     config: dict[str, Any]
     preprocessing: Preprocessing
     preprocessing_source: str | None = None  # in words, what says so: a file, the release, or who asked for it
+    # What a network without a classifier returns: its last map of features, [C, h, w], or their mean, [C]. The files of
+    # classifiers, which return scores, do not have the field.
+    features: Features | msgspec.UnsetType = msgspec.UNSET
     labels: tuple[str, ...] | None = None
     license: str | None = msgspec.field(default=None, name="licence")  # spelled so in every file written so far
     provenance: dict[str, Any] = {}
@@ -118,12 +122,29 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("config", "provenance"):  # lists for tuples, as JSON has it: a spec equals itself read back
             msgspec.structs.force_setattr(self, name, msgspec.json.decode(msgspec.json.encode(getattr(self, name))))
+        if self.features and self.labels is not None:
+            raise ValueError("labels name classes, and a network that returns features has none")
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for a head with {self.num_classes} classes")
 
     @property
     def num_classes(self) -> int:
         return int(self.config["num_classes"])
+
+    @property
+    def output(self) -> Literal["logits", "features"]:
+        """What the network returns, by the name that it has in phone files and reference vectors."""
+        return "features" if self.features else "logits"
+
+    @property
+    def output_kind(self) -> Literal["scores", "features"]:
+        """How answers are compared: see `parity.compare`."""
+        return "features" if self.features else "scores"
+
+    def require_scores(self, what: str) -> None:
+        """Raise RequestError for a network that returns features, where `what` needs class scores."""
+        if self.features:
+            raise RequestError(f"{what} needs class scores, but this {self.model} returns features; give a classifier")
 
     @property
     def config_sha256(self) -> str:
@@ -135,6 +156,7 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
     def with_labels(self, labels: tuple[str, ...], source: str) -> ModelSpec:
         """The same model with class names, in the order of the classes; their number must be the head's."""
+        self.require_scores(f"labels ({source})")
         if len(labels) != self.num_classes:
             raise RequestError(f"{source} holds {len(labels)} labels, but the head has {self.num_classes} classes")
         return msgspec.structs.replace(self, labels=labels)

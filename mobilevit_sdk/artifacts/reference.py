@@ -26,10 +26,14 @@ REFERENCE = "reference.safetensors"
 
 @dataclass(frozen=True)
 class Reference:
-    """Cases and PyTorch's answers to them: `logits` float32 [cases, num_classes]."""
+    """Cases and PyTorch's answers to them: `logits` float32 [cases, num_classes].
+
+    Of a network that returns features, `logits` holds those, a row for each case, and `shape` is that of one answer.
+    """
 
     cases: tuple[Case, ...]
     logits: np.ndarray
+    shape: tuple[int, ...] | None = None  # of an answer; None: it is a row
     images: str | None = None  # the folder or file that the cases are from; None for those stored beside an artifact
 
     def check(self, spec: ModelSpec) -> None:
@@ -41,19 +45,24 @@ class Reference:
             if case.image.shape != shape or case.image.dtype != np.uint8:
                 found = f"{case.image.dtype} {case.image.shape}"
                 raise RequestError(f"{case.name!r} is {found}, expected uint8 {shape}: RGB with channels first")
-        if self.logits.shape != (len(self.cases), spec.num_classes) or self.logits.dtype != np.float32:
+        width = self.logits.shape[-1] if spec.features else spec.num_classes
+        if self.logits.shape != (len(self.cases), width) or self.logits.dtype != np.float32:
             found = f"{self.logits.dtype} {self.logits.shape}"
-            raise RequestError(f"logits are {found}, expected {spec.num_classes} classes in float32 for each case")
+            raise RequestError(f"{spec.output} are {found}, expected {width} in float32 for each case")
         if not np.isfinite(self.logits).all():
-            raise RequestError("the logits are not finite, so nothing can be compared with them")
+            raise RequestError(f"the {spec.output} are not finite, so nothing can be compared with them")
 
 
-def write_reference(folder: Path, reference: Reference) -> None:
-    """Store cases and answers as `images`, `logits` and, in the header, `cases`: [{"name", "contiguous", "role"}]."""
+def write_reference(folder: Path, reference: Reference, spec: ModelSpec) -> None:
+    """Store cases and answers as `images`, `logits` or `features`, and, in the header, `cases`.
+
+    These are [{"name", "contiguous", "role"}].
+    """
     import safetensors.numpy
 
     cases = [{"name": case.name, "contiguous": case.contiguous, "role": case.role} for case in reference.cases]
-    tensors = {"images": np.stack([case.image for case in reference.cases]), "logits": reference.logits}
+    answers = reference.logits.reshape(len(cases), *(reference.shape or (-1,)))
+    tensors = {"images": np.stack([case.image for case in reference.cases]), spec.output: answers}
     (folder / REFERENCE).write_bytes(safetensors.numpy.save(tensors, metadata={"cases": json.dumps(cases)}))
 
 
@@ -65,7 +74,7 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
         raise ArtifactError(f"{path} is missing; convert again to make reference vectors")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            images, logits = file.get_tensor("images"), file.get_tensor("logits")
+            images, answers = file.get_tensor("images"), file.get_tensor(spec.output)
             rows = json.loads(file.metadata()["cases"])
         cases = tuple(
             Case(str(row["name"]), image, bool(row["contiguous"]), msgspec.convert(row.get("role", "view"), Role))
@@ -73,7 +82,10 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
         )
     except (safetensors.SafetensorError, msgspec.ValidationError, OSError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} does not hold reference vectors ({error})") from error
-    reference = Reference(cases, logits)
+    rows, shape = answers, None
+    if spec.features and answers.ndim > 1 and answers.size:
+        rows, shape = answers.reshape(len(answers), -1), answers.shape[1:]
+    reference = Reference(cases, rows, shape)
     try:
         reference.check(spec)
     except RequestError as error:
@@ -103,7 +115,8 @@ def reference_of(
                     f"the network answers {case.name!r} with NaN or infinity, in PyTorch already, though its weights "
                     f"are finite: {_first_broken(model, image)}; check the checkpoint where it was trained"
                 )
-    return Reference(cases, torch.stack(logits).numpy().astype(np.float32))
+    answers = torch.stack(logits).numpy().astype(np.float32)
+    return Reference(cases, answers.reshape(len(cases), -1), answers.shape[1:])
 
 
 def check_answers(model: nn.Module, preprocessing: Preprocessing) -> None:

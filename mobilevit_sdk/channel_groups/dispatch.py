@@ -40,7 +40,9 @@ class HasProducts(Protocol):
 
 
 def has_channel_groups(network: nn.Module) -> bool:
-    """Whether `channel_groups` and `removable_blocks` accept the network."""
+    """Whether `channel_groups` and `removable_blocks` accept the network; they do not accept one of features."""
+    if getattr(network, "output", "logits") != "logits":  # nothing in the network reads what it returns
+        return False
     registered = network_groups.dispatch(type(network)) is not network_groups.dispatch(object)
     return registered or isinstance(network, HasChannelGroups)
 

@@ -18,6 +18,7 @@ from mobilevit_sdk.models.mobilevit import MobileViT, MobileViTBlock
 def _mobilevit_groups(network: MobileViT) -> Iterator[ChannelGroup]:
     stream = Stream(network.stem)
     yield from stream.along(network.stages, _attending_block)
+    assert network.final_conv is not None
     yield stream.end(*reads(network.final_conv))
     final = (*writes(network.final_conv), *reads(network.head))
     yield ChannelGroup((("final_channels",),), "stream", network.head.in_features, (final,), stage="head")

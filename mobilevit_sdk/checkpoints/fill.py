@@ -16,27 +16,35 @@ from mobilevit_sdk.checkpoints.tensor_file import TensorFile
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.meta_model import build_on_meta, tensor_shapes
 from mobilevit_sdk.models.registry import build_model, model_entry
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import Features, ModelSpec
 from mobilevit_sdk.text import shorten
 
 _MAX_LINES = 4  # of notes on a config; more become one
 _GRAY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow's mode L has it
 
 
-def fill(file: TensorFile, match: Match, num_classes: int | None = None) -> Checkpoint:
+def fill(
+    file: TensorFile, match: Match, num_classes: int | None = None, features: Features | None = None
+) -> Checkpoint:
     """The network of `match` in eval mode, with the tensors of `file` as float32.
+
+    With `features` the network returns those, and the classifier is not needed, nor kept.
 
     `num_classes` is what the caller insists on; a backbone without a classifier gets a fresh, untrained one for as many
     classes. Raises CheckpointError for another class count than the file's, for a backbone without one, and for values
     that are not finite floating point numbers, variances below 0, or not those that the network itself derives.
     """
-    _check_classes(match, num_classes, file.source)
+    if features is None:
+        _check_classes(match, num_classes, file.source)
     channels = match.options.get("in_channels", 3)
     if channels not in (1, 3):
         raise CheckpointError(f"{file.source} takes images of {channels} channels; this SDK feeds RGB or gray ones")
     spec, notes = match.spec, [*file.notes, *match_notes(match, file.tensors)]
     weights = _weights(match, file)
-    if match.is_backbone:
+    if features is not None:
+        spec, weights, left_out = _for_features(match, spec, weights, features, file.source)
+        notes += left_out
+    elif match.is_backbone:
         spec = msgspec.structs.replace(spec, config=spec.config | {"num_classes": num_classes})
         fresh = _fresh(spec, [*dict.fromkeys(match.missing.values())])
         weights |= fresh
@@ -55,14 +63,37 @@ def _check_classes(match: Match, num_classes: int | None, source: str) -> None:
     if match.is_backbone and num_classes is None:
         raise CheckpointError(
             f"{source} has no classifier ({match.classifier}): it is the backbone of {match.spec.model} of "
-            f"{match.key_map.release}; give a checkpoint that was trained to classify, or a class count "
-            f"(`num_classes`) for a fresh head to train"
+            f"{match.key_map.release}; give a checkpoint that was trained to classify, `features=pooled` "
+            f"or `features=map` for what it computes, or a class count (`num_classes`) for a fresh head to train"
         )
     if not match.is_backbone and num_classes not in (None, match.spec.num_classes):
         raise CheckpointError(
             f"{source} has a head for {match.spec.num_classes} classes ({match.classifier}), but {num_classes} "
             f"were asked for"
         )
+
+
+def _for_features(
+    match: Match, spec: ModelSpec, weights: dict[str, Tensor], features: Features, source: str
+) -> tuple[ModelSpec, dict[str, Tensor], list[str]]:
+    """The spec of the network that returns features, its weights, and notes on what of the file it does without."""
+    spec, notes = msgspec.structs.replace(spec, features=features, labels=None), []
+    needed = tensor_shapes(spec)
+    lacking = [name for name in needed if name not in weights and not name.endswith(STEP_COUNT)]
+    if lacking and all(name.startswith("final_conv.") for name in lacking):  # encoders of other tasks end before it
+        spec = msgspec.structs.replace(spec, config=spec.config | {"final_channels": 0})
+        needed, lacking = tensor_shapes(spec), []
+        notes.append(
+            "the file ends before the last convolution of the classifier: features are those of its last stage"
+        )
+    if lacking:
+        raise CheckpointError(
+            f"{source} lacks {shorten(lacking)}, which the features of {spec.model} are computed with"
+        )
+    left_out = [name for name in weights if name not in needed]
+    if left_out:
+        notes.append(f"{shorten(left_out)} are left out: the network returns features ({features}), no class scores")
+    return spec, {name: weights[name] for name in needed if name in weights}, notes
 
 
 def match_notes(match: Match, tensors: Mapping[str, Tensor]) -> Iterator[str]:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from torch import nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.default import default_checkpoint
+from mobilevit_sdk.checkpoints.features import without_other_head
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify, match_spec
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.tensor_file import read_tensors
-from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.registry import list_models, model_entry
 from mobilevit_sdk.models.resize import fit_network
-from mobilevit_sdk.spec import ModelSpec, Preprocessing, Windows
+from mobilevit_sdk.spec import Features, ModelSpec, Preprocessing, Windows
 
 # A checkpoint that was loaded, a local file, `hf-hub:org/name`, or None for the one that ships with the package.
 CheckpointLike = Checkpoint | str | Path | None
@@ -34,6 +35,7 @@ def load_checkpoint(
     windows: Windows | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | str | Path | None = None,
     license: str | None = None,
+    features: Features | None = None,
 ) -> Checkpoint:
     """Load our own or a public checkpoint: a local file (`.safetensors`, `.pth`, `.pt`, `.bin`) or `hf-hub:org/name`.
 
@@ -50,7 +52,9 @@ def load_checkpoint(
     by default as in the family's own code; the tables of position biases are interpolated to them. `preprocessing`
     says how images are prepared, where the file does not say it, or wrongly: a whole Preprocessing, some of its fields,
     or a `preprocessor_config.json` of transformers or `config.json` of timm. `license` is that of the weights, which is
-    unknown (None) but for the releases' own repositories.
+    unknown (None) but for the releases' own repositories. With `features` the network returns its last "map", or the
+    "pooled" mean of that, instead of class scores: of a backbone, of a classifier without its head, and of the backbone
+    of a segmentation or detection network.
 
     Raises CheckpointError when the file is missing, broken or unsafe, does not hold every tensor of one network and no
     other, or stands beside a description that does not fit or cannot be followed, and RequestError for an unknown
@@ -64,11 +68,16 @@ def load_checkpoint(
     elif preprocessing is not None:
         given = preprocessing
         fields = msgspec.structs.asdict(given) if isinstance(given, Preprocessing) else dict(given)
-    return load_prepared(source, Preparation(image_size, windows, file, fields, license), model, num_classes)
+    preparation = Preparation(image_size, windows, file, fields, license)
+    return load_prepared(source, preparation, model, num_classes, features)
 
 
 def load_prepared(
-    source: str | Path | None, preparation: Preparation, model: str | None = None, num_classes: int | None = None
+    source: str | Path | None,
+    preparation: Preparation,
+    model: str | None = None,
+    num_classes: int | None = None,
+    features: Features | None = None,
 ) -> Checkpoint:
     """`load_checkpoint` for what a caller decides as a Preparation."""
     if model is not None:
@@ -78,14 +87,22 @@ def load_prepared(
         raise CheckpointError(
             f"{source} is a model's name, not a checkpoint: give a file of its weights, or hf-hub:org/name"
         )
-    file = read_tensors(source)
-    return prepare(fill(file, identify(file, model, preparation), num_classes), preparation)
+    if features is not None and num_classes is not None:
+        raise RequestError("`num_classes` asks for a classifier and `features` for none: give one of them")
+    if features not in (None, *get_args(Features)):
+        raise RequestError(f"{features!r} is no kind of features; take {' or '.join(get_args(Features))}")
+    file = without_other_head(read_tensors(source), features)
+    match = identify(file, model, preparation)
+    features = features or match.spec.features or None
+    return prepare(fill(file, match, num_classes, features), preparation)
 
 
 def load_as_stored(source: str | Path, spec: ModelSpec) -> Checkpoint:
     """The network of `spec` at the size and with the windows that a file has, whatever stands beside it on images."""
-    file = read_tensors(source)
-    return fill(file, identify(file, spec.model, Preparation(fields=msgspec.structs.asdict(spec.preprocessing))))
+    features = spec.features or None
+    file = without_other_head(read_tensors(source), features)
+    match = identify(file, spec.model, Preparation(fields=msgspec.structs.asdict(spec.preprocessing)))
+    return fill(file, match, features=features)
 
 
 def prepare(checkpoint: Checkpoint, preparation: Preparation) -> Checkpoint:

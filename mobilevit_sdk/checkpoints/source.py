@@ -15,6 +15,7 @@ from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.models.registry import list_models, model_spec
+from mobilevit_sdk.spec import Features
 
 
 def open_source(
@@ -25,19 +26,25 @@ def open_source(
     random_weights_seed: int | None = None,
     preparation: Preparation = AS_STATED,
     labels_file: Path | None = None,
+    features: Features | None = None,
 ) -> Checkpoint:
     """A checkpoint from what the command line takes, with the caller's preparation and labels in its spec.
 
     Raises RequestError for a name without a seed, a seed without a name, and labels or classes that do not fit.
     """
-    checkpoint = _load(source, model, num_classes, random_weights_seed, preparation)
+    checkpoint = _load(source, model, num_classes, random_weights_seed, preparation, features)
     if labels_file is None:
         return checkpoint
     return dataclasses.replace(checkpoint, spec=checkpoint.spec.with_labels(read_labels(labels_file), str(labels_file)))
 
 
 def _load(
-    source: str | None, model: str | None, num_classes: int | None, seed: int | None, preparation: Preparation
+    source: str | None,
+    model: str | None,
+    num_classes: int | None,
+    seed: int | None,
+    preparation: Preparation,
+    features: Features | None,
 ) -> Checkpoint:
     names = list_models()
     if seed is not None:
@@ -49,6 +56,8 @@ def _load(
         registered = msgspec.structs.replace(
             model_spec(name, **overrides), license=None, preprocessing_source=f"the registered {name}"
         )
+        if features:
+            registered = msgspec.structs.replace(registered, features=features)
         spec, notes = preparation.apply(registered, trained=False)
         return dataclasses.replace(random_checkpoint(spec, seed), notes=notes)
     if source is None:
@@ -60,4 +69,4 @@ def _load(
         )
     if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:
         raise RequestError(f"{source!r} is neither a file nor a registered model; {suggest(source, names)}")
-    return load_prepared(source, preparation, model, num_classes)
+    return load_prepared(source, preparation, model, num_classes, features)

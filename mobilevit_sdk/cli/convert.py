@@ -15,6 +15,7 @@ from mobilevit_sdk.cli.wording import in_options
 if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.preparation import Preparation
     from mobilevit_sdk.conversion.pipeline import ConvertResult
+    from mobilevit_sdk.spec import Features
 
 
 @verb("convert", "Convert a checkpoint to phone files, and verify them.")
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
 @click.option("--model", help="The model of the checkpoint; by default found by its keys and shapes.")
 @click.option(
     "--num-classes", type=click.IntRange(min=1), metavar="N", help="The head's classes; checked against a checkpoint."
+)
+@click.option(
+    "--features",
+    type=click.Choice(["pooled", "map"]),
+    is_flag=False,
+    flag_value="pooled",
+    help="Return features instead of class scores: the last map, or its mean.  [pooled without a value]",
 )
 @click.option(
     "--labels",
@@ -71,6 +79,7 @@ def command(
     folder: Path,
     model: str | None,
     num_classes: int | None,
+    features: Features | None,
     labels: Path | None,
     calibration: Path | None,
     recipe_file: Path | None,
@@ -113,6 +122,7 @@ def command(
         random_weights_seed=random_weights,
         preparation=preparation,
         labels_file=labels,
+        features=features,
     )
     print_line(log, checkpoint.spec.model, "bold", f"from {checkpoint.source} ({checkpoint.layout})")
     print_line(log, "images", "bold", checkpoint.spec.describe_preprocessing())

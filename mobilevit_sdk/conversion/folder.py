@@ -41,8 +41,8 @@ class Network:
     threads: int = 1  # of each conversion
 
     def task_threshold(self, precision: str) -> Threshold | None:
-        """What an artifact must reach on the task; None where there is no task, as for random weights."""
-        if self.calibrated is None or self.origin.random_weights_seed is not None:
+        """What an artifact must reach on the task; None where there is no task, as for random weights or features."""
+        if self.calibrated is None or self.origin.random_weights_seed is not None or self.spec.features:
             return None
         threshold = self.thresholds.get(precision, THRESHOLDS[precision])
         return None if threshold.task_agreement is None else threshold
@@ -108,7 +108,7 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
                 progress=summed("judge", conversion.name, progress),
             )
             manifest = msgspec.structs.replace(manifest, quantization=calibrated.record(judgment))
-        write_reference(fresh, network.reference)
+        write_reference(fresh, network.reference, spec)
         write_manifest(fresh, manifest)
     return _set_aside_if_rejected(open_artifact(folder))
 

@@ -36,6 +36,7 @@ def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     of the data is not in the head, when there are no labels, and for a head with one score, of which every image would
     be the best class: `match_answers` takes those.
     """
+    spec.require_scores("an accuracy")
     if spec.num_classes == 1:
         raise RequestError(f"the head of {spec.model} has one score and nothing to choose between: give two classes")
     if dataset.labels is None:

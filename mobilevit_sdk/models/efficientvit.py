@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.layers import BatchNormClassifier, CascadedGroupAttention, ConvNormAct, Residual
 from mobilevit_sdk.layers.sandwich import PatchMerging, Sandwich
+from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
@@ -180,13 +181,15 @@ def _block(stage: StageConfig, widths: BlockWidths, window_size: int, config: Ef
 
 
 @register_family("efficientvit", EfficientViTConfig)
-class EfficientViT(nn.Module):
+class EfficientViT(Backbone):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes].
 
     `ModelSpec.preprocessing` describes the input. H and W are those of `config.at_image_size`, or larger: maps are
     padded to multiples of the windows. Smaller images raise ValueError. A distilled network returns the mean of two
     classifiers, one that learned from labels and one that learned from a teacher.
     """
+
+    head: BatchNormClassifier
 
     def __init__(self, config: EfficientViTConfig) -> None:
         super().__init__()
@@ -216,10 +219,8 @@ class EfficientViT(nn.Module):
         self.head = BatchNormClassifier(channels, config.num_classes, distilled=config.distilled)
         self.apply(_initialize)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stages(self.patch_embed(x))
-        x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
-        return self.head(x)
+    def feature_map(self, x: Tensor) -> Tensor:
+        return self.stages(self.patch_embed(x))
 
 
 def _initialize(module: nn.Module) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.layers import ConvNormAct, Fold, NormReader, ResidualStream, TransformerBlock, Unfold
 from mobilevit_sdk.layers.inverted_stages import inverted_residuals
+from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
@@ -76,7 +77,7 @@ class MobileViTConfig(ModelConfig, frozen=True):
 
     stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=16)]
     expansion: Count
-    final_channels: Channels
+    final_channels: Annotated[int, Meta(ge=0, le=16384)]  # 0: no final convolution, as in encoders that others read
     stem_channels: Channels = 16
     num_heads: Count = 4
     patch_size: Count = 2
@@ -210,11 +211,13 @@ class MobileViTBlock(nn.Module):
 
 
 @register_family("mobilevit", MobileViTConfig)
-class MobileViT(nn.Module):
+class MobileViT(Backbone):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], any H and W of 32 or more.
 
     `ModelSpec.preprocessing` describes the input: for the public weights RGB or BGR in [0, 1], without mean and std.
     """
+
+    head: nn.Linear
 
     def __init__(self, config: MobileViTConfig) -> None:
         super().__init__()
@@ -241,14 +244,19 @@ class MobileViT(nn.Module):
                 blocks.add_module(str(stage.blocks), block)
                 channels = fusion.fused
             self.stages.append(blocks)
-        self.final_conv = ConvNormAct(channels, config.final_channels, 1, norm_eps=config.norm_eps)
+        self.final_conv = None
+        if config.final_channels:
+            self.final_conv = ConvNormAct(channels, config.final_channels, 1, norm_eps=config.norm_eps)
+            channels = config.final_channels
         self.dropout = nn.Dropout(config.head_dropout)
-        self.head = nn.Linear(config.final_channels, config.num_classes)
+        self.head = nn.Linear(channels, config.num_classes)
         self.apply(initialize)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.final_conv(self.stages(self.stem(x)))
-        x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
+    def feature_map(self, x: Tensor) -> Tensor:
+        x = self.stages(self.stem(x))
+        return x if self.final_conv is None else self.final_conv(x)
+
+    def classify(self, x: Tensor) -> Tensor:
         return self.head(self.dropout(x))
 
     def input_convolution(self) -> nn.Conv2d:

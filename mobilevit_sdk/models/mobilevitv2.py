@@ -26,6 +26,7 @@ from mobilevit_sdk.layers import (
 )
 from mobilevit_sdk.layers.inverted_stages import inverted_residuals
 from mobilevit_sdk.layers.separable_attention import SeparableTransformerBlock
+from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.models.mobilevit import (
     Channels,
     Count,
@@ -159,11 +160,13 @@ class MobileViTv2Block(nn.Module):
 
 
 @register_family("mobilevitv2", MobileViTv2Config)
-class MobileViTv2(nn.Module):
+class MobileViTv2(Backbone):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], any H and W of 32 or more.
 
     `ModelSpec.preprocessing` describes the input: for the public weights RGB in [0, 1], without mean and std.
     """
+
+    head: nn.Linear
 
     def __init__(self, config: MobileViTv2Config) -> None:
         super().__init__()
@@ -195,10 +198,8 @@ class MobileViTv2(nn.Module):
         self.head = nn.Linear(channels, config.num_classes)
         self.apply(initialize)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stages(self.stem(x))
-        x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
-        return self.head(x)
+    def feature_map(self, x: Tensor) -> Tensor:
+        return self.stages(self.stem(x))
 
     def input_convolution(self) -> nn.Conv2d:
         return self.stem.conv
@@ -209,7 +210,7 @@ class MobileViTv2(nn.Module):
             reads_once = isinstance(following, InvertedResidual) and not following.has_residual
             if _ends_in_projection(block) and reads_once:
                 yield ProjectionPair(block.project.conv, following.expand.conv)
-        if _ends_in_projection(blocks[-1]):
+        if _ends_in_projection(blocks[-1]) and self.output == "logits":
             yield ProjectionPair(blocks[-1].project.conv, self.head)
 
 

@@ -95,7 +95,8 @@ def condition_weights(model: M, images: Tensor) -> M:
         after=[(layer, remember) for layer in layers if [*layer.parameters(recurse=False)]],
     ):
         model.eval()(images)
-    for linear, features in classifier:
+    returns_scores = getattr(model, "output", "logits") == "logits"
+    for linear, features in classifier if returns_scores else ():
         _add_prototypes(linear, features)
     return model
 

@@ -14,6 +14,7 @@ import msgspec
 from torch import nn
 
 from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, ModelSpec, Windows
 
 
@@ -135,9 +136,14 @@ def build_model(spec: ModelSpec) -> nn.Module:
     family = _families[spec.family]
     try:
         config = msgspec.convert(spec.config, family.config_type)
-        return family.model_type(config)
+        network = family.model_type(config)
     except (msgspec.ValidationError, ValueError) as error:
         raise RequestError(f"the config of {spec.model} is not one of family {spec.family}: {error}") from error
+    if spec.features:
+        if not isinstance(network, Backbone):
+            raise RequestError(f"networks of the family {spec.family} return class scores alone, no features")
+        network.return_features(spec.features)
+    return network
 
 
 def model_config(spec: ModelSpec) -> ModelConfig:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.layers import ConvNormAct, NormReader, ResidualStream, StochasticDepth, WindowTransformer
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
+from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict, Windows
 
@@ -196,11 +197,14 @@ class AttentionStage(nn.Module):
 
 
 @register_family("tiny_vit", TinyViTConfig)
-class TinyViT(nn.Module):
+class TinyViT(Backbone):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], any H and W of 32 or more.
 
     `ModelSpec.preprocessing` describes the input: for the public weights RGB with ImageNet's mean and std.
     """
+
+    head: nn.Linear
+    after_map = ("norm", "head")
 
     def __init__(self, config: TinyViTConfig) -> None:
         super().__init__()
@@ -229,17 +233,20 @@ class TinyViT(nn.Module):
         self.head = nn.Linear(dim, config.num_classes)
         self.apply(_initialize)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stages(self.stem(x))
-        x = x.mean((2, 3), keepdim=True).flatten(1)  # [B, C, H, W] -> [B, C]
-        return self.head(self.norm(x))
+    def feature_map(self, x: Tensor) -> Tensor:
+        return self.stages(self.stem(x))
+
+    def pool(self, x: Tensor) -> Tensor:
+        return self.norm(super().pool(x))
 
     def norm_readers(self) -> tuple[NormReader, ...]:
-        return (NormReader(self.norm, self.head),)
+        return (NormReader(self.norm, self.head),) if self.output == "logits" else ()
 
     def residual_streams(self) -> Iterator[ResidualStream]:
         attention = cast("list[AttentionStage]", list(self.stages)[1:])
         for stage, following in zip_longest(attention, attention[1:]):
+            if following is None and self.output == "map":
+                return  # the last stream itself is the answer
             blocks = cast("list[WindowTransformerBlock]", list(stage.blocks))
             norms = tuple(norm for block in blocks for norm in (block.norm1, block.norm2))
             yield ResidualStream(

@@ -97,7 +97,7 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
     assert run.reference is not None
     assert run.outputs is not None
     counted = counts(run.reference.cases, threshold)
-    agreement = compare(run.reference.logits, run.outputs, counted=counted)
+    agreement = compare(run.reference.logits, run.outputs, counted=counted, kind=manifest.spec.output_kind)
     misses = [] if np.isfinite(run.outputs).all() else ["scores are not finite"]
     if _is_constant(run.outputs) and not _is_constant(run.reference.logits):
         misses.append("it answers every image with the same scores")

@@ -12,6 +12,7 @@ from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.origin import source_of
 from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.features import features_of
 from mobilevit_sdk.checkpoints.load import load_as_stored
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data import ImageDataset
@@ -52,8 +53,11 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
     origin, spec = artifact.manifest.origin, artifact.manifest.spec
     if source is None and origin.random_weights_seed is not None:
         return random_checkpoint(spec, origin.random_weights_seed)
-    given = source or source_of(artifact)
-    found = given if isinstance(given, Checkpoint) else load_as_stored(given, spec)
+    features, given = spec.features or None, source or source_of(artifact)
+    if not isinstance(given, Checkpoint):
+        found = load_as_stored(given, spec)
+    else:
+        found = features_of(given, features) if features else given
     if found.origin.sha256 != origin.sha256:
         raise CheckpointError(
             f"{found.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "

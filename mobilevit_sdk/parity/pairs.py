@@ -30,8 +30,8 @@ class Pair(Strict, frozen=True):
     status: Literal["passed", "failed"]
     cases: int
     sqnr_db: WorstMedian
-    top1_agreement: float
-    top1_ties: int  # of these, cases in which either run ties with PyTorch's best class
+    top1_agreement: float | None  # None: features, which have no best class
+    top1_ties: int | None  # of these, cases in which either run ties with PyTorch's best class
     threshold: Threshold  # that follows from those of the two runs
     reason: str | None
 
@@ -58,13 +58,14 @@ def compare_runs(runs: Sequence[Run], thresholds: Mapping[str, Threshold] = THRE
 def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Mapping[str, Threshold]) -> Pair:
     expected, one = _rows(first.reference, [i for i, _ in common]), _rows(first, [i for i, _ in common])
     other = _rows(second, [j for _, j in common])
-    agreement = compare(expected, expected + (other - one))
-    top1, ties = _same_class(expected, one, other)
+    kind = first.artifact.manifest.spec.output_kind
+    agreement = compare(expected, expected + (other - one), kind=kind)
+    top1, ties = _same_class(expected, one, other) if kind == "scores" else (None, None)
     threshold = _between(*(thresholds[run.artifact.manifest.precision] for run in (first, second)))
     misses = []
     if agreement.sqnr_db.worst < threshold.sqnr_db:
         misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB between them is below {threshold.sqnr_db:.1f} dB")
-    if top1 < threshold.top1_agreement - 1e-9:
+    if top1 is not None and top1 < threshold.top1_agreement - 1e-9:
         same = of_all(top1, len(common), "images")
         misses.append(f"the same best class on {same} is below {percent(threshold.top1_agreement)}")
     return Pair(
@@ -103,7 +104,7 @@ def _between(first: Threshold, second: Threshold) -> Threshold:
 
 def _checkpoint(run: Run) -> tuple[object, ...]:
     origin, spec = run.artifact.manifest.origin, run.artifact.manifest.spec
-    return origin.sha256, origin.random_weights_seed, spec.model, spec.config_sha256, spec.preprocessing
+    return origin.sha256, origin.random_weights_seed, spec.model, spec.config_sha256, spec.features, spec.preprocessing
 
 
 def _common_cases(first: Run, second: Run, thresholds: Mapping[str, Threshold]) -> list[tuple[int, int]]:

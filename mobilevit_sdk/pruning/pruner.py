@@ -98,6 +98,7 @@ def prune_network(
     """`prune` for a network in memory, which stays as it is; without images BatchNorms keep their statistics."""
     if request.importance == "taylor" and images is None:
         raise RequestError("the importance taylor is measured on labeled images: give some, or another importance")
+    spec.require_scores("pruning")
     original = Structure(model)
     whole = _budget(original, spec, request.measure, latency_table)
     pruned, pruned_spec = model, spec

@@ -49,6 +49,7 @@ def quantize(
     if precision not in QUANTIZED:
         raise RequestError(f"{precision!r} is not an integer precision; {suggest(precision, QUANTIZED)}")
     goal, recipe, checkpoint = goal or Goal(), as_recipe(recipe), as_checkpoint(checkpoint)
+    checkpoint.spec.require_scores("a search for a recipe")
     images = None if calibration is None else open_dataset(calibration)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         calibrated = calibration_for(checkpoint, recipe, images, Path(scratch), progress)

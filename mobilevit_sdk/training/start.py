@@ -46,6 +46,8 @@ def spec_for_training(
     it exactly, so none of their border is cropped away. `windows` is what becomes of a checkpoint's at another size, by
     default what its family's own code does. The weights of a new training are its owner's to license.
     """
+    if checkpoint is not None:
+        checkpoint.spec.require_scores("a training")
     if checkpoint is None:
         spec = msgspec.structs.replace(model_spec(model), license=None)
     else:

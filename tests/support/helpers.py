@@ -94,7 +94,7 @@ def write_artifact(folder: Path, spec: ModelSpec, reference: Reference, *, preci
         delegates=1,
         undelegated_ops={},
     )
-    write_reference(folder, reference)
+    write_reference(folder, reference, spec)
     write_manifest(folder, manifest)
     return open_artifact(folder)
 

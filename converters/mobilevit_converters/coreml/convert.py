@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mobilevit_converters.coreml.file.package import (
     BACKEND_KEY,
+    FEATURES,
     IMAGE,
     LOGITS,
     SPEC_KEY,
@@ -53,9 +54,9 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The package takes an RGB image of the spec's size. It returns `logits`, float32 [1, num_classes], and, where the
-    spec has labels for two classes or more, the label and the probabilities that Vision and Xcode's preview read. One
-    score has no such interface, which would answer 100% whatever the image. Raises ToolchainError.
+    The package takes an RGB image of the spec's size. It returns `logits`, float32 [1, num_classes], or `features`,
+    and, where the spec has labels for two classes or more, the label and the probabilities that Vision and Xcode's
+    preview read. One score has no such interface, which would answer 100% whatever the image. Raises ToolchainError.
     """
     ct = import_coremltools()
     try:
@@ -81,7 +82,7 @@ def _program(ct: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
     """The MIL program: typed and optimized, its outputs float32 whatever it computes in."""
     height, width = spec.preprocessing.image_size
     image = torch.zeros(1, 3, height, width)
-    names = [LOGITS]
+    names: list[str] = [spec.output]
     if _classifies(spec):
         graph = _WithProbabilities(graph)
         names.append(PROBABILITIES)
@@ -145,6 +146,7 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
     name = f"of {spec.labels[0]!r}" if spec.labels else "of the one class"
     scores = f"Class scores before softmax, one for each of {spec.num_classes} classes"
     meaning = {
+        FEATURES: "The last map of features" if spec.features == "map" else "The mean of the last map of features",
         LOGITS: scores if spec.num_classes > 1 else f"The score {name} before a sigmoid: above 0 means yes",
         LABEL: "The most probable class",
         f"{LABEL}_probs": "The probability of each class",
@@ -152,8 +154,8 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
     for output in description.output:
         output.shortDescription = meaning[output.name]
     metadata = description.metadata
-    classes = f"an image classifier with {spec.num_classes} classes"
-    metadata.shortDescription = f"{spec.model}, {classes if spec.num_classes > 1 else 'one score for an image'}"
+    what = f"an image classifier with {spec.num_classes} classes" if spec.num_classes > 1 else "one score for an image"
+    metadata.shortDescription = f"{spec.model}, {'a network of image features' if spec.features else what}"
     metadata.versionString = importlib.metadata.version("mobilevit-sdk")
     metadata.license = spec.license or ""
     metadata.userDefined[SPEC_KEY] = msgspec.json.encode(spec).decode()

@@ -22,7 +22,7 @@ from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
 
-IMAGE, LOGITS = "image", "logits"
+IMAGE = "image"
 
 # Weights of convolutions and linears in float16, each followed by a DEQUANTIZE: the form that every TFLite runtime
 # takes, on the GPU as it is and on the CPU unpacked to float32 when the model is loaded.
@@ -41,14 +41,18 @@ FLOAT16_WEIGHTS = [
 
 
 class ChannelsLast(nn.Module):
-    """The graph with the layout of Android's pixels: RGB in [0, 1], [1, H, W, 3] -> {"logits": [1, num_classes]}."""
+    """The graph with the layout of Android's pixels: RGB in [0, 1], [1, H, W, 3] -> {"logits": [1, num_classes]}.
 
-    def __init__(self, network: nn.Module) -> None:
+    `output` is the name of the answer.
+    """
+
+    def __init__(self, network: nn.Module, output: str) -> None:
         super().__init__()
+        self.output = output
         self.network = network  # not `graph`: torch.export gives its modules an attribute of that name
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {LOGITS: self.network(image.permute(0, 3, 1, 2))}
+        return {self.output: self.network(image.permute(0, 3, 1, 2))}
 
 
 def convert(
@@ -56,8 +60,8 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The file takes `image`, float32 [1, H, W, 3], and returns `logits`, float32 [1, num_classes]. It carries TFLite
-    Metadata, and labels.txt and model.json are appended to it. Raises ToolchainError.
+    The file takes `image`, float32 [1, H, W, 3], and returns `logits`, float32 [1, num_classes], or `features`. It
+    carries TFLite Metadata, and labels.txt and model.json are appended to it. Raises ToolchainError.
     """
     try:
         content = float_model(graph, spec)
@@ -77,7 +81,7 @@ def float_model(graph: nn.Module, spec: ModelSpec) -> bytes:
     litert_torch = import_from("litert-torch", "litert_torch")
     height, width = spec.preprocessing.image_size
     sample = {IMAGE: torch.zeros(1, height, width, 3)}
-    content = litert_torch.convert(ChannelsLast(graph).eval(), sample_kwargs=sample).model_content()
+    content = litert_torch.convert(ChannelsLast(graph, spec.output).eval(), sample_kwargs=sample).model_content()
     return _edited(_edited(content, broadcast_ranks), _name_by_modules)
 
 

@@ -108,7 +108,13 @@ _AS_TRAINED = Preprocessing(image_size=(256, 256), resize_size=288, interpolatio
 _AS_TIMM = Preprocessing(image_size=(256, 256), resize_size=284, interpolation="bicubic")  # crop_pct 0.9
 
 LAYOUTS = (
-    KeyMap("ml-cvnets", "mobilevit", partial(_modules, release=_CVNETS), lambda spec: _AS_TRAINED),
+    KeyMap(
+        "ml-cvnets",
+        "mobilevit",
+        partial(_modules, release=_CVNETS),
+        lambda spec: _AS_TRAINED,
+        backbone_lacks=("final_conv",),
+    ),
     KeyMap("timm", "mobilevit", partial(_modules, release=_TIMM), lambda spec: _AS_TIMM),
     KeyMap(
         "transformers",

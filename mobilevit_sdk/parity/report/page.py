@@ -132,6 +132,8 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
         }
         for i in order[:WORST_CASES]
     ]
+    if manifest.spec.features:  # which have no best class
+        return card
     labels = manifest.spec.labels
     same, tied = same_best(expected, actual)
     for i in _examples(order, ~same):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.spec import ModelSpec
 
-IMAGE, LOGITS = "image", "logits"  # what a program of ours takes and returns, besides a classifier's own outputs
+IMAGE = "image"  # what a program of ours takes
+LOGITS, FEATURES = "logits", "features"  # what it returns, one of them, besides a classifier's own outputs
 SPEC_KEY = "mobilevit_sdk"  # of the user-defined metadata that holds the ModelSpec
 BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
 
@@ -67,6 +68,11 @@ class Package:
             return None if text is None else msgspec.json.decode(text, type=ModelSpec)
         except msgspec.MsgspecError as error:
             raise ArtifactError(f"{self.path} carries a malformed model spec: {error}") from error
+
+
+def answer_name(names: Collection[str]) -> str | None:
+    """Which of a program's outputs is the answer; None for a program of another tool."""
+    return next((name for name in (LOGITS, FEATURES) if name in names), None)
 
 
 def read_package(path: Path) -> Package:

@@ -191,6 +191,8 @@ def read_program(path: Path) -> ProgramFile:
 def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
     """The image that `forward` takes and the scores that it gives back, float32 [1, 3, H, W] and [1, num_classes].
 
+    Features are [1, C] or [1, C, h, w].
+
     Raises ArtifactError for any other interface, other orders in memory among them: a runtime silently takes
     whatever bytes it is given.
     """
@@ -202,7 +204,7 @@ def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
         image, scores = (msgspec.convert(forward.values[index].val, Tensor) for index in (given, answered))
     except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{file.path} does not go from one image to one row of scores ({error})") from error
-    for tensor, rank, start in ((image, 4, [1, 3]), (scores, 2, [1])):
+    for tensor, rank, start in ((image, 4, [1, 3]), (scores, 4 if len(scores.sizes) == 4 else 2, [1])):
         found = (tensor.scalar_type, tensor.dim_order, len(tensor.sizes), tensor.sizes[: len(start)])
         if found != ("FLOAT", list(range(rank)), rank, start):
             named = f"{tensor.scalar_type.lower()} {tensor.sizes} in the order {tensor.dim_order}"

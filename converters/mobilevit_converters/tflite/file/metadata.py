@@ -96,16 +96,20 @@ def document(spec: ModelSpec) -> dict[str, Any]:
         "process_units": [{"options": {"NormalizationOptions": {"mean": [0.0], "std": [255.0]}}}],
         "stats": {"max": [1.0], "min": [0.0]},
     }
-    scores = {
-        "name": "logits",
-        "description": "class scores before softmax, the highest for the likeliest class",
+    meaning = {
+        "logits": "class scores before softmax, the highest for the likeliest class",
+        "features": "features of the image, in no order that means anything",
+    }
+    answer = {
+        "name": spec.output,
+        "description": meaning[spec.output],
         "content": {"content_properties": {"FeatureProperties": {}}},
         "associated_files": [labels] if spec.labels else [],
     }
     return {
         "name": spec.model,
-        "description": f"Image classifier with {spec.num_classes} classes",
-        "subgraph_metadata": [{"input_tensor_metadata": [image], "output_tensor_metadata": [scores]}],
+        "description": "Image features" if spec.features else f"Image classifier with {spec.num_classes} classes",
+        "subgraph_metadata": [{"input_tensor_metadata": [image], "output_tensor_metadata": [answer]}],
         **({"license": spec.license} if spec.license else {}),
         "min_parser_version": OLDEST_PARSER,
     }

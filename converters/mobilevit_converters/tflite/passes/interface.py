@@ -15,12 +15,12 @@ from mobilevit_sdk.formats.runtime import require_image
 
 @dataclass(frozen=True)
 class Interface:
-    """One float32 [1, H, W, 3], RGB in [0, 1], to one float32 [1, num_classes]."""
+    """One float32 [1, H, W, 3], RGB in [0, 1], to one float32 [1, num_classes], or [1, C, h, w] of features."""
 
     file: str
     height: int
     width: int
-    classes: int
+    classes: int  # or features
 
     def to_input(self, pixels: np.ndarray) -> np.ndarray:
         """RGB uint8 [3, H, W] in any memory layout -> what the file takes. Raises RequestError for anything else."""
@@ -45,4 +45,6 @@ def read_interface(path: Path, model: Any) -> Interface:
     match shapes:
         case [(1, height, width, 3), (1, classes)] if is_float and len(ends[0]) == 1:
             return Interface(path.name, height, width, classes)
+        case [(1, height, width, 3), (1, channels, rows, columns)] if is_float and len(ends[0]) == 1:
+            return Interface(path.name, height, width, channels * rows * columns)
     raise ArtifactError(f"{path} does not go from one float32 [1, H, W, 3] to one [1, num_classes]: {shapes}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_converters.coreml.file.package import LOGITS, read_package
+from mobilevit_converters.coreml.file.package import answer_name, read_package
 from mobilevit_converters.coreml.toolchain import availability
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
@@ -37,9 +37,11 @@ class ReferenceRuntime:
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ToolchainError that names an operator it does not know."""
         program, to_input = self._load(path)
+        answer = answer_name(program.output_names)
+        assert answer is not None
 
         def predict(image: np.ndarray) -> np.ndarray:
-            scores: np.ndarray = program(to_input(image))[LOGITS].numpy()
+            scores: np.ndarray = program(to_input(image))[answer].numpy()
             return scores.reshape(-1)
 
         return predict
@@ -63,8 +65,8 @@ class ReferenceRuntime:
             raise ArtifactError(f"{path} does not take one RGB image")
         program = ReferenceProgram(package, fp16_accumulation=self.fp16_accumulation)
         name, height, width = inputs[0].name, image_type.height, image_type.width
-        if list(program.inputs) != [name] or LOGITS not in program.output_names:
-            raise ArtifactError(f"the program of {path} does not go from {name!r} to {LOGITS!r}")
+        if list(program.inputs) != [name] or answer_name(program.output_names) is None:
+            raise ArtifactError(f"the program of {path} does not go from {name!r} to logits or features")
 
         def to_input(image: np.ndarray) -> dict[str, torch.Tensor]:
             require_image(image, height, width, path.name)

@@ -1,0 +1,64 @@
+"""Features instead of class scores: of a classifier without its head, and of what was trained for another task."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from collections import Counter
+
+import msgspec
+
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+from mobilevit_sdk.checkpoints.tensor_file import TensorFile
+from mobilevit_sdk.errors import CheckpointError, RequestError
+from mobilevit_sdk.models.backbone import Backbone
+from mobilevit_sdk.spec import Features
+from mobilevit_sdk.text import shorten
+
+# What the heads for other tasks are called in transformers, ml-cvnets, mmsegmentation and detectron.
+_HEADS = {
+    "segmentation": ("segmentation_head", "seg_head", "aspp", "decode_head", "auxiliary_head", "aux_head"),
+    "detection": ("ssd_heads", "extra_layers", "bbox_head", "bbox_embed", "class_embed", "roi_heads", "rpn", "fpn"),
+}
+
+
+def without_other_head(file: TensorFile, features: Features | None) -> TensorFile:
+    """The file without the head of a segmentation or detection network, where it has one.
+
+    Raises CheckpointError for such a file where no features are asked for.
+    """
+    task_of = {name: task for name in file.tensors if (task := _task(name))}
+    if not task_of:
+        return file
+    task = Counter(task_of.values()).most_common(1)[0][0]
+    what = f"a {task} checkpoint ({shorten(list(task_of))})"
+    if features is None:
+        raise CheckpointError(
+            f"{file.source} is {what}, and this SDK converts classifiers: give `features=map` for the last map of its "
+            f"backbone, or `features=pooled` for its mean"
+        )
+    note = f"the file is {what}: its head is left out; features are those of the backbone at its own strides"
+    rest = {name: tensor for name, tensor in file.tensors.items() if name not in task_of}
+    return dataclasses.replace(file, tensors=rest, notes=(*file.notes, note))
+
+
+def _task(name: str) -> str | None:
+    parts = re.split(r"[./]", name)
+    return next((task for task, heads in _HEADS.items() if any(head in parts for head in heads)), None)
+
+
+def features_of(checkpoint: Checkpoint, kind: Features) -> Checkpoint:
+    """The checkpoint with the head dropped: its network returns features, [B, C] pooled or the map [B, C, h, w].
+
+    The checkpoint itself stays as it is. Raises RequestError for networks that have none, and for a map that is wanted
+    of what is pooled already.
+    """
+    if checkpoint.spec.features == kind:
+        return checkpoint
+    if not isinstance(checkpoint.model, Backbone) or checkpoint.spec.features:
+        raise RequestError(f"{checkpoint.source} does not give features of the kind {kind!r}; load it from its file")
+    network = copy.deepcopy(checkpoint.model)
+    network.return_features(kind)
+    spec = msgspec.structs.replace(checkpoint.spec, features=kind, labels=None)
+    return dataclasses.replace(checkpoint, model=network, spec=spec)

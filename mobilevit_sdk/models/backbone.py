@@ -1,0 +1,49 @@
+"""What all our networks have in common: a map of features, their mean over the image, and a classifier of it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from mobilevit_sdk.spec import Features
+
+
+class Backbone(nn.Module):
+    """Images to class scores, or to features once `return_features` was called.
+
+    A family implements `feature_map`, and `pool` or `classify` where they are more than a mean and a linear layer.
+    Features are what timm's network of the same name gives with `num_classes=0`, or by `forward_features`.
+    """
+
+    head: nn.Module
+    output: Literal["logits", "pooled", "map"] = "logits"
+    after_map: ClassVar[tuple[str, ...]] = ("head",)  # layers that read the map, and those behind them
+    after_pool: ClassVar[tuple[str, ...]] = ("head",)
+
+    def return_features(self, kind: Features) -> None:
+        """Return features from now on; what only class scores need is dropped."""
+        for name in self.after_map if kind == "map" else self.after_pool:
+            if hasattr(self, name):
+                delattr(self, name)
+        self.output = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.feature_map(x)
+        if self.output == "map":
+            return x
+        x = self.pool(x)
+        return x if self.output == "pooled" else self.classify(x)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Shapes: [B, in_channels, H, W] -> [B, C, h, w]."""
+        raise NotImplementedError
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Shapes: [B, C, h, w] -> [B, C]."""
+        return x.mean((2, 3), keepdim=True).flatten(1)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Shapes: [B, C] -> [B, num_classes]."""
+        scores: Tensor = self.head(x)
+        return scores
