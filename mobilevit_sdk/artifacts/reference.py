@@ -48,7 +48,8 @@ class Reference:
         width = self.logits.shape[-1] if spec.features else spec.num_classes
         if self.logits.shape != (len(self.cases), width) or self.logits.dtype != np.float32:
             found = f"{self.logits.dtype} {self.logits.shape}"
-            raise RequestError(f"{spec.output} are {found}, expected {width} in float32 for each case")
+            wanted = "a row of features" if spec.features else f"{spec.num_classes} classes"
+            raise RequestError(f"{spec.output} are {found}, expected {wanted} in float32 for each case")
         if not np.isfinite(self.logits).all():
             raise RequestError(f"the {spec.output} are not finite, so nothing can be compared with them")
 
