@@ -140,9 +140,10 @@ def counts(cases: Sequence[Case], threshold: Threshold) -> np.ndarray:
 
 
 def _is_of_the_task(run: Run, threshold: Threshold) -> bool:
-    """Whether integers were asked about images of their task; random weights have none."""
+    """Whether integers were asked about images of their task; random weights and features have none."""
     assert run.reference is not None
-    if threshold.task_agreement is None or run.artifact.manifest.origin.random_weights_seed is not None:
+    manifest = run.artifact.manifest
+    if threshold.task_agreement is None or manifest.origin.random_weights_seed is not None or manifest.spec.features:
         return False
     return all(case.role == "image" for case in run.reference.cases)
 
