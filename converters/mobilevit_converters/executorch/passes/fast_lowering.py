@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from operator import getitem
 from typing import Any
 
 import torch
@@ -108,6 +109,7 @@ def is_decomposed(graph: GraphModule, table: Container[Any]) -> bool:
     return all(
         isinstance(node.target, OpOverload) and not node.target._schema.is_mutable and node.target not in table
         for node in _calls(graph)
+        if node.target is not getitem  # which picks one result of an operator that has several
     )
 
 
