@@ -1,151 +1,139 @@
 """Pruning without training images: what is left of top-1, by what judges the units; before any fine-tuning.
 
-    python benchmarks/data_free_pruning.py --test-data TEST [--data TRAIN] [--checkpoint FILE] [--limit N]
+    python benchmarks/data_free_pruning.py --test-data TEST [--checkpoint FILE] [--limit N]
     python benchmarks/data_free_pruning.py --page-only
 
-One network a run; the page is written from all that were measured. The default without images (Taylor on images
-synthesized from the network, whose BatchNorm statistics are measured on them, too) stands beside the criteria that need
-no images, with the statistics of the unpruned network, beside random choices with statistics measured on the same
-synthesized images, and, with `--data`, beside Taylor on 1,024 training images. Random choices are made three times.
+One network a run; the page is written from all that were measured, and an interrupted run resumes. The default without
+images (Taylor on images synthesized from the network, whose BatchNorm statistics are measured on them, too) stands
+beside the criteria that need no images, with the statistics of the unpruned network, and beside random choices with
+statistics measured on the same synthesized images. Random choices are made three times.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
-from shared import MEASURED, read_record, tell, write_page, write_record
+from shared import MEASURED, append_to_log, read_log, read_record, tell, write_page, write_record
 
 from mobilevit_sdk.checkpoints.source import open_source
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.evaluation.accuracy import match_classes, measure_accuracy
 from mobilevit_sdk.evaluation.measure import network_predictor
-from mobilevit_sdk.pruning import PruningImages, Request, prune_network
+from mobilevit_sdk.pruning import Request, prune_network
 from mobilevit_sdk.pruning.images import images_for
 from mobilevit_sdk.spec import Strict
 
 SHARES = (0.7, 0.5)  # of the multiply-accumulates
 SEEDS = range(3)
 
-# What the page calls it: the importance, and the images for it and for BatchNorm statistics.
+# What the page calls it: the importance, and whether there are synthesized images for it and for BatchNorm statistics.
 METHODS = {
-    "Taylor, synthesized images (the default)": ("taylor", "synthesized"),
-    "random": ("random", None),
-    "random, statistics from synthesized images": ("random", "synthesized"),
-    "magnitude": ("magnitude", None),
-    "bn-scale": ("bn-scale", None),
-    "Taylor, training images (`--data`)": ("taylor", "training"),
+    "Taylor, synthesized images (the default)": ("taylor", True),
+    "random": ("random", False),
+    "random, statistics from synthesized images": ("random", True),
+    "magnitude": ("magnitude", False),
+    "bn-scale": ("bn-scale", False),
 }
 
 
 class Row(Strict, frozen=True):
-    """Top-1 of each seed, as a share of the test images; none where the share cannot be reached."""
+    """Top-1 of each seed, as a share of the test images."""
 
     method: str
     keep: float
     top1: tuple[float, ...]
-    seconds: float  # CPU time of one pruning
 
 
 class Network(Strict, frozen=True):
-    """What was measured of one network."""
+    """The unpruned network."""
 
     model: str
     checkpoint: str
     image_size: tuple[int, int]
-    macs: int
+    parameters: int
     top1: float
     test_images: int
     synthesized: int
-    synthesis_seconds: float  # CPU time; next to nothing where they were in the cache
-    rows: tuple[Row, ...]
 
 
-def measure(options: argparse.Namespace) -> Network:
+def measure(options: argparse.Namespace) -> None:
+    """Measure what the folder of records lacks of one network."""
     checkpoint = open_source(options.checkpoint)
-    spec = checkpoint.spec
+    model, spec = checkpoint.model, checkpoint.spec
     test = match_classes(open_dataset(options.test_data, labeled=True), spec)
     test = test.sample(options.limit) if options.limit else test
-    started = time.process_time()
-    images = {None: None, "synthesized": images_for(checkpoint, Request(), None)}
-    synthesis_seconds = time.process_time() - started
-    if options.data:
-        images["training"] = PruningImages(open_dataset(options.data, labeled=True), spec, Request().samples)
-    top1 = measure_accuracy(network_predictor(checkpoint.model, spec), spec, test).top1
-    tell(f"{spec.model}: unpruned {top1:.2%}")
-    rows, macs = [], 0
+    synthesized = images_for(checkpoint, Request(), None)
+    record, log = options.out / f"{spec.model}.json", options.out / f"{spec.model}.jsonl"
+    if not record.exists():
+        network = Network(
+            model=spec.model,
+            checkpoint=Path(checkpoint.source).name,
+            image_size=spec.preprocessing.image_size,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            top1=measure_accuracy(network_predictor(model, spec), spec, test).top1,
+            test_images=len(test),
+            synthesized=len(synthesized or ()),
+        )
+        write_record(network, record)
+    known = {(row.method, row.keep) for row in read_log(log, Row)}
     for keep in SHARES:
-        for method, (importance, source) in METHODS.items():
-            if source not in images:
+        for method, (importance, has_images) in METHODS.items():
+            if (method, keep) in known:
                 continue
-            found, started = [], time.process_time()
-            seconds = 0.0
+            found = []
             for seed in SEEDS if importance == "random" else [0]:
-                request = Request(keep=keep, importance=importance, seed=seed)
-                started = time.process_time()
-                pruned = prune_network(checkpoint.model, spec, request, images[source])
-                seconds, macs = time.process_time() - started, pruned.macs[0]
+                data_free = importance == "taylor"  # the default, with all that it does
+                request = Request(keep=keep, importance=importance, seed=seed, data_free=data_free)
+                pruned = prune_network(model, spec, request, synthesized if has_images else None)
                 found.append(measure_accuracy(network_predictor(pruned.model, pruned.spec), pruned.spec, test).top1)
-            rows.append(Row(method, keep, tuple(found), round(seconds, 1)))
-            tell(f"{spec.model}: {keep:g} of the MACs, {method}: {_top1(rows[-1])}")
-    return Network(
-        model=spec.model,
-        checkpoint=Path(checkpoint.source).name,
-        image_size=spec.preprocessing.image_size,
-        macs=macs,
-        top1=top1,
-        test_images=len(test),
-        synthesized=len(images["synthesized"] or ()),
-        synthesis_seconds=round(synthesis_seconds, 1),
-        rows=tuple(rows),
-    )
+            append_to_log(row := Row(method, keep, tuple(found)), log)
+            tell(f"{spec.model}: {keep:g} of the MACs, {method}: {_top1(row)}")
 
 
-def _top1(row: Row) -> str:
-    return " / ".join(f"{each:.1%}" for each in row.top1)
+def _top1(row: Row | None) -> str:
+    return " / ".join(f"{each:.1%}" for each in row.top1) if row else ""
 
 
 _PAGE = """# Pruning without training images, measured
 
 Written by `python benchmarks/data_free_pruning.py`, whose docstring says what is compared. Top-1 on test images, before
-any fine-tuning; of random choices, three.
+any fine-tuning; of random choices, three. [Pruning, measured](pruning-measured.md) has what training images are worth.
 """
 
 
-def page(networks: list[Network]) -> str:
+def page(folder: Path) -> str:
     parts = [_PAGE]
-    for network in networks:
+    for record in sorted(folder.glob("*.json")):
+        network = read_record(record, Network)
+        rows = {(row.method, row.keep): row for row in read_log(record.with_suffix(".jsonl"), Row)}
         height, width = network.image_size
         parts.append(
-            f"\n## {network.model} ({network.checkpoint})\n\n{height}x{width} pixels, {network.macs / 1e6:.1f} million "
-            f"multiply-accumulates, top-1 {network.top1:.2%} on {network.test_images:,} test images. "
-            f"{network.synthesized} images were synthesized.\n\n"
+            f"\n## {network.model} ({network.checkpoint})\n\n{height}x{width} pixels, {network.parameters / 1e6:.2f} "
+            f"million parameters, top-1 {network.top1:.1%} on {network.test_images:,} test images; "
+            f"{network.synthesized} synthesized images.\n\n"
         )
-        parts.append("| judged by | " + " | ".join(f"{keep:g} of the MACs" for keep in SHARES) + " | CPU seconds |\n")
-        parts.append("| --- | " + "---: | " * len(SHARES) + "---: |\n")
+        parts.append("| units judged by | " + " | ".join(f"{keep:g} of the MACs" for keep in SHARES) + " |\n")
+        parts.append("| --- |" + " ---: |" * len(SHARES) + "\n")
         for method in METHODS:
-            rows = {row.keep: row for row in network.rows if row.method == method}
-            if rows:
-                cells = " | ".join(_top1(rows[keep]) for keep in SHARES)
-                parts.append(f"| {method} | {cells} | {max(row.seconds for row in rows.values()):.0f} |\n")
+            cells = " | ".join(_top1(rows.get((method, keep))) for keep in SHARES)
+            parts.append(f"| {method} | {cells} |\n")
     return "".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="by default the one that ships with the package")
-    parser.add_argument("--data", type=Path)
     parser.add_argument("--test-data", type=Path)
     parser.add_argument("--limit", type=int, help="only so many test images")
     parser.add_argument("--out", type=Path, default=Path("runs/data-free-pruning"), help="where records are kept")
     parser.add_argument("--page", type=Path, default=MEASURED / "data-free-pruning.md", help="the page to write")
     parser.add_argument("--page-only", action="store_true")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     if not options.page_only:
-        network = measure(options)
-        write_record(network, options.out / f"{network.model}.json")
-    write_page(page([read_record(path, Network) for path in sorted(options.out.glob("*.json"))]), options.page)
+        measure(options)
+    write_page(page(options.out), options.page)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mobilevit_sdk.files import replacing
 from mobilevit_sdk.pruning.finetune import Finetuned
 from mobilevit_sdk.pruning.phone_files import Latencies
 from mobilevit_sdk.pruning.pruner import Kept, Pruned
-from mobilevit_sdk.pruning.request import Request
+from mobilevit_sdk.pruning.request import Criterion, Request
 from mobilevit_sdk.pruning.sweep import SweepPoint
 from mobilevit_sdk.spec import Strict
 
@@ -42,6 +42,7 @@ class Report(Strict, frozen=True):
     after: Size
     test_images: int | None
     kept: list[Kept]
+    judged_by: Criterion  # that of the request or, without training images, what did better
     warnings: list[str]
     latency: Latencies | None = None
     frontier: list[SweepPoint] | None = None
@@ -70,6 +71,7 @@ def save_pruned(pruned: Pruned, original: Checkpoint, request: Request, folder: 
         "pruning": msgspec.to_builtins(request),
         "kept": [msgspec.to_builtins(row) for row in pruned.kept],
         "macs": pruned.macs[1],
+        "judged_by": pruned.judged_by,
     }
     spec = msgspec.structs.replace(pruned.spec, provenance=provenance)
     save_checkpoint(pruned.model, spec, folder / CHECKPOINT)
@@ -96,6 +98,7 @@ def load_pruned(original: Checkpoint, request: Request, folder: Path) -> Pruned 
         parameters=(before["parameters"], parameters),
         macs=(before["macs"], made["macs"]),
         kept=tuple(msgspec.convert(made["kept"], list[Kept])),
+        judged_by=made["judged_by"],
     )
 
 

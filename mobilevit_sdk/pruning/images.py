@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset, to_model_input
@@ -15,6 +15,8 @@ from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.quantization.calibrated import synthesized_images
 from mobilevit_sdk.spec import ModelSpec
+
+_BATCH_SIZE = 64
 
 
 class PruningImages:
@@ -50,3 +52,11 @@ def images_for(
         return None
     progress(Step("reading images"))
     return PruningImages(data, checkpoint.spec, request.samples, request.seed)
+
+
+@torch.no_grad()
+def recognized(model: nn.Module, images: PruningImages) -> float:
+    """The share of the images that a network, in eval mode, assigns to their class."""
+    dtype = next(model.parameters()).dtype
+    hits = sum(int((model(batch).argmax(1) == labels).sum()) for batch, labels in images.batches(_BATCH_SIZE, dtype))
+    return hits / len(images)

@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,16 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning import importance as criteria
 from mobilevit_sdk.pruning.cost import Budget, mac_rates, parameter_rates
-from mobilevit_sdk.pruning.images import PruningImages, images_for
+from mobilevit_sdk.pruning.images import PruningImages, images_for, recognized
 from mobilevit_sdk.pruning.importance import Importance
-from mobilevit_sdk.pruning.request import Measure, Request, make_request
+from mobilevit_sdk.pruning.request import Criterion, Measure, Request, make_request
 from mobilevit_sdk.pruning.selection import select, sizes_of
 from mobilevit_sdk.pruning.statistics import measure_statistics
 from mobilevit_sdk.pruning.structure import Structure
 from mobilevit_sdk.pruning.surgery import cut
 from mobilevit_sdk.spec import ModelSpec
+
+OTHERS: tuple[Criterion, ...] = ("magnitude", "random")  # that a pruning on synthesized images has to beat
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Pruned:
     parameters: tuple[int, int]  # before and after
     macs: tuple[int, int]  # before and after, for one image
     kept: tuple[Kept, ...]
+    judged_by: Criterion
 
 
 def prune(
@@ -95,7 +99,30 @@ def prune_network(
     latency_table: Mapping[str, float] | None = None,
     progress: Progress = silent,
 ) -> Pruned:
-    """`prune` for a network in memory, which stays as it is; without images BatchNorms keep their statistics."""
+    """`prune` for a network in memory, which stays as it is; without images BatchNorms keep their statistics.
+
+    Gradients on few synthesized images can miss a cliff, so such a pruning competes with those by magnitude and at
+    random: the one that recognizes most of the images is returned.
+    """
+    by_request = _prune(model, spec, request, images, latency_table, progress)
+    if images is None or not request.data_free:
+        return by_request
+    found = [by_request]
+    for other in (each for each in OTHERS if each != request.importance):
+        asked = msgspec.structs.replace(request, importance=other)
+        with suppress(RequestError):  # a share that it cannot reach
+            found.append(_prune(model, spec, asked, images, latency_table, progress))
+    return max(found, key=lambda each: recognized(each.model, images))  # of equals, the first
+
+
+def _prune(
+    model: nn.Module,
+    spec: ModelSpec,
+    request: Request,
+    images: PruningImages | None,
+    latency_table: Mapping[str, float] | None,
+    progress: Progress,
+) -> Pruned:
     if request.importance == "taylor" and images is None:
         raise RequestError("the importance taylor is measured on labeled images: give some, or another importance")
     spec.require_scores("pruning")
@@ -130,6 +157,7 @@ def prune_network(
         parameters=(_total(original, spec, "params"), _total(final, pruned_spec, "params")),
         macs=(_total(original, spec, "macs"), _total(final, pruned_spec, "macs")),
         kept=kept_of(original, final),
+        judged_by=request.importance,
     )
 
 

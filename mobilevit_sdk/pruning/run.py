@@ -116,6 +116,7 @@ def _describe(
         after=sizes[1],
         test_images=len(test) if test else None,
         kept=list(pruned.kept),
+        judged_by=pruned.judged_by,
         warnings=list(request.warnings if test else (*request.warnings, UNMEASURED)),
     )
 

@@ -154,6 +154,7 @@ def test_python_snippets_import_what_there_is_and_call_it_with_arguments_that_it
 @pytest.mark.parametrize(
     ("script", "template", "page"),
     [
+        ("data_free_pruning", "_PAGE", "data-free-pruning"),
         ("matrix", "_HEAD", "matrix"),
         ("mutated_artifacts", "_HEAD", "mutated-artifacts"),
         ("performance_page", "_PAGE", "performance"),

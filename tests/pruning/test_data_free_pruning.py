@@ -15,7 +15,8 @@ from prunable import small_model
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.pruning import prune
+from mobilevit_sdk.data import open_dataset
+from mobilevit_sdk.pruning import PruningImages, Request, prune, prune_network, pruner
 from mobilevit_sdk.quantization import synthesis
 
 
@@ -56,6 +57,23 @@ def test_without_data_synthesized_images_judge_and_the_loss_is_said(checkpoint, 
     assert not torch.equal(kept.model.state_dict()[name], pruned.model.state_dict()[name])  # measured again
     code, refusal = _run(*arguments, "--data", data)
     assert (code, "holds another pruning" in refusal["error"]) == (2, True)
+
+
+def test_where_gradients_on_synthesized_images_miss_a_cliff_another_criterion_wins(data, monkeypatch):
+    model, spec = small_model("mobilevit")
+    images = PruningImages(open_dataset(data, labeled=True), spec, 40)
+    shares = {"taylor": 0.1, "magnitude": 0.4, "random": 0.3}
+    by_parameters = {
+        sum(p.numel() for p in pruned.model.parameters()): name
+        for name in shares
+        for pruned in [prune_network(model, spec, Request(importance=name, multiple=2), images)]
+    }
+    assert len(by_parameters) == 3
+    monkeypatch.setattr(
+        pruner, "recognized", lambda model, _: shares[by_parameters[sum(p.numel() for p in model.parameters())]]
+    )
+    assert prune_network(model, spec, Request(multiple=2, data_free=True), images).judged_by == "magnitude"
+    assert prune_network(model, spec, Request(multiple=2), images).judged_by == "taylor"
 
 
 def test_other_criteria_without_data_warn_that_they_destroy(checkpoint, tmp_path):
