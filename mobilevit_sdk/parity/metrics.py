@@ -58,7 +58,8 @@ def compare(
     Scores are [cases, classes], with one class for a single score. The SQNR of a case is the lower of two: that of all
     scores as they are, and that of the scores minus their mean over the classes, in which a common offset is no signal.
     In the second, the signal of a case is at least the median over the cases: classes that come near each other on one
-    image are no fault. Of one or two scores it is the variance over the cases. Features have the first alone.
+    image are no fault. Of one or two scores it is the square of what differs from the mean over the cases, and at least
+    the variance. Features have the first alone.
 
     Of cases that are not `counted`, bool [cases], `case_sqnr_db` alone tells. Raises ValueError for other shapes, for
     no cases and for a reference that is not finite; outputs that are not finite give -CEILING_DB.
@@ -157,7 +158,7 @@ def _energies(
         if kind == "features":
             return [(whole, errors)]
         if _is_binary(expected):
-            whole = np.full(len(whole), whole.mean())
+            whole = np.maximum(whole, whole.mean()) if floor else whole
         deciding = _deciding_energies(expected, floor=floor), np.square(_deciding(noise)).sum(axis=1)
         return [(whole, errors), deciding]
 
@@ -165,11 +166,12 @@ def _energies(
 def _deciding_energies(expected: np.ndarray, *, floor: bool = True) -> np.ndarray:
     """The sum of squares of what decides, [cases]."""
     deciding = _deciding(expected)
-    if _is_binary(expected) and len(expected) > 1:
+    spread = _is_binary(expected) and len(expected) > 1
+    if spread:
         deciding = deciding - deciding.mean(axis=0)
-        return np.full(len(expected), np.square(deciding).sum(axis=1).mean())
     own: np.ndarray = np.square(deciding).sum(axis=1)
-    return np.maximum(own, np.median(own)) if floor else own
+    typical = own.mean() if spread else np.median(own)  # the mean is the variance over the cases
+    return np.maximum(own, typical) if floor else own
 
 
 def _deciding(scores: np.ndarray) -> np.ndarray:
