@@ -201,10 +201,15 @@ def test_weights_of_any_name_take_what_stands_beside_them_where_it_is_of_their_f
     files = real(release, variant)
     key = "label_names" if release == "timm" else "id2label"
     files["config"][key] = {str(i): f"class {i}" for i in range(1000)}
+    stale = files["config"].pop("label2id", None)
     found = read(tmp_path, release, variant, name="best.pth", **files)
     assert found.labels is not None
     assert found.labels[999] == "class 999"
     assert found.notes == ()
+    if stale:
+        files["config"]["label2id"] = stale
+        (note,) = read(tmp_path, release, variant, name="best.pth", **files).notes
+        assert note == "label2id of config.json says otherwise than id2label, which is taken"
     for other in (each for each in VARIANTS if each != (release, variant)):
         left = read(tmp_path, release, variant, name="best.pth", **real(*other))
         if model_spec(other[1]).family != model_spec(variant).family:
