@@ -34,6 +34,7 @@ from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.models.registry import model_spec
 from mobilevit_sdk.processes.child import run_in_child
 from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.text import percent
 
 T = TypeVar("T", bound=Strict)
 # Points of top-1 that a precision may lose; with images that were synthesized, int8 may lose more.
@@ -256,7 +257,7 @@ def _section(record: Trained) -> str:
         precision = f"{row.precision}, no images" if row.data_free else row.precision
         lines.append(
             f"| {precision} | {row.format} | {row.images:,} | {row.share:.3f} | {row.top1:.2%} | {lost} | {row.bar:g} "
-            f"| {row.agreement:.1%} |"
+            f"| {percent(row.agreement)} |"
         )
     return "\n".join(lines) + "\n"
 
