@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -73,6 +74,8 @@ class Preprocessing(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if min(*self.image_size, self.resize_size) < 1:
             raise ValueError(f"image and resize sizes must be positive, not {self.image_size} and {self.resize_size}")
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise ValueError(f"mean and std must be finite, not {self.mean} and {self.std}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
 

@@ -69,6 +69,7 @@ def command(
                 "top1": result.accuracy.top1,
                 "top5": result.accuracy.top5,
                 "images_per_second": round(result.images_per_second, 1),
+                "notes": list(result.notes),
             }
         )
     else:

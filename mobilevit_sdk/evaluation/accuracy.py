@@ -26,6 +26,7 @@ class Accuracy:
     images: int
     top1: float
     top5: float
+    not_finite: int = 0  # images with NaN or infinity among their scores
 
 
 def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
@@ -116,15 +117,16 @@ def measure_accuracy(
     """
     dataset = match_answers(dataset, spec)
     labels = np.asarray(dataset.labels)
-    top1 = top5 = 0
+    top1 = top5 = not_finite = 0
     for start in range(0, len(dataset), batch_size):
         rows = range(start, min(start + batch_size, len(dataset)))
         scores = predict(np.stack([crop_image(dataset.image(row), spec.preprocessing) for row in rows]))
+        not_finite += int((~np.isfinite(scores)).any(axis=1).sum())
         hits = top5_hits(scores, labels[rows])
         top1 += int(hits[:, 0].sum())
         top5 += int(hits.any(axis=1).sum())
         progress(Step("evaluating", rows.stop, len(dataset)))
-    return Accuracy(len(dataset), top1 / len(dataset), top5 / len(dataset))
+    return Accuracy(len(dataset), top1 / len(dataset), top5 / len(dataset), not_finite)
 
 
 def top5_hits(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,6 +99,11 @@ def measure(
     accuracy = measure_accuracy(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=progress)
     seconds = time.monotonic() - started
     notes = (*predictor.notes, *class_order_notes(dataset, predictor.spec))
+    if accuracy.not_finite:
+        notes += (
+            f"{accuracy.not_finite:,} of {count(accuracy.images, 'image')} were answered with NaN or infinity: this is "
+            f"a broken network or file, and its accuracy means nothing",
+        )
     return Measurement(predictor.target, predictor.runtime, accuracy, accuracy.images / seconds, notes)
 
 

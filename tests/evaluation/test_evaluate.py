@@ -70,7 +70,21 @@ def test_nan_is_never_right(tmp_path: Path) -> None:
     accuracy = measure_accuracy(
         lambda x: np.full((len(x), 8), np.nan), tiny_spec(num_classes=8), _dataset(tmp_path, [0, 1])
     )
-    assert (accuracy.top1, accuracy.top5) == (0, 0)
+    assert (accuracy.top1, accuracy.top5, accuracy.not_finite) == (0, 0, 2)
+
+
+def test_answers_that_are_not_finite_are_said(tmp_path: Path) -> None:
+    network, spec = tiny_model()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(1e30)
+    save_checkpoint(network, spec, tmp_path / "large.safetensors")
+    folder = write_folder(tmp_path / "data", pictures(1))
+    result = CliRunner().invoke(main, ["eval", str(tmp_path / "large.safetensors"), "--data", str(folder), "--json"])
+    assert result.exit_code == 0, result.output
+    (note,) = json.loads(result.stdout)["notes"]
+    assert "were answered with NaN or infinity" in note
+    assert " ".join(result.stderr.split()).count("NaN or infinity") == 1
 
 
 @pytest.mark.parametrize(("names", "yes"), [(None, 1), (("cat", "dog"), 1), (("class 0", "dog"), 0)])
@@ -288,6 +302,7 @@ def test_eval_of_a_checkpoint_prints_what_the_model_scores(tmp_path: Path) -> No
         "images": 13,
         "top1": expected.top1,
         "top5": expected.top5,
+        "notes": [],
     }
 
 

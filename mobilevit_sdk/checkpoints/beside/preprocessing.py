@@ -6,6 +6,7 @@ it stands in the way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,13 +101,13 @@ def changed(default: Preprocessing, changes: Changes) -> Preprocessing:
 
 def check_scale(mean: Three | None, std: Three | None) -> None:
     """Raise ValueError for a mean of pixels from 0 to 255: ours is of pixels from 0 to 1."""
-    if mean is not None and max(map(abs, mean)) > 1:
+    if mean is not None and 1 < max(map(abs, mean)) < math.inf:
         small, divided = (_numbers(each / 255 for each in values) for values in (mean, std or ()))
         raise ValueError(
             f"mean {_numbers(mean)} is of pixels from 0 to 255, and here they are scaled to 0 to 1 first: divide mean "
             f"and std by 255 (mean {small}{f', std {divided}' if divided else ''})"
         )
-    if std is not None and max(std) > 2:
+    if std is not None and 2 < max(std) < math.inf:
         raise ValueError(
             f"std {_numbers(std)} is of pixels from 0 to 255, and here they are scaled to 0 to 1 first: divide it by "
             f"255 ({_numbers(each / 255 for each in std)})"
@@ -211,6 +212,11 @@ def _values(keys: Keys, context: _Context) -> Changes:
     normalizes = keys.take("do_normalize", bool)
     if normalizes and context.kind == _FLIPPING:
         raise ValueError(f"do_normalize is true, but {context.name} never normalizes; give mean and std")
+    if normalizes is None and not context.kind and (mean or std):
+        raise ValueError(
+            "image_mean and image_std stand without do_normalize and without the processor that would decide on them; "
+            "give mean and std"
+        )
     if normalizes is None:
         normalizes = context.kind in _GENERIC
     if normalizes and (mean is None or std is None):
