@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from mobilevit_sdk.checkpoints.beside.preprocessing import FIELDS, changed, check_scale, read_preprocessing
-from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.spec import HEADER, ModelSpec, Windows
 from mobilevit_sdk.text import one_line
 
@@ -34,6 +34,8 @@ class Preparation:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.fields) - FIELDS):
             raise RequestError(f"preprocessing has no {', '.join(unknown)}; it has {', '.join(sorted(FIELDS))}")
+        if self.windows not in (None, *get_args(Windows)):
+            raise RequestError(f"no windows {self.windows!r}; {suggest(str(self.windows), get_args(Windows))}")
         if self.image_size is not None and min(self.image_size) < 1:
             raise RequestError(f"an image size is positive, not {self.image_size[0]}x{self.image_size[1]}")
         try:

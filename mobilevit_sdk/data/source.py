@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 from mobilevit_sdk.data.dataset import ClassOrder, ImageDataset
 from mobilevit_sdk.data.folder import open_folder
 from mobilevit_sdk.data.parquet import open_parquet
 from mobilevit_sdk.data.pictures import image_suffixes
-from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.errors import RequestError, suggest
 
 
 def open_dataset(
@@ -27,6 +28,8 @@ def open_dataset(
     """
     if isinstance(source, ImageDataset):
         return source
+    if class_order not in (None, *get_args(ClassOrder)):
+        raise RequestError(f"no class order {class_order!r}; {suggest(str(class_order), get_args(ClassOrder))}")
     path = Path(source)
     if not path.exists():
         raise RequestError(f"{path} does not exist; give a folder of images or a Parquet file")

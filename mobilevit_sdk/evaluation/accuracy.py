@@ -13,7 +13,7 @@ from mobilevit_sdk.data.folder import natural_key
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import ModelSpec
-from mobilevit_sdk.text import shorten
+from mobilevit_sdk.text import one_line, shorten
 
 # RGB uint8 [B, 3, H, W] -> class scores [B, num_classes]
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -61,6 +61,11 @@ def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     labels = []
     for label in dataset.labels:
         index = found[label]
+        if known.count(names[label]) > 1:
+            raise RequestError(
+                f"{spec.model} has {known.count(names[label])} classes called {names[label]!r}, so the images of "
+                f"{dataset.source} do not say which is meant; give labels that differ"
+            )
         if index is None:  # a folder without pictures may have any name
             name = names[label]
             raise RequestError(f"{dataset.source} has a class {name!r} that {spec.model} lacks; {suggest(name, known)}")
@@ -99,6 +104,18 @@ def class_order_notes(dataset: ImageDataset, spec: ModelSpec) -> tuple[str, ...]
         f"the head of {spec.model} has no labels: its classes are the folders of {dataset.source} in lexicographic "
         f"order ({shorten(names)}), as torchvision's ImageFolder has them; if it was trained in natural order "
         f"({shorten(natural)}), give `class_order=natural`",
+    )
+
+
+def yes_notes(dataset: ImageDataset, spec: ModelSpec) -> tuple[str, ...]:
+    """Which class a head with one score says yes to, where its label does not tell."""
+    names, labels = dataset.class_names, spec.labels or ()
+    if spec.num_classes != 1 or not names or len(names) != 2 or any(label in names for label in labels):
+        return ()
+    called = f"is called {one_line(labels[0])!r}" if labels else "has no label"
+    return (
+        f"the one score of {spec.model} {called}: above 0 was taken to mean {one_line(names[1])!r}; if it means "
+        f"{one_line(names[0])!r}, right and wrong trade places",
     )
 
 

@@ -14,7 +14,7 @@ from mobilevit_sdk.artifacts.artifact import Artifact, find_artifact, open_artif
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, class_order_notes, measure_accuracy
+from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, class_order_notes, measure_accuracy, yes_notes
 from mobilevit_sdk.formats.converter import converter_of_file, converters, find_converter
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit, run_in_child
@@ -98,7 +98,7 @@ def measure(
     started = time.monotonic()
     accuracy = measure_accuracy(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=progress)
     seconds = time.monotonic() - started
-    notes = (*predictor.notes, *class_order_notes(dataset, predictor.spec))
+    notes = (*predictor.notes, *class_order_notes(dataset, predictor.spec), *yes_notes(dataset, predictor.spec))
     if accuracy.not_finite:
         notes += (
             f"{accuracy.not_finite:,} of {count(accuracy.images, 'image')} were answered with NaN or infinity: this is "

@@ -159,6 +159,8 @@ def test_python_says_it_in_fields_or_whole() -> None:
     whole = load_checkpoint(preprocessing=fields.spec.preprocessing, license="CC0-1.0")
     assert whole.spec.preprocessing == fields.spec.preprocessing
     assert whole.spec.license == "CC0-1.0"
+    with pytest.raises(RequestError, match="no windows 'scaled'; did you mean scale"):
+        Preparation(windows="scaled")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="preprocessing has no mean_rgb"):
         load_checkpoint(preprocessing={"mean_rgb": 1})
     with pytest.raises(RequestError, match="does not hold the crop of 64x64"):

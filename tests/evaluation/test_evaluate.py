@@ -22,7 +22,12 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import ClassOrder, ImageDataset, open_dataset, to_model_input
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.evaluation import measure
-from mobilevit_sdk.evaluation.accuracy import class_order_notes, match_answers, match_classes, measure_accuracy
+from mobilevit_sdk.evaluation.accuracy import (
+    class_order_notes,
+    match_answers,
+    match_classes,
+    measure_accuracy,
+)
 from mobilevit_sdk.formats import converter
 from mobilevit_sdk.formats.converter import Inspection
 from mobilevit_sdk.formats.runtime import Availability
