@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,8 +128,13 @@ def command(
         torch.set_num_threads(threads)
     recipe = make_recipe(recipe_file, overrides, qat, read_quantization(quantization) if quantization else None)
     images, test_images = open_images(data, labeled=True), open_images(test_data, labeled=True)
+    if image_size:  # --resize is of this size
+        preparation = dataclasses.replace(preparation, image_size=(image_size, image_size))
     initial = initial_checkpoint(checkpoint, images, preparation) if checkpoint else None
     print_notes((*initial.notes, *class_order_notes(images, initial.spec)) if initial else ())
+    side = image_size or max(initial.spec.preprocessing.image_size) if initial else 0
+    if "resize_size" in preparation.fields and images.typical_side() <= side:
+        print_notes([f"--resize has no effect: most images are not larger than {side} pixels and are enlarged to that"])
     taught_by = load_checkpoint(teacher) if teacher else initial if qat else None
     print_notes(taught_by.notes if taught_by and teacher else ())
     started = time.monotonic()

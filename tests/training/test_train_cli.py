@@ -245,3 +245,21 @@ def test_recipe_cannot_change_the_network(checkpoint: Path, options: dict, messa
     initial = load_checkpoint(checkpoint)
     with pytest.raises(RequestError, match=message):
         network_for_training(initial.spec, Recipe(model=options), initial)
+
+
+def test_the_resize_that_is_asked_for_is_of_the_size_trained_at(checkpoint: Path, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", pictures(10, size=72))  # larger than the input: their border is cropped away
+    side = load_checkpoint(checkpoint).spec.preprocessing.image_size[0] + 16
+    options = ("--image-size", str(side), "--resize", str(side + 8), "--epochs", "1")
+    result = _run(data, tmp_path / "out", *_tiny(checkpoint), *options)
+    assert result.exit_code == 0, result.stderr
+    preprocessing = load_checkpoint(tmp_path / "out" / "model.safetensors").spec.preprocessing
+    assert (preprocessing.image_size, preprocessing.resize_size) == ((side, side), side + 8)
+    assert "has no effect" not in result.stderr
+
+
+def test_a_resize_without_effect_is_said(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    result = _run(data, tmp_path / "out", *_tiny(checkpoint, "--epochs", "1", "--image-size", "48", "--resize", "56"))
+    assert result.exit_code == 0, result.stderr
+    assert "--resize has no effect" in result.stderr
+    assert load_checkpoint(tmp_path / "out" / "model.safetensors").spec.preprocessing.resize_size == 48
