@@ -24,6 +24,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (rb"\x08[\x01-\x20](\x12|:|B)", f"an ONNX file, {_CONVERTED}"),
     (rb"\x1f\x8b", f"a gzip archive; {_UNPACK}"),
     (rb"7z\xbc\xaf|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|Rar!", f"a compressed archive; {_UNPACK}"),
+    (rb"PAR1", "a Parquet file, perhaps of images; give the checkpoint"),
     (rb"\x89PNG|\xff\xd8\xff|RIFF", "a picture; give the checkpoint"),
 )
 

@@ -11,9 +11,8 @@ import msgspec
 from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.fill import fill, match_notes
 from mobilevit_sdk.checkpoints.identify import identify
-from mobilevit_sdk.checkpoints.load import prepare
+from mobilevit_sdk.checkpoints.load import prepare, read_source
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
-from mobilevit_sdk.checkpoints.tensor_file import read_tensors
 from mobilevit_sdk.spec import Preprocessing
 
 
@@ -48,7 +47,7 @@ def inspect_checkpoint(source: str | Path | None = None, preparation: Preparatio
     damaged weights included, but a missing classifier.
     """
     source = default_checkpoint() if source is None else source
-    file = read_tensors(source)
+    file = read_source(source)
     match = identify(file, preparation=preparation)
     checkpoint = prepare(fill(file, match, match.spec.num_classes), preparation)  # a backbone gets the usual head
     spec = checkpoint.spec

@@ -16,7 +16,7 @@ from mobilevit_sdk.checkpoints.features import without_other_head
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify, match_spec
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
-from mobilevit_sdk.checkpoints.tensor_file import read_tensors
+from mobilevit_sdk.checkpoints.tensor_file import TensorFile, read_tensors
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.registry import list_models, model_entry
 from mobilevit_sdk.models.resize import fit_network
@@ -82,19 +82,24 @@ def load_prepared(
     """`load_checkpoint` for what a caller decides as a Preparation."""
     if model is not None:
         model_entry(model)
+    if features is not None and num_classes is not None:
+        raise RequestError("`num_classes` asks for a classifier and `features` for none: give one of them")
+    if features not in (None, *get_args(Features)):
+        raise RequestError(f"{features!r} is no kind of features; take {' or '.join(get_args(Features))}")
+    file = without_other_head(read_source(source), features)
+    match = identify(file, model, preparation)
+    features = features or match.spec.features or None
+    return prepare(fill(file, match, num_classes, features), preparation)
+
+
+def read_source(source: str | Path | None) -> TensorFile:
+    """`read_tensors` of what a user gives for a checkpoint; None is the one that ships with the package."""
     source = default_checkpoint() if source is None else source
     if str(source) in list_models() and not Path(source).exists():
         raise CheckpointError(
             f"{source} is a model's name, not a checkpoint: give a file of its weights, or hf-hub:org/name"
         )
-    if features is not None and num_classes is not None:
-        raise RequestError("`num_classes` asks for a classifier and `features` for none: give one of them")
-    if features not in (None, *get_args(Features)):
-        raise RequestError(f"{features!r} is no kind of features; take {' or '.join(get_args(Features))}")
-    file = without_other_head(read_tensors(source), features)
-    match = identify(file, model, preparation)
-    features = features or match.spec.features or None
-    return prepare(fill(file, match, num_classes, features), preparation)
+    return read_tensors(source)
 
 
 def load_as_stored(source: str | Path, spec: ModelSpec) -> Checkpoint:

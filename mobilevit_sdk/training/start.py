@@ -11,9 +11,8 @@ from torch import nn
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify
-from mobilevit_sdk.checkpoints.load import prepare
+from mobilevit_sdk.checkpoints.load import prepare, read_source
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
-from mobilevit_sdk.checkpoints.tensor_file import read_tensors
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.registry import build_model, model_config, model_spec, spec_at_size
@@ -24,7 +23,7 @@ from mobilevit_sdk.training.recipe import Recipe
 
 def initial_checkpoint(source: str | Path, data: ImageDataset, preparation: Preparation = AS_STATED) -> Checkpoint:
     """The checkpoint that a training starts from; a backbone gets a fresh head for the classes of `data`."""
-    file = read_tensors(source)
+    file = read_source(source)
     match = identify(file, preparation=preparation)
     return prepare(fill(file, match, _class_count(data) if match.is_backbone else None), preparation)
 

@@ -44,6 +44,7 @@ KINDS = {
     "model.onnx": (b"\x08\x07\x12\x07pytorch\x1a\x05" + bytes(60), "an ONNX file, which a checkpoint was converted to"),
     "model.tflite": (b"\x1c\0\0\0TFL3" + bytes(60), "a .tflite file, which a checkpoint was converted to"),
     "model.pte": (b"\x30\0\0\0ET12" + bytes(60), "a .pte file of ExecuTorch, which a checkpoint was converted to"),
+    "images.parquet": (b"PAR1\x15\x04" + bytes(60), "a Parquet file, perhaps of images; give the checkpoint"),
     "model.gguf": (b"GGUF\x03\0\0\0" + bytes(60), "GGUF"),
     "flax_model.msgpack": (b"\x82\xa5layer\x81\xa6kernel" + bytes(60), "a msgpack file, as Flax writes it"),
     "page.pth": (b"\n<!DOCTYPE html><html>", "a web page or XML, perhaps the error page of a download; download"),

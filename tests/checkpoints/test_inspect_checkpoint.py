@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from golden.reference import ALL, attention_bias_idxs, digests, release_weights, save_as_published
 from helpers import tiny_model
+from labeled_images import pictures, write_folder
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.inspection import inspect_checkpoint
@@ -158,3 +159,13 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path, name: str) -> None:
     result = inspect(tmp_path / name)
     assert result.exit_code == 2
     assert f"{tmp_path / name} does not exist" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["eval", "--data", "."], ["train", "--checkpoint"]])
+def test_the_name_of_a_model_is_not_called_a_missing_file(command: list[str], tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", pictures(5))
+    more = {"train": ["--data", str(data), "--test-data", str(data), "--out", str(tmp_path / "out")]}
+    arguments = [str(data) if each == "." else each for each in command]
+    result = CliRunner().invoke(main, [*arguments, "mobilevit_xs", *more.get(command[0], [])])
+    assert result.exit_code == 2
+    assert "mobilevit_xs is a model's name, not a checkpoint" in " ".join(result.stderr.split())
