@@ -16,8 +16,8 @@ class Judgment(Strict, frozen=True, kw_only=True):
     images: int
     agreement: float | None  # share of the images with the float network's class; None for features
     min_agreement: float  # below which the artifact is rejected
-    overall_sqnr_db: float  # of all images together
-    min_sqnr_db: float  # below which the artifact is rejected
+    overall_sqnr_db: float | None = None  # of all images together; None in manifests of before
+    min_sqnr_db: float | None = None  # below which the artifact is rejected
     worst_sqnr_db: float  # of the scores on the worst image
     median_sqnr_db: float
     top1_float: float | None  # None where the images have no labels of this head
@@ -41,8 +41,9 @@ class Judgment(Strict, frozen=True, kw_only=True):
             words = f"{of_all(self.agreement, self.images, 'images')} keep their class "
             words += f"({percent(self.agreement)}, at least {percent(self.min_agreement)}; one is "
             words += f"{self.image_points:.2g} points{self._decided()}), "
-        words += f"SQNR {self.overall_sqnr_db:.1f} dB (at least {self.min_sqnr_db:g} dB), worst image "
-        words += f"{self.worst_sqnr_db:.1f} dB"
+        if self.overall_sqnr_db is not None:
+            words += f"SQNR {self.overall_sqnr_db:.1f} dB (at least {self.min_sqnr_db:g} dB), "
+        words += f"worst image {self.worst_sqnr_db:.1f} dB"
         if self.top1_drop is not None:
             words += f", top-1 {self.top1:.2%} ({0 - round(self.top1_drop, 2):+.2f} points)"
         return f"{words}, on {self.runtime}"

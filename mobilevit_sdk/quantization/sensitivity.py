@@ -130,6 +130,7 @@ def frontier(
         mixed = msgspec.structs.replace(recipe, float_modules=(*recipe.float_modules, *kept))
         answers = scores(simulate(graph, mixed, precision, ranges), images.pixels)
         judged = judge_task(expected, answers, threshold, runtime="pytorch", labels=images.labels)
+        assert judged.overall_sqnr_db is not None  # only in what was written before it was judged
         yield Point(
             float_modules=mixed.float_modules,
             size=size(graph, mixed, precision),

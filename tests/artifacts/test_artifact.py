@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from helpers import tiny_model, tiny_spec, write_artifact
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilevit_sdk.artifacts.artifact import MANIFEST, find_artifacts, inspect_artifact, open_artifact
+from mobilevit_sdk.artifacts.quantization_record import Judgment
 from mobilevit_sdk.artifacts.reference import REFERENCE, read_reference, reference_of
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import ArtifactError, MobileViTError
@@ -114,3 +116,19 @@ def test_what_is_no_artifact_says_so(tmp_path):
             find_artifacts([path])
     with pytest.raises(MobileViTError, match="ends in"):
         inspect_artifact(tmp_path / "file.txt")
+
+
+def test_a_judgment_from_before_the_sqnr_of_all_images_still_reads():
+    old = {
+        "runtime": "litert-cpu",
+        "images": 64,
+        "agreement": 0.98,
+        "min_agreement": 0.93,
+        "worst_sqnr_db": 9.0,
+        "median_sqnr_db": 21.0,
+        "top1_float": None,
+        "top1": None,
+        "rejected": False,
+    }
+    judgment = msgspec.convert(old, Judgment)
+    assert judgment.in_words().endswith("worst image 9.0 dB, on litert-cpu")

@@ -141,13 +141,13 @@ def test_a_damaged_file_is_refused_fails_or_computes_the_same(fp32: PhoneFile, d
 
 
 def test_the_oracle_notices_a_damaged_file_that_the_gate_lets_pass(fp32: PhoneFile, tmp_path: Path, monkeypatch):
-    """Weights that are zero: another function. With a gate that passes everything, the oracle alone sees it."""
+    """Weights that are halved: another function. With a gate that passes everything, the oracle alone sees it."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model(str(fp32.path))
     largest = max((b for b in model.buffers if b.data is not None), key=lambda buffer: len(buffer.data))
-    largest.data = np.zeros(len(largest.data), np.uint8)
-    path = tmp_path / "zeros.tflite"
+    largest.data = (np.frombuffer(bytes(largest.data), np.float32) / 2).view(np.uint8)
+    path = tmp_path / "halved.tflite"
     path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
     append_associated_files(path, fp32.spec)
     (fate,) = fates(fp32, converter, "fp32", "litert-cpu", [path])
