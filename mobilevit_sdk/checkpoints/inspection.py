@@ -38,7 +38,9 @@ class CheckpointInspection(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]  # what a load does not take as it stands in the file
 
 
-def inspect_checkpoint(source: str | Path | None = None, preparation: Preparation = AS_STATED) -> CheckpointInspection:
+def inspect_checkpoint(
+    source: str | Path | None = None, preparation: Preparation | None = None
+) -> CheckpointInspection:
     """Say what a file or `hf-hub:org/name` holds, by default the checkpoint that ships with the package.
 
     A backbone without a classifier is described as well.
@@ -46,7 +48,7 @@ def inspect_checkpoint(source: str | Path | None = None, preparation: Preparatio
     `preparation` is what a load would be asked for. Raises CheckpointError for all that `load_checkpoint` refuses,
     damaged weights included, but a missing classifier.
     """
-    source = default_checkpoint() if source is None else source
+    source, preparation = default_checkpoint() if source is None else source, preparation or AS_STATED
     file = read_source(source)
     match = identify(file, preparation=preparation)
     checkpoint = prepare(fill(file, match, match.spec.num_classes), preparation)  # a backbone gets the usual head

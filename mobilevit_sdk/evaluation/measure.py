@@ -57,7 +57,7 @@ def evaluate(
     runtime: str | None = None,
     limit: int | None = None,
     batch_size: int = 64,
-    preparation: Preparation = AS_STATED,
+    preparation: Preparation | None = None,
     progress: Progress = silent,
 ) -> Measurement:
     """Top-1 and top-5 accuracy, as shares from 0 to 1, of a checkpoint or of an artifact on labeled images.
@@ -71,6 +71,7 @@ def evaluate(
     Raises RequestError when the target is neither, or the data do not fit the model, CheckpointError and ArtifactError
     for files that cannot be read, and ToolchainError when no runtime is available.
     """
+    preparation = preparation or AS_STATED
     dataset = open_dataset(data, labeled=True)
     dataset = dataset.sample(limit or len(dataset)).checked(progress)
     known = data.notes if isinstance(data, ImageDataset) else ()
