@@ -124,4 +124,6 @@ def _timm_line(spec: ModelSpec, layout: KeyMap, path: Path) -> str | None:
         return None
     if spec.config != model_spec(spec.model, num_classes=spec.num_classes).config:
         return None
-    return f"timm.create_model({spec.model!r}, num_classes={spec.num_classes}, checkpoint_path={str(path)!r})"
+    # timm pools what it returns without a classifier; its map is what `forward_features` returns.
+    num_classes = 0 if spec.features else spec.num_classes
+    return f"timm.create_model({spec.model!r}, num_classes={num_classes}, checkpoint_path={str(path)!r})"

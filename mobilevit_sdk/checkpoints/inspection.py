@@ -66,7 +66,7 @@ def inspect_checkpoint(
         model=spec.model,
         family=spec.family,
         layout=match.key_map.release,
-        num_classes=None if match.is_backbone else spec.num_classes,
+        num_classes=None if match.is_backbone or spec.features else spec.num_classes,
         parameters=sum(
             file.tensors[match.names[theirs]].numel()
             for name, _ in checkpoint.model.named_parameters()

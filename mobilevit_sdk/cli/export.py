@@ -33,8 +33,8 @@ def command(
     """Write a checkpoint under the names of a public release, for its own library.
 
     CHECKPOINT is a file or hf-hub:org/name; by default the one that ships with the package. The JSON document holds
-    "path", "layout", "model", "num_classes", "tensors", "bytes", "sha256", "load_with" (a line of Python for timm, or
-    null) and "notes".
+    "path", "layout", "model", "num_classes" (null for features), "tensors", "bytes", "sha256", "load_with" (a line
+    of Python for timm, or null) and "notes".
     """
     from mobilevit_sdk.checkpoints.export import export_checkpoint
     from mobilevit_sdk.checkpoints.source import open_source
@@ -51,7 +51,7 @@ def command(
                 "path": str(path),
                 "layout": written.layout,
                 "model": source.spec.model,
-                "num_classes": source.spec.num_classes,
+                "num_classes": None if source.spec.features else source.spec.num_classes,
                 "tensors": written.tensors,
                 "bytes": size,
                 "sha256": sha256,

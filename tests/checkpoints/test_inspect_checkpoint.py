@@ -15,6 +15,7 @@ from helpers import tiny_model
 from labeled_images import pictures, write_folder
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.export import export_checkpoint
 from mobilevit_sdk.checkpoints.inspection import inspect_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
@@ -169,3 +170,11 @@ def test_the_name_of_a_model_is_not_called_a_missing_file(command: list[str], tm
     result = CliRunner().invoke(main, [*arguments, "mobilevit_xs", *more.get(command[0], [])])
     assert result.exit_code == 2
     assert "mobilevit_xs is a model's name, not a checkpoint" in " ".join(result.stderr.split())
+
+
+def test_features_have_no_classes_wherever_they_are_described(tmp_path: Path) -> None:
+    loaded = load_checkpoint(features="pooled")
+    save_checkpoint(loaded.model, loaded.spec, tmp_path / "features.safetensors")
+    assert inspect_checkpoint(tmp_path / "features.safetensors").num_classes is None
+    written = export_checkpoint(loaded, "timm", tmp_path / "timm.safetensors")
+    assert "num_classes=0, " in (written.load_with or "")
