@@ -18,7 +18,7 @@ from mobilevit_sdk.text import shorten
 
 # What the heads for other tasks are called in transformers, ml-cvnets, mmsegmentation and detectron.
 _HEADS = {
-    "segmentation": ("segmentation_head", "seg_head", "aspp", "decode_head", "auxiliary_head", "aux_head"),
+    "segmentation": ("segmentation_head", "seg_head", "aspp", "decode_head"),
     "detection": ("ssd_heads", "extra_layers", "bbox_head", "bbox_embed", "class_embed", "roi_heads", "rpn", "fpn"),
 }
 

@@ -13,7 +13,7 @@ from mobilevit_sdk.checkpoints.fill import fill, match_notes
 from mobilevit_sdk.checkpoints.identify import identify
 from mobilevit_sdk.checkpoints.load import prepare, read_source
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
-from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.spec import Features, Preprocessing
 
 
 class CheckpointInspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +25,7 @@ class CheckpointInspection(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     layout: str  # "own", "timm", "transformers", "cream", "ml-cvnets"
     num_classes: int | None  # None: a backbone without a classifier
+    features: Features | None = None  # that the network returns instead of class scores
     parameters: int  # that are in the file, running statistics not among them
     options: dict[str, Any]  # fields of the config that are not the registered model's: window sizes, a second head
     bytes: int
@@ -67,6 +68,7 @@ def inspect_checkpoint(
         family=spec.family,
         layout=match.key_map.release,
         num_classes=None if match.is_backbone or spec.features else spec.num_classes,
+        features=spec.features or None,
         parameters=sum(
             file.tensors[match.names[theirs]].numel()
             for name, _ in checkpoint.model.named_parameters()

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from mobilevit_sdk.checkpoints.beside.preprocessing import FIELDS, changed, check_scale, read_preprocessing
+from mobilevit_sdk.checkpoints.beside.preprocessing import FIELDS, changed, check_scale, in_order, read_preprocessing
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.spec import HEADER, ModelSpec, Windows
 from mobilevit_sdk.text import one_line
@@ -38,6 +38,8 @@ class Preparation:
             raise RequestError(f"no windows {self.windows!r}; {suggest(str(self.windows), get_args(Windows))}")
         if self.image_size is not None and min(self.image_size) < 1:
             raise RequestError(f"an image size is positive, not {self.image_size[0]}x{self.image_size[1]}")
+        if self.license is not None and not self.license.strip():
+            raise RequestError("an empty license says nothing; name it, or leave it out")
         try:
             check_scale(self.fields.get("mean"), self.fields.get("std"))
         except ValueError as error:
@@ -65,7 +67,8 @@ class Preparation:
         resized, more = self._resize(spec, size, trained)
         given = [*(["image_size"] if self.image_size else []), *self.fields]
         try:
-            fields = dict(self.fields) | {"image_size": size}
+            turned = in_order(self.fields.get("channel_order", preprocessing.channel_order), preprocessing)
+            fields = turned | dict(self.fields) | {"image_size": size}
             preprocessing = changed(preprocessing.at_size(*size), fields)
         except ValueError as error:
             raise RequestError(f"images cannot be prepared like this: {one_line(str(error))}") from error

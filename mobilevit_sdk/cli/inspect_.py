@@ -13,6 +13,7 @@ from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.inspection import CheckpointInspection
     from mobilevit_sdk.checkpoints.preparation import Preparation
 
 
@@ -24,9 +25,9 @@ def command(target: str, preparation: Preparation, as_json: bool) -> None:
 
     Of a checkpoint (a file, or hf-hub:org/name): model, release, classes, options, types on disk, preprocessing,
     labels, license, and in notes all that a load does not take as it stands. JSON keys: "kind" ("checkpoint"), "path",
-    "model", "family", "layout", "num_classes" (null for a backbone), "parameters", "options", "bytes", "sha256",
-    "dtypes", "image_size", "preprocessing", "preprocessing_source", "labels", "license", "notes". Options show what
-    other commands make of it with the same ones.
+    "model", "family", "layout", "num_classes" (null for a backbone), "features", "parameters", "options", "bytes",
+    "sha256", "dtypes", "image_size", "preprocessing", "preprocessing_source", "labels", "license", "notes". Options
+    show what other commands make of it with the same ones.
 
     Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels, preprocessing, and what an
     app feeds it (JSON key "app_input"). Of a .tflite also how many operators have a form that GPUs of phones are
@@ -61,7 +62,7 @@ def _show_checkpoint(source: str, preparation: Preparation, as_json: bool) -> No
         found.path,
         ("model", f"{found.model} ({found.family})"),
         ("layout", found.layout),
-        ("classes", "none: a backbone" if found.num_classes is None else f"{found.num_classes:,}"),
+        ("classes", _classes(found)),
         ("options", _pairs(found.options.items()) or "the model's own"),
         ("parameters", f"{found.parameters:,}"),
         ("size", f"{found.bytes / 1e6:.2f} MB"),
@@ -72,6 +73,12 @@ def _show_checkpoint(source: str, preparation: Preparation, as_json: bool) -> No
         ("sha256", found.sha256),
         *(("note", note) for note in found.notes),
     )
+
+
+def _classes(found: CheckpointInspection) -> str:
+    if found.features:
+        return f"none: it returns features ({found.features})"
+    return "none: a backbone" if found.num_classes is None else f"{found.num_classes:,}"
 
 
 def _show_artifact(artifact: Path, as_json: bool) -> None:

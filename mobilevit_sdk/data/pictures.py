@@ -22,6 +22,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_BLACK = 15  # 10 or 12 bits in a file of 16 end below a fifteenth of the range
 _OVERSHOOT = 0.1  # of floats around [0, 1], as sharpening and resampling leave it
 
 
@@ -55,7 +56,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     The EXIF orientation is applied. Transparent parts are laid over white. Gray levels of more than 8 bits are scaled:
     white is the highest value of the file's integers (65535 for 16 bits, and for an image in memory of mode "I"), and
     1.0 for floats. Raises ValueError for floats that lie outside [0, 1] by more than 0.1 or are not finite, and for
-    integers so low on their range that the whole picture would be black: they have another range than the file says.
+    integers that end below a fifteenth of their range, as 12 bits in a file of 16 do: the file says another range.
     """
     image.load()
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
@@ -93,8 +94,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         signed = tags.get(_SAMPLE_FORMAT, (1,))[0] == 2
         white = 2 ** (bits - signed) - 1
         values = values.view(np.uint32) if bits == 32 and not signed else values
-        if 0 < values.max() < white / 510:
-            raise ValueError(f"its values end at {values.max()}, which is black on their range of 0 to {white}")
+        if 0 < values.max() < white / _BLACK:
+            raise ValueError(f"its values end at {values.max()}, which is near black on their range of 0 to {white}")
         shares = values.clip(0, white) / white
     if tags.get(_PHOTOMETRIC) == 0:  # white is zero: Pillow inverts such pictures up to 8 bits only
         shares = 1 - shares

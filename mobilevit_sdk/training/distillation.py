@@ -72,6 +72,8 @@ def _classes(teacher: Checkpoint, student: ModelSpec) -> Tensor | None:
         for name in wanted:
             if name not in known:
                 raise RequestError(f"the teacher {teacher.source} lacks the class {name!r}; {suggest(name, known)}")
+            if known != wanted and known.count(name) > 1:
+                raise RequestError(f"the teacher {teacher.source} has several classes {name!r}: which is meant is open")
         return None if known == wanted else torch.tensor([known.index(name) for name in wanted])
     if teacher.spec.num_classes != student.num_classes:
         raise RequestError(

@@ -75,7 +75,9 @@ TABLES = [
     for release, variant in VARIANTS
     for family in [model_spec(variant).family]
     for table in (
-        (network.TIMM,) if release == "timm" else (network.SHOWN[family], network.UNSEEN[family], {"num_labels": None})
+        (network.TIMM, network.TIMM_SHOWN)
+        if release == "timm"
+        else (network.SHOWN[family], network.UNSEEN[family], {"num_labels": None})
     )
     for key in table
 ]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -139,6 +140,20 @@ def test_a_file_of_the_user_s_says_it_for_any_checkpoint(tmp_path: Path, content
     assert found.preprocessing_source == "channel_order as asked for; the rest: images.json"
 
 
+def test_mean_and_std_stay_with_their_colors_when_the_channels_are_turned(tmp_path: Path) -> None:
+    spec = model_spec("tiny_vit_5m_224")
+    own = spec.preprocessing
+    turned = Preparation(fields={"channel_order": "bgr"}).apply(spec)[0].preprocessing
+    assert (turned.mean, turned.std) == (own.mean[::-1], own.std[::-1])
+    stated = Preparation(fields={"channel_order": "bgr", "mean": own.mean}).apply(spec)[0].preprocessing
+    assert (stated.mean, stated.std) == (own.mean, own.std[::-1])
+    assert Preparation(fields={"channel_order": "rgb"}).apply(spec)[0].preprocessing == own
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"input_size": [3, 64, 64], "crop_pct": 1}}))
+    bgr = msgspec.structs.replace(spec, preprocessing=turned)
+    timm = Preparation(preprocessing=tmp_path / "config.json").apply(bgr)[0].preprocessing
+    assert (timm.channel_order, timm.mean) == ("rgb", own.mean), "timm feeds RGB"
+
+
 @pytest.mark.parametrize("content", ["{}", '{"id2label": {"0": "a"}}', "[]", "no JSON"])
 def test_a_file_that_says_nothing_of_images_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "images.json"
@@ -161,6 +176,8 @@ def test_python_says_it_in_fields_or_whole() -> None:
     assert whole.spec.license == "CC0-1.0"
     with pytest.raises(RequestError, match="no windows 'scaled'; did you mean scale"):
         Preparation(windows="scaled")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="an empty license says nothing"):
+        load_checkpoint(license=" ")
     with pytest.raises(RequestError, match="preprocessing has no mean_rgb"):
         load_checkpoint(preprocessing={"mean_rgb": 1})
     with pytest.raises(RequestError, match="does not hold the crop of 64x64"):

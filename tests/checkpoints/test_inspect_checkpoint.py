@@ -28,6 +28,7 @@ KEYS = {
     "family",
     "layout",
     "num_classes",
+    "features",
     "parameters",
     "options",
     "bytes",
@@ -175,6 +176,7 @@ def test_the_name_of_a_model_is_not_called_a_missing_file(command: list[str], tm
 def test_features_have_no_classes_wherever_they_are_described(tmp_path: Path) -> None:
     loaded = load_checkpoint(features="pooled")
     save_checkpoint(loaded.model, loaded.spec, tmp_path / "features.safetensors")
-    assert inspect_checkpoint(tmp_path / "features.safetensors").num_classes is None
+    found = inspect_checkpoint(tmp_path / "features.safetensors")
+    assert (found.num_classes, found.features) == (None, "pooled")
     written = export_checkpoint(loaded, "timm", tmp_path / "timm.safetensors")
     assert "num_classes=0, " in (written.load_with or "")

@@ -136,10 +136,17 @@ def test_transparent_gray_level_of_16_bits_is_white() -> None:
     [
         (_tiff(np.full((2, 2), 255, "<f4"), bits=32, sample_format=3), "its floats lie in 255 to 255; scale them"),
         (_tiff(np.full((2, 2), np.nan, "<f4"), bits=32, sample_format=3), "its floats lie in nan to nan"),
-        (_tiff(np.full((2, 2), 4095, "<i4"), bits=32, sample_format=2), "end at 4095, which is black on their range"),
-        (_tiff(np.full((2, 2), 100, "<u2"), bits=16, sample_format=1), "end at 100, which is black on their range"),
+        (
+            _tiff(np.full((2, 2), 4095, "<i4"), bits=32, sample_format=2),
+            "end at 4095, which is near black on",
+        ),
+        (
+            _tiff(np.full((2, 2), 100, "<u2"), bits=16, sample_format=1),
+            "end at 100, which is near black on",
+        ),
+        (_tiff(np.array([[0, 4095]], "<u2"), bits=16, sample_format=1), "end at 4095, which is near black on"),
     ],
-    ids=["floats to 255", "not a number", "12 bits in 32", "8 bits in 16"],
+    ids=["floats to 255", "not a number", "12 bits in 32", "8 bits in 16", "12 bits in 16"],
 )
 def test_levels_on_another_range_than_the_files_are_refused(tmp_path: Path, encoded: bytes, message: str) -> None:
     (tmp_path / "a.tif").write_bytes(encoded)

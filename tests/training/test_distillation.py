@@ -115,6 +115,10 @@ def test_classes_of_the_teacher_are_put_in_the_order_of_the_student() -> None:
     ("changes", "message"),
     [
         ({"labels": ("class 0", "class 1", "class 2", "class 3", "class 5")}, "lacks the class 'class 4'"),
+        (
+            {"labels": (*(f"class {i}" for i in range(5)), "class 4"), "config": tiny_spec(num_classes=6).config},
+            "several classes 'class 4'",
+        ),
         ({"labels": None, "config": tiny_spec(num_classes=6).config}, "has 6 classes, but mobilevit_xxs is to learn 5"),
     ],
 )

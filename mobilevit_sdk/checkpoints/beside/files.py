@@ -141,6 +141,7 @@ class _Reader:
             shown += self._architecture(config, typed)
             arguments = config.inside("model_args")
             shown += differences(arguments, network.ARGS_SHOWN.get(self.spec.family, {}), typed)
+            shown += differences(config, network.TIMM_SHOWN, typed)
             unseen += differences(config, network.TIMM, typed)
             unseen += differences(arguments, network.ARGS_UNSEEN.get(self.spec.family, {}), typed)
             arguments.skip("num_classes")

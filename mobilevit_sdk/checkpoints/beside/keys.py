@@ -65,7 +65,8 @@ def read_json(path: Path, source: str) -> Keys | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableError(f"{source}: cannot read {path.name}: {one_line(str(error))}") from error
+        reason = one_line(getattr(error, "strerror", None) or str(error))
+        raise UnreadableError(f"{source}: cannot read {path.name}: {reason}") from error
 
 
 def words(text: str) -> frozenset[str]:

@@ -102,6 +102,13 @@ def _unit_dims(config: Any, stated: Any) -> Any:
     return stated if [_divisible(each * width) for each in stated] == dims else [round(dim / width) for dim in dims]
 
 
+def _features(config: Any, stated: Any) -> Any:
+    """How many channels the classifier reads."""
+    if hasattr(config, "stages"):
+        return getattr(config, "final_channels", config.stages[-1].channels)
+    return config.dims[-1]
+
+
 def _problem(config: Any, stated: Any) -> Any:
     """transformers writes the kind of its loss: what the scores mean. A head of one score is a regression's."""
     known = ("single_label_classification", *(["regression"] if config.num_classes == 1 else []))
@@ -148,7 +155,7 @@ UNSEEN: Mapping[str, Table] = {"mobilevit": _UNSEEN, "mobilevitv2": _UNSEEN}
 # Of config.json: what is read elsewhere or follows from it; of training and of heads that are not classifiers; of the
 # file, and of what callers get beside the scores; of language models, in files of older versions.
 HARMLESS = words(
-    """model_type architecture pretrained_cfg num_features label_descriptions license
+    """model_type architecture pretrained_cfg label_descriptions license
 
     hidden_dropout_prob attention_probs_dropout_prob classifier_dropout_prob attn_dropout ffn_dropout initializer_range
     aspp_out_channels aspp_dropout_prob atrous_rates semantic_loss_ignore_index do_pooling
@@ -163,6 +170,7 @@ HARMLESS = words(
 )
 
 # timm's config.json, and its model_args, with which the network was built.
+TIMM_SHOWN: Table = {"num_features": _features}
 TIMM: Table = {"global_pool": _POOLS, "problem_type": _UNSEEN["problem_type"]}
 _ARGS_SHOWN: Table = {"in_chans": _is("in_channels")}
 ARGS_SHOWN: Mapping[str, Table] = {

@@ -82,6 +82,7 @@ def read_preprocessing(path: Path, default: Preprocessing) -> tuple[Preprocessin
             keys = keys.inside("pretrained_cfg")
         if any(key in keys for key in ("crop_pct", "input_size", "mean", "std")):
             changes, harmless = from_timm(keys, default), TIMM_HARMLESS
+            changes = in_order("rgb", default) | changes  # which all of timm feeds
         elif any(key in keys for key in ("size", "crop_size", "do_resize", "do_rescale", "do_normalize")):
             changes, harmless = from_transformers(keys, default), PROCESSOR_HARMLESS
         else:
@@ -97,6 +98,13 @@ def changed(default: Preprocessing, changes: Changes) -> Preprocessing:
     """`default` with these fields. Raises ValueError for values that it does not take."""
     check_scale(changes.get("mean"), changes.get("std"))
     return msgspec.convert(msgspec.to_builtins(default) | changes, Preprocessing)
+
+
+def in_order(order: str, default: Preprocessing) -> Changes:
+    """The fields that bring `default` to another order of the channels: mean and std stay with their colors."""
+    if order == default.channel_order:
+        return {}
+    return {"channel_order": order, "mean": default.mean[::-1], "std": default.std[::-1]}
 
 
 def check_scale(mean: Three | None, std: Three | None) -> None:
