@@ -99,12 +99,11 @@ def _for_features(
 def match_notes(match: Match, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     """What of a file is not taken as it stands in it."""
     yield from match.notes
-    registered = model_entry(match.spec.model).config
-    changed = [
-        difference
-        for name, value in match.options.items()
-        for difference in _differing(name, msgspec.to_builtins(value), msgspec.to_builtins(getattr(registered, name)))
-    ]
+    changed: list[tuple[str, Any, Any]] = []
+    if match.options:  # of a registered model; our own files may name others
+        registered = model_entry(match.spec.model).config
+        for name, value in match.options.items():
+            changed += _differing(name, *map(msgspec.to_builtins, (value, getattr(registered, name))))
     if len(changed) > _MAX_LINES:
         values = [f"{path} {_plain(own)} ({_plain(theirs)})" for path, own, theirs in changed]
         yield f"widths are read from the shapes, those of {match.spec.model} in brackets: {shorten(values, 8)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 from helpers import tiny_model
+from PIL import Image
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.cli import main
@@ -42,7 +43,9 @@ def test_the_command_says_it_in_options_before_it_converts(tmp_path, monkeypatch
     save_checkpoint(*tiny_model(), tmp_path / "tiny.safetensors")
     (tmp_path / "recipe.json").write_text("{}")
     options = ["--to", "tflite,executorch", "--precision", "fp32,fp16", "--out", "/proc/nothing"]
-    options += ["--recipe", str(tmp_path / "recipe.json"), "--calibration", str(tmp_path)]
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "a.png")
+    options += ["--recipe", str(tmp_path / "recipe.json"), "--calibration", str(tmp_path / "photos")]
     result = CliRunner().invoke(main, ["convert", str(tmp_path / "tiny.safetensors"), *options])
     assert "note: executorch has no fp16 (fp16 comes nearest in fp32; --backend coreml has fp16)" in result.stderr
     assert "note: --recipe is for integer precisions and has no effect on fp32, fp16" in result.stderr

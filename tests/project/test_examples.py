@@ -64,6 +64,6 @@ def test_custom_checkpoint_is_a_file_with_labels(tmp_path):
 
 def test_examples_are_short_and_all_are_listed_and_run():
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert [script.name for script in scripts if len(script.read_text().splitlines()) > 40] == []
+    assert [script.name for script in scripts if len(script.read_text().splitlines()) > 50] == []
     listed, tested = (EXAMPLES / "README.md").read_text(), Path(__file__).read_text()
     assert [script.name for script in scripts if script.name not in listed or script.name not in tested] == []
