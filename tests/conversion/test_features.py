@@ -112,7 +112,7 @@ def _images(folder, checkpoint):
     return folder
 
 
-@pytest.mark.parametrize("conversion", sampled(CONVERSIONS, *CONVERSIONS[:4]), ids="-".join)
+@pytest.mark.parametrize("conversion", sampled(CONVERSIONS, CONVERSIONS[0], CONVERSIONS[2]), ids="-".join)
 def test_a_file_of_features_is_verified_as_such(conversion, tmp_path):
     format_name, _, kind, _ = conversion
     result = _converted(*conversion, tmp_path)
@@ -137,6 +137,7 @@ def test_a_file_of_features_is_verified_as_such(conversion, tmp_path):
     assert json.loads((report / "verdicts.json").read_text())["passed"]
 
 
+@pytest.mark.slow
 def test_another_network_s_features_fail(tmp_path):
     (artifact,) = _converted("tflite", "mobilevit", "pooled", "fp32", tmp_path).artifacts
     reference = artifact.reference()

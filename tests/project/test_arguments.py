@@ -108,6 +108,7 @@ def test_verify_and_inspect(artifact, tmp_path):
         verify(folder, runtimes="litert")
 
 
+@pytest.mark.slow
 def test_bisect(artifact, phone_files):
     loaded = phone_files.checkpoint()
     assert bisect(str(artifact.path.parent), checkpoint=loaded).status == "agrees"

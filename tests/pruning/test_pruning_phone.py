@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import sampled
 from labeled_images import pictures, write_parquet
 from prunable import CONFIGS, SIZE, small_model
 
@@ -39,7 +38,8 @@ def pruned(original, tmp_path):
     return load_checkpoint(tmp_path / "pruned.safetensors")
 
 
-@pytest.mark.parametrize("original", sampled(sorted(CONFIGS), "efficientvit"), indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("original", sorted(CONFIGS), indirect=True)
 def test_a_pruned_network_converts_to_every_format_in_one_delegate_and_is_verified(pruned, tmp_path):
     for toolchain in ("coremltools", "executorch", "litert_torch"):
         pytest.importorskip(toolchain)

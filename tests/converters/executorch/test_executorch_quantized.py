@@ -271,6 +271,7 @@ def test_large_constants_are_stored_in_int8(precision, tmp_path):
     assert converter.inspect(file.path).undelegated_ops == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_file_is_the_same_byte_for_byte_without_idle_work(precision, monkeypatch):
     graph = PhoneGraph((8, 8), nn.Identity(), randomize(Both(), 0)).eval().requires_grad_(False)
