@@ -61,7 +61,7 @@ def _from_json(document: Any, path: Path) -> tuple[str, ...]:
     key = next((key for key in _KEYS if key in document), None) if isinstance(document, dict) else None
     found = document if key is None else document[key]
     place = str(path) if key is None else f"{key} of {path}"
-    readings = [_in_order(numbered) for pairs in _candidates(found, key) if (numbered := _numbered(pairs))]
+    readings = [in_order(numbered) for pairs in _candidates(found, key) if (numbered := _numbered(pairs))]
     orders = {reading for reading in readings if isinstance(reading, tuple)}
     if len(orders) == 1:
         return orders.pop()
@@ -95,8 +95,8 @@ def _numbered(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[int, str]] | None:
     return sorted(numbered, key=lambda pair: pair[0])
 
 
-def _in_order(numbered: list[tuple[int, str]]) -> tuple[str, ...] | str:
-    """The names, or what is wrong with their indices."""
+def in_order(numbered: list[tuple[int, str]]) -> tuple[str, ...] | str:
+    """The names of pairs that are sorted by index, or what is wrong with their indices, in words."""
     for expected, (index, name) in enumerate(numbered):
         if index != expected:
             wrong = f"has class {index} twice" if index < expected else f"has no class {expected}"

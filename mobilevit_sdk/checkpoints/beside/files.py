@@ -21,6 +21,7 @@ from mobilevit_sdk.checkpoints.beside.preprocessing import (
     from_transformers,
 )
 from mobilevit_sdk.checkpoints.hub import CONFIG, PROCESSOR, WEIGHTS
+from mobilevit_sdk.checkpoints.labels import in_order
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.registry import list_models, model_config, model_entry
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
@@ -228,9 +229,9 @@ class _Reader:
             return
         labels = found[key]
         if isinstance(labels, dict):
-            if sorted(labels) != list(range(len(labels))):
+            labels = in_order(sorted(labels.items()))
+            if isinstance(labels, str):
                 raise ValueError(f"{key} does not number its classes from 0 without gaps")
-            labels = [labels[i] for i in range(len(labels))]
         labels = tuple(labels)
         if len(labels) != self.spec.num_classes:
             raise _Elsewhere(f"{key} names {len(labels)} classes, but the head has {self.spec.num_classes}")
