@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from helpers import REPOSITORY
 
+DEMOS = ("web_demo", "android_demo", "ios_demo")
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
@@ -44,25 +46,39 @@ def test_the_wheel_holds_code_weights_and_templates_and_no_tests(built):
     assert sources <= set(names)
 
 
+def test_the_wheel_holds_the_sources_of_the_demo_apps_and_nothing_that_their_builds_leave(built):
+    listed = subprocess.run(["git", "ls-files", *DEMOS], cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a clone")
+    names = zipfile.ZipFile(built[0]).namelist()
+    held = {name.removeprefix("mobilevit_sdk/_demos/") for name in names if name.startswith("mobilevit_sdk/_demos/")}
+    untracked = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard", *DEMOS], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert held == {*listed.stdout.split("\n"), *untracked.stdout.split("\n")} - {""}
+
+
 def test_the_sdist_holds_the_license_and_the_readme(built):
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 
-def test_the_installed_wheel_finds_its_weights_and_its_converters(built, tmp_path):
+def test_the_installed_wheel_finds_its_weights_its_converters_and_the_demo_apps(built, tmp_path):
     site = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(built[0])]
     subprocess.run(command, check=True, capture_output=True)
     program = (
         "import mobilevit_sdk; from mobilevit_sdk.checkpoints.source import open_source;"
         "from mobilevit_sdk.formats.converter import converters;"
-        "print(mobilevit_sdk.__file__, open_source().spec.model, *converters())"
+        "from mobilevit_sdk.demos import demo_folder;"
+        f"print(mobilevit_sdk.__file__, open_source().spec.model, *converters(), *map(demo_folder, {DEMOS}))"
     )
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    file, model, *formats = done.stdout.split()
+    file, model, *formats_and_demos = done.stdout.split()
     assert Path(file).is_relative_to(site)
-    assert (model, formats) == ("mobilevit_xxs", ["coreml", "executorch", "tflite"])
+    assert (model, formats_and_demos[:3]) == ("mobilevit_xxs", ["coreml", "executorch", "tflite"])
+    assert formats_and_demos[3:] == [str(Path(file).parent / "_demos" / demo) for demo in DEMOS]
