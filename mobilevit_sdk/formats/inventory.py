@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
 from mobilevit_sdk.formats.converter import Converter, converters, label
-from mobilevit_sdk.formats.runtime import InstallableRuntime
+from mobilevit_sdk.formats.runtime import InstallableRuntime, WebRuntime
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,18 @@ def install(requirement: str, log: Callable[[str], None]) -> list[Installed]:
 def requirements() -> set[str]:
     """What can be fetched, by the names that `install` takes."""
     return {runtime.requirement for _, runtime in _installable()}
+
+
+def web_files() -> Path:
+    """The folder with the library that runs phone files in a browser: see `WebRuntime.web_files`.
+
+    Raises ToolchainError where it is not installed, with the command that installs it.
+    """
+    for converter in all_converters():
+        for runtime in converter.runtimes:
+            if isinstance(runtime, WebRuntime):
+                return runtime.web_files()
+    raise ToolchainError("no installed converter runs its files in a browser")
 
 
 def _installable() -> list[tuple[Converter, InstallableRuntime]]:

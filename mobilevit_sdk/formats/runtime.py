@@ -98,3 +98,14 @@ class InstallableRuntime(Runtime, Protocol):
     def install(self, on_progress: Callable[[str], None]) -> Path:
         """Download and check what is needed, unless it is there and works; its folder. Raises ToolchainError."""
         ...
+
+
+@runtime_checkable
+class WebRuntime(Runtime, Protocol):
+    """A runtime that runs its files in a browser, with a library that any page can use."""
+
+    def web_files(self) -> Path:
+        """The folder that a page finds beside it as `litert/`: the ES module `core/index.js` with what it imports, its
+        `core/package.json`, and `wasm/`. All of it is for the public. Raises ToolchainError where it is not installed.
+        """
+        ...
