@@ -13,8 +13,9 @@ from mobilevit_sdk.artifacts.artifact import ArtifactLike
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.parity.device import DeviceReportLike, collect_runs
 from mobilevit_sdk.parity.metrics import Agreement, compare
-from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, run_artifacts
+from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, place
 from mobilevit_sdk.parity.task import judge_task
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.progress import Progress, silent
@@ -39,6 +40,12 @@ class Verdict(Strict, frozen=True, kw_only=True):
     undelegated_ops: dict[str, int] | None
     cases_sha256: str | None = None  # of the images, in order
     seconds: float = 0.0  # to load the artifact and answer all cases
+    device: str | None = None  # the phone that ran it, such as "Pixel 8 (Android 15)"; None: this machine
+
+    @property
+    def place(self) -> str:
+        """Where it ran, in words: the runtime, and the phone."""
+        return place(self.runtime, self.device)
 
     def to_json(self) -> dict[str, object]:
         """The flat form of the command line's contract."""
@@ -53,6 +60,7 @@ def verify(
     artifacts: ArtifactLike | Sequence[ArtifactLike],
     *,
     runtimes: str | Sequence[str] | None = None,
+    device_reports: DeviceReportLike | Sequence[DeviceReportLike] = (),
     reference: ReferenceOf | None = None,
     thresholds: Mapping[str, Threshold] | None = None,
     timeout: float = TIMEOUT_SECONDS,
@@ -61,12 +69,20 @@ def verify(
     """Run artifacts and compare their answers with PyTorch's: a verdict for each artifact on each of its runtimes.
 
     `artifacts` is one or several files, folders, or folders of artifacts; `runtimes`, one name or several, limits which
-    run. `reference` gives cases and answers, by default the vectors stored beside the file; `thresholds` holds what
+    run. `device_reports`, one or several, adds the phones that wrote them; the runtime "device" runs nothing else.
+    `reference` gives cases and answers, by default the vectors stored beside the file; `thresholds` holds what
     each precision must reach, by default `parity.THRESHOLDS`. A runtime that answers no case for `timeout` seconds is
     stopped, which is an error. Raises ArtifactError where there is no artifact, and RequestError for an unknown runtime
     or precision.
     """
-    runs = run_artifacts(artifacts, runtimes=runtimes, reference=reference, timeout=timeout, progress=progress)
+    runs = collect_runs(
+        artifacts,
+        runtimes=runtimes,
+        device_reports=device_reports,
+        reference=reference,
+        timeout=timeout,
+        progress=progress,
+    )
     return [judge(run, thresholds or THRESHOLDS) for run in runs]
 
 
@@ -90,6 +106,7 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
         delegates=manifest.delegates,
         undelegated_ops=manifest.undelegated_ops,
         seconds=run.seconds,
+        device=run.device,
     )
     if run.refusal:
         status, reason = run.refusal

@@ -25,6 +25,11 @@ from mobilevit_sdk.progress import Progress, Step, silent
 
 TIMEOUT_SECONDS = 600.0  # an emulated processor takes a minute for one image of a large network
 
+CHANGED: tuple[Literal["failed"], str] = (
+    "failed",
+    "the file is not the one that its manifest describes: its size or SHA-256 differs",
+)
+
 ReferenceOf = Callable[[Artifact], Reference]
 
 
@@ -39,6 +44,18 @@ class Run:
     reference: Reference | None = None  # what was asked, with PyTorch's answers
     refusal: tuple[Literal["failed", "unavailable", "error"], str] | None = None
     seconds: float = 0.0  # to load the artifact and answer all cases
+    device: str | None = None  # the phone that answered, such as "Pixel 8 (Android 15)"; None: this machine
+    facts: tuple[tuple[str, str], ...] = ()  # what a phone says beside its answers: name and value, for people
+
+    @property
+    def place(self) -> str:
+        """Where it ran, in words: the runtime, and the phone."""
+        return place(self.runtime, self.device)
+
+
+def place(runtime: str, device: str | None) -> str:
+    """Where something ran, in words: `litert-gpu`, or `litert-gpu of Pixel 8 (Android 15)`."""
+    return f"{runtime} of {device}" if device else runtime
 
 
 def run_artifacts(
@@ -78,8 +95,7 @@ def run_artifacts(
             why = f"not for {precision}: {runtime.refuses[precision]}"
             return Run(artifact, runtime.name, availability.version, refusal=("unavailable", why))
         if not artifact.is_unchanged():
-            changed = "the file is not the one that its manifest describes: its size or SHA-256 differs"
-            return Run(artifact, runtime.name, availability.version, refusal=("failed", changed))
+            return Run(artifact, runtime.name, availability.version, refusal=CHANGED)
         began = time.monotonic()
         asked = _ask(artifact, runtime, availability.version, answers, timeout, tell)
         return dataclasses.replace(asked, seconds=round(time.monotonic() - began, 3))

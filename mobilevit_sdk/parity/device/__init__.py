@@ -1,0 +1,42 @@
+"""Device reports: the answers of phones, judged as those of every runtime."""
+
+from mobilevit_sdk.parity.device.collecting import collect_runs
+from mobilevit_sdk.parity.device.files import (
+    MAX_BYTES,
+    SUFFIX,
+    parse_device_report,
+    read_device_report,
+    seal,
+    write_device_report,
+)
+from mobilevit_sdk.parity.device.judging import DeviceReportLike, device_runs
+from mobilevit_sdk.parity.device.types import (
+    App,
+    CaseOutputs,
+    Device,
+    DeviceReport,
+    DeviceRun,
+    Latency,
+    ReportedArtifact,
+    Timing,
+)
+
+__all__ = [
+    "MAX_BYTES",
+    "SUFFIX",
+    "App",
+    "CaseOutputs",
+    "Device",
+    "DeviceReport",
+    "DeviceReportLike",
+    "DeviceRun",
+    "Latency",
+    "ReportedArtifact",
+    "Timing",
+    "collect_runs",
+    "device_runs",
+    "parse_device_report",
+    "read_device_report",
+    "seal",
+    "write_device_report",
+]

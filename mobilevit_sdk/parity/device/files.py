@@ -1,0 +1,133 @@
+"""Device reports as bytes: sealed with a digest, and read back without trust."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import replacing
+from mobilevit_sdk.parity.device.types import DeviceReport, DeviceRun, Timing, nearest_rank
+from mobilevit_sdk.text import one_line
+
+SUFFIX = ".device-report.json"
+MAX_BYTES = 16 << 20
+_END = re.compile(rb'"digest":"([0-9a-f]{64})"\}\n?\Z')
+
+
+class _DuplicateError(ValueError):
+    """A member is there twice, so that readers disagree about its value."""
+
+
+def read_device_report(path: Path | str) -> DeviceReport:
+    """Read the device report in a file. Raises RequestError in one line, also where there is no file."""
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RequestError(f"cannot read the device report {path}: {error.strerror or error}") from error
+    return parse_device_report(content, str(path))
+
+
+def parse_device_report(content: bytes, name: str = "the device report") -> DeviceReport:
+    """Read a device report; `name` stands for it in errors.
+
+    Raises RequestError, in one line, for one that is larger than MAX_BYTES, cut short, edited, of another schema or
+    not a device report at all, and for one that contradicts itself.
+    """
+    try:
+        return _parse(content)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{one_line(name)}: {one_line(str(error), 500)}") from error
+
+
+def seal(report: DeviceReport) -> bytes:
+    """The report as the bytes of its file, with its digest, whatever `report.digest` says."""
+    unsealed = msgspec.json.encode(msgspec.structs.replace(report, digest=""))
+    head = unsealed.removesuffix(b'"}')
+    return head + hashlib.sha256(head).hexdigest().encode() + b'"}'
+
+
+def write_device_report(report: DeviceReport, path: Path) -> None:
+    """Write the sealed report. Raises RequestError where it cannot be written."""
+    with replacing(path) as fresh:
+        fresh.write_bytes(seal(report))
+
+
+def _parse(content: bytes) -> DeviceReport:
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB, more than any device report needs")
+    if not content.lstrip().startswith(b"{"):
+        raise ValueError("it is not a device report, which is a JSON object")
+    end = _END.search(content)
+    document: Any = None
+    try:
+        document = json.loads(content, object_pairs_hook=_without_duplicates)
+    except _DuplicateError:
+        raise
+    except (ValueError, RecursionError) as error:
+        if end:
+            raise ValueError(f"it is not JSON ({error}); export it again") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema is not None and schema != 1:
+        found = one_line(repr(schema), 40)
+        raise ValueError(f"it has the schema {found}, and this release reads schema 1; update mobilevit-sdk or the app")
+    if not end:
+        raise ValueError("it does not end with its digest: it was cut short, reformatted, or is not a device report")
+    if hashlib.sha256(content[: end.start(1)]).hexdigest().encode() != end[1]:
+        raise ValueError("its digest is not that of its content: it was edited or damaged; export it again")
+    report = msgspec.json.decode(content, type=DeviceReport)
+    if report.digest.encode() != end[1]:
+        raise ValueError("its digest is not its last member")
+    _check(report)
+    return report
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _DuplicateError(f"it has the member {one_line(twice, 40)!r} twice in one object")
+    return members
+
+
+def _check(report: DeviceReport) -> None:
+    """Raise ValueError where the report contradicts itself."""
+    seen: set[tuple[object, ...]] = set()
+    for index, (run, name) in enumerate(zip(report.runs, report.run_names, strict=True)):
+        where = f"runs[{index}] ({name})"
+        key = run.runtime, run.accelerator, run.precision
+        if key in seen:
+            raise ValueError(f"{where} is there twice")
+        seen.add(key)
+        _check_run(run, where)
+
+
+def _check_run(run: DeviceRun, where: str) -> None:
+    if run.error is not None and run.cases:
+        raise ValueError(f"{where} has an error and answers; a run has all cases or an error")
+    if run.error is None and not run.cases:
+        raise ValueError(f"{where} has neither answers nor an error")
+    if run.latency is None:
+        return
+    if not run.latency.inference_ms.samples:
+        raise ValueError(f"{where}: latency.inference_ms has no samples; without a measurement, latency is null")
+    _check_timing(run.latency.inference_ms, f"{where}: latency.inference_ms")
+    if run.latency.with_preprocessing_ms:
+        _check_timing(run.latency.with_preprocessing_ms, f"{where}: latency.with_preprocessing_ms")
+
+
+def _check_timing(timing: Timing, where: str) -> None:
+    """Percentiles are samples; single precision on the way to text is no contradiction."""
+    for percent, found in ((50, timing.p50), (90, timing.p90)):
+        expected = nearest_rank(timing.samples, percent)
+        if not math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-9):
+            raise ValueError(f"{where}: p{percent} is {found:g} ms, and its samples give {expected:g} ms")
