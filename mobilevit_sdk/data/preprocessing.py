@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mobilevit_sdk.data.pictures import to_rgb
 from mobilevit_sdk.spec import Preprocessing
@@ -26,15 +26,25 @@ def crop_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     resampling = _RESAMPLING[preprocessing.interpolation]
     image = to_rgb(image)
     if preprocessing.resize_mode == "squash":
-        return _pixels(image.resize((width, height), resampling))
+        return _pixels(_resized(image, width, height, resampling))
     longest = 16 * min(image.size)
     if max(image.size) > longest:
-        image = ImageOps.fit(image, (min(image.width, longest), min(image.height, longest)))
+        image = _center(image, min(image.width, longest), min(image.height, longest))
     scale = max(preprocessing.resize_size / min(image.size), width / image.width, height / image.height)
-    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    image = image.resize(size, resampling)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    return _pixels(image.crop((left, top, left + width, top + height)))
+    image = _resized(
+        image, max(width, round(image.width * scale)), max(height, round(image.height * scale)), resampling
+    )
+    return _pixels(_center(image, width, height))
+
+
+def _resized(image: Image.Image, width: int, height: int, resampling: Image.Resampling) -> Image.Image:
+    """Rows first, then columns: in one call, Pillow's order depends on its version and on the sizes."""
+    return image.resize((width, image.height), resampling).resize((width, height), resampling)
+
+
+def _center(image: Image.Image, width: int, height: int) -> Image.Image:
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

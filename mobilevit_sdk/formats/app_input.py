@@ -57,6 +57,18 @@ class AppInput(Strict, frozen=True):
         return f"{self.name}: {self.dtype} {self.layout} {shape}, RGB in [0, 1]; mean and std are in the graph"
 
 
+def resizing_of(preprocessing: Preprocessing) -> Resizing:
+    """What `data.crop_image` does to an upright picture, as an app is told."""
+    squashed = preprocessing.resize_mode == "squash"
+    return Resizing(
+        mode="squash" if squashed else "shorter side",
+        size=preprocessing.image_size if squashed else (preprocessing.resize_size,),
+        filter=preprocessing.interpolation,
+        antialias=True,
+        center_crop=None if squashed else preprocessing.image_size,
+    )
+
+
 def app_input_of(inputs: Sequence[TensorInfo], preprocessing: Preprocessing) -> AppInput | None:
     """What an app feeds a file with these inputs; None for files that do not take a single image of this size."""
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
@@ -70,14 +82,6 @@ def app_input_of(inputs: Sequence[TensorInfo], preprocessing: Preprocessing) -> 
     is_picture = tensor.dtype == PICTURE
     if layout is None or (tensor.dtype.endswith("image") and not is_picture):
         return None
-    squashed = preprocessing.resize_mode == "squash"
-    resizing = Resizing(
-        mode="squash" if squashed else "shorter side",
-        size=(height, width) if squashed else (preprocessing.resize_size,),
-        filter=preprocessing.interpolation,
-        antialias=True,
-        center_crop=None if squashed else (height, width),
-    )
     return AppInput(
         name=tensor.name,
         layout="picture" if is_picture else layout,
@@ -86,5 +90,5 @@ def app_input_of(inputs: Sequence[TensorInfo], preprocessing: Preprocessing) -> 
         channel_order="RGB",
         range=(0.0, 255.0) if is_picture else (0.0, 1.0),
         mean_and_std="in the graph",
-        resizing=resizing,
+        resizing=resizing_of(preprocessing),
     )
