@@ -32,7 +32,7 @@ CASES = {
     "precisions of quantize": (["quantize", "--precision", "int4"], ["int4-weight"]),
     "choices": (["train", "--precision", ""], ["fp32", "bf16"]),
     "backends": (["convert", "--backend", "x"], ["xnnpack"]),
-    "runtimes": (["verify", "out", "--runtime", "litert-"], ["litert-cpu", "litert-cpu-builtin", "litert-gpu"]),
+    "runtimes": (["verify", "out", "--runtime", "litert-c"], ["litert-cpu", "litert-cpu-builtin"]),
     "runtimes of bisect": (["bisect", "--runtime", "arm"], ["arm64"]),
     "families": (["list", "--family", "tiny"], ["tiny_vit"]),
     "a model by option": (["train", "--model", "efficientvit_m"], [f"efficientvit_m{n}" for n in range(6)]),

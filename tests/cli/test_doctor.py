@@ -25,6 +25,8 @@ RUNTIMES = {
     ("tflite", "litert-cpu"),
     ("tflite", "litert-cpu-builtin"),
     ("tflite", "litert-gpu"),
+    ("tflite", "litert-web"),
+    ("tflite", "litert-webgpu"),
     ("tflite", "tflite-runtime"),
 }
 
@@ -42,7 +44,7 @@ def test_each_row_has_a_version_or_a_reason():
 
 def test_what_can_be_fetched_is_found_by_its_name():
     message = json.loads(doctor("--install", "nothing-like-it", "--json").stdout)["error"]
-    assert message.endswith("known: arm64, swiftshader, tflite-runtime")
+    assert message.endswith("known: arm64, litert-web, swiftshader, tflite-runtime")
 
 
 @pytest.fixture

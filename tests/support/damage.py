@@ -10,6 +10,7 @@ from pathlib import Path
 from damage_oracle import Fate, fates_of
 from phone_files import PhoneFile, artifact_of
 
+from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.formats.converter import Converter
 
@@ -56,3 +57,15 @@ def assert_inspected_or_refused(inspect: Callable[[Path], object], copies: Seque
             inspect(copy)
         except MobileViTError as error:
             assert "\n" not in str(error)  # noqa: PT017
+
+
+def with_operators_of_version(number: int, artifact: Artifact, folder: Path) -> Path:
+    """A copy of a .tflite file whose operators claim a version that no runtime knows, if the number is high."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(artifact.path))
+    for code in model.operatorCodes:
+        code.version = number
+    path = folder / "model.tflite"
+    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return path

@@ -10,6 +10,7 @@ from mobilevit_converters.tflite.runtimes.arm64 import LiteRTARM64Runtime
 from mobilevit_converters.tflite.runtimes.gpu import LiteRTGPURuntime
 from mobilevit_converters.tflite.runtimes.litert import LiteRTBuiltinRuntime, LiteRTRuntime
 from mobilevit_converters.tflite.runtimes.tflite_runtime import TFLiteRuntime
+from mobilevit_converters.tflite.runtimes.web import LiteRTWebGPURuntime, LiteRTWebRuntime
 from mobilevit_converters.tflite.toolchain import availability
 from mobilevit_sdk.formats.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
@@ -37,6 +38,8 @@ class TFLiteConverter:
         LiteRTGPURuntime(),
         TFLiteRuntime(),
         LiteRTARM64Runtime(),
+        LiteRTWebRuntime(),
+        LiteRTWebGPURuntime(),
     )
 
     def availability(self) -> Availability:

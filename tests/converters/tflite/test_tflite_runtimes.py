@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from clocks import Timers
+from damage import with_operators_of_version
 from mobilevit_converters.tflite import converter
 from mobilevit_converters.tflite.runtimes import other_python
 from mobilevit_converters.tflite.runtimes import tflite_runtime as legacy_runtime
@@ -39,17 +40,6 @@ def artifacts(phone_files: SharedFiles) -> list[Artifact]:
 
 def load(name: str, path: Path) -> LoadedArtifact:
     return next(runtime for runtime in converter.runtimes if runtime.name == name).load(path)
-
-
-def with_operators_of_version(number: int, artifact: Artifact, folder: Path) -> Path:
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model(str(artifact.path))
-    for code in model.operatorCodes:
-        code.version = number
-    path = folder / "model.tflite"
-    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-    return path
 
 
 @pytest.mark.parametrize("name", CPU)

@@ -31,6 +31,12 @@ def tensor_types() -> Mapping[int, str]:
     return _names(load_schema().TensorType)
 
 
+def holds_float16(model: Any) -> bool:
+    """Whether the first graph of `model`, the root table of a file, has float16 weights."""
+    graph = model.Subgraphs(0)
+    return any(tensor_types().get(graph.Tensors(i).Type()) == "FLOAT16" for i in range(graph.TensorsLength()))
+
+
 @cache
 def _builtin_operators() -> Mapping[int, str]:
     return _names(load_schema().BuiltinOperator)

@@ -9,12 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mobilevit_converters.tflite.file.flatbuffer import read_model
-from mobilevit_converters.tflite.file.schema import tensor_types
+from mobilevit_converters.tflite.file.schema import holds_float16
 from mobilevit_converters.tflite.passes.interface import read_interface
 from mobilevit_converters.tflite.runtimes.vulkan import (
     CHOICES,
@@ -30,6 +29,12 @@ from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact
 ACCELERATOR = "libLiteRtWebGpuAccelerator.so"
 INSTALL = "mobilevit doctor --install swiftshader"
 
+GPU_REFUSES: Mapping[str, str] = {
+    "int8": "the GPU takes no operators in integers whole",
+    "int8-weight": "the GPU does not unpack weights in 8 bits",
+    "int4-weight": "the GPU does not unpack weights in 4 bits",
+}
+
 # What the accelerator writes: a line for each kind of operator with the reason, then how many stay where.
 _LEFT_TO_CPU = r"not supported by GPU delegate:\n(.+?)\n(\d+) operations will run on the GPU.+? (\d+) operations"
 
@@ -44,11 +49,7 @@ class LiteRTGPURuntime:
     name = "litert-gpu"
     format = "tflite"
     requirement = "swiftshader"
-    refuses: Mapping[str, str] = {
-        "int8": "the GPU takes no operators in integers whole",
-        "int8-weight": "the GPU does not unpack weights in 8 bits",
-        "int4-weight": "the GPU does not unpack weights in 4 bits",
-    }
+    refuses = GPU_REFUSES
 
     def availability(self) -> Availability:
         found = availability("ai-edge-litert")
@@ -76,7 +77,7 @@ class LiteRTGPURuntime:
         litert = import_from("ai-edge-litert", "ai_edge_litert.compiled_model")
         options = litert.Options(
             hardware_accelerators=litert.HardwareAccelerator.GPU,
-            gpu_options=litert.GpuOptions(enforce_f32=not _has_half(model)),
+            gpu_options=litert.GpuOptions(enforce_f32=not holds_float16(model)),
         )
         driver = find_driver()
         if driver is None:
@@ -98,12 +99,6 @@ class LiteRTGPURuntime:
             return answer
 
         return predict
-
-
-def _has_half(model: Any) -> bool:
-    """Whether the file holds float16 weights."""
-    graph = model.Subgraphs(0)
-    return any(tensor_types().get(graph.Tensors(i).Type()) == "FLOAT16" for i in range(graph.TensorsLength()))
 
 
 @contextmanager

@@ -127,7 +127,10 @@ def _unpack(package: Package, archive: Path, target: Path) -> None:
         raise ToolchainError(f"{package.name} {VERSION} is not the one that was tested: its integrity is {found}")
     with tarfile.open(archive) as members:
         for name, place in package.files.items():
-            member = members.extractfile(f"package/{name}")
+            try:
+                member = members.extractfile(f"package/{name}")
+            except KeyError:
+                member = None
             if member is None:
                 raise ToolchainError(f"{package.name} {VERSION} has no file {name}")
             path = target / place

@@ -1,0 +1,148 @@
+/** LiteRT.js: a .tflite file on WASM (XNNPACK) or on WebGPU, without a silent change from one to the other. */
+
+import { ArtifactError, DeviceError, oneLine } from "./errors.js";
+
+export const ACCELERATORS = ["wasm", "webgpu"];
+const PREFIX = /^(RuntimeError: )?(Aborted\()?|\. Build with -sASSERTIONS.*$/g;
+
+let loading = null; // one LiteRT.js in a page
+
+/**
+ * LiteRT.js from the folder `base`, such as "litert/": {api, version, threads}.
+ * Threads need a page that is isolated from others, which its headers ask for.
+ */
+export function loadLibrary(base) {
+  loading ??= load(new URL(base, document.baseURI)).catch((error) => {
+    loading = null;
+    throw new DeviceError(`LiteRT.js does not load: ${oneLine(error)}`);
+  });
+  return loading;
+}
+
+async function load(base) {
+  const described = await fetch(new URL("core/package.json", base));
+  if (!described.ok) throw new Error(`the server answers ${described.status} for ${described.url}`);
+  const { version } = await described.json();
+  const api = await import(new URL("core/index.js", base).href);
+  const threads = globalThis.crossOriginIsolated === true && (await api.supportsFeature("relaxedSimd"));
+  await api.loadLiteRt(new URL("wasm/", base).href, { threads });
+  return { api, version, threads };
+}
+
+/** After an abort within WASM nothing of that instance can be trusted. */
+function discard(api) {
+  loading = null;
+  try {
+    api.unloadLiteRt();
+  } catch {
+    // what has aborted may not even end; the page forgets it
+  }
+}
+
+/** Why this browser has no WebGPU for the page, in a few words; null where it has. */
+export async function missingWebGPU() {
+  if (!globalThis.isSecureContext) return "WebGPU needs https or localhost";
+  if (!navigator.gpu) return "this browser has no WebGPU";
+  try {
+    return (await navigator.gpu.requestAdapter()) ? null : "this browser gives pages no GPU";
+  } catch (error) {
+    return `WebGPU fails: ${oneLine(error)}`;
+  }
+}
+
+/** The arithmetic to ask WebGPU for: float16 for files of float16 weights where the GPU has it, else float32. */
+export function gpuPrecision(filePrecision, features) {
+  return filePrecision === "fp16" && features.has("shader-f16") ? "fp16" : "fp32";
+}
+
+/** A compiled file. `run` takes the input's values and returns the output's, with the time of run and read-back. */
+export class Engine {
+  /**
+   * @param {Uint8Array} file the .tflite file
+   * @param {{base: string, accelerator: string, precision: string, shape: number[]}} options `precision` is that of
+   *   the file; `shape` that of its input
+   * Throws ArtifactError for a file that the accelerator does not take whole, DeviceError for a missing accelerator.
+   */
+  static async open(file, { base, accelerator, precision, shape }) {
+    if (accelerator === "webgpu") {
+      const missing = await missingWebGPU();
+      if (missing) throw new DeviceError(missing);
+    }
+    const library = await loadLibrary(base);
+    const device = library.api.getWebGpuDevice();
+    if (accelerator === "webgpu" && !device) throw new DeviceError("WebGPU refuses to open a device");
+    const gpuOptions = accelerator === "webgpu" ? { precision: gpuPrecision(precision, device.features) } : {};
+    let model;
+    try {
+      model = await library.api.loadAndCompile(file, { accelerator, gpuOptions });
+    } catch (error) {
+      discard(library.api);
+      const why = oneLine(error).replace(PREFIX, "");
+      throw new ArtifactError(`LiteRT.js does not take the file on ${accelerator}: ${why || "it aborts"}`);
+    }
+    const engine = new Engine(library, model, accelerator, gpuOptions.precision ?? null, shape);
+    try {
+      engine.#check();
+    } catch (error) {
+      engine.delete();
+      throw error;
+    }
+    return engine;
+  }
+
+  #library;
+  #model;
+  #shape;
+
+  constructor(library, model, accelerator, precision, shape) {
+    this.#library = library;
+    this.#model = model;
+    this.#shape = shape;
+    this.accelerator = accelerator;
+    this.precision = precision; // asked of the accelerator; null where nothing was asked
+    this.version = library.version;
+    this.threads = library.threads && accelerator === "wasm";
+    this.fullyAccelerated = accelerator === "webgpu" ? true : null; // `open` refuses any other
+  }
+
+  #check() {
+    // LiteRT.js itself compiles for WASM what WebGPU does not take whole, and only warns.
+    const { accelerator } = this.#model.options;
+    if (accelerator !== this.accelerator || (accelerator === "webgpu" && !this.#model.isFullyAccelerated)) {
+      throw new ArtifactError(`the file does not run wholly on ${this.accelerator}: some operators stay on the CPU`);
+    }
+    const inputs = this.#model.getInputDetails();
+    const found = inputs.map(({ dtype, shape }) => `${dtype} [${[...shape].join(", ")}]`).join("; ");
+    const wanted = `float32 [${this.#shape.join(", ")}]`;
+    if (found !== wanted) throw new ArtifactError(`the file takes ${found}, not ${wanted}`);
+    const outputs = this.#model.getOutputDetails();
+    if (outputs.length !== 1 || outputs[0].dtype !== "float32") {
+      throw new ArtifactError(`the file has ${outputs.length} outputs of ${outputs[0]?.dtype}, not one of float32`);
+    }
+  }
+
+  /** @param {Float32Array} values of the input, in its layout. @returns {Promise<{output: Float32Array, ms: number}>} */
+  async run(values) {
+    const { Tensor } = this.#library.api;
+    const held = [];
+    const keep = (tensor) => (held.push(tensor), tensor);
+    try {
+      let input = keep(new Tensor(values, this.#shape));
+      if (this.accelerator === "webgpu") input = keep(await input.moveTo("webgpu"));
+      const began = performance.now();
+      const [result] = (await this.#model.run(input)).map(keep);
+      const read = this.accelerator === "webgpu" ? keep(await result.moveTo("wasm")) : result;
+      const output = Float32Array.from(read.toTypedArray());
+      return { output, ms: performance.now() - began };
+    } catch (error) {
+      throw new DeviceError(`${this.accelerator} fails while it computes: ${oneLine(error)}`);
+    } finally {
+      for (const tensor of held) tensor.delete(); // a tensor that has moved is deleted already, which does no harm
+    }
+  }
+
+  delete() {
+    this.#model?.delete();
+    this.#model = null;
+  }
+}
