@@ -1,15 +1,72 @@
 package dev.mobilevit.core
 
+import java.util.concurrent.CancellationException
+
 /** An answer and how long it took, in milliseconds: inference is the run and the reading back of its scores. */
 class Classification(val top: List<Score>, val scores: FloatArray, val preprocessingMs: Double, val inferenceMs: Double)
 
 /**
- * From an upright picture to the best classes. Buffers are made once for each size of picture. One thread at a time:
- * that of the engine. It does not close the engine.
+ * From an upright picture to the [k] best classes. Buffers are made once for each size of picture. One thread at a
+ * time: that of the engine. It does not close the engine.
  */
 class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 5) {
-    fun classify(picture: Picture): Classification = TODO()
+    private val manifest = artifact.manifest
+    private val input = manifest.input
+    private val values = FloatArray(input.values)
+    private val resized = Picture(input.width, input.height)
+    private var resizer: Resizer? = null
 
-    /** Warms up [warmUp] times and measures [samples] times, on [picture]; for the report. */
-    fun measure(picture: Picture, warmUp: Int = 5, samples: Int = 50, isCancelled: () -> Boolean = { false }): Latency = TODO()
+    init {
+        require(manifest.output == "logits") { "${artifact.name} returns ${manifest.output}; only class scores can be shown" }
+    }
+
+    /** Throws [EngineException] where the runtime fails or answers anything but a finite score for each class. */
+    fun classify(picture: Picture): Classification {
+        val start = System.nanoTime()
+        preprocess(picture)
+        val between = System.nanoTime()
+        val scores = engine.run(values)
+        val end = System.nanoTime()
+        checkAnswer(scores, manifest.classes)
+        if (scores.any { it.isNaN() || it.isInfinite() }) throw EngineException("${engine.runtime} answered scores that are not finite")
+        return Classification(topK(scores, manifest.labels, k), scores, milliseconds(start, between), milliseconds(between, end))
+    }
+
+    /**
+     * Runs [warmUp] times, then measures [samples] times, on an upright [picture]. [progress] is told done and total
+     * after each; [isCancelled] is asked before each, and true throws CancellationException.
+     */
+    fun measure(
+        picture: Picture,
+        warmUp: Int = 5,
+        samples: Int = 50,
+        progress: (done: Int, total: Int) -> Unit = { _, _ -> },
+        isCancelled: () -> Boolean = { false },
+    ): Latency {
+        val inference = ArrayList<Double>(samples)
+        val total = ArrayList<Double>(samples)
+        for (round in 0 until warmUp + samples) {
+            if (isCancelled()) throw CancellationException("measuring was cancelled")
+            val one = classify(picture)
+            if (round >= warmUp) {
+                inference += one.inferenceMs
+                total += one.preprocessingMs + one.inferenceMs
+            }
+            progress(round + 1, warmUp + samples)
+        }
+        return Latency(warmUp, Samples(inference), Samples(total))
+    }
+
+    private fun preprocess(picture: Picture) {
+        val fitting = resizer?.takeIf { it.sourceWidth == picture.width && it.sourceHeight == picture.height }
+            ?: Resizer(input.resizing, picture.width, picture.height).also { resizer = it }
+        fitting.resize(picture, resized)
+        input.fill(resized, values)
+    }
+
+    private fun milliseconds(start: Long, end: Long): Double = (end - start) / 1e6
+}
+
+internal fun checkAnswer(answer: FloatArray, expected: Int) {
+    if (answer.size != expected) throw EngineException("the file answered ${answer.size} numbers, expected $expected")
 }

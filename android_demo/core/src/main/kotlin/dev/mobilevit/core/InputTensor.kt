@@ -1,7 +1,20 @@
 package dev.mobilevit.core
 
-/** How many values one image has for this input. */
-val AppInput.values: Int get() = 3 * height * width
-
-/** Scales bytes to the input's range and puts them in its layout; [into] holds [values] floats. */
-fun AppInput.fill(picture: Picture, into: FloatArray) { TODO() }
+/** Scales bytes to the input's range and puts them in its layout; [into] holds `values` floats. */
+fun AppInput.fill(picture: Picture, into: FloatArray) {
+    require(picture.width == width && picture.height == height && into.size == values) {
+        "an input of $width x $height got ${picture.width} x ${picture.height} and ${into.size} floats"
+    }
+    val rgb = picture.rgb
+    val span = high - low
+    if (layout == Layout.NHWC) {
+        for (at in rgb.indices) into[at] = low + (rgb[at].toInt() and 255) / 255f * span
+        return
+    }
+    val plane = width * height
+    for (channel in 0..2) {
+        for (pixel in 0 until plane) {
+            into[channel * plane + pixel] = low + (rgb[3 * pixel + channel].toInt() and 255) / 255f * span
+        }
+    }
+}

@@ -1,8 +1,12 @@
 package dev.mobilevit.core
 
+import java.util.Locale
+import java.util.concurrent.CancellationException
+
 /** What the SDK's gate would say, with its default thresholds: a preview, since `mobilevit verify` judges the report. */
 data class Verdict(
     val passed: Boolean,
+    /** How many cases count. */
     val cases: Int,
     /** In dB, of the worst case and in the median. */
     val worstSqnr: Double,
@@ -11,7 +15,7 @@ data class Verdict(
     val maxAbsDiff: Double,
     /** The share with the same best class; null for features. */
     val top1Agreement: Double?,
-    /** In dB, of each case in order. */
+    /** In dB, of each case in order, also of those that do not count. */
     val caseSqnr: List<Double>,
     /** Why it did not pass, a line each. */
     val reasons: List<String>,
@@ -30,7 +34,80 @@ fun verify(
     engine: Engine,
     progress: (done: Int, total: Int) -> Unit = { _, _ -> },
     isCancelled: () -> Boolean = { false },
-): Verification = TODO()
+): Verification {
+    val input = artifact.manifest.input
+    val values = FloatArray(input.values)
+    val answers = ArrayList<FloatArray>()
+    try {
+        for (case in reference.cases.indices) {
+            if (isCancelled()) throw CancellationException("the verification was cancelled")
+            input.fill(reference.image(case), values)
+            answers += engine.run(values).also { checkAnswer(it, reference.answerSize) }
+            progress(case + 1, reference.cases.size)
+        }
+    } catch (error: CancellationException) {
+        throw error
+    } catch (error: Exception) { // runtimes throw their own kinds
+        val reason = error.message ?: error.javaClass.simpleName
+        val run = failedRun(engine.runtime, engine.runtimeVersion, engine.accelerator, engine.precision, reason)
+        return Verification(run.copy(fullyAccelerated = engine.fullyAccelerated, output = artifact.manifest.output), null)
+    }
+    val run = DeviceRun(
+        runtime = engine.runtime,
+        runtimeVersion = engine.runtimeVersion,
+        accelerator = engine.accelerator,
+        precision = engine.precision,
+        fullyAccelerated = engine.fullyAccelerated,
+        output = artifact.manifest.output,
+        cases = reference.cases.zip(answers) { case, answer -> CaseOutput(case.name, answer) },
+        error = null,
+    )
+    return Verification(run, judge(artifact.manifest, reference, answers))
+}
 
 /** The run of an engine that could not be opened, for the report. */
-fun failedRun(runtime: String, runtimeVersion: String?, accelerator: Accelerator, precision: String?, error: String): DeviceRun = TODO()
+fun failedRun(
+    runtime: String,
+    runtimeVersion: String?,
+    accelerator: Accelerator,
+    precision: String?,
+    error: String,
+): DeviceRun = DeviceRun(
+    runtime, runtimeVersion, accelerator, precision, fullyAccelerated = null, output = "logits", cases = emptyList(),
+    error = oneLine(error, 2000).ifEmpty { "it failed without a reason" },
+)
+
+internal fun judge(manifest: Manifest, reference: Reference, answers: List<FloatArray>): Verdict {
+    val threshold = THRESHOLDS.getValue(manifest.precision)
+    val expected = reference.cases.indices.map(reference::answer)
+    val everything = threshold.countsEdgeCases || reference.cases.all { it.edge }
+    val counted = BooleanArray(expected.size) { everything || !reference.cases[it].edge }
+    val found = compare(expected, answers, manifest.output == "logits", counted)
+    val reasons = ArrayList<String>()
+    if (answers.any { row -> row.any { it.isNaN() || it.isInfinite() } }) reasons += "scores are not finite"
+    if (isConstant(answers) && !isConstant(expected)) reasons += "it answers every image with the same scores"
+    manifest.rejections.mapTo(reasons) { "it was rejected when it was converted: $it" }
+    val worstCase = reference.cases[found.worstCase].name
+    if (found.worstSqnr < threshold.sqnrDb) {
+        reasons += "SQNR ${"%.1f".format(Locale.ROOT, found.worstSqnr)} dB on $worstCase is below ${threshold.sqnrDb.toInt()} dB"
+    }
+    val cases = counted.count { it }
+    if (found.top1 != null && found.top1 < threshold.top1Agreement) {
+        val same = Math.round(found.top1 * cases)
+        reasons += "the same best class on $same of $cases cases is below ${Math.round(100 * threshold.top1Agreement)}%"
+    }
+    return Verdict(
+        passed = reasons.isEmpty(),
+        cases = cases,
+        worstSqnr = found.worstSqnr,
+        medianSqnr = found.medianSqnr,
+        worstCase = worstCase,
+        maxAbsDiff = found.maxAbsDiff,
+        top1Agreement = found.top1,
+        caseSqnr = found.caseSqnr.toList(),
+        reasons = reasons,
+    )
+}
+
+private fun isConstant(answers: List<FloatArray>): Boolean =
+    answers.all { row -> row.indices.all { row[it] == answers[0][it] } }
