@@ -1,0 +1,44 @@
+/// Milliseconds of single runs, in the order they were taken.
+public struct Timings: Equatable, Sendable {
+    public let samples: [Double]
+
+    static let maxSamples = 10_000
+
+    /// Throws `KitError.report` unless there are 1 to 10,000 finite samples that are not negative.
+    public init(_ samples: [Double]) throws {
+        guard (1...Self.maxSamples).contains(samples.count), samples.allSatisfy({ $0.isFinite && $0 >= 0 }) else {
+            throw KitError.report("\(samples.count) latencies are not 1 to \(Self.maxSamples) finite numbers")
+        }
+        self.samples = samples
+    }
+
+    /// Nearest rank: the smallest sample that at least the share `q`, above 0 and at most 1, does not exceed.
+    public func percentile(_ q: Double) -> Double {
+        let rank = Int((q * Double(samples.count)).rounded(.up)) - 1
+        return samples.sorted()[max(0, min(samples.count - 1, rank))]
+    }
+
+    public var p50: Double { percentile(0.5) }
+    public var p90: Double { percentile(0.9) }
+}
+
+public struct Latency: Equatable, Sendable {
+    /// Runs before the first sample.
+    public let warmUp: Int
+    /// Run and read-back.
+    public let inference: Timings
+    /// The same with resizing and filling the input; nil where it was not measured.
+    public let withPreprocessing: Timings?
+
+    public init(warmUp: Int, inference: Timings, withPreprocessing: Timings?) {
+        self.warmUp = warmUp
+        self.inference = inference
+        self.withPreprocessing = withPreprocessing
+    }
+}
+
+/// Milliseconds since `start`.
+func milliseconds(since start: ContinuousClock.Instant) -> Double {
+    let (seconds, attoseconds) = (ContinuousClock.now - start).components
+    return Double(seconds) * 1e3 + Double(attoseconds) / 1e15
+}
