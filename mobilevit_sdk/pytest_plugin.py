@@ -83,18 +83,18 @@ def _describe(outcome: Outcome) -> str:
         if verdict.agreement:
             worst, median = verdict.agreement.sqnr_db.worst, verdict.agreement.sqnr_db.median
             numbers = f" ({verdict.agreement.cases} cases, SQNR {worst:.1f} dB at worst, {median:.1f} dB in the median)"
-        lines.append(f"  {verdict.status}: {verdict.artifact} on {verdict.runtime}{numbers}")
+        lines.append(f"  {verdict.status}: {verdict.artifact} on {verdict.place}{numbers}")
         if verdict.reason:
             lines.append(f"    {verdict.reason}")
     for pair in outcome.pairs:
         if pair.reason:
-            reasons.append(f"{pair.first_runtime} and {pair.second_runtime}: {pair.reason}")
+            reasons.append(f"{' and '.join(place for _, place in pair.both)}: {pair.reason}")
             lines.append(f"  failed: {reasons[-1]}")
     if outcome.drift:
         reasons[:0] = [f"{_where(item)}: {item.message}" for item in outcome.drift.worse]
-        lines += [f"  worse: {item.artifact} on {item.runtime}: {item.message}" for item in outcome.drift.worse]
+        lines += [f"  worse: {item.artifact} on {item.place}: {item.message}" for item in outcome.drift.worse]
     return "\n".join([f"no parity: {reasons[0]}", *lines])
 
 
 def _where(found: Verdict | Worse) -> str:
-    return f"{Path(found.artifact).parent.name} on {found.runtime}"
+    return f"{Path(found.artifact).parent.name} on {found.place}"

@@ -22,10 +22,10 @@ def find_divergences(
     thresholds: Mapping[str, Threshold] | None = None,
     progress: Progress = silent,
 ) -> tuple[Divergence, ...]:
-    """Bisect every artifact with a failed run. For one that cannot be bisected, the message says why."""
+    """Bisect every artifact that failed on this machine. For one that cannot be bisected, the message says why."""
     divergences: dict[str, Divergence] = {}
     for run, verdict in zip(outcome.runs, outcome.verdicts, strict=True):
-        if verdict.status != "failed" or verdict.artifact in divergences:
+        if verdict.status != "failed" or verdict.device or verdict.artifact in divergences:
             continue
         try:
             found = bisect(run.artifact, checkpoint=checkpoint, thresholds=thresholds, progress=progress)

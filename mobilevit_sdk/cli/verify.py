@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 @verb("verify", "Compare phone files with PyTorch and with each other.")
 @click.argument("artifacts", metavar="ARTIFACT_OR_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Only this runtime; may be repeated.")
+@click.option(
+    "--device-report",
+    "device_reports",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Judge a phone by its report too; may be repeated. `--runtime device` judges phones alone.",
+)
 @click.option("--images", type=click.Path(path_type=Path), help="Use these images: a folder or a Parquet file.")
 @click.option("--checkpoint", help="The checkpoint for --images and --bisect, if it was moved.")
 @click.option("--baseline", type=click.Path(path_type=Path), help="Report what is worse than in this verdicts.json.")
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 def command(
     artifacts: tuple[Path, ...],
     runtimes: tuple[str, ...],
+    device_reports: tuple[Path, ...],
     images: Path | None,
     checkpoint: str | None,
     baseline: Path | None,
@@ -52,6 +61,9 @@ def command(
 ) -> int:
     """Run artifacts on the runtimes of this machine, and compare their answers with PyTorch's and with each other's.
 
+    A phone is one more runtime: an app runs the artifact's reference vectors there, and its device report is judged by
+    the same thresholds.
+
     Thresholds can be raised in [tool.mobilevit.parity] of the pyproject.toml here or above, and lowered with a stated
     reason. Exit 0: every artifact ran on some runtime, and everything that ran met its thresholds. 1: a threshold was
     missed, or something is worse than in --baseline. 3: a runtime failed, or an artifact could not run at all.
@@ -59,7 +71,8 @@ def command(
     from mobilevit_sdk.artifacts.artifact import Artifact, find_artifacts
     from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verdicts import print_outcome
-    from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds, run_artifacts
+    from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds
+    from mobilevit_sdk.parity.device import collect_runs
 
     config = config or find_config(Path.cwd())
     thresholds = read_thresholds(config)
@@ -72,7 +85,14 @@ def command(
 
         reference = reference_for_images(open_images(images, limit=MAX_IMAGES), checkpoint)
     with Display(log) as display:
-        runs = run_artifacts(found, runtimes=runtimes, reference=reference, timeout=timeout, progress=display)
+        runs = collect_runs(
+            found,
+            runtimes=runtimes,
+            device_reports=device_reports,
+            reference=reference,
+            timeout=timeout,
+            progress=display,
+        )
         outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
         if is_bisected and any(verdict.status == "failed" for verdict in outcome.verdicts):
             from mobilevit_sdk.bisection.divergences import find_divergences

@@ -12,6 +12,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import read_text
 from mobilevit_sdk.parity.gate import Verdict
 from mobilevit_sdk.parity.metrics import WorstMedian
+from mobilevit_sdk.parity.runs import place
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line, percent
 
@@ -27,10 +28,16 @@ class Worse(Strict, frozen=True):
 
     artifact: str
     runtime: str
+    device: str | None  # the phone; None: this machine
     metric: str
     before: str | float | int | None
     now: str | float | int | None
     message: str
+
+    @property
+    def place(self) -> str:
+        """Where it ran, in words: the runtime, and the phone."""
+        return place(self.runtime, self.device)
 
 
 class Drift(Strict, frozen=True):
@@ -56,6 +63,11 @@ class _Row(msgspec.Struct, frozen=True):
     delegates: int | None = None
     undelegated_ops: dict[str, int] | None = None
     cases_sha256: str | None = None
+    device: str | None = None
+
+    @property
+    def place(self) -> str:
+        return place(self.runtime, self.device)
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -88,8 +100,8 @@ def compare_with_baseline(verdicts: Sequence[Verdict], baseline: VerdictBaseline
     notes: list[str] = []
     compared = 0
     for verdict in verdicts:
-        name = f"{_label(verdict.artifact)} on {verdict.runtime}"
-        found = [row for row in rows if row.runtime == verdict.runtime and _key(row.artifact) == _key(verdict.artifact)]
+        name = f"{_label(verdict.artifact)} on {verdict.place}"
+        found = [row for row in rows if row.place == verdict.place and _key(row.artifact) == _key(verdict.artifact)]
         if len(found) > 1:
             found = [row for row in found if row.artifact == verdict.artifact] or found
         if len(found) != 1 or found[0].precision != verdict.precision:
@@ -102,6 +114,7 @@ def compare_with_baseline(verdicts: Sequence[Verdict], baseline: VerdictBaseline
             Worse(
                 artifact=verdict.artifact,
                 runtime=verdict.runtime,
+                device=verdict.device,
                 metric=metric,
                 before=before,
                 now=now,
@@ -110,10 +123,10 @@ def compare_with_baseline(verdicts: Sequence[Verdict], baseline: VerdictBaseline
             for metric, before, now, message in changes
         ]
         notes += [f"{name}: {note}" for note in other]
-    present = {(_key(verdict.artifact), verdict.runtime) for verdict in verdicts}
+    present = {(_key(verdict.artifact), verdict.place) for verdict in verdicts}
     for row in rows:
-        if (_key(row.artifact), row.runtime) not in present:
-            notes.append(one_line(f"{_label(row.artifact)} on {row.runtime} is in the baseline and was not verified"))
+        if (_key(row.artifact), row.place) not in present:
+            notes.append(one_line(f"{_label(row.artifact)} on {row.place} is in the baseline and was not verified"))
     return Drift(baseline=str(baseline.path), worse=tuple(worse), notes=tuple(notes), compared=compared)
 
 

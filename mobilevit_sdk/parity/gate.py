@@ -127,7 +127,7 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
     return msgspec.structs.replace(
         verdict,
         status="failed" if misses else "passed",
-        reason="; ".join(misses) or None,
+        reason="; ".join([*misses, *filter(None, [run.advice])]) if misses else None,
         agreement=agreement,
         cases_sha256=_hash_of_cases(run.reference),
     )

@@ -52,12 +52,8 @@ class Outcome:
     @property
     def contradictions(self) -> tuple[Pair, ...]:
         """Pairs that failed although both runs passed alone, which no verdict explains."""
-        good = {(verdict.artifact, verdict.runtime) for verdict in self.verdicts if verdict.status == "passed"}
-        return tuple(
-            pair
-            for pair in self.pairs
-            if pair.reason and {(pair.first, pair.first_runtime), (pair.second, pair.second_runtime)} <= good
-        )
+        good = {(verdict.artifact, verdict.place) for verdict in self.verdicts if verdict.status == "passed"}
+        return tuple(pair for pair in self.pairs if pair.reason and set(pair.both) <= good)
 
     def to_json(self) -> dict[str, object]:
         """The document of `verify --json` and of verdicts.json."""

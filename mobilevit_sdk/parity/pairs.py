@@ -14,7 +14,7 @@ from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.parity.gate import counts
 from mobilevit_sdk.parity.metrics import WorstMedian, compare, same_best
-from mobilevit_sdk.parity.runs import Run
+from mobilevit_sdk.parity.runs import Run, place
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import of_all, percent
@@ -25,8 +25,10 @@ class Pair(Strict, frozen=True):
 
     first: str
     first_runtime: str
+    first_device: str | None  # the phone of the first run; None: this machine
     second: str
     second_runtime: str
+    second_device: str | None
     status: Literal["passed", "failed"]
     cases: int
     sqnr_db: WorstMedian
@@ -34,6 +36,12 @@ class Pair(Strict, frozen=True):
     top1_ties: int | None  # of these, cases in which either run ties with PyTorch's best class
     threshold: Threshold  # that follows from those of the two runs
     reason: str | None
+
+    @property
+    def both(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Artifact and place of the two runs."""
+        first = self.first, place(self.first_runtime, self.first_device)
+        return first, (self.second, place(self.second_runtime, self.second_device))
 
     def to_json(self) -> dict[str, object]:
         row: dict[str, object] = msgspec.to_builtins(self)
@@ -71,8 +79,10 @@ def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Ma
     return Pair(
         first=str(first.artifact.path),
         first_runtime=first.runtime,
+        first_device=first.device,
         second=str(second.artifact.path),
         second_runtime=second.runtime,
+        second_device=second.device,
         status="failed" if misses else "passed",
         cases=len(common),
         sqnr_db=agreement.sqnr_db,

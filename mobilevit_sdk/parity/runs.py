@@ -46,6 +46,7 @@ class Run:
     seconds: float = 0.0  # to load the artifact and answer all cases
     device: str | None = None  # the phone that answered, such as "Pixel 8 (Android 15)"; None: this machine
     facts: tuple[tuple[str, str], ...] = ()  # what a phone says beside its answers: name and value, for people
+    advice: str | None = None  # what to do about it where the answers miss their threshold
 
     @property
     def place(self) -> str:

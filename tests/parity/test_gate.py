@@ -151,7 +151,7 @@ def test_the_json_of_a_verdict_has_the_keys_of_the_contract(artifact, runtimes):
     keys += ["cosine", "top1_agreement", "top1_ties", "top5_agreement", "max_abs_diff_median", "cosine_median"]
     keys += ["overall_sqnr_db", "top5_worst"]
     keys += ["thresholds", "runtime_version", "bytes", "delegates", "undelegated_ops", "cases_sha256"]
-    keys += ["seconds"]
+    keys += ["seconds", "device"]
     absent, present = (verdict.to_json() for verdict in verify([artifact]))
     assert set(absent) == set(present) == set(keys)
     assert set(present["sqnr_db"]) == {"worst", "median"}

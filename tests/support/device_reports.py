@@ -53,7 +53,7 @@ def device_run(
     return msgspec.structs.replace(run, **changes)
 
 
-def device_report(artifact: Artifact, *runs: DeviceRun, device: Device = PIXEL, **changes) -> DeviceReport:
+def device_report(artifact: Artifact, /, *runs: DeviceRun, device: Device = PIXEL, **changes) -> DeviceReport:
     """A sealed report of `runs`, by default of one that answers as PyTorch did; `changes` replace members."""
     report = DeviceReport(
         schema=1,

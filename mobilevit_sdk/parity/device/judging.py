@@ -20,6 +20,7 @@ from mobilevit_sdk.text import count, one_line, shorten
 
 DeviceReportLike = DeviceReport | Path | str  # one that was read, or its file
 
+HALF = "it was computed in float16, as the app asked; ask for float32 there, or convert to fp16"
 _RUNTIMES = {  # of the formats that apps know; a plug-in's format may run anywhere
     "tflite": ("litert", "tflite"),
     "executorch": ("executorch",),
@@ -86,7 +87,14 @@ def _runs(report: DeviceReport, artifact: Artifact, device: str, name: str) -> l
     for run, runtime in zip(report.runs, report.run_names, strict=True):
         if known and run.runtime not in known:
             raise RequestError(f"{name}: {runtime} does not run {artifact.manifest.format} files")
-        made = Run(artifact, runtime, run.runtime_version, device=device, facts=_facts(report, run))
+        made = Run(
+            artifact,
+            runtime,
+            run.runtime_version,
+            device=device,
+            facts=_facts(report, run),
+            advice=HALF if run.precision == "fp16" and artifact.manifest.precision == "fp32" else None,
+        )
         if run.error is not None:
             made = dataclasses.replace(made, refusal=("error", run.error))
         else:

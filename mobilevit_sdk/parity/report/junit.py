@@ -36,9 +36,9 @@ def junit(outcome: Outcome) -> str:
     verdicts: list[_Case] = [
         _Case(
             f"{verdict.format}.{verdict.runtime}",
-            f"{Path(verdict.artifact).parent.name} {verdict.precision}",
+            f"{Path(verdict.artifact).parent.name} {verdict.precision}{_of(verdict.device)}",
             verdict.status,
-            "; ".join(filter(None, [verdict.reason, where.get(verdict.artifact)])),
+            "; ".join(filter(None, [verdict.reason, None if verdict.device else where.get(verdict.artifact)])),
             verdict.to_json(),
             verdict.seconds,
         )
@@ -47,7 +47,8 @@ def junit(outcome: Outcome) -> str:
     pairs: list[_Case] = [
         _Case(
             f"{pair.first_runtime}.{pair.second_runtime}",
-            f"{Path(pair.first).parent.name} and {Path(pair.second).parent.name}",
+            f"{Path(pair.first).parent.name}{_of(pair.first_device)} and "
+            f"{Path(pair.second).parent.name}{_of(pair.second_device)}",
             pair.status,
             pair.reason or "",
             pair.to_json(),
@@ -60,9 +61,9 @@ def junit(outcome: Outcome) -> str:
             worse = [
                 item.message
                 for item in outcome.drift.worse
-                if (item.artifact, item.runtime) == (verdict.artifact, verdict.runtime)
+                if (item.artifact, item.place) == (verdict.artifact, verdict.place)
             ]
-            name = Path(verdict.artifact).parent.name
+            name = Path(verdict.artifact).parent.name + _of(verdict.device)
             drift.append(
                 _Case(
                     f"{verdict.format}.{verdict.runtime}",
@@ -89,6 +90,10 @@ def junit(outcome: Outcome) -> str:
             ElementTree.SubElement(properties, "property", name=name, value=reason or "")
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _of(device: str | None) -> str:
+    return f" of {device}" if device else ""
 
 
 def _add_suite(root: ElementTree.Element, name: str, cases: Iterable[_Case]) -> Counter[str]:

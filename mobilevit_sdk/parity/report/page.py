@@ -34,7 +34,7 @@ def page(outcome: Outcome) -> str:
     pictures = Pictures()
     divergences = {divergence.artifact: divergence for divergence in outcome.divergences}
     cards = [
-        _card(key, verdict, run, divergences.get(verdict.artifact), pictures)
+        _card(key, verdict, run, None if verdict.device else divergences.get(verdict.artifact), pictures)
         for key, verdict, run in zip(_keys(), outcome.verdicts, outcome.runs, strict=False)
     ]
     environment = jinja2.Environment(
@@ -75,6 +75,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     facts = {
         "checkpoint": checkpoints,
         "model": [manifest.spec.model for manifest in manifests],
+        "devices": [run.device for run in outcome.runs if run.device],
         "precision": [manifest.precision for manifest in manifests],
         "converted by": [f"mobilevit-sdk {version}" for version in versions],
         "verified by": [f"mobilevit-sdk {metadata.version('mobilevit-sdk')}"],
@@ -105,6 +106,7 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
         "manifest": manifest,
         "name": run.artifact.path.parent.name,
         "coverage": _coverage(manifest),
+        "phone": run.facts,
         "plots": [],
         "worst": [],
         "answers": [],
@@ -146,7 +148,10 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
                 "same": bool(same[i]),
                 "tied": bool(tied[i]),
                 "counts": counted[i],
-                "lists": [("PyTorch", _top5(expected[i], labels)), (verdict.runtime, _top5(actual[i], labels))],
+                "lists": [
+                    ("PyTorch", _top5(expected[i], labels)),
+                    (verdict.device or verdict.runtime, _top5(actual[i], labels)),
+                ],
             }
         )
     return card
@@ -192,10 +197,11 @@ def _sizes(outcome: Outcome) -> list[tuple[str, int, float]]:
 
 def _pair_table(outcome: Outcome, cards: list[dict[str, Any]]) -> dict[str, Any]:
     """The pairs as a triangle: keys of the runs that are in one, and the pair of a row and a column."""
-    key_of = {(card["verdict"].artifact, card["verdict"].runtime): card["key"] for card in cards}
+    key_of = {(card["verdict"].artifact, card["verdict"].place): card["key"] for card in cards}
     cells: dict[tuple[str, str], Pair] = {}
     for pair in outcome.pairs:
-        cells[key_of[pair.first, pair.first_runtime], key_of[pair.second, pair.second_runtime]] = pair
+        first, second = pair.both
+        cells[key_of[first], key_of[second]] = pair
     keys = [key for key in key_of.values() if any(key in both for both in cells)]
     return {"keys": keys, "cells": cells}
 

@@ -21,7 +21,7 @@ def summary(outcome: Outcome) -> str:
     lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     lines += [_row(verdict) for verdict in outcome.verdicts]
     notes = [
-        f"**{verdict.status}**: {_name(verdict.artifact)} on {_safe(verdict.runtime)}: {_safe(verdict.reason)}"
+        f"**{verdict.status}**: {_name(verdict.artifact)} on {_safe(verdict.place)}: {_safe(verdict.reason)}"
         for verdict in outcome.verdicts
         if verdict.reason
     ]
@@ -43,7 +43,7 @@ def summary(outcome: Outcome) -> str:
         ]
     if drift := outcome.drift:
         notes += [
-            f"**worse**: {_name(item.artifact)} on {_safe(item.runtime)}: {_safe(item.message)}" for item in drift.worse
+            f"**worse**: {_name(item.artifact)} on {_safe(item.place)}: {_safe(item.message)}" for item in drift.worse
         ]
         if not drift.worse:
             notes.append(f"no worse than the baseline in {count(drift.compared, 'verdict')}")
@@ -64,13 +64,12 @@ def _row(verdict: Verdict) -> str:
             percent(agreement.top1_agreement),
             percent(agreement.top5_agreement),
         ]
-    cells = [_MARKS[verdict.status], _name(verdict.artifact), _safe(verdict.runtime), *numbers]
+    cells = [_MARKS[verdict.status], _name(verdict.artifact), _safe(verdict.place), *numbers]
     return f"| {' | '.join(cells)} | {verdict.bytes / 1e6:.2f} MB |"
 
 
 def _both(pair: Pair) -> str:
-    first = f"{_name(pair.first)} on {_safe(pair.first_runtime)}"
-    return f"{first} and {_name(pair.second)} on {_safe(pair.second_runtime)}"
+    return " and ".join(f"{_name(artifact)} on {_safe(where)}" for artifact, where in pair.both)
 
 
 def _name(artifact: str) -> str:
