@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # One thread a worker, so that they do not fight over the cores; a file's tests in one worker, which share its fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: help demo test test-slow matrix lint format build clean
+.PHONY: help demo test test-slow matrix lint format web build clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -40,6 +40,9 @@ lint: $(INSTALLED) ## Check style, formatting, types and the direction of import
 format: $(INSTALLED) ## Format the code and fix what the linter can.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+web: ## Run the browser app's own tests, which need Node.js alone.
+	node --test tests/web_demo/*.test.js
 
 build: $(INSTALLED) ## Build wheel and sdist into dist/.
 	$(BIN)/python -m build --quiet

@@ -1,0 +1,106 @@
+/** Reads manifest.json and the small files of the server: strictly, and only what the app uses. */
+
+import { ArtifactError } from "./errors.js";
+
+const NAME = /^[A-Za-z0-9][\w.+ -]*$/; // of a file or a folder: no path
+const SHA256 = /^[0-9a-f]{64}$/;
+
+const text = (value) => typeof value === "string" && value.length > 0;
+const count = (value) => Number.isSafeInteger(value) && value > 0;
+const counts = (length) => (value) => Array.isArray(value) && value.length === length && value.every(count);
+const oneOf = (...values) => (value) => values.includes(value);
+const list = (each) => (value) => Array.isArray(value) && value.every(each);
+const orNull = (check) => (value) => value === null || check(value);
+const object = (members) => (value) => typeof value === "object" && value !== null && !Array.isArray(value) && !wrong(value, members);
+
+const TENSOR = { name: text, shape: list(count), dtype: text };
+const RESIZING = {
+  mode: oneOf("shorter side", "squash"),
+  size: (value) => counts(1)(value) || counts(2)(value),
+  filter: oneOf("bilinear", "bicubic"),
+  antialias: oneOf(true),
+  center_crop: orNull(counts(2)),
+};
+const APP_INPUT = {
+  name: text,
+  layout: oneOf("NHWC", "NCHW", "picture"),
+  shape: list(count),
+  dtype: text,
+  channel_order: oneOf("RGB"),
+  range: (value) => Array.isArray(value) && value.length === 2 && value.every(Number.isFinite) && value[0] < value[1],
+  mean_and_std: oneOf("in the graph"),
+  resizing: object(RESIZING),
+};
+const MANIFEST = {
+  schema: oneOf(1),
+  file: (value) => typeof value === "string" && NAME.test(value),
+  format: text,
+  precision: text,
+  bytes: count,
+  sha256: (value) => typeof value === "string" && SHA256.test(value),
+  spec: object({ model: text, labels: (value) => value === undefined || orNull(list((each) => typeof each === "string"))(value) }),
+  app_input: (value) => value === undefined || orNull(object(APP_INPUT))(value),
+  outputs: list(object(TENSOR)),
+};
+
+/** The first member that is missing or wrong; null where all are right. */
+function wrong(value, members) {
+  return Object.keys(members).find((name) => !members[name](value[name])) ?? null;
+}
+
+function parse(json, file) {
+  try {
+    return JSON.parse(json);
+  } catch {
+    throw new ArtifactError(`${file} is damaged: it is not JSON`);
+  }
+}
+
+/**
+ * What an artifact holds, from the text of its manifest.
+ * @returns {{model: string, file: string, format: string, precision: string, bytes: number, sha256: string,
+ *   labels: string[] | null, input: object, outputs: object[], scores: number}} `scores` is the number of values in an
+ *   answer. Throws ArtifactError: for files that do not run in a browser, too.
+ */
+export function readManifest(json) {
+  const manifest = parse(json, "manifest.json");
+  const checked = { ...manifest };
+  const member = typeof manifest === "object" && manifest !== null ? wrong(checked, MANIFEST) : "schema";
+  if (member) throw new ArtifactError(`manifest.json is not one of this SDK: ${member} is missing or wrong`);
+  const { format, spec, app_input: input, outputs } = manifest;
+  if (format !== "tflite") {
+    throw new ArtifactError(`${manifest.file} is for ${format}; in a browser run files for tflite`);
+  }
+  if (!input) throw new ArtifactError(`${manifest.file} does not take one picture`);
+  const [height, width] = input.layout === "NHWC" ? input.shape.slice(1, 3) : [];
+  const { mode, size, center_crop: crop } = input.resizing;
+  const made = mode === "squash" ? size : crop;
+  const fits = made?.[0] === height && made?.[1] === width && size.length === (mode === "squash" ? 2 : 1);
+  if (input.shape.join() !== [1, height, width, 3].join() || input.dtype !== "float32" || !fits) {
+    throw new ArtifactError("manifest.json contradicts itself: its input is not float32 [1, height, width, 3]");
+  }
+  if (outputs.length !== 1) throw new ArtifactError(`${manifest.file} has ${outputs.length} outputs, not one`);
+  const scores = outputs[0].shape.reduce((total, n) => total * n, 1);
+  const labels = spec.labels ?? null;
+  if (labels && labels.length !== scores) {
+    throw new ArtifactError(`manifest.json has ${labels.length} labels for ${scores} scores`);
+  }
+  const { file, precision, bytes, sha256 } = manifest;
+  return { model: spec.model, file, format, precision, bytes, sha256, labels, input, outputs, scores, height, width };
+}
+
+/** The names of the artifacts, from artifacts/index.json. */
+export function readIndex(json) {
+  const index = parse(json, "artifacts/index.json");
+  const check = object({ artifacts: list(object({ name: (value) => typeof value === "string" && NAME.test(value) })) });
+  if (!check(index) || !index.artifacts.length) throw new ArtifactError("artifacts/index.json names no artifact");
+  return index.artifacts.map(({ name }) => name);
+}
+
+/** Where reports go, and the app's version, from config.json. */
+export function readConfig(json) {
+  const config = parse(json, "config.json");
+  const check = object({ reports: orNull((value) => value === "reports"), app_version: text });
+  if (!check(config)) throw new ArtifactError("config.json is damaged");
+  return { reports: config.reports, version: config.app_version };
+}
