@@ -48,6 +48,18 @@ public struct AppInput: Decodable, Equatable, Sendable {
         case meanAndStd = "mean_and_std"
     }
 
+    /// An input of one RGB image with values in 0 to 1, or a picture's bytes.
+    init(name: String, layout: Layout, shape: [Int], resizing: Resizing) {
+        self.name = name
+        self.layout = layout
+        self.shape = shape
+        dtype = layout == .picture ? "uint8" : "float32"
+        channelOrder = "RGB"
+        range = layout == .picture ? [0, 255] : [0, 1]
+        meanAndStd = "in the graph"
+        self.resizing = resizing
+    }
+
     /// Of the image in pixels.
     public var height: Int { channelsLast ? shape[1] : shape[2] }
     public var width: Int { channelsLast ? shape[2] : shape[3] }

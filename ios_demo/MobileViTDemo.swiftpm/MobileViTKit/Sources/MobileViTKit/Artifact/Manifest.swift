@@ -22,6 +22,8 @@ public struct Manifest: Equatable, Sendable {
     public let labels: [String]?
     public let kind: Kind
     public let input: AppInput
+    /// Kinds of operators of an ExecuTorch file that its delegate does not take; nil where the manifest does not say.
+    public let undelegatedOperators: Int?
     /// Why the file was rejected when it was converted; empty where it was not.
     public let rejections: [String]
 
@@ -72,6 +74,7 @@ public struct Manifest: Equatable, Sendable {
         labels = fields.spec.labels
         kind = features ? .features : .scores
         self.input = input
+        undelegatedOperators = fields.undelegated?.count
         let judgment = fields.quantization?.judgment
         rejections = judgment?.rejected == true ? judgment?.reasons ?? ["it does its task too badly"] : []
     }
@@ -85,10 +88,12 @@ public struct Manifest: Equatable, Sendable {
         let spec: Spec
         let appInput: AppInput?
         let quantization: Quantization?
+        let undelegated: [String: Int]?
 
         enum CodingKeys: String, CodingKey {
             case file, format, precision, backend, bytes, sha256, spec, quantization
             case appInput = "app_input"
+            case undelegated = "undelegated_ops"
         }
     }
 

@@ -83,9 +83,13 @@ public struct PixelLayout: Equatable, Sendable {
         extent = bottom + right + format.bytes
     }
 
-    /// RGB without gaps, upright.
-    init(packedWidth width: Int, height: Int) {
-        (self.width, self.height) = (width, height)
-        (origin, column, row, green, blue, extent) = (0, 3, 3 * width, 1, 2, 3 * width * height)
+    /// The middle of the picture; odd remainders are one more at the right and at the bottom.
+    func center(_ width: Int, _ height: Int) -> PixelLayout {
+        PixelLayout(of: self, width, height, (self.width - width) / 2 * column + (self.height - height) / 2 * row)
+    }
+
+    private init(of whole: PixelLayout, _ width: Int, _ height: Int, _ offset: Int) {
+        (self.width, self.height, origin) = (width, height, whole.origin + offset)
+        (column, row, green, blue, extent) = (whole.column, whole.row, whole.green, whole.blue, whole.extent)
     }
 }

@@ -11,25 +11,25 @@ struct ResamplingPass {
     /// What sums start from, so that the shift rounds.
     static let half = Int32(1 << (bits - 1))
 
-    /// Output pixels `kept` of `outSize`, which cover the input from `start` to `end`; pixel centers lie at +0.5.
-    init(inSize: Int, from start: Double = 0, to end: Double? = nil, outSize: Int, kept: Range<Int>, filter: AppInput.Filter) {
-        let scale = ((end ?? Double(inSize)) - start) / Double(outSize)
+    /// Output pixels `kept` of `outSize`; pixel centers lie at +0.5.
+    init(inSize: Int, outSize: Int, kept: Range<Int>, filter: AppInput.Filter) {
+        let scale = Double(inSize) / Double(outSize)
         let widening = max(scale, 1)
         let support = (filter == .bilinear ? 1 : 2) * widening
         stride = Int(support.rounded(.up)) * 2 + 1
         var starts: [Int] = [], counts: [Int] = [], weights: [Int32] = []
         var row = [Double](repeating: 0, count: stride)
         for index in kept {
-            let center = start + (Double(index) + 0.5) * scale
+            let center = (Double(index) + 0.5) * scale
             let first = max(0, Int(center - support + 0.5)) // towards zero, as Pillow's cast
             let count = min(inSize, Int(center + support + 0.5)) - first
-            for tap in 0..<count { row[tap] = Self.weight((Double(tap + first) - center + 0.5) / widening, filter) }
+            for tap in 0..<count { row[tap] = Self.weight((Double(tap + first) - center + 0.5) * (1 / widening), filter) }
             let total = row[..<count].reduce(0, +)
             starts.append(first)
             counts.append(count)
             for tap in 0..<stride {
                 let fixed = tap < count ? row[tap] / total * Double(1 << Self.bits) : 0
-                weights.append(Int32(fixed.rounded(.toNearestOrAwayFromZero)))
+                weights.append(Int32(fixed < 0 ? fixed - 0.5 : fixed + 0.5)) // towards zero
             }
         }
         (self.starts, self.counts, self.weights) = (starts, counts, weights)

@@ -7,19 +7,17 @@ public final class Resizer {
     private let rows: Range<Int>
     private var middle: [UInt8]
     private let outWidth: Int, outHeight: Int
-    /// Of a strip, the middle part, cut out first.
-    private let strip: Strip?
+    /// What is resized: the layout, or of a strip the middle part.
+    private let source: PixelLayout
 
     /// Throws `KitError.picture` where a picture of this shape cannot be resized.
     public init(layout: PixelLayout, input: AppInput) throws {
         self.layout = layout
         (outWidth, outHeight) = (input.width, input.height)
         let resizing = input.resizing
-        var (width, height) = (layout.width, layout.height)
-        let longest = 16 * min(width, height)
-        strip = resizing.mode == .shorterSide && max(width, height) > longest ? Strip(layout, longest) : nil
-        (width, height) = (min(width, longest), min(height, longest))
-        if resizing.mode == .squash { (width, height) = (layout.width, layout.height) }
+        let longest = 16 * min(layout.width, layout.height) // of more, the rest would take gigabytes and be cropped away
+        source = resizing.mode == .squash ? layout : layout.center(min(layout.width, longest), min(layout.height, longest))
+        let (width, height) = (source.width, source.height)
         var (resizedWidth, resizedHeight) = (outWidth, outHeight)
         if resizing.mode == .shorterSide {
             let scale = max(
@@ -47,11 +45,7 @@ public final class Resizer {
             throw KitError.picture("a picture of \(picture.width)x\(picture.height) for an input of \(outWidth)x\(outHeight)")
         }
         let bytes = memory.bindMemory(to: UInt8.self).baseAddress!
-        if let strip {
-            strip.cut(bytes).withUnsafeBufferPointer { resizeRows($0.baseAddress!, strip.cutLayout) }
-        } else {
-            resizeRows(bytes, layout)
-        }
+        resizeRows(bytes + source.origin)
         picture.pixels.withUnsafeMutableBufferPointer { resizeColumns($0.baseAddress!) }
     }
 
@@ -62,14 +56,14 @@ public final class Resizer {
         return result
     }
 
-    private func resizeRows(_ bytes: UnsafePointer<UInt8>, _ layout: PixelLayout) {
+    private func resizeRows(_ bytes: UnsafePointer<UInt8>) {
         let (rows, width, stride) = (rows, outWidth, horizontal.stride)
-        let (column, green, blue) = (layout.column, layout.green, layout.blue)
+        let (column, green, blue) = (source.column, source.green, source.blue)
         middle.withUnsafeMutableBufferPointer { middle in
             var out = middle.baseAddress!
             horizontal.withTables { starts, counts, weights in
                 for y in rows {
-                    let row = bytes + layout.origin + y * layout.row
+                    let row = bytes + y * source.row
                     for x in 0..<width {
                         var (r, g, b) = (ResamplingPass.half, ResamplingPass.half, ResamplingPass.half)
                         var pixel = row + starts[x] * column
@@ -111,45 +105,5 @@ public final class Resizer {
                 }
             }
         }
-    }
-}
-
-/// Of a picture that is more than 16 times as long as wide, the middle part: the rest would take gigabytes and be cropped
-/// away. Where the middle lies between two pixels, the SDK interpolates, bicubic, and so does this.
-private struct Strip {
-    private let layout: PixelLayout
-    private let pass: ResamplingPass
-    private let lies: Bool // along the rows
-    let cutLayout: PixelLayout
-
-    init(_ layout: PixelLayout, _ longest: Int) {
-        self.layout = layout
-        lies = layout.width > layout.height
-        let length = max(layout.width, layout.height)
-        let start = Double(length - longest) * 0.5
-        pass = ResamplingPass(
-            inSize: length, from: start, to: start + Double(longest), outSize: longest, kept: 0..<longest, filter: .bicubic
-        )
-        cutLayout = PixelLayout(packedWidth: min(layout.width, longest), height: min(layout.height, longest))
-    }
-
-    func cut(_ bytes: UnsafePointer<UInt8>) -> [UInt8] {
-        var result = [UInt8](repeating: 0, count: cutLayout.extent)
-        let step = lies ? layout.column : layout.row
-        for y in 0..<cutLayout.height {
-            for x in 0..<cutLayout.width {
-                let along = lies ? x : y
-                let line = bytes + layout.origin + (lies ? y * layout.row : x * layout.column)
-                for (channel, offset) in [0, layout.green, layout.blue].enumerated() {
-                    var sum = ResamplingPass.half
-                    for tap in 0..<pass.counts[along] {
-                        let weight = pass.weights[along * pass.stride + tap]
-                        sum = sum &+ weight &* Int32(line[(pass.starts[along] + tap) * step + offset])
-                    }
-                    result[y * cutLayout.row + 3 * x + channel] = ResamplingPass.toByte(sum)
-                }
-            }
-        }
-        return result
     }
 }

@@ -1,0 +1,143 @@
+#if canImport(CoreML)
+import CoreML
+import CoreVideo
+import Foundation
+
+/// A Core ML package on one choice of compute units. It takes the picture itself: mean, std and channel order are in it.
+public actor CoreMLEngine: Engine {
+    /// "ane" and "gpu" allow the CPU too: Core ML has no choice without it. `fullyAccelerated` says what is left to it.
+    public static let accelerators: [Accelerator] = [.all, .ane, .gpu, .cpu]
+
+    public nonisolated let facts: EngineFacts
+    private let model: MLModel
+    private let provider: MLDictionaryFeatureProvider
+    private let buffer: CVPixelBuffer
+    private let tensor: InputTensor
+    private let answerName: String
+    private let compiled: URL
+
+    /// Compiles the package for this device and loads it. Throws `KitError.engine`.
+    public static func open(_ artifact: ArtifactFolder, accelerator: Accelerator) async throws -> CoreMLEngine {
+        guard artifact.manifest.input.layout == .picture else {
+            throw KitError.engine("\(artifact.manifest.file) takes no picture, which this app feeds Core ML")
+        }
+        let compiled: URL
+        do { compiled = try await MLModel.compileModel(at: artifact.file) } catch { throw refusal(artifact, error) }
+        do {
+            let complete = await isFullyAccelerated(compiled, accelerator)
+            return try CoreMLEngine(artifact.manifest, compiled: compiled, accelerator: accelerator, fullyAccelerated: complete)
+        } catch {
+            try? FileManager.default.removeItem(at: compiled)
+            throw error as? KitError ?? refusal(artifact, error)
+        }
+    }
+
+    private static func refusal(_ artifact: ArtifactFolder, _ error: any Error) -> KitError {
+        .engine("Core ML refuses \(artifact.manifest.file): \(oneLine(error.localizedDescription))")
+    }
+
+    private init(_ manifest: Manifest, compiled: URL, accelerator: Accelerator, fullyAccelerated: Bool?) throws {
+        let input = manifest.input
+        self.compiled = compiled
+        facts = EngineFacts(runtime: "coreml", accelerator: accelerator, fullyAccelerated: fullyAccelerated)
+        model = try MLModel(contentsOf: compiled, configuration: Self.configuration(accelerator))
+        let constraint = model.modelDescription.inputDescriptionsByName[input.name]?.imageConstraint
+        guard constraint?.pixelsWide == input.width, constraint?.pixelsHigh == input.height else {
+            throw KitError.engine("\(manifest.file) does not take a picture \"\(input.name)\" of \(input.width)x\(input.height)")
+        }
+        guard model.modelDescription.outputDescriptionsByName[manifest.answer] != nil else {
+            throw KitError.engine("\(manifest.file) has no output \"\(manifest.answer)\"")
+        }
+        var created: CVPixelBuffer?
+        let attributes: [CFString: Any] = [kCVPixelBufferIOSurfacePropertiesKey: [CFString: Any]()]
+        let status = CVPixelBufferCreate(nil, input.width, input.height, kCVPixelFormatType_32BGRA, attributes as CFDictionary, &created)
+        guard status == kCVReturnSuccess, let created else { throw KitError.engine("no pixel buffer could be made (\(status))") }
+        buffer = created
+        provider = try MLDictionaryFeatureProvider(dictionary: [input.name: MLFeatureValue(pixelBuffer: created)])
+        tensor = InputTensor(input)
+        answerName = manifest.answer
+    }
+
+    deinit { try? FileManager.default.removeItem(at: compiled) }
+
+    public func answer(_ picture: Picture) throws -> Answer {
+        try fill(picture)
+        let start = ContinuousClock.now
+        let outputs = try run()
+        return Answer(outputs: outputs, milliseconds: milliseconds(since: start))
+    }
+
+    private func fill(_ picture: Picture) throws {
+        guard CVPixelBufferLockBaseAddress(buffer, []) == kCVReturnSuccess else {
+            throw KitError.engine("the pixel buffer is not accessible")
+        }
+        defer { _ = CVPixelBufferUnlockBaseAddress(buffer, []) }
+        guard let base = CVPixelBufferGetBaseAddress(buffer) else { throw KitError.engine("the pixel buffer is not accessible") }
+        let bytesPerRow = CVPixelBufferGetBytesPerRow(buffer)
+        let memory = UnsafeMutableRawBufferPointer(start: base, count: bytesPerRow * tensor.height)
+        try tensor.fill(bgra: memory, bytesPerRow: bytesPerRow, from: picture)
+    }
+
+    /// Not async: the framework's own async `prediction` would leave the actor.
+    private func run() throws -> [Float] {
+        let result: any MLFeatureProvider
+        do { result = try model.prediction(from: provider) } catch {
+            throw KitError.engine("Core ML failed: \(oneLine(error.localizedDescription))")
+        }
+        guard let array = result.featureValue(for: answerName)?.multiArrayValue else {
+            throw KitError.engine("Core ML answered without \"\(answerName)\"")
+        }
+        if array.dataType == .float32, isDense(array) { return array.withUnsafeBufferPointer(ofType: Float.self) { Array($0) } }
+        return (0..<array.count).map { array[$0].floatValue }
+    }
+
+    private func isDense(_ array: MLMultiArray) -> Bool {
+        var expected = 1
+        for (size, stride) in zip(array.shape, array.strides).reversed() {
+            guard stride.intValue == expected || size.intValue == 1 else { return false }
+            expected *= size.intValue
+        }
+        return true
+    }
+
+    private static func configuration(_ accelerator: Accelerator) -> MLModelConfiguration {
+        let configuration = MLModelConfiguration()
+        configuration.computeUnits = switch accelerator {
+        case .cpu: .cpuOnly
+        case .gpu: .cpuAndGPU
+        case .ane, .npu: .cpuAndNeuralEngine
+        case .all: .all
+        }
+        return configuration
+    }
+
+    /// Whether Core ML plans every operator on the accelerator, or, where it chooses itself, none on the CPU.
+    ///
+    /// nil before iOS 17.4, and where it has no plan. Constants have no place, and `classify` only looks up a label.
+    private static func isFullyAccelerated(_ compiled: URL, _ accelerator: Accelerator) async -> Bool? {
+        guard #available(iOS 17.4, macOS 14.4, *) else { return nil }
+        guard let plan = try? await MLComputePlan.load(contentsOf: compiled, configuration: configuration(accelerator)),
+            case .program(let program) = plan.modelStructure, let main = program.functions["main"]
+        else { return nil }
+        var found = false
+        for operation in operations(of: main.block) where !operation.operatorName.hasSuffix("classify") {
+            guard let device = plan.deviceUsage(for: operation)?.preferred else { continue }
+            found = true
+            if !fits(device, accelerator) { return false }
+        }
+        return found ? true : nil
+    }
+
+    @available(iOS 17.4, macOS 14.4, *)
+    private static func operations(of block: MLModelStructure.Program.Block) -> [MLModelStructure.Program.Operation] {
+        block.operations.flatMap { [$0] + $0.blocks.flatMap(operations) }
+    }
+
+    private static func fits(_ device: MLComputeDevice, _ accelerator: Accelerator) -> Bool {
+        switch (device, accelerator) {
+        case (.cpu, .cpu), (.gpu, .gpu), (.neuralEngine, .ane), (.neuralEngine, .npu), (.gpu, .all), (.neuralEngine, .all): true
+        default: false
+        }
+    }
+}
+#endif

@@ -1,0 +1,49 @@
+#if canImport(ExecuTorch)
+import ExecuTorch
+
+/// A .pte file on the delegate that it was made for.
+public actor ExecuTorchEngine: Engine {
+    public nonisolated let facts: EngineFacts
+    private let module: Module
+    private let input: Tensor<Float>
+    private let tensor: InputTensor
+
+    /// Where a delegate computes: Core ML chooses by itself, XNNPACK and the portable kernels use the CPU.
+    public static func accelerator(of backend: String?) -> Accelerator {
+        switch backend {
+        case "coreml": .all
+        case "mps", "mlx", "vulkan": .gpu
+        default: .cpu
+        }
+    }
+
+    /// Loads the file and its method `forward`. Throws `KitError.engine`, also for a delegate that this build lacks.
+    public init(_ artifact: ArtifactFolder) throws {
+        let (manifest, file) = (artifact.manifest, artifact.manifest.file)
+        guard manifest.input.layout != .picture else { throw KitError.engine("\(file) takes a picture, not a tensor") }
+        let accelerator = Self.accelerator(of: manifest.backend)
+        let complete = accelerator == .cpu ? true : manifest.undelegatedOperators.map { $0 == 0 }
+        facts = EngineFacts(runtime: "executorch", accelerator: accelerator, fullyAccelerated: complete)
+        module = Module(filePath: artifact.file.path)
+        do { try module.load("forward") } catch {
+            throw KitError.engine("ExecuTorch refuses \(file): \(oneLine(error.localizedDescription))")
+        }
+        input = Tensor<Float>([Float](repeating: 0, count: InputTensor(manifest.input).count), shape: manifest.input.shape)
+        tensor = InputTensor(manifest.input)
+    }
+
+    public func answer(_ picture: Picture) throws -> Answer {
+        let tensor = tensor
+        do {
+            try input.withUnsafeMutableBytes { try tensor.fill($0, from: picture) }
+            let start = ContinuousClock.now
+            let outputs = try Tensor<Float>(module.forward(input)).scalars()
+            return Answer(outputs: outputs, milliseconds: milliseconds(since: start))
+        } catch let error as KitError {
+            throw error
+        } catch {
+            throw KitError.engine("ExecuTorch failed: \(oneLine(error.localizedDescription))")
+        }
+    }
+}
+#endif
