@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mobilevit_sdk.artifacts.artifact import ArtifactLike
     from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
     from mobilevit_sdk.parity import Outcome, Verdict
+    from mobilevit_sdk.parity.device import DeviceReportLike
     from mobilevit_sdk.parity.drift import Worse
 
 
@@ -27,13 +28,14 @@ class AssertParity(Protocol):
         artifact: ArtifactLike,
         *more: ArtifactLike,
         runtime: str | Sequence[str] | None = None,
+        device_reports: DeviceReportLike | Sequence[DeviceReportLike] = (),
         images: Path | str | None = None,
         checkpoint: Checkpoint | Path | str | None = None,
         baseline: Path | str | None = None,
     ) -> list[Verdict]:
-        """As `mobilevit verify`: `runtime` names the only ones to run; `images` replace the stored vectors, with
-        answers of the artifact's checkpoint or of `checkpoint`; `baseline` is an earlier verdicts.json. An unavailable
-        runtime fails the test where no other runtime ran the artifact.
+        """As `mobilevit verify`: `runtime` names the only ones to run; `device_reports` are those of phones; `images`
+        replace the stored vectors, with answers of the artifact's checkpoint or of `checkpoint`; `baseline` is an
+        earlier verdicts.json. An unavailable runtime fails the test where no other runtime ran the artifact.
         """
         ...
 
@@ -46,12 +48,14 @@ def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
         artifact: ArtifactLike,
         *more: ArtifactLike,
         runtime: str | Sequence[str] | None = None,
+        device_reports: DeviceReportLike | Sequence[DeviceReportLike] = (),
         images: Path | str | None = None,
         checkpoint: Checkpoint | Path | str | None = None,
         baseline: Path | str | None = None,
     ) -> list[Verdict]:
         from mobilevit_sdk.errors import MobileViTError
-        from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds, run_artifacts
+        from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds
+        from mobilevit_sdk.parity.device import collect_runs
         from mobilevit_sdk.parity.runs import ReferenceOf
 
         try:
@@ -62,7 +66,7 @@ def assert_parity(pytestconfig: pytest.Config) -> AssertParity:
                 from mobilevit_sdk.parity.images import reference_for_images
 
                 reference = reference_for_images(Path(images), checkpoint)
-            runs = run_artifacts([artifact, *more], runtimes=runtime, reference=reference)
+            runs = collect_runs([artifact, *more], runtimes=runtime, device_reports=device_reports, reference=reference)
             outcome = judge_runs(runs, thresholds=thresholds, baseline=earlier)
         except MobileViTError as error:
             pytest.fail(f"no parity: {error}", pytrace=False)

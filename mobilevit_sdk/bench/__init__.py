@@ -3,6 +3,7 @@
 from mobilevit_sdk.bench.baselines import BASELINES, Prepared, StockRuntime, prepare
 from mobilevit_sdk.bench.candidates import Candidate, candidates_of
 from mobilevit_sdk.bench.machine import Machine, describe_machine, usable_cores
+from mobilevit_sdk.bench.phones import PhoneRow, phone_rows
 from mobilevit_sdk.bench.rounds import BenchResult, Row, bench
 
 __all__ = [
@@ -10,12 +11,14 @@ __all__ = [
     "BenchResult",
     "Candidate",
     "Machine",
+    "PhoneRow",
     "Prepared",
     "Row",
     "StockRuntime",
     "bench",
     "candidates_of",
     "describe_machine",
+    "phone_rows",
     "prepare",
     "usable_cores",
 ]

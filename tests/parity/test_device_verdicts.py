@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from xml.etree import ElementTree
 
@@ -70,8 +69,8 @@ def test_a_phone_that_answers_as_pytorch_passes_and_is_named(artifact):
 def test_a_phone_is_held_to_the_thresholds_of_the_precision(tmp_path, artifact, reference):
     half = write_artifact(tmp_path / "half", tiny_spec(), reference, precision="fp16")
     (failed,) = judged(artifact, device_report(artifact, device_run(artifact, near(reference))))
-    assert "SQNR 60.0 dB on 'china, whole' is below 90 dB" in failed.reason or "is below 90 dB" in failed.reason
     assert failed.status == "failed"
+    assert "is below 90 dB" in failed.reason
     (good,) = judged(half, device_report(half, device_run(half, near(reference))))
     assert good.status == "passed"
 
@@ -292,9 +291,8 @@ def test_the_command_judges_reports_alone(command, artifact, reference):
 
 
 def test_the_command_refuses_a_report_of_another_file_with_2(command, artifact):
-    other = dataclasses.replace  # the report's types are structs, the artifact is a dataclass
-    foreign = other(artifact, manifest=msgspec.structs.replace(artifact.manifest, sha256="ab" * 32))
-    refused = command(device_report(foreign), "--json")
+    foreign = msgspec.structs.replace(device_report(artifact).artifact, sha256="ab" * 32)
+    refused = command(device_report(artifact, artifact=foreign), "--json")
     assert refused.exit_code == 2
     assert "ab" * 32 in json.loads(refused.stdout)["error"]
     assert len(refused.stderr.strip().splitlines()) == 1

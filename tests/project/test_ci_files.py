@@ -81,6 +81,8 @@ def test_every_input_reaches_the_command_and_none_is_read_as_code(step):
         "--",
         "artifacts",
     ]
+    _, arguments, _ = step("Verify", device_reports=f"a phone.json\n\n{hostile}\n")
+    assert arguments[6:] == ["--device-report", "a phone.json", "--device-report", hostile, "--", "artifacts"]
     assert not any("${{" in step.get("run", "") for step in ACTION["runs"]["steps"])
 
 

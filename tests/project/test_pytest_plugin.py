@@ -6,10 +6,13 @@ from importlib.metadata import entry_points
 
 import msgspec
 import pytest
+from device_reports import device_report, device_run
 from helpers import REPOSITORY, tiny_model, tiny_spec, write_artifact
 
+from mobilevit_sdk.artifacts.artifact import open_artifact
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.data.cases import builtin_cases
+from mobilevit_sdk.parity.device import write_device_report
 
 pytest_plugins = ["pytester"]
 
@@ -87,6 +90,17 @@ def test_a_runtime_that_is_not_here_passes_nothing(suite):
     done = suite("assert_parity('net-fp16', runtime='fake-gpu')")
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["    there is no GPU here"])
+
+
+def test_a_phone_is_judged_by_its_report(suite, pytester):
+    artifact = open_artifact(pytester.path / "net-fp16")
+    write_device_report(device_report(artifact), pytester.path / "good.json")
+    wrong = device_run(artifact, artifact.reference().logits * 1.1)
+    write_device_report(device_report(artifact, wrong), pytester.path / "wrong.json")
+    suite("assert_parity('net-fp16', runtime='device', device_reports='good.json')").assert_outcomes(passed=1)
+    done = suite("assert_parity('net-fp16', device_reports=['good.json', 'wrong.json'])")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["no parity: net-fp16 on litert-gpu of Pixel 8 (Android 15) #2: SQNR *"])
 
 
 def test_a_mistake_fails_in_one_line(suite):

@@ -4,12 +4,14 @@ from mobilevit_sdk.parity.device.collecting import collect_runs
 from mobilevit_sdk.parity.device.files import (
     MAX_BYTES,
     SUFFIX,
+    DeviceReportLike,
+    open_device_reports,
     parse_device_report,
     read_device_report,
     seal,
     write_device_report,
 )
-from mobilevit_sdk.parity.device.judging import DeviceReportLike, device_runs
+from mobilevit_sdk.parity.device.judging import device_runs
 from mobilevit_sdk.parity.device.types import (
     App,
     CaseOutputs,
@@ -35,6 +37,7 @@ __all__ = [
     "Timing",
     "collect_runs",
     "device_runs",
+    "open_device_reports",
     "parse_device_report",
     "read_device_report",
     "seal",

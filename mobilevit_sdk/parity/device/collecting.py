@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from mobilevit_sdk.arguments import names, several
 from mobilevit_sdk.artifacts.artifact import ArtifactLike, find_artifacts
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.parity.device.judging import DeviceReportLike, device_runs
+from mobilevit_sdk.parity.device.files import DeviceReportLike
+from mobilevit_sdk.parity.device.judging import device_runs
 from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, run_artifacts
 from mobilevit_sdk.progress import Progress, silent
 

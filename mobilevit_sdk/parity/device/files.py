@@ -6,15 +6,19 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from mobilevit_sdk.arguments import several
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.parity.device.types import DeviceReport, DeviceRun, Timing, nearest_rank
 from mobilevit_sdk.text import one_line
+
+DeviceReportLike = DeviceReport | Path | str  # one that was read, or its file
 
 SUFFIX = ".device-report.json"
 MAX_BYTES = 16 << 20
@@ -46,6 +50,35 @@ def parse_device_report(content: bytes, name: str = "the device report") -> Devi
         return _parse(content)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{one_line(name)}: {one_line(str(error), 500)}") from error
+
+
+class OpenedReport(NamedTuple):
+    """A report with its name in errors, and the label of its phone, which no other phone here has."""
+
+    report: DeviceReport
+    name: str
+    device: str
+
+
+def open_device_reports(reports: DeviceReportLike | Sequence[DeviceReportLike]) -> list[OpenedReport]:
+    """Read reports, each once: of two phones of one model and system, the second is `Pixel 8 (Android 15) #2`.
+
+    Raises RequestError as `read_device_report` does.
+    """
+    opened: list[OpenedReport] = []
+    phones: dict[tuple[str, str], list[str]] = {}  # the digests by phone file and label
+    listed: list[DeviceReportLike] = several(reports)
+    for each in listed:
+        report = each if isinstance(each, DeviceReport) else read_device_report(each)
+        label = report.device.label
+        digests = phones.setdefault((report.artifact.sha256, label), [])
+        if report.digest in digests:
+            continue
+        digests.append(report.digest)
+        name = f"the device report of {label}" if isinstance(each, DeviceReport) else str(each)
+        number = f" #{len(digests)}" if len(digests) > 1 else ""
+        opened.append(OpenedReport(report, one_line(name), label + number))
+    return opened
 
 
 def seal(report: DeviceReport) -> bytes:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from mobilevit_sdk.arguments import several
 from mobilevit_sdk.artifacts.artifact import Artifact, ArtifactLike, find_artifacts
 from mobilevit_sdk.artifacts.reference import REFERENCE, Reference
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.parity.device.files import read_device_report
+from mobilevit_sdk.parity.device.files import DeviceReportLike, OpenedReport, open_device_reports
 from mobilevit_sdk.parity.device.types import DeviceReport, DeviceRun, Timing
 from mobilevit_sdk.parity.runs import CHANGED, Run
 from mobilevit_sdk.text import count, one_line, shorten
-
-DeviceReportLike = DeviceReport | Path | str  # one that was read, or its file
 
 HALF = "it was computed in float16, as the app asked; ask for float32 there, or convert to fp16"
 _RUNTIMES = {  # of the formats that apps know; a plug-in's format may run anywhere
@@ -34,28 +30,21 @@ def device_runs(
 ) -> list[Run]:
     """The runs in device reports, each with its answers or its refusal, for `judge`.
 
-    A report belongs to the artifact whose file has its SHA-256. The same report given twice counts once; of two phones
-    of one model and system, the second is named `Pixel 8 (Android 15) #2`. Raises RequestError for a report that cannot
-    be read, of no artifact here, of other reference vectors or cases, or with answers of another shape.
+    A report belongs to the artifact whose file has its SHA-256. Raises RequestError for a report that cannot be read,
+    of no artifact here, of other reference vectors or cases, or with answers of another shape.
     """
-    opened, runs = find_artifacts(artifacts), []
-    digests: dict[tuple[str, str], list[str]] = {}  # by artifact and device
-    listed: list[DeviceReportLike] = several(reports)
-    for each in listed:
-        report = each if isinstance(each, DeviceReport) else read_device_report(each)
-        name = f"the device report of {report.device.label}" if isinstance(each, DeviceReport) else str(each)
-        for artifact in _artifacts_of(report, opened, one_line(name)):
-            phones = digests.setdefault((str(artifact.path), report.device.label), [])
-            if report.digest in phones:
-                continue
-            phones.append(report.digest)
-            number = f" #{len(phones)}" if len(phones) > 1 else ""
-            runs += _runs(report, artifact, report.device.label + number, one_line(name))
-    return runs
+    found = find_artifacts(artifacts)
+    return [
+        run
+        for each in open_device_reports(reports)
+        for artifact in _artifacts_of(each, found)
+        for run in _runs(each, artifact)
+    ]
 
 
-def _artifacts_of(report: DeviceReport, artifacts: Sequence[Artifact], name: str) -> list[Artifact]:
+def _artifacts_of(opened: OpenedReport, artifacts: Sequence[Artifact]) -> list[Artifact]:
     """The artifacts with the file and the reference vectors of the report."""
+    report, name, _ = opened
     of_file = [artifact for artifact in artifacts if artifact.manifest.sha256 == report.artifact.sha256]
     if not of_file:
         held = shorten([f"{each.path.parent.name} has {each.manifest.sha256[:12]}" for each in artifacts])
@@ -80,7 +69,8 @@ def _reference_sha256(artifact: Artifact) -> str:
         raise
 
 
-def _runs(report: DeviceReport, artifact: Artifact, device: str, name: str) -> list[Run]:
+def _runs(opened: OpenedReport, artifact: Artifact) -> list[Run]:
+    report, name, device = opened
     reference = artifact.reference()
     known = _RUNTIMES.get(artifact.manifest.format)
     runs = []
