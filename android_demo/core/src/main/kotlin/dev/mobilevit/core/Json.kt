@@ -89,8 +89,8 @@ private class JsonParser(private val text: String, private val where: String) {
     }
 
     private fun value(depth: Int): Any? {
-        if (depth > MAX_DEPTH) fail("it is nested more than $MAX_DEPTH levels deep")
         skipSpace()
+        if (depth >= MAX_DEPTH && peek() in "{[") fail("it is nested more than $MAX_DEPTH levels deep")
         return when (peek()) {
             '{' -> members(depth)
             '[' -> elements(depth)

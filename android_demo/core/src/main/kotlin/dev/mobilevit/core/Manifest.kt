@@ -131,7 +131,7 @@ data class Manifest(
             )
         }
 
-        private fun resizing(resizing: JsonObject, size: List<Long>): Resizing {
+        internal fun resizing(resizing: JsonObject, size: List<Long>): Resizing {
             val mode = resizing.text("mode")
             val filter = resizing.text("filter")
             if (!resizing.flag("antialias")) resizing.fail("without antialias is not known to this app")
