@@ -1,0 +1,173 @@
+"""The browser app on a server of the test's own, opened in a browser that nobody sees."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from mobilevit_converters.tflite.runtimes.chromium import SOFTWARE_GPU, Browser, find_browser
+
+from mobilevit_sdk.demos import demo_folder
+from mobilevit_sdk.formats.inventory import web_files
+
+TYPES = {
+    **{".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"},
+    **{".wasm": "application/wasm", ".svg": "image/svg+xml"},
+}
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
+    "style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+}
+Answer = tuple[int, dict[str, Any]]
+
+
+def export_site(folder: Path, artifacts: list[Path], *, reports: bool) -> Path:
+    """What `mobilevit phone --export` writes: the app, LiteRT.js and artifacts as static files."""
+    shutil.copytree(demo_folder("web_demo"), folder)
+    (folder / "litert").symlink_to(web_files())
+    (folder / "artifacts").mkdir()
+    for artifact in artifacts:
+        shutil.copytree(artifact, folder / "artifacts" / artifact.name)
+    index = {"artifacts": [{"name": artifact.name} for artifact in artifacts]}
+    (folder / "artifacts/index.json").write_text(json.dumps(index))
+    config = {"reports": "reports" if reports else None, "app_version": "0.1.0"}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+class Site(ThreadingHTTPServer):
+    """Serves a folder below a token, and hands what is posted to `on_report`."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path, on_report: Callable[[bytes], Answer] = lambda report: (404, {})) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder, self.on_report, self.root = folder, on_report, "/token/"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def url(self, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.server_address[1]}{self.root}index.html"
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Site
+
+    def do_GET(self) -> None:
+        path = self.server.folder / self.path.removeprefix(self.server.root)
+        if path.is_file():
+            self._answer(200, path.read_bytes(), TYPES.get(path.suffix, "application/octet-stream"))
+        else:
+            self._answer(404, b"", "text/plain")
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        status, answer = self.server.on_report(content)
+        self._answer(status, json.dumps(answer).encode(), "application/json")
+
+    def _answer(self, status: int, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *ignored: Any) -> None:
+        """Nothing."""
+
+
+class Page:
+    """A page as on a phone of `width` x `height` points. What goes wrong in it unseen is in `complaints`."""
+
+    def __init__(
+        self, url: str, *, width: int = 412, height: int = 915, dark: bool = False, flags: tuple[str, ...] = ()
+    ) -> None:
+        self.complaints: list[str] = []
+        program = find_browser()
+        assert program is not None
+        self._browser = Browser(program, (*SOFTWARE_GPU, *flags), self._hear)
+        self._session = self._browser.open("about:blank")
+        for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
+            self.command(f"{domain}.enable")
+        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=True)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.command("Emulation.setEmulatedMedia", features=[scheme])
+        self.command("Page.navigate", url=url)
+        self.wait("document.readyState === 'complete'")
+
+    def __enter__(self) -> Page:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._browser.close()
+
+    def command(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self._browser.call(method, self._session, **parameters)
+
+    def evaluate(self, expression: str) -> Any:
+        found = self.command("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in found:
+            raise AssertionError(found["exceptionDetails"]["exception"].get("description"))
+        return found["result"].get("value")
+
+    def wait(self, predicate: str) -> None:
+        """Until a JavaScript expression is true."""
+        self.evaluate(
+            f"new Promise((done) => {{ const look = () => ({predicate}) ? done() : setTimeout(look, 20); look(); }})"
+        )
+
+    def click(self, selector: str) -> None:
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def press(self, label: str) -> None:
+        """Press the visible button with these words."""
+        self.evaluate(
+            "[...document.querySelectorAll('button, a.button')].find((each) => each.checkVisibility() && "
+            f"each.textContent.trim().startsWith({json.dumps(label)})).click()"
+        )
+
+    def text(self, selector: str = "body") -> str:
+        return str(self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText"))
+
+    def error(self) -> str | None:
+        """The line of the alert, once one is shown."""
+        self.wait("!document.querySelector('#error').hidden")
+        return self.text("#error span")
+
+    def choose_photo(self, path: Path) -> None:
+        root = self.command("DOM.getDocument")["root"]["nodeId"]
+        node = self.command("DOM.querySelector", nodeId=root, selector="input[type=file]:not([capture])")["nodeId"]
+        self.command("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
+
+    def picture(self, *, whole: bool = False) -> bytes:
+        """A PNG of what is on the screen, or of the whole page."""
+        self.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 400))))"
+        )
+        return base64.b64decode(self.command("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        parameters = event.get("params", {})
+        if event["method"] == "Runtime.exceptionThrown":
+            details = parameters["exceptionDetails"]
+            self.complaints.append(details.get("exception", {}).get("description") or details["text"])
+        elif event["method"] == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")

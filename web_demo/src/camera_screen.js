@@ -1,0 +1,105 @@
+/** The live camera, classified frame by frame. */
+
+import { breathe, button, drawing, make } from "./dom.js";
+import { oneLine } from "./errors.js";
+import { draw, pixelsOf } from "./photo.js";
+import { Results } from "./results.js";
+import { classify } from "./session.js";
+
+const KEPT = 100; // latencies, of the last frames
+
+/** Why there is no live camera, in one line; null where one may be asked for. */
+export function missingCamera() {
+  if (!globalThis.isSecureContext) return "The live camera needs https or localhost; take a photo instead.";
+  if (!navigator.mediaDevices?.getUserMedia) return "This browser has no live camera; take a photo instead.";
+  return null;
+}
+
+/** What a refusal of `getUserMedia` means. */
+export function cameraError(error) {
+  const known = {
+    NotAllowedError: "The camera is not allowed; allow it in this page's settings, or take a photo instead.",
+    NotFoundError: "This device has no camera; choose a photo instead.",
+    NotReadableError: "Another app is using the camera; close it and try again.",
+    OverconstrainedError: "No camera of this device fits; take a photo instead.",
+  };
+  return known[error?.name] ?? `The camera fails: ${oneLine(error)}`;
+}
+
+export function cameraScreen(panel, app) {
+  const results = new Results();
+  const video = make("video", { muted: true, playsInline: true, autoplay: true, "aria-label": "Live camera" });
+  const seen = make("canvas", { role: "img", "aria-label": "What the model sees" });
+  const empty = make("div", { className: "picture empty" }, drawing("camera"), make("p", {}, missingCamera() ?? "Every frame is classified on this device."));
+  const live = make("div", { className: "picture", hidden: true }, video, seen);
+  let stream = null;
+  let samples = { ms: [], wholeMs: [] };
+
+  async function start() {
+    app.clear();
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: "environment", width: { ideal: 1280 } } });
+    } catch (error) {
+      app.fail(cameraError(error));
+      return;
+    }
+    const mine = stream;
+    mine.getVideoTracks()[0]?.addEventListener("ended", () => mine === stream && stop());
+    video.srcObject = mine;
+    toggle(true);
+    try {
+      await video.play();
+      while (mine === stream) await frame(mine);
+    } catch (error) {
+      if (mine === stream) {
+        stop();
+        app.fail(error);
+      }
+    }
+  }
+
+  async function frame(mine) {
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || !video.videoWidth) return breathe();
+    const picture = pixelsOf(video, video.videoWidth, video.videoHeight);
+    await app.run(async (engine, manifest) => {
+      const answer = await classify(engine, manifest, picture);
+      if (mine !== stream) return;
+      for (const name of ["ms", "wholeMs"]) samples[name] = [...samples[name], answer[name]].slice(-KEPT);
+      draw(seen, answer.seen);
+      results.show({ ...answer, labels: manifest.labels, ...samples });
+    });
+    await new Promise(requestAnimationFrame);
+  }
+
+  function stop() {
+    stream?.getTracks().forEach((track) => track.stop());
+    stream = video.srcObject = null;
+    toggle(false);
+  }
+
+  function toggle(on) {
+    live.hidden = !on;
+    empty.hidden = on;
+    startButton.hidden = on;
+    stopButton.hidden = !on;
+    if (!on) results.hide();
+    samples = { ms: [], wholeMs: [] };
+  }
+
+  const startButton = button("Start the camera", start, { main: true });
+  const stopButton = button("Stop", async () => stop());
+  startButton.addEventListener("click", () => (startButton.disabled = false)); // `start` lasts as long as the camera
+  stopButton.hidden = true;
+  if (missingCamera()) startButton.disabled = true;
+  panel.append(make("section", { className: "card", "aria-label": "Camera" }, empty, live, startButton, stopButton), results.element);
+  document.addEventListener("visibilitychange", () => document.hidden && stream && stop());
+  return {
+    changed() {
+      samples = { ms: [], wholeMs: [] };
+    },
+    shown() {},
+    left() {
+      if (stream) stop();
+    },
+  };
+}
