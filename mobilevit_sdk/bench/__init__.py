@@ -3,8 +3,8 @@
 from mobilevit_sdk.bench.baselines import BASELINES, Prepared, StockRuntime, prepare
 from mobilevit_sdk.bench.candidates import Candidate, candidates_of
 from mobilevit_sdk.bench.machine import Machine, describe_machine, usable_cores
-from mobilevit_sdk.bench.phones import PhoneRow, phone_rows
 from mobilevit_sdk.bench.rounds import BenchResult, Row, bench
+from mobilevit_sdk.parity.device import PhoneRow, phone_rows
 
 __all__ = [
     "BASELINES",

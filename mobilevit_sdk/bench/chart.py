@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevit_sdk.bench.baselines import BASELINES
-from mobilevit_sdk.bench.phones import PhoneRow
 from mobilevit_sdk.bench.rounds import Row
 from mobilevit_sdk.charts import BLUE, DIM, GRAY, ORANGE, chart
+from mobilevit_sdk.parity.device import PhoneRow
 from mobilevit_sdk.text import one_line
 
 if TYPE_CHECKING:

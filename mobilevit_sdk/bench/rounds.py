@@ -20,7 +20,7 @@ from mobilevit_sdk.bench.machine import Machine, describe_machine
 from mobilevit_sdk.bench.roofline import SGEMM_MACS, open_sgemm
 from mobilevit_sdk.bench.worker import Worker
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
-from mobilevit_sdk.parity.metrics import compare
+from mobilevit_sdk.parity.metrics import MIN_SQNR_DB, compare
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import count
@@ -28,7 +28,6 @@ from mobilevit_sdk.text import count
 ROUNDS = 20
 INFERENCES = 10  # of each candidate in each round
 PAUSE_SECONDS = 0.05  # before each turn: idle thread pools spin for a while
-MIN_SQNR_DB = 10.0  # below it, a candidate computes another function than PyTorch, and its speed is meaningless
 
 
 class Row(Strict, frozen=True):

@@ -14,7 +14,7 @@ from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from mobilevit_sdk.bench import BenchResult, Row
-    from mobilevit_sdk.bench.phones import PhoneRow
+    from mobilevit_sdk.parity.device import PhoneRow
 
 _STYLE = {"error": "bold red", "unavailable": "yellow", "throttled": "yellow", "unmeasured": "yellow"}
 
@@ -62,22 +62,22 @@ def command(
     """
     import msgspec
 
-    from mobilevit_sdk.bench.benchmark import benchmark
-    from mobilevit_sdk.bench.chart import write_chart
-    from mobilevit_sdk.bench.phones import phone_rows
-    from mobilevit_sdk.bench.plan import thread_counts
-    from mobilevit_sdk.cli.display import Display
+    from mobilevit_sdk.parity.device import phone_rows
 
     if not artifacts and not device_reports:
         raise RequestError("nothing to measure: give an artifact, or `device_reports` of phones")
     if not artifacts and (threads or against or checkpoint):
         raise RequestError("`threads`, `against` and `checkpoint` are about an artifact: give one")
-    counts = thread_counts([_number(each) for each in threads])
     phones = phone_rows(device_reports, artifacts)
     document: dict[str, Any] = {"results": []}
     panels: dict[str, Sequence[Row | PhoneRow]] = {}
     result = None
     if artifacts:
+        from mobilevit_sdk.bench.benchmark import benchmark
+        from mobilevit_sdk.bench.plan import thread_counts
+        from mobilevit_sdk.cli.display import Display
+
+        counts = thread_counts([_number(each) for each in threads])
         with Display(log) as display:
             result = benchmark(
                 artifacts, threads=counts, against=against, checkpoint=checkpoint, rounds=rounds, progress=display
@@ -85,6 +85,8 @@ def command(
         panels = {count(n, "thread"): [row for row in result.results if row.threads == n] for n in counts}
         document = msgspec.to_builtins(result, str_keys=True)
     if plot:
+        from mobilevit_sdk.bench.chart import write_chart
+
         hot = ", throttled ones in orange" if any(row.status == "throttled" for row in phones) else ""
         write_chart(panels | ({f"phones{hot}": list(phones)} if phones else {}), plot)
     if as_json:

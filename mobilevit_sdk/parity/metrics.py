@@ -18,6 +18,7 @@ from mobilevit_sdk.spec import Strict
 Kind = Literal["scores", "features"]
 
 CEILING_DB = 200.0  # reported for values that are equal to the last bit; float32 resolves about 150 dB
+MIN_SQNR_DB = 10.0  # below it, an answer is that of another function, and its speed is meaningless
 # A tie is as near as the artifact's error, and no error above this one is an excuse: it is what fp16 may have.
 TIE_DB = 40.0
 TIE_ERRORS = 3.0  # standard deviations, which a random error seldom exceeds

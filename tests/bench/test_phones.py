@@ -14,7 +14,7 @@ from terminal import in_terminal
 
 from mobilevit_sdk.artifacts.artifact import open_artifact
 from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.bench.phones import phone_rows
+from mobilevit_sdk.bench import phone_rows
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import RequestError

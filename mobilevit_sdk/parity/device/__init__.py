@@ -12,6 +12,7 @@ from mobilevit_sdk.parity.device.files import (
     write_device_report,
 )
 from mobilevit_sdk.parity.device.judging import device_runs
+from mobilevit_sdk.parity.device.latencies import PhoneRow, phone_rows
 from mobilevit_sdk.parity.device.types import (
     App,
     CaseOutputs,
@@ -33,12 +34,14 @@ __all__ = [
     "DeviceReportLike",
     "DeviceRun",
     "Latency",
+    "PhoneRow",
     "ReportedArtifact",
     "Timing",
     "collect_runs",
     "device_runs",
     "open_device_reports",
     "parse_device_report",
+    "phone_rows",
     "read_device_report",
     "seal",
     "write_device_report",

@@ -9,9 +9,10 @@ import msgspec
 
 from mobilevit_sdk.arguments import several
 from mobilevit_sdk.artifacts.artifact import ArtifactLike
-from mobilevit_sdk.bench.rounds import MIN_SQNR_DB
-from mobilevit_sdk.parity.device import DeviceReport, DeviceReportLike, DeviceRun, device_runs, open_device_reports
-from mobilevit_sdk.parity.metrics import compare
+from mobilevit_sdk.parity.device.files import DeviceReportLike, open_device_reports
+from mobilevit_sdk.parity.device.judging import device_runs
+from mobilevit_sdk.parity.device.types import DeviceReport, DeviceRun
+from mobilevit_sdk.parity.metrics import MIN_SQNR_DB, compare
 from mobilevit_sdk.parity.runs import Run
 from mobilevit_sdk.spec import Strict
 
