@@ -17,6 +17,7 @@ VERBS = {
     "list": "list_",
     "convert": "convert",
     "verify": "verify",
+    "phone": "phone",
     "bisect": "bisect",
     "inspect": "inspect_",
     "quantize": "quantize",
