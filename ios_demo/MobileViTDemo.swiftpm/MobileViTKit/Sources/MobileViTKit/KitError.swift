@@ -20,9 +20,11 @@ public enum KitError: Error, Equatable, Sendable, LocalizedError {
     public var errorDescription: String? { message }
 }
 
-/// The text on one line of at most `limit` characters; control characters become spaces.
+/// The text on one line of at most `limit` Unicode scalars, never empty; control characters become spaces.
 func oneLine(_ text: String, limit: Int = 500) -> String {
-    let words = text.split { $0.isWhitespace || $0.unicodeScalars.contains { $0.properties.generalCategory == .control } }
-    let line = words.joined(separator: " ")
-    return line.count <= limit ? line : line.prefix(limit - 1) + "…"
+    let words = text.unicodeScalars.split { $0.properties.isWhitespace || $0.properties.generalCategory == .control }
+    let line = words.map { String($0) }.joined(separator: " ")
+    if line.isEmpty { return "unknown" }
+    guard line.unicodeScalars.count > limit else { return line }
+    return String(String.UnicodeScalarView(line.unicodeScalars.prefix(limit - 1))) + "…"
 }

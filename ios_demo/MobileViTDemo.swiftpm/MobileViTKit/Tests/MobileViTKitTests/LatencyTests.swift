@@ -7,7 +7,7 @@ final class LatencyTests: XCTestCase {
         let timings = try Timings([5, 1, 4, 2, 3, 10, 6, 7, 9, 8])
         XCTAssertEqual(timings.p50, 5)
         XCTAssertEqual(timings.p90, 9)
-        XCTAssertEqual(timings.percentile(1), 10)
+        XCTAssertEqual(timings.percentile(100), 10)
         XCTAssertEqual(try Timings([7]).p90, 7)
         XCTAssertEqual(try Timings([1, 2, 3]).p50, 2)
     }

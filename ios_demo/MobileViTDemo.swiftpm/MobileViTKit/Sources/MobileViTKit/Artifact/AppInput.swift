@@ -1,12 +1,12 @@
 /// The input of a phone file as an app must fill it. Mean and std of the training are in the graph: do not normalize.
-public struct AppInput: Decodable, Equatable, Sendable {
-    public enum Layout: String, Decodable, Sendable { case nchw = "NCHW", nhwc = "NHWC", picture }
+public struct AppInput: Equatable, Sendable {
+    public enum Layout: String, Sendable { case nchw = "NCHW", nhwc = "NHWC", picture }
 
-    public enum Filter: String, Decodable, Sendable { case bilinear, bicubic }
+    public enum Filter: String, Sendable { case bilinear, bicubic }
 
     /// How an upright photograph comes to the size of the input: resize, then crop the center.
-    public struct Resizing: Decodable, Equatable, Sendable {
-        public enum Mode: String, Decodable, Sendable { case shorterSide = "shorter side", squash }
+    public struct Resizing: Equatable, Sendable {
+        public enum Mode: String, Sendable { case shorterSide = "shorter side", squash }
 
         public let mode: Mode
         /// In pixels: the shorter side, or height and width.
@@ -17,17 +17,20 @@ public struct AppInput: Decodable, Equatable, Sendable {
         /// Height and width; nil where nothing is cropped.
         public let centerCrop: [Int]?
 
-        enum CodingKeys: String, CodingKey {
-            case mode, size, filter, antialias
-            case centerCrop = "center_crop"
-        }
-
         public init(mode: Mode, size: [Int], filter: Filter, antialias: Bool = true, centerCrop: [Int]?) {
             self.mode = mode
             self.size = size
             self.filter = filter
             self.antialias = antialias
             self.centerCrop = centerCrop
+        }
+
+        init(_ node: JSONNode) throws {
+            mode = try node["mode"].choice(Mode.self)
+            size = try node["size"].list().map { try $0.integer() }
+            filter = try node["filter"].choice(Filter.self)
+            antialias = try node["antialias"].bool()
+            centerCrop = try node.optional("center_crop")?.list().map { try $0.integer() }
         }
     }
 
@@ -42,12 +45,6 @@ public struct AppInput: Decodable, Equatable, Sendable {
     public let meanAndStd: String
     public let resizing: Resizing
 
-    enum CodingKeys: String, CodingKey {
-        case name, layout, shape, dtype, range, resizing
-        case channelOrder = "channel_order"
-        case meanAndStd = "mean_and_std"
-    }
-
     /// An input of one RGB image with values in 0 to 1, or a picture's bytes.
     init(name: String, layout: Layout, shape: [Int], resizing: Resizing) {
         self.name = name
@@ -58,6 +55,19 @@ public struct AppInput: Decodable, Equatable, Sendable {
         range = layout == .picture ? [0, 255] : [0, 1]
         meanAndStd = "in the graph"
         self.resizing = resizing
+    }
+
+    /// Reads and checks the manifest's `app_input`. Throws `KitError.artifact`.
+    init(_ node: JSONNode) throws {
+        name = try node["name"].text()
+        layout = try node["layout"].choice(Layout.self)
+        shape = try node["shape"].list().map { try $0.integer() }
+        dtype = try node["dtype"].text()
+        channelOrder = try node["channel_order"].text()
+        range = try node["range"].list().map { try $0.number() }
+        meanAndStd = try node["mean_and_std"].text()
+        resizing = try Resizing(node["resizing"])
+        try check()
     }
 
     /// Of the image in pixels.

@@ -3,7 +3,7 @@ import Foundation
 /// Reference vectors: images, and PyTorch's answers to them.
 public struct Reference: Sendable {
     public struct Case: Equatable, Sendable {
-        public enum Role: String, Decodable, Sendable { case image, view, edge }
+        public enum Role: String, Sendable { case image, view, edge }
 
         public let name: String
         /// Edge cases, such as noise, do not count in the verdict on an integer precision.
@@ -30,8 +30,7 @@ public struct Reference: Sendable {
         let name = "reference.safetensors"
         let file = try Safetensors(data: data, name: name)
         guard let text = file.metadata["cases"],
-            let rows = try? JSONDecoder().decode([Row].self, from: Data(text.utf8)),
-            (1...Self.maxCases).contains(rows.count)
+            case let rows = try JSONNode(Data(text.utf8), file: "\(name), cases").list(), (1...Self.maxCases).contains(rows.count)
         else { throw KitError.artifact("\(name) has no list of cases") }
         let (height, width) = (manifest.input.height, manifest.input.width)
         guard file.tensors["images"]?.shape == [rows.count, 3, height, width] else {
@@ -51,7 +50,9 @@ public struct Reference: Sendable {
         guard values.allSatisfy(\.isFinite) else {
             throw KitError.artifact("\(name): \(manifest.answer) are not finite, so nothing can be compared with them")
         }
-        cases = rows.map { Case(name: $0.name, role: $0.role ?? .view) }
+        cases = try rows.map { row in
+            Case(name: try row["name"].text(), role: try row.optional("role")?.choice(Case.Role.self) ?? .view)
+        }
         answerShape = Array(answers.shape.dropFirst())
         self.height = height
         self.width = width
@@ -76,10 +77,5 @@ public struct Reference: Sendable {
     /// PyTorch's answer to a case, in row-major order.
     public func answer(_ index: Int) -> [Float] {
         Array(values[index * answerCount..<(index + 1) * answerCount])
-    }
-
-    private struct Row: Decodable {
-        let name: String
-        let role: Case.Role?
     }
 }

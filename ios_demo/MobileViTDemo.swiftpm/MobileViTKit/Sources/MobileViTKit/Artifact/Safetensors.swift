@@ -35,29 +35,25 @@ public struct Safetensors: Sendable {
             throw refuse("its header of \(length) bytes is cut short or too long")
         }
         let begin = 8 + Int(length)
-        guard let header = (try? JSONDecoder().decode([String: Entry].self, from: data[8..<begin])) else {
-            throw refuse("its header is malformed")
-        }
         var tensors: [String: Tensor] = [:], metadata: [String: String] = [:]
-        for (key, entry) in header {
-            switch entry {
-            case .metadata(let texts):
-                metadata = texts
-            case .tensor(let dtype, let shape, let offsets):
-                guard let dtype = DType(rawValue: dtype) else {
-                    throw refuse("tensor \"\(key)\" has the dtype \"\(dtype)\", which is neither U8 nor F32")
-                }
-                guard shape.count <= 8, let size = product(shape, dtype.bytes), offsets.count == 2,
-                    0 <= offsets[0], offsets[0] <= offsets[1], offsets[1] <= data.count - begin,
-                    offsets[1] - offsets[0] == size
-                else { throw refuse("tensor \"\(key)\" does not fit its shape or the file") }
-                tensors[key] = Tensor(dtype: dtype, shape: shape, range: begin + offsets[0]..<begin + offsets[1])
+        for (key, node) in try JSONNode(data[8..<begin], file: name).object() {
+            if key == "__metadata__" {
+                metadata = try node.object().mapValues { try $0.text() }
+                continue
             }
+            let dtype = try node["dtype"].choice(DType.self)
+            let shape = try node["shape"].list().map { try $0.integer() }
+            let offsets = try node["data_offsets"].list().map { try $0.integer() }
+            guard shape.count <= 8, let size = product(shape, dtype.bytes), offsets.count == 2,
+                0 <= offsets[0], offsets[0] <= offsets[1], offsets[1] <= data.count - begin,
+                offsets[1] - offsets[0] == size
+            else { throw refuse("tensor \"\(key)\" does not fit its shape or the file") }
+            tensors[key] = Tensor(dtype: dtype, shape: shape, range: begin + offsets[0]..<begin + offsets[1])
         }
         var end = begin
-        for tensor in tensors.values.sorted(by: { ($0.range.lowerBound, $0.range.upperBound) < ($1.range.lowerBound, $1.range.upperBound) }) {
-            guard tensor.range.lowerBound == end else { throw refuse("its tensors overlap or leave gaps") }
-            end = tensor.range.upperBound
+        for range in tensors.values.map(\.range).sorted(by: { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) }) {
+            guard range.lowerBound == end else { throw refuse("its tensors overlap or leave gaps") }
+            end = range.upperBound
         }
         guard end == data.count else { throw refuse("\(data.count - end) bytes follow its tensors") }
         self.tensors = tensors
@@ -86,30 +82,6 @@ public struct Safetensors: Sendable {
             throw KitError.artifact("\(name) has no tensor \"\(key)\" of dtype \(dtype.rawValue)")
         }
         return tensor
-    }
-}
-
-/// A member of the header: `__metadata__` or a tensor. Two tensors of one name overlap or leave a gap, and are refused.
-private enum Entry: Decodable {
-    case metadata([String: String])
-    case tensor(dtype: String, shape: [Int], offsets: [Int])
-
-    enum CodingKeys: String, CodingKey {
-        case dtype, shape
-        case offsets = "data_offsets"
-    }
-
-    init(from decoder: Decoder) throws {
-        if decoder.codingPath.last?.stringValue == "__metadata__" {
-            self = .metadata(try decoder.singleValueContainer().decode([String: String].self))
-            return
-        }
-        let members = try decoder.container(keyedBy: CodingKeys.self)
-        self = .tensor(
-            dtype: try members.decode(String.self, forKey: .dtype),
-            shape: try members.decode([Int].self, forKey: .shape),
-            offsets: try members.decode([Int].self, forKey: .offsets)
-        )
     }
 }
 

@@ -52,10 +52,14 @@ public struct DeviceReport: Sendable {
         "\(artifact.name)-\(timestamp.filter { $0 != "-" && $0 != ":" }).device-report.json"
     }
 
-    /// The document, at most 16 MiB. Throws `KitError.report` where a run does not have all cases, or it is larger.
+    /// The document, at most 16 MiB. Throws `KitError.report` where a run does not have all cases, where two runs are of
+    /// the same engine, or where it is larger.
     public func data() throws -> Data {
         guard !runs.isEmpty, runs.allSatisfy({ $0.error != nil || $0.outputs.count == reference.cases.count }) else {
             throw KitError.report("a run without an error must have an answer for each of the \(reference.cases.count) cases")
+        }
+        guard runs.count <= 32, Set(runs.map { [$0.engine.runtime, $0.engine.accelerator.rawValue, $0.engine.precision] }).count == runs.count else {
+            throw KitError.report("a report has at most 32 runs, each of another runtime, accelerator or precision")
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -77,10 +81,10 @@ public struct DeviceReport: Sendable {
     private var document: JSON {
         [
             "schema": 1,
-            "app": ["name": .text(app), "version": .text(appVersion)],
-            "device": ["model": .text(device.model), "system": .text(device.system), "processor": JSON(device.processor)],
+            "app": ["name": short(app), "version": short(appVersion)],
+            "device": ["model": short(device.model), "system": short(device.system), "processor": device.processor.map(short) ?? .null],
             "artifact": [
-                "name": .text(artifact.name), "file": .text(artifact.manifest.file),
+                "name": short(artifact.name), "file": .text(artifact.manifest.file),
                 "sha256": .text(artifact.manifest.sha256), "reference_sha256": .text(reference.sha256),
             ],
             "created": .text(timestamp),
@@ -94,7 +98,7 @@ public struct DeviceReport: Sendable {
             ["name": .text(each.name), "outputs": [name: .text(base64(output))]]
         }
         return [
-            "runtime": .text(run.engine.runtime), "runtime_version": JSON(run.engine.version),
+            "runtime": .text(run.engine.runtime), "runtime_version": run.engine.version.map(short) ?? .null,
             "accelerator": .text(run.engine.accelerator.rawValue), "precision": JSON(run.engine.precision),
             "fully_accelerated": run.engine.fullyAccelerated.map(JSON.bool) ?? .null,
             "cases": .list(cases), "error": JSON(run.error), "latency": run.latency.map(json) ?? .null,
@@ -113,30 +117,11 @@ public struct DeviceReport: Sendable {
     }
 }
 
+/// The report's reader takes texts of one line and 200 characters.
+private func short(_ text: String) -> JSON { .text(oneLine(text, limit: 200)) }
+
 /// Float32, little-endian, in row-major order.
 func base64(_ values: [Float]) -> String {
     let bytes = values.flatMap { value in (0..<4).map { UInt8(truncatingIfNeeded: value.bitPattern >> (8 * UInt32($0))) } }
     return Data(bytes).base64EncodedString()
-}
-
-/// A value of JSON. An optional of Codable would leave a member out, and the report has all of them, null where unknown.
-enum JSON: Encodable, ExpressibleByDictionaryLiteral, ExpressibleByIntegerLiteral {
-    case null, bool(Bool), integer(Int), number(Double), text(String), list([JSON]), object([String: JSON])
-
-    init(_ text: String?) { self = text.map(JSON.text) ?? .null }
-    init(integerLiteral value: Int) { self = .integer(value) }
-    init(dictionaryLiteral members: (String, JSON)...) { self = .object(Dictionary(uniqueKeysWithValues: members)) }
-
-    func encode(to encoder: Encoder) throws {
-        var container = encoder.singleValueContainer()
-        switch self {
-        case .null: try container.encodeNil()
-        case .bool(let value): try container.encode(value)
-        case .integer(let value): try container.encode(value)
-        case .number(let value): try container.encode(value)
-        case .text(let value): try container.encode(value)
-        case .list(let values): try container.encode(values)
-        case .object(let members): try container.encode(members)
-        }
-    }
 }

@@ -12,14 +12,14 @@ public struct Timings: Equatable, Sendable {
         self.samples = samples
     }
 
-    /// Nearest rank: the smallest sample that at least the share `q`, above 0 and at most 1, does not exceed.
-    public func percentile(_ q: Double) -> Double {
-        let rank = Int((q * Double(samples.count)).rounded(.up)) - 1
-        return samples.sorted()[max(0, min(samples.count - 1, rank))]
+    /// Nearest rank: the smallest sample that at least `percent` of them, 1 to 100, do not exceed.
+    public func percentile(_ percent: Int) -> Double {
+        let rank = (percent * samples.count + 99) / 100
+        return samples.sorted()[max(1, min(samples.count, rank)) - 1]
     }
 
-    public var p50: Double { percentile(0.5) }
-    public var p90: Double { percentile(0.9) }
+    public var p50: Double { percentile(50) }
+    public var p90: Double { percentile(90) }
 }
 
 public struct Latency: Equatable, Sendable {
