@@ -166,8 +166,13 @@ def portable(path: str) -> str:
 
 
 def hash_and_size(path: Path) -> tuple[str, int]:
-    """SHA-256 and bytes of a file, or of a package folder: the names and contents of its files in sorted order."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """SHA-256 and bytes of a file, or of a package folder: the names and contents of its files in sorted order.
+
+    docs/guides/artifact-folder.md says it to the letter, for apps that check it.
+    """
+    files = [path]
+    if path.is_dir():  # the order of folders, not that of paths as text, and on Windows the same
+        files = sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.relative_to(path).parts)
     digest, size = hashlib.sha256(), 0
     for file in files:
         if path.is_dir():

@@ -27,6 +27,7 @@ VERBS = {
     "train": "train",
     "synthesize": "synthesize",
     "eval": "eval_",
+    "apps": "apps",
     "doctor": "doctor",
 }
 

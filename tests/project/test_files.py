@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from mobilevit_sdk import files
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.files import cache_folder, replacing
+from mobilevit_sdk.files import cache_folder, hash_and_size, replacing
 
 
 def test_a_file_and_a_folder_appear_whole_and_replace_what_was_there(tmp_path):
@@ -157,3 +158,12 @@ def test_the_cache_folder_is_where_xdg_says(tmp_path, monkeypatch):
     ):
         monkeypatch.setenv("XDG_CACHE_HOME", given)
         assert str(cache_folder()) == f"{expected}/mobilevit-sdk"
+
+
+def test_the_hash_of_a_folder_is_the_documented_one(tmp_path: Path) -> None:
+    contents = {"a/b": b"1", "a-b": b"22", "a/B": b"", "Z/ö/x.bin": b"333"}  # a-b before a/b as text
+    for path, content in contents.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    in_order = b"Z/\xc3\xb6/x.bin\x00333" + b"a/B\x00" + b"a/b\x001" + b"a-b\x0022"
+    assert hash_and_size(tmp_path) == (hashlib.sha256(in_order).hexdigest(), 6)

@@ -1,0 +1,167 @@
+"""`mobilevit apps`: what a written project holds, what is refused, and that nothing is half written or lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from xml.etree import ElementTree
+
+import pytest
+from app_projects import as_format, files_of, make_artifact, make_package
+from click.testing import CliRunner
+
+from mobilevit_sdk.apps import site
+from mobilevit_sdk.apps.platforms import PLATFORMS, WEB
+from mobilevit_sdk.apps.projects import RECORD, check_names, write_project
+from mobilevit_sdk.artifacts.artifact import open_artifact
+from mobilevit_sdk.cli import main
+from mobilevit_sdk.demos import demo_folder
+
+# Names that are no harm to people, and to careless writers of XML, Swift, Kotlin, Gradle and Markdown are.
+HOSTILE_NAMES = [
+    'Tom\'s "Birds" & <Bees>',
+    'A" ; import Foundation; let x = "',
+    "100% sure %d %s",
+    "1 {{app}} ${HOME} $(id) `id`",
+    "Bird-Watch | [a](b) *c* _d_ #e",
+    "A]]><!-- --> B",
+    "Vögel & 鳥",
+    "a'" * 25,
+]
+
+
+def test_android_project_holds_the_app_and_the_artifact_and_nothing_of_this_repository(artifact, demos, tmp_path):
+    project = write_project("android", artifact, tmp_path / "birds", name="Bird Watch", app_id="org.birds.watch_2")
+    inside = {f"app/src/main/assets/artifacts/tiny-tflite-fp32/{name}" for name in files_of(artifact.path.parent)}
+    assert files_of(tmp_path / "birds") == inside | {
+        "README.md",
+        RECORD,
+        "settings.gradle.kts",
+        "gradlew",
+        "core/src/main/kotlin/Core.kt",
+        "app/build.gradle.kts",
+        "app/src/main/res/values/strings.xml",
+    }
+    assert os.access(tmp_path / "birds/gradlew", os.X_OK)
+    copied = open_artifact(tmp_path / "birds/app/src/main/assets/artifacts/tiny-tflite-fp32")
+    assert copied.is_unchanged()
+    assert copied.manifest == artifact.manifest
+    gradle = (tmp_path / "birds/app/build.gradle.kts").read_text()
+    assert 'applicationId = "org.birds.watch_2"' in gradle
+    assert 'namespace = "dev.mobilevit.demo"' in gradle
+    assert 'rootProject.name = "BirdWatch"' in (tmp_path / "birds/settings.gradle.kts").read_text()
+    record = json.loads((tmp_path / "birds" / RECORD).read_text())
+    assert (record["platform"], record["name"], record["id"]) == ("android", "Bird Watch", "org.birds.watch_2")
+    assert record["artifacts"] == {"tiny-tflite-fp32": artifact.manifest.sha256}
+    assert project.names.identifier == "BirdWatch"
+
+
+def test_ios_project_is_a_package_of_the_apps_name_with_the_artifacts_as_resources(demos, tmp_path):
+    core_ml = make_package(tmp_path / "a/tiny-coreml-fp16")
+    pte = as_format(make_artifact(tmp_path / "b/tiny-executorch-fp32"), "executorch", "xnnpack")
+    write_project("ios", [core_ml, pte], tmp_path / "out", name="Bird Watch")
+    package = tmp_path / "out/BirdWatch.swiftpm"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"BirdWatch.swiftpm", "README.md", RECORD}
+    for given in (core_ml, pte):
+        assert open_artifact(package / "App/Resources/artifacts" / given.path.parent.name).is_unchanged()
+    assert 'let bundleIdentifier = "com.example.birdwatch"' in (package / "Package.swift").read_text()
+    kit = (package / "MobileViTKit/Package.swift").read_text()
+    assert kit == 'let package = Package(\n    targets: [\n        .target(name: "Kit"),\n    ]\n)\n'
+    assert not [path for path in files_of(package) if "Tests" in path or ".build" in path]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_name_reaches_the_phone_as_it_was_given(name, artifact, demos, tmp_path):
+    write_project("android", artifact, tmp_path / "android", name=name)
+    resources = ElementTree.parse(tmp_path / "android/app/src/main/res/values/strings.xml").getroot()
+    text = resources[0].text
+    assert text[0] == text[-1] == '"'
+    assert re.search(r'(?<!\\)["\']', text[1:-1]) is None
+    assert re.sub(r"\\(.)", r"\1", text[1:-1]) == name
+    assert [child.tag for child in resources] == ["string", "string"]
+
+    write_project("ios", make_package(tmp_path / "tiny-coreml-fp16"), tmp_path / "ios", name=name)
+    (package,) = (tmp_path / "ios").glob("*.swiftpm")
+    assert re.fullmatch(r"[A-Za-z]\w*", package.stem, re.ASCII)
+    lines = (package / "Package.swift").read_text().splitlines()
+    assert len(lines) == 2
+    literal = re.fullmatch(r'let appName = "((?:[^"\\]|\\["\\])*)"', lines[0])
+    assert re.sub(r"\\(.)", r"\1", literal[1]) == name
+    names, page = check_names(WEB, name, None), "<p><title>MobileViT</title><h1>MobileViT <small>here</small></h1></p>"
+    for edit in WEB.edits:
+        page = edit.apply(page, names)
+    root = ElementTree.fromstring(page)
+    assert (root.find("title").text, root.find("h1").text) == (name, f"{name} ")
+
+
+@pytest.mark.skipif(not shutil.which("aapt2"), reason="aapt2 is not installed")
+def test_androids_own_compiler_reads_the_names(artifact, demos, tmp_path):
+    for number, name in enumerate(HOSTILE_NAMES):
+        project = tmp_path / f"project{number}"
+        write_project("android", artifact, project, name=name)
+        strings = project / "app/src/main/res/values/strings.xml"
+        subprocess.run(["aapt2", "compile", "-o", str(project), str(strings)], check=True, capture_output=True)
+        compiled = project / "values_strings.arsc.flat"
+        dump = subprocess.run(
+            ["aapt2", "dump", "apc", str(compiled)], check=True, capture_output=True, text=True
+        ).stdout
+        assert f'"{name}"' in dump
+
+
+def test_the_readme_names_the_next_command_and_shows_labels_harmlessly(artifact, demos, tmp_path):
+    write_project("android", artifact, tmp_path / "out", name="Birds | <b>")
+    text = (tmp_path / "out/README.md").read_text()
+    assert "# Birds \\| \\<b\\>" in text
+    assert "$ ./gradlew installDebug" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| tiny")]
+    assert 'cat, dog, a "\\|" \\<b\\> and 2 more' in row
+
+
+def test_the_command_says_what_it_wrote_and_what_comes_next(artifact, demos, tmp_path):
+    arguments = ["apps", "android", "--artifact", str(artifact.path), "--out", str(tmp_path / "out"), "--name", "Birds"]
+    done = CliRunner().invoke(main, [*arguments, "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {
+        "platform": "android",
+        "path": str(tmp_path / "out"),
+        "name": "Birds",
+        "id": "com.example.birds",
+        "artifacts": [{"name": "tiny-tflite-fp32", "format": "tflite", "precision": "fp32", "bytes": 12}],
+        "next": "./gradlew installDebug",
+    }
+    assert "--force" in refused_by(arguments)
+    shown = CliRunner().invoke(main, [*arguments, "--force"]).stdout
+    assert "Birds (com.example.birds) for android with tiny-tflite-fp32" in " ".join(shown.split())
+
+
+def refused_by(arguments: list[str]) -> str:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    return " ".join(done.stderr.split())
+
+
+def test_web_project_is_the_page_that_phones_get_with_the_name_in_it(artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "web_files", lambda: demo_folder("web_demo") / "src")  # in place of the library
+    write_project("web", artifact, tmp_path / "out", name="Bird & Watch")
+    page = (tmp_path / "out/index.html").read_text()
+    assert "<title>Bird &amp; Watch</title>" in page
+    assert "<h1>Bird &amp; Watch <small>" in page
+    assert open_artifact(tmp_path / "out/artifacts/tiny-tflite-fp32").is_unchanged()
+    assert json.loads((tmp_path / "out/artifacts/index.json").read_text()) == {
+        "artifacts": [{"name": "tiny-tflite-fp32"}]
+    }
+    assert "Cross-Origin-Opener-Policy: same-origin" in (tmp_path / "out/README.md").read_text()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS.values(), ids=list(PLATFORMS))
+def test_every_edit_finds_its_place_in_the_real_sources(platform):
+    source, names = demo_folder(platform.demo), check_names(platform, "Birds", None)
+    if not all((source / edit.file).exists() for edit in platform.edits):
+        pytest.skip("not there yet")
+    for edit in platform.edits:
+        assert edit.value(names) in edit.apply((source / edit.file).read_text(), names)
+        assert platform.takes(edit.file)
