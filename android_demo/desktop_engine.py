@@ -1,0 +1,78 @@
+"""A desktop's LiteRT or ExecuTorch behind the app's engine interface, for tests: it loads a file and answers images.
+
+    python desktop_engine.py litert|executorch FILE
+
+It needs the package `ai-edge-litert` or `executorch`. Frames go over standard input and output: four letters, the
+payload's length in bytes as a little-endian uint32, and the payload. From here comes `REDY` with the package's version,
+then a `SCOR` with float32 scores for each `IMAG` with float32 pixels as the file takes them; or `FAIL` with the reason
+in UTF-8. Standard error is its log. It ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+
+import numpy as np
+
+HEADER = struct.Struct("<4sI")
+
+
+def main(runtime: str, path: str) -> None:
+    """Answer until standard input ends."""
+    frames, images = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
+    os.dup2(2, 1)  # whatever a runtime prints goes to the log
+
+    def send(kind: bytes, payload: bytes = b"") -> None:
+        frames.write(HEADER.pack(kind, len(payload)) + payload)
+        frames.flush()
+
+    try:
+        package, load = RUNTIMES[runtime]
+        run = load(path)
+        send(b"REDY", version(package).encode())
+        while header := images.read(HEADER.size):
+            scores = run(np.frombuffer(images.read(HEADER.unpack(header)[1]), "<f4"))
+            send(b"SCOR", scores.astype("<f4").tobytes())
+    except Exception as error:
+        send(b"FAIL", f"{type(error).__name__}: {error}".encode()[:4096])
+
+
+def load_litert(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """LiteRT's interpreter with XNNPACK, on one thread."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path, num_threads=1)
+    interpreter.allocate_tensors()
+    (image,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(values: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(image["index"], values.reshape(image["shape"]))
+        interpreter.invoke()
+        return interpreter.get_tensor(scores["index"])
+
+    return run
+
+
+def load_executorch(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """ExecuTorch's portable runtime with XNNPACK."""
+    import torch
+    from executorch.runtime import Runtime
+
+    forward = Runtime.get().load_program(path).load_method("forward")
+    shape = forward.metadata.input_tensor_meta(0).sizes()
+
+    def run(values: np.ndarray) -> np.ndarray:
+        (scores,) = forward.execute([torch.from_numpy(values.copy()).reshape(shape)])
+        return scores.numpy()
+
+    return run
+
+
+RUNTIMES = {"litert": ("ai-edge-litert", load_litert), "executorch": ("executorch", load_executorch)}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
