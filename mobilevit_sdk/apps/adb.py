@@ -65,14 +65,14 @@ class Adb:
 def find_adb(given: Path | None = None) -> str:
     """The program: `given`, the one on PATH, or that of an Android SDK. Raises RequestError or ToolchainError."""
     if given is not None:
-        if (found := shutil.which(given)) is None:
+        if (found := shutil.which(str(given))) is None:
             raise RequestError(f"{given} is not a program; give the path of adb as `adb_path`")
         return found
     if found := shutil.which("adb"):
         return found
     roots = (os.environ.get("ANDROID_HOME"), os.environ.get("ANDROID_SDK_ROOT"), *_SDK_FOLDERS)
     for root in filter(None, roots):
-        if found := shutil.which(Path(root).expanduser() / "platform-tools" / "adb"):
+        if found := shutil.which(str(Path(root).expanduser() / "platform-tools" / "adb")):
             return found
     raise ToolchainError(
         "adb is not installed: it is in Android Studio, in the package `adb` of Debian and Ubuntu, and in "
@@ -113,12 +113,11 @@ def list_phones(program: str) -> list[Phone]:
     lines = printed.partition("List of devices attached")[2].splitlines()
     phones = []
     for line in lines:
-        serial, _, rest = line.strip().partition(" ")
-        if not serial or line.startswith("*"):  # what adb says about its own server
+        if not line.strip() or line.startswith("*"):  # what adb says about its own server
             continue
-        words = rest.split()
+        serial, *words = line.split()
         facts = dict(word.split(":", 1) for word in words if ":" in word)
-        state = "no permissions" if rest.strip().startswith("no permissions") else words[0] if words else "unknown"
+        state = "no permissions" if words[:2] == ["no", "permissions"] else words[0] if words else "unknown"
         model = facts.get("model")
         phones.append(Phone(serial, state, model.replace("_", " ") if model else None))
     return phones

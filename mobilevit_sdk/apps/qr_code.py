@@ -5,13 +5,14 @@ from __future__ import annotations
 from mobilevit_sdk.formats.toolchain import import_optional
 
 QUIET_ZONE = 4  # light modules around the code, as ISO/IEC 18004 asks for
-_BLOCKS = {(True, True): "█", (True, False): "▀", (False, True): "▄", (False, False): " "}
+_BLOCKS = {(False, False): "█", (False, True): "▀", (True, False): "▄", (True, True): " "}
 
 
 def qr_rows(text: str) -> list[str]:
-    """The code as lines of half blocks, two modules high each: ink is dark, where the terminal draws black on white.
+    """The code as lines of half blocks, two modules high each, to be drawn in white on black.
 
-    An address of the local network takes 37 columns and 19 lines.
+    The blocks are the light modules: a terminal without colors that is dark shows the code as well. An address of the
+    local network takes 37 columns and 19 lines.
     """
     segno = import_optional("segno", "segno", extra="phone")
     # The lowest level of error correction: a screen has no stains, and a smaller code has larger modules.

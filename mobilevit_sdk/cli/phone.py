@@ -121,14 +121,14 @@ def _say(line: str) -> None:
 
 
 def _show_address(address: str, *, keep: bool) -> None:
-    """The address as text and, on a terminal, as a QR code: black on white whatever the terminal's own colors are."""
+    """The address as text and, on a terminal, as a QR code, in black and white whatever the terminal's colors are."""
     from rich.text import Text
 
     from mobilevit_sdk.apps.qr_code import qr_rows
 
     if log.is_terminal:
         for row in qr_rows(address):
-            log.print(Text(row, "black on white" if log.no_color else "#000000 on #ffffff"))
+            log.print(Text(row, "#ffffff on #000000"))
     log.print(Text.assemble("Scan the code, or open  ", (address, "bold")) if log.is_terminal else Text(address))
     if address.startswith("https:"):
         log.print(

@@ -102,8 +102,8 @@ def test_a_certificate_is_for_one_address_and_days_and_its_key_stays_in_memory(h
 
 
 def modules(rows: list[str]) -> list[list[bool]]:
-    """The modules that half blocks show."""
-    halves = {" ": (False, False), "▀": (True, False), "▄": (False, True), "█": (True, True)}
+    """The dark modules that half blocks show: between the light ones, which are drawn."""
+    halves = {"█": (False, False), "▄": (True, False), "▀": (False, True), " ": (True, True)}
     return [[halves[block][half] for block in row] for row in rows for half in (0, 1)]
 
 
