@@ -21,7 +21,7 @@ from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import judge_runs, passed, read_baseline
-from mobilevit_sdk.parity.device import CaseOutputs, Device, collect_runs, write_device_report
+from mobilevit_sdk.parity.device import App, CaseOutputs, Device, collect_runs, write_device_report
 from mobilevit_sdk.parity.report import write_report
 
 IPHONE = Device(model="iPhone16,1", system="iOS 18.1", processor=None)
@@ -214,6 +214,18 @@ def test_two_phones_of_one_model_do_not_collide(artifact, reference):
     labels = ["Pixel 8 (Android 15)", "Pixel 8 (Android 15) #2", "iPhone16,1 (iOS 18.1)"]
     assert [verdict.device for verdict in verdicts] == labels
     assert [verdict.status for verdict in verdicts] == ["passed", "failed", "passed"]
+
+
+def test_reports_of_one_phone_on_several_accelerators_are_of_one_phone(artifact):
+    runs = (device_run(artifact, accelerator=each) for each in ("cpu", "gpu", "npu", "cpu"))
+    reports = [device_report(artifact, run, app=App(name=f"app {i}", version="1")) for i, run in enumerate(runs)]
+    pixel = "Pixel 8 (Android 15)"
+    assert [verdict.place for verdict in judged(artifact, *reports)] == [
+        f"litert-cpu of {pixel}",
+        f"litert-gpu of {pixel}",
+        f"litert-npu of {pixel}",
+        f"litert-cpu of {pixel} #2",
+    ]
 
 
 def test_the_same_report_twice_counts_once(artifact):

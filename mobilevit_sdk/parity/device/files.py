@@ -61,22 +61,27 @@ class OpenedReport(NamedTuple):
 
 
 def open_device_reports(reports: DeviceReportLike | Sequence[DeviceReportLike]) -> list[OpenedReport]:
-    """Read reports, each once: of two phones of one model and system, the second is `Pixel 8 (Android 15) #2`.
+    """Read reports, each once: of two that answer for the same runtimes, the second is `Pixel 8 (Android 15) #2`.
 
     Raises RequestError as `read_device_report` does.
     """
     opened: list[OpenedReport] = []
-    phones: dict[tuple[str, str], list[str]] = {}  # the digests by phone file and label
+    digests: set[str] = set()
+    phones: dict[tuple[str, str], list[set[str]]] = {}  # the names of the runs of each phone, by phone file and label
     listed: list[DeviceReportLike] = several(reports)
     for each in listed:
         report = each if isinstance(each, DeviceReport) else read_device_report(each)
-        label = report.device.label
-        digests = phones.setdefault((report.artifact.sha256, label), [])
         if report.digest in digests:
             continue
-        digests.append(report.digest)
+        digests.add(report.digest)
+        label, runs = report.device.label, set(report.run_names)
+        alike = phones.setdefault((report.artifact.sha256, label), [])
+        place = next((i for i, others in enumerate(alike) if not runs & others), len(alike))
+        if place == len(alike):
+            alike.append(set())
+        alike[place] |= runs
         name = f"the device report of {label}" if isinstance(each, DeviceReport) else str(each)
-        number = f" #{len(digests)}" if len(digests) > 1 else ""
+        number = f" #{place + 1}" if place else ""
         opened.append(OpenedReport(report, one_line(name), label + number))
     return opened
 

@@ -22,8 +22,8 @@ Reason = Annotated[
     msgspec.Meta(min_length=1, max_length=2000, pattern=r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"),
 ]
 Sha256 = Annotated[str, msgspec.Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
-Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # what every language's JSON holds
 
 RuntimeName = Literal["litert", "tflite", "executorch", "coreml", "coreai"]
 Accelerator = Literal["cpu", "gpu", "npu", "ane", "all", "wasm", "webgpu"]
