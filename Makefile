@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # One thread a worker, so that they do not fight over the cores; a file's tests in one worker, which share its fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: help demo test test-slow matrix lint format web build clean android
+.PHONY: help demo test test-slow matrix lint format web ios build clean android
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -48,6 +48,9 @@ android: ## Build and test the Android app on the JVM, which needs JDK 17 and Ma
 	@if command -v mvn > /dev/null && command -v javac > /dev/null; \
 	then mvn --batch-mode --quiet --file android_demo/pom.xml verify; \
 	else echo "android: not tested, mvn or javac is missing (apt-get install maven default-jdk-headless)" >&2; fi
+
+ios: ## Test the iOS app's Swift kit, and type-check the app; as root on Debian it fetches Swift once (2.8 GB).
+	ios_demo/check.sh
 
 build: $(INSTALLED) ## Build wheel and sdist into dist/.
 	$(BIN)/python -m build --quiet

@@ -6,6 +6,7 @@
 # A `swift` of this machine is used as it is. Elsewhere Debian 13's package `swiftlang` goes into a root file system
 # of its own in the user's cache folder (2.8 GB, once), and COMMAND runs there: this repository, the working folder and
 # the folder for temporary files appear in it under their own paths. That takes root on a Debian-like system.
+# With the option --no-install before COMMAND nothing is fetched.
 # Exit status: that of COMMAND; 69 with one line that says why, where Swift cannot be had.
 set -euo pipefail
 
@@ -17,7 +18,7 @@ REPOSITORY="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 readonly REPOSITORY
 
 unavailable() {
-  echo "no Swift: $1" >&2
+  echo "ios_demo: no Swift, $1" >&2
   exit 69
 }
 
@@ -71,12 +72,18 @@ run_in_debian() {
   ' - "$ROOT" "$REPOSITORY" "$(realpath "${TMPDIR:-/tmp}")" "$@"
 }
 
+install=yes
+if [ "${1:-}" = --no-install ]; then
+  install=no
+  shift
+fi
 if command -v swift > /dev/null; then
   [ $# = 0 ] || exec "$@"
   exit 0
 fi
 check_machine
 if [ ! -d "$ROOT" ]; then
+  [ $install = yes ] || unavailable "it is not installed; $0 installs it"
   mkdir -p "$CACHE"
   (
     flock 9 # two at once: the second waits, and finds it

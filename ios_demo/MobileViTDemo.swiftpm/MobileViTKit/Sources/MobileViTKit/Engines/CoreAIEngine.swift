@@ -66,7 +66,7 @@ private final class LoadedModel: @unchecked Sendable {
     /// By the strides: rows may be padded in memory.
     private func copy(_ values: [Float], into array: inout NDArray) {
         let shape = array.shape
-        var view = array.mutableView(as: Float.self)
+        let view = array.mutableView(as: Float.self)
         view.withUnsafeMutablePointer { pointer, _, strides in
             var index = 0
             for a in 0..<shape[1] {

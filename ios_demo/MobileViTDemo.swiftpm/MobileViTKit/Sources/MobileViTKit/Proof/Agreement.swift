@@ -8,14 +8,15 @@ import Foundation
 public struct Agreement: Equatable, Sendable {
     /// Of each case, in dB within ±200; -200 where an answer is not finite.
     public let sqnrDB: [Double]
-    /// Whether each case has the same best class, or one whose reference score is as near as the error (a tie). Of one
-    /// score, the same sign. Empty for features.
-    public let sameBest: [Bool]
+    /// Whether each case that counts has the same best class, or one whose reference score is as near as the error (a
+    /// tie). Of one score, the same sign. nil for the other cases, and for features.
+    public let sameBest: [Bool?]
 
     static let ceiling = 200.0
 
-    /// `expected` and `actual` are [cases][numbers], of equal shapes, with at least one case and number.
-    public init(expected: [[Float]], actual: [[Float]], kind: Manifest.Kind) {
+    /// `expected` and `actual` are [cases][numbers], of equal shapes, with at least one case and number; `counted` is a
+    /// flag for each case.
+    public init(expected: [[Float]], actual: [[Float]], kind: Manifest.Kind, counted: [Bool]) {
         precondition(expected.count == actual.count && zip(expected, actual).allSatisfy { $0.count == $1.count })
         let reference = expected.map { $0.map(Double.init) }, answers = actual.map { $0.map(Double.init) }
         let noise = zip(answers, reference).map { zip($0, $1).map { $0 - $1 } }
@@ -32,7 +33,10 @@ public struct Agreement: Equatable, Sendable {
             ratios = zip(ratios, deciding).map(min)
         }
         sqnrDB = ratios
-        sameBest = kind == .scores ? Self.sameBest(reference, answers) : []
+        let kept = reference.indices.filter { counted[$0] && kind == .scores }
+        let found = kept.isEmpty ? [] : Self.sameBest(kept.map { reference[$0] }, kept.map { answers[$0] })
+        let byCase = Dictionary(uniqueKeysWithValues: zip(kept, found))
+        sameBest = reference.indices.map { byCase[$0] }
     }
 
     /// 10 log10 of a ratio of energies, within the ceiling; noise that is not finite gives the lowest.

@@ -6,7 +6,7 @@ public struct Preview: Sendable {
         public let id: Int
         public let name: String
         public let sqnrDB: Double
-        /// nil for features.
+        /// nil for features, and where it does not count.
         public let sameBest: Bool?
         /// Whether the verdict reads it.
         public let counts: Bool
@@ -22,7 +22,7 @@ public struct Preview: Sendable {
     public var worst: Case { cases.filter(\.counts).min { $0.sqnrDB < $1.sqnrDB }! }
     /// Share of the cases that count with the same best class; nil for features.
     public var top1Agreement: Double? {
-        let same = cases.filter(\.counts).compactMap(\.sameBest)
+        let same = cases.compactMap(\.sameBest)
         return same.isEmpty ? nil : Double(same.filter { $0 }.count) / Double(same.count)
     }
 
@@ -36,12 +36,13 @@ public struct Preview: Sendable {
         guard outputs.count == expected.count, outputs.allSatisfy({ $0.count == reference.answerCount }) else {
             throw KitError.engine("answers do not have the shape of the reference's")
         }
-        let agreement = Agreement(expected: expected, actual: outputs, kind: manifest.kind)
         let all = threshold.countsEdgeCases || reference.cases.allSatisfy { $0.role == .edge }
+        let counted = reference.cases.map { all || $0.role != .edge }
+        let agreement = Agreement(expected: expected, actual: outputs, kind: manifest.kind, counted: counted)
         cases = reference.cases.enumerated().map { index, each in
             Case(
-                id: index, name: each.name, sqnrDB: agreement.sqnrDB[index],
-                sameBest: agreement.sameBest.isEmpty ? nil : agreement.sameBest[index], counts: all || each.role != .edge
+                id: index, name: each.name, sqnrDB: agreement.sqnrDB[index], sameBest: agreement.sameBest[index],
+                counts: counted[index]
             )
         }
         self.threshold = threshold
