@@ -2,12 +2,20 @@ package dev.mobilevit.core
 
 import java.util.concurrent.CancellationException
 
-/** An answer and how long it took, in milliseconds: inference is the run and the reading back of its scores. */
-class Classification(val top: List<Score>, val scores: FloatArray, val preprocessingMs: Double, val inferenceMs: Double)
+/**
+ * An answer and how long it took, in milliseconds: inference is the run and the reading back of its
+ * scores.
+ */
+class Classification(
+    val top: List<Score>,
+    val scores: FloatArray,
+    val preprocessingMs: Double,
+    val inferenceMs: Double,
+)
 
 /**
- * From an upright picture to the [k] best classes. Buffers are made once for each size of picture. One thread at a
- * time: that of the engine. It does not close the engine.
+ * From an upright picture to the [k] best classes. Buffers are made once for each size of picture.
+ * One thread at a time: that of the engine. It does not close the engine.
  */
 class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 5) {
     private val manifest = artifact.manifest
@@ -17,10 +25,15 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
     private var resizer: Resizer? = null
 
     init {
-        require(manifest.output == "logits") { "${artifact.name} returns ${manifest.output}; only class scores can be shown" }
+        require(manifest.output == "logits") {
+            "${artifact.name} returns ${manifest.output}; only class scores can be shown"
+        }
     }
 
-    /** Throws [EngineException] where the runtime fails or answers anything but a finite score for each class. */
+    /**
+     * Throws [EngineException] where the runtime fails or answers anything but a finite score for
+     * each class.
+     */
     fun classify(picture: Picture): Classification {
         val start = System.nanoTime()
         preprocess(picture)
@@ -28,13 +41,20 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
         val scores = engine.run(values)
         val end = System.nanoTime()
         checkAnswer(scores, manifest.classes)
-        if (scores.any { it.isNaN() || it.isInfinite() }) throw EngineException("${engine.runtime} answered scores that are not finite")
-        return Classification(topK(scores, manifest.labels, k), scores, milliseconds(start, between), milliseconds(between, end))
+        if (scores.any { it.isNaN() || it.isInfinite() })
+            throw EngineException("${engine.runtime} answered scores that are not finite")
+        return Classification(
+            topK(scores, manifest.labels, k),
+            scores,
+            milliseconds(start, between),
+            milliseconds(between, end),
+        )
     }
 
     /**
-     * Runs [warmUp] times, then measures [samples] times, on an upright [picture]. [progress] is told done and total
-     * after each; [isCancelled] is asked before each, and true throws CancellationException.
+     * Runs [warmUp] times, then measures [samples] times, on an upright [picture]. [progress] is
+     * told done and total after each; [isCancelled] is asked before each, and true throws
+     * CancellationException.
      */
     fun measure(
         picture: Picture,
@@ -58,8 +78,9 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
     }
 
     private fun preprocess(picture: Picture) {
-        val fitting = resizer?.takeIf { it.sourceWidth == picture.width && it.sourceHeight == picture.height }
-            ?: Resizer(input.resizing, picture.width, picture.height).also { resizer = it }
+        val fitting =
+            resizer?.takeIf { it.sourceWidth == picture.width && it.sourceHeight == picture.height }
+                ?: Resizer(input.resizing, picture.width, picture.height).also { resizer = it }
         fitting.resize(picture, resized)
         input.fill(resized, values)
     }
@@ -68,5 +89,6 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
 }
 
 internal fun checkAnswer(answer: FloatArray, expected: Int) {
-    if (answer.size != expected) throw EngineException("the file answered ${answer.size} numbers, expected $expected")
+    if (answer.size != expected)
+        throw EngineException("the file answered ${answer.size} numbers, expected $expected")
 }

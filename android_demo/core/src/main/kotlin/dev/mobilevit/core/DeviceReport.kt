@@ -28,9 +28,15 @@ data class DeviceRun(
     val thermalState: String? = null,
 ) {
     init {
-        require(runtime in setOf("litert", "tflite", "executorch")) { "runtime $runtime is not one of a report" }
-        require(precision in setOf(null, "fp32", "fp16")) { "precision $precision is not one of a report" }
-        require(thermalState in setOf(null, "nominal", "fair", "serious", "critical")) { "thermal state $thermalState" }
+        require(runtime in setOf("litert", "tflite", "executorch")) {
+            "runtime $runtime is not one of a report"
+        }
+        require(precision in setOf(null, "fp32", "fp16")) {
+            "precision $precision is not one of a report"
+        }
+        require(thermalState in setOf(null, "nominal", "fair", "serious", "critical")) {
+            "thermal state $thermalState"
+        }
         require((error == null) == cases.isNotEmpty()) { "a run has all cases, or an error" }
     }
 }
@@ -47,59 +53,83 @@ class DeviceReport(
 ) {
     init {
         val names = reference.cases.map { it.name }
-        for (run in runs) require(run.error != null || run.cases.map { it.name } == names) { "a run has other cases" }
-        require(runs.isNotEmpty()) { "a report has at least one run" }
+        for (run in runs) require(run.error != null || run.cases.map { it.name } == names) {
+            "a run has other cases"
+        }
+        require(runs.size in 1..32) { "a report has 1 to 32 runs, not ${runs.size}" }
+        val kinds = runs.map { Triple(it.runtime, it.accelerator, it.precision) }
+        require(kinds.toSet().size == runs.size) { "a run is there twice: $kinds" }
+        require(UTC.matches(created)) {
+            "created is $created, which is not as 2026-11-29T12:00:00Z"
+        }
     }
 
     /** Such as "mobilevit_xxs-tflite-fp32.device-report.json". */
-    val fileName: String get() = "${artifact.name}.device-report.json"
+    val fileName: String
+        get() = "${artifact.name}.device-report.json"
 
-    /** The JSON document, UTF-8, which ends with the SHA-256 of all that stands before it. */
+    /**
+     * The JSON document, UTF-8, which ends with the SHA-256 of all that stands before it. Throws
+     * IllegalStateException where it is larger than the SDK reads.
+     */
     fun toBytes(): ByteArray {
         val head = buildString {
             val members = writeJson(document())
             append(members, 0, members.length - 1).append(",\"digest\":\"")
-        }.toByteArray()
+        }
+            .toByteArray()
         val digest = newSha256().apply { update(head) }.hex()
+        check(head.size + 66 <= MAX_BYTES) { "the report has more than ${MAX_BYTES shr 20} MiB" }
         return head + "$digest\"}".toByteArray()
     }
 
-    private fun document(): Map<String, Any?> = linkedMapOf(
-        "schema" to 1,
-        "app" to linkedMapOf("name" to text(app.name), "version" to text(app.version)),
-        "device" to linkedMapOf(
-            "model" to text(device.model),
-            "system" to text(device.system),
-            "processor" to device.processor?.let(::text),
-        ),
-        "artifact" to linkedMapOf(
-            "name" to text(artifact.name),
-            "file" to artifact.manifest.file,
-            "sha256" to artifact.manifest.sha256,
-            "reference_sha256" to reference.sha256,
-        ),
-        "created" to created,
-        "runs" to runs.map(::run),
-    )
+    private fun document(): Map<String, Any?> =
+        linkedMapOf(
+            "schema" to 1,
+            "app" to linkedMapOf("name" to text(app.name), "version" to text(app.version)),
+            "device" to
+                linkedMapOf(
+                    "model" to text(device.model),
+                    "system" to text(device.system),
+                    "processor" to device.processor?.let(::text),
+                ),
+            "artifact" to
+                linkedMapOf(
+                    "name" to text(artifact.name),
+                    "file" to artifact.manifest.file,
+                    "sha256" to artifact.manifest.sha256,
+                    "reference_sha256" to reference.sha256,
+                ),
+            "created" to created,
+            "runs" to runs.map(::run),
+        )
 
-    private fun run(run: DeviceRun): Map<String, Any?> = linkedMapOf(
-        "runtime" to run.runtime,
-        "runtime_version" to run.runtimeVersion?.let(::text),
-        "accelerator" to run.accelerator.word,
-        "precision" to run.precision,
-        "fully_accelerated" to run.fullyAccelerated,
-        "cases" to run.cases.map { linkedMapOf("name" to it.name, "outputs" to mapOf(run.output to base64(it.scores))) },
-        "error" to run.error?.let { oneLine(it, 2000) },
-        "latency" to run.latency?.let {
-            linkedMapOf(
-                "warm_up" to it.warmUp,
-                "inference_ms" to samples(it.inference),
-                "with_preprocessing_ms" to it.withPreprocessing?.let(::samples),
-            )
-        },
-        "peak_memory_bytes" to run.peakMemoryBytes,
-        "thermal_state" to run.thermalState,
-    )
+    private fun run(run: DeviceRun): Map<String, Any?> =
+        linkedMapOf(
+            "runtime" to run.runtime,
+            "runtime_version" to run.runtimeVersion?.let(::text),
+            "accelerator" to run.accelerator.word,
+            "precision" to run.precision,
+            "fully_accelerated" to run.fullyAccelerated,
+            "cases" to
+                run.cases.map {
+                    linkedMapOf(
+                        "name" to it.name,
+                        "outputs" to mapOf(run.output to base64(it.scores)),
+                    )
+                },
+            "error" to run.error?.let { oneLine(it, 2000) },
+            "latency" to
+                run.latency?.let {
+                    linkedMapOf(
+                        "warm_up" to it.warmUp,
+                        "inference_ms" to samples(it.inference),
+                        "with_preprocessing_ms" to it.withPreprocessing?.let(::samples),
+                    )
+                },
+            "peak_memory_bytes" to run.peakMemoryBytes,
+            "thermal_state" to run.thermalState,
+        )
 
     private fun samples(samples: Samples): Map<String, Any?> =
         linkedMapOf("samples" to samples.milliseconds, "p50" to samples.p50, "p90" to samples.p90)
@@ -111,5 +141,10 @@ class DeviceReport(
         val bytes = ByteBuffer.allocate(4 * scores.size).order(ByteOrder.LITTLE_ENDIAN)
         bytes.asFloatBuffer().put(scores)
         return Base64.getEncoder().encodeToString(bytes.array())
+    }
+
+    private companion object {
+        const val MAX_BYTES = 16 shl 20
+        val UTC = Regex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
     }
 }

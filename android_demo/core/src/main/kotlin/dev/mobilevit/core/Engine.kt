@@ -10,8 +10,9 @@ enum class Accelerator(val word: String) {
 /**
  * A file that is loaded into a runtime on one accelerator.
  *
- * Opening one throws [EngineException] where the accelerator is missing or refuses the file: an engine never falls back
- * to another silently. All calls come from one thread, that which opened it.
+ * Opening one throws [EngineException] where the accelerator is missing or refuses the file: an
+ * engine never falls back to another silently. All calls come from one thread, that which opened
+ * it.
  */
 interface Engine : AutoCloseable {
     /** "litert", "tflite" or "executorch". */
@@ -29,8 +30,8 @@ interface Engine : AutoCloseable {
     val fullyAccelerated: Boolean?
 
     /**
-     * The scores of one image, a new array: [input] has the size and order of [AppInput]. Returns when the scores have
-     * been read back. Throws [EngineException] where the runtime fails.
+     * The scores of one image, a new array: [input] has the size and order of [AppInput]. Returns
+     * when the scores have been read back. Throws [EngineException] where the runtime fails.
      */
     fun run(input: FloatArray): FloatArray
 

@@ -14,7 +14,8 @@ fun AppInput.fill(picture: Picture, into: FloatArray) {
     val plane = width * height
     for (channel in 0..2) {
         for (pixel in 0 until plane) {
-            into[channel * plane + pixel] = low + (rgb[3 * pixel + channel].toInt() and 255) / 255f * span
+            into[channel * plane + pixel] =
+                low + (rgb[3 * pixel + channel].toInt() and 255) / 255f * span
         }
     }
 }

@@ -6,9 +6,13 @@ import java.nio.charset.CodingErrorAction
 
 private const val MAX_DEPTH = 64
 
-/** One JSON object from an untrusted file, with typed access. Whatever does not fit throws [ArtifactException]. */
+/**
+ * One JSON object from an untrusted file, with typed access. Whatever does not fit throws
+ * [ArtifactException].
+ */
 internal class JsonObject(private val members: Map<String, Any?>, private val where: String) {
-    val keys: Set<String> get() = members.keys
+    val keys: Set<String>
+        get() = members.keys
 
     fun text(key: String): String = require(key, "text")
 
@@ -20,7 +24,8 @@ internal class JsonObject(private val members: Map<String, Any?>, private val wh
 
     fun objectOrNull(key: String): JsonObject? = if (members[key] == null) null else objectAt(key)
 
-    fun texts(key: String): List<String> = list(key).map { it as? String ?: fail("$key must hold texts") }
+    fun texts(key: String): List<String> =
+        list(key).map { it as? String ?: fail("$key must hold texts") }
 
     fun textsOrNull(key: String): List<String>? = if (members[key] == null) null else texts(key)
 
@@ -34,12 +39,14 @@ internal class JsonObject(private val members: Map<String, Any?>, private val wh
 
     fun integers(key: String, range: LongRange): List<Long> =
         list(key).map { value ->
-            (value as? Long)?.takeIf { it in range } ?: fail("$key must hold integers of ${range.first} to ${range.last}")
+            (value as? Long)?.takeIf { it in range }
+                ?: fail("$key must hold integers of ${range.first} to ${range.last}")
         }
 
     fun integer(key: String, range: LongRange): Long {
         val value: Long = require(key, "an integer")
-        return if (value in range) value else fail("$key must be ${range.first} to ${range.last}, not $value")
+        return if (value in range) value
+        else fail("$key must be ${range.first} to ${range.last}, not $value")
     }
 
     fun fail(what: String): Nothing = throw ArtifactException("$where: $what")
@@ -54,24 +61,29 @@ internal class JsonObject(private val members: Map<String, Any?>, private val wh
 
 /** The object that a JSON document is; [where] names the document in errors. */
 internal fun parseJsonObject(bytes: ByteBuffer, where: String): JsonObject =
-    JsonObject(asObject(parseJson(bytes, where)) ?: throw ArtifactException("$where is not a JSON object"), where)
+    JsonObject(
+        asObject(parseJson(bytes, where)) ?: throw ArtifactException("$where is not a JSON object"),
+        where,
+    )
 
 internal fun parseJsonObjects(text: String, where: String): List<JsonObject> =
     JsonObject(mapOf("list" to JsonParser(text, where).document()), where).objects("list")
 
 /**
- * A document as Map, List, String, Long, Double, Boolean or null. Strict: UTF-8, no key twice, numbers that are finite,
- * at most 64 levels, nothing after the end.
+ * A document as Map, List, String, Long, Double, Boolean or null. Strict: UTF-8, no key twice,
+ * numbers that are finite, at most 64 levels, nothing after the end.
  */
 internal fun parseJson(bytes: ByteBuffer, where: String): Any? {
-    val decoder = Charsets.UTF_8.newDecoder()
-        .onMalformedInput(CodingErrorAction.REPORT)
-        .onUnmappableCharacter(CodingErrorAction.REPORT)
-    val text = try {
-        decoder.decode(bytes.duplicate()).toString()
-    } catch (error: CharacterCodingException) {
-        throw ArtifactException("$where is not UTF-8 text", error)
-    }
+    val decoder =
+        Charsets.UTF_8.newDecoder()
+            .onMalformedInput(CodingErrorAction.REPORT)
+            .onUnmappableCharacter(CodingErrorAction.REPORT)
+    val text =
+        try {
+            decoder.decode(bytes.duplicate()).toString()
+        } catch (error: CharacterCodingException) {
+            throw ArtifactException("$where is not UTF-8 text", error)
+        }
     return JsonParser(text, where).document()
 }
 
@@ -90,7 +102,8 @@ private class JsonParser(private val text: String, private val where: String) {
 
     private fun value(depth: Int): Any? {
         skipSpace()
-        if (depth >= MAX_DEPTH && peek() in "{[") fail("it is nested more than $MAX_DEPTH levels deep")
+        if (depth >= MAX_DEPTH && peek() in "{[")
+            fail("it is nested more than $MAX_DEPTH levels deep")
         return when (peek()) {
             '{' -> members(depth)
             '[' -> elements(depth)
@@ -155,7 +168,9 @@ private class JsonParser(private val text: String, private val where: String) {
         val character = peek()
         at++
         return when (character) {
-            '"', '\\', '/' -> character
+            '"',
+            '\\',
+            '/' -> character
             'b' -> '\b'
             'f' -> '\u000c'
             'n' -> '\n'
@@ -163,7 +178,10 @@ private class JsonParser(private val text: String, private val where: String) {
             't' -> '\t'
             'u' -> {
                 val digits = text.substring(at, minOf(at + 4, text.length))
-                if (digits.length < 4 || !digits.all { it in '0'..'9' || it.lowercaseChar() in 'a'..'f' }) {
+                if (
+                    digits.length < 4 ||
+                        !digits.all { it in '0'..'9' || it.lowercaseChar() in 'a'..'f' }
+                ) {
                     fail("four hexadecimal digits are expected")
                 }
                 at += 4
@@ -174,10 +192,14 @@ private class JsonParser(private val text: String, private val where: String) {
     }
 
     private fun number(): Number {
-        val match = NUMBER.find(text, at)?.takeIf { it.range.first == at } ?: fail("a value is expected")
+        val match =
+            NUMBER.find(text, at)?.takeIf { it.range.first == at } ?: fail("a value is expected")
         if (match.value.length > 400) fail("a number is too long")
         at = match.range.last + 1
-        if (match.groupValues[1].isEmpty()) match.value.toLongOrNull()?.let { return it }
+        if (match.groupValues[1].isEmpty())
+            match.value.toLongOrNull()?.let {
+                return it
+            }
         return match.value.toDouble().takeIf { it <= Double.MAX_VALUE && it >= -Double.MAX_VALUE }
             ?: fail("a number is too large")
     }
@@ -194,11 +216,14 @@ private class JsonParser(private val text: String, private val where: String) {
 
     private fun peek(): Char = if (at < text.length) text[at] else fail("it ends too early")
 
-    private fun take(character: Char): Boolean = (at < text.length && text[at] == character).also { if (it) at++ }
+    private fun take(character: Char): Boolean =
+        (at < text.length && text[at] == character).also { if (it) at++ }
 
-    private fun fail(what: String): Nothing = throw ArtifactException("$where is not JSON: $what (at character $at)")
+    private fun fail(what: String): Nothing =
+        throw ArtifactException("$where is not JSON: $what (at character $at)")
 
     private companion object {
-        val NUMBER = Regex("""-?(?:0|[1-9][0-9]{0,999})((?:\.[0-9]{1,999})?(?:[eE][+-]?[0-9]{1,9})?)""")
+        val NUMBER =
+            Regex("""-?(?:0|[1-9][0-9]{0,999})((?:\.[0-9]{1,999})?(?:[eE][+-]?[0-9]{1,9})?)""")
     }
 }

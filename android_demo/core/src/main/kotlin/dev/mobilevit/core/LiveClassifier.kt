@@ -6,8 +6,9 @@ import java.util.concurrent.atomic.AtomicBoolean
 import java.util.concurrent.atomic.AtomicLong
 
 /**
- * Classifies a camera's frames on [worker], a single thread, which also opened the classifier's engine. A frame that
- * comes while another is worked on is dropped, never queued. [onResult] and [onError] are called on the worker.
+ * Classifies a camera's frames on [worker], a single thread, which also opened the classifier's
+ * engine. A frame that comes while another is worked on is dropped, never queued. [onResult] and
+ * [onError] are called on the worker.
  */
 class LiveClassifier(
     private val classifier: Classifier,
@@ -15,7 +16,8 @@ class LiveClassifier(
     private val onResult: (Classification) -> Unit,
     private val onError: (Exception) -> Unit,
 ) : AutoCloseable {
-    private val isBusy = AtomicBoolean(false) // whoever sets it owns the pictures, until the worker unsets it
+    private val isBusy =
+        AtomicBoolean(false) // whoever sets it owns the pictures, until the worker unsets it
     private val droppedFrames = AtomicLong()
     private var stored: Picture? = null
     private var turned: Picture? = null
@@ -23,11 +25,13 @@ class LiveClassifier(
     @Volatile private var isClosed = false
 
     /** Frames that were dropped. */
-    val dropped: Long get() = droppedFrames.get()
+    val dropped: Long
+        get() = droppedFrames.get()
 
     /**
-     * Takes a frame, or drops it and returns false without calling [write]. [write] puts the frame's pixels, as stored,
-     * into the picture that it is given, before this returns; [orientation] is how they are turned upright.
+     * Takes a frame, or drops it and returns false without calling [write]. [write] puts the
+     * frame's pixels, as stored, into the picture that it is given, before this returns;
+     * [orientation] is how they are turned upright.
      */
     fun offer(width: Int, height: Int, orientation: Int, write: (Picture) -> Unit): Boolean {
         if (isClosed || !isBusy.compareAndSet(false, true)) {
@@ -48,7 +52,10 @@ class LiveClassifier(
         return isTaken
     }
 
-    /** Takes no more frames; nothing is told of one that is worked on. Closes neither the engine nor the worker. */
+    /**
+     * Takes no more frames; nothing is told of one that is worked on. Closes neither the engine nor
+     * the worker.
+     */
     override fun close() {
         isClosed = true
     }
@@ -68,7 +75,12 @@ class LiveClassifier(
     private fun upright(frame: Picture, orientation: Int): Picture {
         if (orientation !in 2..8) return frame
         val swaps = Orientation.swapsSides(orientation)
-        val into = reuse(turned, if (swaps) frame.height else frame.width, if (swaps) frame.width else frame.height)
+        val into =
+            reuse(
+                turned,
+                if (swaps) frame.height else frame.width,
+                if (swaps) frame.width else frame.height,
+            )
         Orientation.upright(frame, orientation, into)
         turned = into
         return into

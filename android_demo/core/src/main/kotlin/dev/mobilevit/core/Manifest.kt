@@ -3,11 +3,17 @@ package dev.mobilevit.core
 import java.nio.ByteBuffer
 
 /** The order of an input's values in memory. */
-enum class Layout { NCHW, NHWC }
+enum class Layout {
+    NCHW,
+    NHWC,
+}
 
 /** How a photograph becomes the picture that a file takes: see [Resizer]. */
 data class Resizing(
-    /** Whether both sides are brought to [height] and [width]; otherwise the shorter side is, and the center cropped. */
+    /**
+     * Whether both sides are brought to [height] and [width]; otherwise the shorter side is, and
+     * the center cropped.
+     */
     val squash: Boolean,
     /** What the shorter side is brought to, in pixels; not used where the picture is squashed. */
     val shorterSide: Int,
@@ -27,7 +33,8 @@ data class AppInput(
     val resizing: Resizing,
 ) {
     /** How many values one image has. */
-    val values: Int get() = 3 * height * width
+    val values: Int
+        get() = 3 * height * width
 }
 
 /** What an app needs of `manifest.json`. */
@@ -53,36 +60,49 @@ data class Manifest(
     val input: AppInput,
 ) {
     companion object {
-        /** Reads the bytes of a manifest. Throws [ArtifactException] where it is not one, or not for Android. */
+        /**
+         * Reads the bytes of a manifest. Throws [ArtifactException] where it is not one, or not for
+         * Android.
+         */
         fun read(bytes: ByteArray): Manifest {
             val manifest = parseJsonObject(ByteBuffer.wrap(bytes), "manifest.json")
             val schema = manifest.integer("schema", 0..Long.MAX_VALUE)
-            if (schema != 1L) manifest.fail("schema $schema is not known to this app, which reads 1; update the app")
+            if (schema != 1L)
+                manifest.fail(
+                    "schema $schema is not known to this app, which reads 1; update the app"
+                )
             val format = manifest.text("format")
             val backend = manifest.textOrNull("backend")
             if (format !in FORMATS || backend !in FORMATS.getValue(format)) {
                 val found = if (backend == null) format else "$format for $backend"
-                manifest.fail("${oneLine(found, 60)} does not run on Android; convert to tflite or executorch")
+                manifest.fail(
+                    "${oneLine(found, 60)} does not run on Android; convert to tflite or executorch"
+                )
             }
             val precision = manifest.text("precision")
             if (precision !in THRESHOLDS) {
-                manifest.fail("precision ${oneLine(precision, 40)} is not known to this app, which knows ${THRESHOLDS.keys}")
+                manifest.fail(
+                    "precision ${oneLine(precision, 40)} is not known to this app, which knows ${THRESHOLDS.keys}"
+                )
             }
             val spec = manifest.objectAt("spec")
             val features = spec.textOrNull("features")
             val classes = spec.objectAt("config").integer("num_classes", 0L..MAX_CLASSES).toInt()
             val labels = spec.textsOrNull("labels")
             if (features == null && classes == 0) spec.fail("a classifier has at least one class")
-            if (labels != null && labels.size != classes) spec.fail("${labels.size} labels for $classes classes")
+            if (labels != null && labels.size != classes)
+                spec.fail("${labels.size} labels for $classes classes")
             return Manifest(
                 file = fileName(manifest),
                 format = format,
                 precision = precision,
                 backend = backend,
                 bytes = manifest.integer("bytes", 1..Long.MAX_VALUE),
-                sha256 = manifest.text("sha256").also {
-                    if (!SHA256.matches(it)) manifest.fail("sha256 must be 64 lowercase hexadecimal digits")
-                },
+                sha256 =
+                    manifest.text("sha256").also {
+                        if (!SHA256.matches(it))
+                            manifest.fail("sha256 must be 64 lowercase hexadecimal digits")
+                    },
                 model = oneLine(spec.text("model"), 100),
                 output = if (features == null) "logits" else "features",
                 classes = classes,
@@ -94,22 +114,40 @@ data class Manifest(
 
         private fun fileName(manifest: JsonObject): String {
             val name = manifest.text("file")
-            val plain = name.length in 1..255 && name.none { it in "/\\:" || it < ' ' } && name.any { it != '.' }
-            if (!plain) manifest.fail("file ${oneLine(name, 60)} is not the name of a file in its folder")
+            val plain =
+                name.length in 1..200 &&
+                    name == oneLine(name) &&
+                    name.none { it in "/\\:" } &&
+                    name.any { it != '.' }
+            if (!plain)
+                manifest.fail("file ${oneLine(name, 60)} is not the name of a file in its folder")
             return name
         }
 
         private fun rejections(manifest: JsonObject): List<String> {
-            val judgment = manifest.objectOrNull("quantization")?.objectOrNull("judgment") ?: return emptyList()
+            val judgment =
+                manifest.objectOrNull("quantization")?.objectOrNull("judgment")
+                    ?: return emptyList()
             if (!judgment.flag("rejected")) return emptyList()
-            return judgment.textsOrNull("reasons").orEmpty().map { oneLine(it) }.ifEmpty { listOf("it does the task too badly") }
+            return judgment
+                .textsOrNull("reasons")
+                .orEmpty()
+                .map { oneLine(it) }
+                .ifEmpty { listOf("it does the task too badly") }
         }
 
         private fun input(input: JsonObject?): AppInput {
-            if (input == null) throw ArtifactException("manifest.json: app_input is missing; the file does not take one image")
+            if (input == null)
+                throw ArtifactException(
+                    "manifest.json: app_input is missing; the file does not take one image"
+                )
             val layout = input.text("layout")
-            if (layout !in LAYOUTS) input.fail("layout ${oneLine(layout, 40)} is not known to this app; NCHW and NHWC are")
-            for ((key, value) in EXPECTED) if (input.text(key) != value) input.fail("$key must be $value for this app")
+            if (layout !in LAYOUTS)
+                input.fail(
+                    "layout ${oneLine(layout, 40)} is not known to this app; NCHW and NHWC are"
+                )
+            for ((key, value) in EXPECTED) if (input.text(key) != value)
+                input.fail("$key must be $value for this app")
             val shape = input.integers("shape", 1..MAX_SIDE)
             val nchw = layout == "NCHW"
             if (shape.size != 4 || shape[0] != 1L || shape[if (nchw) 1 else 3] != 3L) {
@@ -134,24 +172,39 @@ data class Manifest(
         internal fun resizing(resizing: JsonObject, size: List<Long>): Resizing {
             val mode = resizing.text("mode")
             val filter = resizing.text("filter")
-            if (!resizing.flag("antialias")) resizing.fail("without antialias is not known to this app")
-            if (filter !in FILTERS) resizing.fail("filter ${oneLine(filter, 40)} is not known to this app")
+            if (!resizing.flag("antialias"))
+                resizing.fail("without antialias is not known to this app")
+            if (filter !in FILTERS)
+                resizing.fail("filter ${oneLine(filter, 40)} is not known to this app")
             val given = resizing.integers("size", 1..MAX_SIDE)
             val squash = mode == "squash"
-            if (!squash && mode != "shorter side") resizing.fail("mode ${oneLine(mode, 40)} is not known to this app")
+            if (!squash && mode != "shorter side")
+                resizing.fail("mode ${oneLine(mode, 40)} is not known to this app")
             if (squash && given != size) resizing.fail("size $given is not the input's, $size")
-            if (!squash && given.size != 1) resizing.fail("size must be one number, the shorter side")
+            if (!squash && given.size != 1)
+                resizing.fail("size must be one number, the shorter side")
             if (!squash && resizing.integers("center_crop", 1..MAX_SIDE) != size) {
                 resizing.fail("center_crop is not the input's size, $size")
             }
             val (height, width) = size.map { it.toInt() }
-            return Resizing(squash, if (squash) minOf(height, width) else given[0].toInt(), Filter.valueOf(filter.uppercase()), height, width)
+            return Resizing(
+                squash,
+                if (squash) minOf(height, width) else given[0].toInt(),
+                Filter.valueOf(filter.uppercase()),
+                height,
+                width,
+            )
         }
 
-        private val FORMATS = mapOf("tflite" to setOf<String?>(null), "executorch" to setOf(null, "xnnpack", "vulkan"))
+        private val FORMATS =
+            mapOf(
+                "tflite" to setOf<String?>(null),
+                "executorch" to setOf(null, "xnnpack", "vulkan"),
+            )
         private val LAYOUTS = Layout.entries.map { it.name }
         private val FILTERS = Filter.entries.map { it.name.lowercase() }
-        private val EXPECTED = mapOf("dtype" to "float32", "channel_order" to "RGB", "mean_and_std" to "in the graph")
+        private val EXPECTED =
+            mapOf("dtype" to "float32", "channel_order" to "RGB", "mean_and_std" to "in the graph")
         private val SHA256 = Regex("[0-9a-f]{64}")
         private const val MAX_CLASSES = 1_000_000L
         private const val MAX_SIDE = 4096L

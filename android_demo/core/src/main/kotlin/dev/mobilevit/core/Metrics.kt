@@ -22,12 +22,20 @@ private const val TIE_DB = 40.0
 private const val TIE_ERRORS = 3.0
 
 /**
- * Compares answers, [cases, numbers], in double precision. The SQNR of a case is the lower of that of the numbers as they
- * are and, for scores, that of what decides between the classes. Cases that are not [counted] have their SQNR alone.
+ * Compares answers, [cases, numbers], in double precision. The SQNR of a case is the lower of that
+ * of the numbers as they are and, for scores, that of what decides between the classes. Cases that
+ * are not [counted] have their SQNR alone.
  */
-internal fun compare(expected: List<FloatArray>, actual: List<FloatArray>, scores: Boolean, counted: BooleanArray): Agreement {
+internal fun compare(
+    expected: List<FloatArray>,
+    actual: List<FloatArray>,
+    scores: Boolean,
+    counted: BooleanArray,
+): Agreement {
     val reference = expected.map { row -> DoubleArray(row.size) { row[it].toDouble() } }
-    val noise = actual.mapIndexed { case, row -> DoubleArray(row.size) { row[it].toDouble() - reference[case][it] } }
+    val noise = actual.mapIndexed { case, row ->
+        DoubleArray(row.size) { row[it].toDouble() - reference[case][it] }
+    }
     val sqnr = sqnr(reference, noise, scores)
     val isCounted = reference.indices.filter { counted[it] }
     val ordered = isCounted.map { sqnr[it] }.sorted()
@@ -39,43 +47,63 @@ internal fun compare(expected: List<FloatArray>, actual: List<FloatArray>, score
         medianSqnr = median(ordered),
         worstCase = isCounted.minBy { sqnr[it] },
         maxAbsDiff = differences.max(),
-        top1 = if (scores) sameBest(isCounted.map { reference[it] }, isCounted.map { noise[it] }) else null,
+        top1 =
+            if (scores) sameBest(isCounted.map { reference[it] }, isCounted.map { noise[it] })
+            else null,
         caseSqnr = sqnr,
     )
 }
 
-private fun sqnr(reference: List<DoubleArray>, noise: List<DoubleArray>, scores: Boolean): DoubleArray {
+private fun sqnr(
+    reference: List<DoubleArray>,
+    noise: List<DoubleArray>,
+    scores: Boolean,
+): DoubleArray {
     val whole = reference.map(::energy).toDoubleArray()
     if (!scores) return DoubleArray(whole.size) { decibels(whole[it], energy(noise[it])) }
-    if (isBinary(reference)) whole.average().let { mean -> for (case in whole.indices) whole[case] = max(whole[case], mean) }
+    if (isBinary(reference))
+        whole.average().let { mean ->
+            for (case in whole.indices) whole[case] = max(whole[case], mean)
+        }
     val deciding = decidingEnergies(reference)
     return DoubleArray(whole.size) {
-        min(decibels(whole[it], energy(noise[it])), decibels(deciding[it], energy(deciding(noise[it]))))
+        min(
+            decibels(whole[it], energy(noise[it])),
+            decibels(deciding[it], energy(deciding(noise[it]))),
+        )
     }
 }
 
-/** The share of cases with the same best class, or with one that the reference holds for as good. */
+/**
+ * The share of cases with the same best class, or with one that the reference holds for as good.
+ */
 private fun sameBest(reference: List<DoubleArray>, noise: List<DoubleArray>): Double {
     val classes = reference[0].size
     val isFinite = noise.map { row -> row.all { it.isFinite() } }
-    val known = reference.mapIndexed { case, row -> if (isFinite[case]) row else DoubleArray(classes) }
+    val known = reference.mapIndexed { case, row ->
+        if (isFinite[case]) row else DoubleArray(classes)
+    }
     val errors = noise.mapIndexed { case, row ->
         if (isFinite[case]) sqrt(energy(deciding(row)) / classes) else Double.POSITIVE_INFINITY
     }
     val typical = TIE_ERRORS * median(errors.sorted())
     val deciding = decidingEnergies(known)
-    val agreeing = known.indices.count { case ->
-        val allowed = 10.0.pow(-TIE_DB / 20) * sqrt(deciding[case] / classes)
-        val width = min(typical, allowed) * if (classes == 1) 1.0 else sqrt(2.0) // of a difference of two scores
-        val row = known[case]
-        val answer = DoubleArray(classes) { row[it] + noise[case][it] }
-        val gap = when {
-            classes > 1 -> row.max() - row[answer.indices.maxBy { answer[it] }]
-            (row[0] > 0) == (answer[0] > 0) -> 0.0
-            else -> abs(row[0])
+    val agreeing =
+        known.indices.count { case ->
+            val allowed = 10.0.pow(-TIE_DB / 20) * sqrt(deciding[case] / classes)
+            val width =
+                min(typical, allowed) *
+                    if (classes == 1) 1.0 else sqrt(2.0) // of a difference of two scores
+            val row = known[case]
+            val answer = DoubleArray(classes) { row[it] + noise[case][it] }
+            val gap =
+                when {
+                    classes > 1 -> row.max() - row[answer.indices.maxBy { answer[it] }]
+                    (row[0] > 0) == (answer[0] > 0) -> 0.0
+                    else -> abs(row[0])
+                }
+            isFinite[case] && (gap == 0.0 || gap <= width)
         }
-        isFinite[case] && (gap == 0.0 || gap <= width)
-    }
     return agreeing.toDouble() / known.size
 }
 
@@ -103,11 +131,13 @@ private fun isBinary(reference: List<DoubleArray>): Boolean = reference[0].size 
 
 private fun energy(values: DoubleArray): Double = values.sumOf { it * it }
 
-private fun decibels(signal: Double, noise: Double): Double = when {
-    !noise.isFinite() -> -CEILING
-    noise == 0.0 -> CEILING
-    signal == 0.0 -> -CEILING
-    else -> (10 * log10(signal / noise)).coerceIn(-CEILING, CEILING)
-}
+private fun decibels(signal: Double, noise: Double): Double =
+    when {
+        !noise.isFinite() -> -CEILING
+        noise == 0.0 -> CEILING
+        signal == 0.0 -> -CEILING
+        else -> (10 * log10(signal / noise)).coerceIn(-CEILING, CEILING)
+    }
 
-private fun median(sorted: List<Double>): Double = sorted[(sorted.size - 1) / 2] / 2 + sorted[sorted.size / 2] / 2
+private fun median(sorted: List<Double>): Double =
+    sorted[(sorted.size - 1) / 2] / 2 + sorted[sorted.size / 2] / 2

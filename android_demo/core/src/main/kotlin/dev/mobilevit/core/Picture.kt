@@ -1,6 +1,8 @@
 package dev.mobilevit.core
 
-/** A picture: red, green, blue of each pixel, row by row, in [rgb], 3 * [width] * [height] bytes. */
+/**
+ * A picture: red, green, blue of each pixel, row by row, in [rgb], 3 * [width] * [height] bytes.
+ */
 class Picture(val width: Int, val height: Int, val rgb: ByteArray = ByteArray(3 * width * height)) {
     init {
         require(width > 0 && height > 0 && rgb.size.toLong() == 3L * width * height) {
@@ -8,9 +10,14 @@ class Picture(val width: Int, val height: Int, val rgb: ByteArray = ByteArray(3 
         }
     }
 
-    /** Takes pixels as `Bitmap.getPixels` gives them, not premultiplied; transparent parts are laid over white. */
+    /**
+     * Takes pixels as `Bitmap.getPixels` gives them, not premultiplied; transparent parts are laid
+     * over white.
+     */
     fun setArgb(argb: IntArray) {
-        require(argb.size == width * height) { "${argb.size} pixels for a picture of $width x $height" }
+        require(argb.size == width * height) {
+            "${argb.size} pixels for a picture of $width x $height"
+        }
         var at = 0
         for (pixel in argb) {
             val alpha = pixel ushr 24
@@ -21,7 +28,8 @@ class Picture(val width: Int, val height: Int, val rgb: ByteArray = ByteArray(3 
     }
 
     companion object {
-        fun ofArgb(width: Int, height: Int, argb: IntArray): Picture = Picture(width, height).apply { setArgb(argb) }
+        fun ofArgb(width: Int, height: Int, argb: IntArray): Picture =
+            Picture(width, height).apply { setArgb(argb) }
 
         /** (value * alpha + 255 * (255 - alpha)) / 255, rounded. */
         private fun overWhite(value: Int, alpha: Int): Int {
@@ -34,10 +42,14 @@ class Picture(val width: Int, val height: Int, val rgb: ByteArray = ByteArray(3 
 
 /** What EXIF calls orientation, 1 to 8: how stored pixels are turned to be upright. */
 object Orientation {
-    /** [stored] upright; itself where nothing is to be turned. Any value but 2 to 8 turns nothing. */
+    /**
+     * [stored] upright; itself where nothing is to be turned. Any value but 2 to 8 turns nothing.
+     */
     fun upright(stored: Picture, orientation: Int): Picture {
         if (orientation !in 2..8) return stored
-        val turned = if (swapsSides(orientation)) Picture(stored.height, stored.width) else Picture(stored.width, stored.height)
+        val turned =
+            if (swapsSides(orientation)) Picture(stored.height, stored.width)
+            else Picture(stored.width, stored.height)
         upright(stored, orientation, turned)
         return turned
     }
@@ -47,10 +59,14 @@ object Orientation {
         val width = stored.width
         val height = stored.height
         val swaps = swapsSides(orientation)
-        require(into.width == (if (swaps) height else width) && into.height == (if (swaps) width else height)) {
+        require(
+            into.width == (if (swaps) height else width) &&
+                into.height == (if (swaps) width else height)
+        ) {
             "$width x $height turned by orientation $orientation is not ${into.width} x ${into.height}"
         }
-        // Where the stored pixel of the upright corner lies, and how far a step to the right or down goes.
+        // Where the stored pixel of the upright corner lies, and how far a step to the right or
+        // down goes.
         val right = orientation in setOf(2, 3, 7, 8)
         val bottom = orientation in setOf(3, 4, 6, 7)
         val horizontal = if (right) -1 else 1
@@ -74,12 +90,19 @@ object Orientation {
     /** Whether the turned picture is as wide as the stored one is high. */
     fun swapsSides(orientation: Int): Boolean = orientation in 5..8
 
-    /** The orientation of a camera's frame that is to be turned clockwise by 0, 90, 180 or 270 [degrees]. */
-    fun ofRotation(degrees: Int): Int = when (degrees) {
-        0 -> 1
-        90 -> 6
-        180 -> 3
-        270 -> 8
-        else -> throw IllegalArgumentException("a camera is turned by 0, 90, 180 or 270 degrees, not $degrees")
-    }
+    /**
+     * The orientation of a camera's frame that is to be turned clockwise by 0, 90, 180 or 270
+     * [degrees].
+     */
+    fun ofRotation(degrees: Int): Int =
+        when (degrees) {
+            0 -> 1
+            90 -> 6
+            180 -> 3
+            270 -> 8
+            else ->
+                throw IllegalArgumentException(
+                    "a camera is turned by 0, 90, 180 or 270 degrees, not $degrees"
+                )
+        }
 }

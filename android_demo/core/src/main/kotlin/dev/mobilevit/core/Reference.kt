@@ -1,11 +1,11 @@
 package dev.mobilevit.core
 
-
 /** One reference image: an edge case, such as noise, does not count for files of integers. */
 data class ReferenceCase(val name: String, val edge: Boolean)
 
 /** `reference.safetensors`: images as an app has them after resizing, and PyTorch's answers. */
-class Reference private constructor(
+class Reference
+private constructor(
     val cases: List<ReferenceCase>,
     val width: Int,
     val height: Int,
@@ -22,45 +22,71 @@ class Reference private constructor(
         val plane = width * height
         val first = 3 * plane * index
         for (pixel in 0 until plane) {
-            for (channel in 0..2) picture.rgb[3 * pixel + channel] = images[first + plane * channel + pixel]
+            for (channel in 0..2) picture.rgb[3 * pixel + channel] =
+                images[first + plane * channel + pixel]
         }
         return picture
     }
 
     /** PyTorch's answer to a case. */
-    fun answer(index: Int): FloatArray = answers.copyOfRange(answerSize * index, answerSize * (index + 1))
+    fun answer(index: Int): FloatArray =
+        answers.copyOfRange(answerSize * index, answerSize * (index + 1))
 
     companion object {
         const val FILE = "reference.safetensors"
         private const val MAX_CASES = 10_000
         private val ROLES = setOf("image", "view", "edge")
 
-        /** Reads the file's [content]. Throws [ArtifactException] where it is malformed or not for [manifest]. */
+        /**
+         * Reads the file's [content]. Throws [ArtifactException] where it is malformed or not for
+         * [manifest].
+         */
         fun read(content: ByteArray, manifest: Manifest): Reference {
             val file = Safetensors.read(content, FILE)
-            val rows = parseJsonObjects(
-                file.metadata["cases"] ?: throw ArtifactException("$FILE says nothing of its cases"), "the cases of $FILE",
-            )
-            if (rows.isEmpty() || rows.size > MAX_CASES) throw ArtifactException("$FILE must have 1 to $MAX_CASES cases")
+            val rows =
+                parseJsonObjects(
+                    file.metadata["cases"]
+                        ?: throw ArtifactException("$FILE says nothing of its cases"),
+                    "the cases of $FILE",
+                )
+            if (rows.isEmpty() || rows.size > MAX_CASES)
+                throw ArtifactException("$FILE must have 1 to $MAX_CASES cases")
             val cases = rows.map { row ->
                 val role = row.textOrNull("role") ?: "view"
                 if (role !in ROLES) row.fail("role ${oneLine(role, 20)} is not known")
                 ReferenceCase(row.text("name"), role == "edge")
             }
             val images = file.find("images", "U8", 4)
-            val expected = listOf(rows.size, 3, manifest.input.height, manifest.input.width).map { it.toLong() }
-            if (images.shape != expected) throw ArtifactException("$FILE: images are ${images.shape}, expected $expected")
+            val expected =
+                listOf(rows.size, 3, manifest.input.height, manifest.input.width).map {
+                    it.toLong()
+                }
+            if (images.shape != expected)
+                throw ArtifactException("$FILE: images are ${images.shape}, expected $expected")
             val rank = file.tensors[manifest.output]?.shape?.size ?: 2
-            val answers = file.find(manifest.output, "F32", if (manifest.output == "logits") 2 else rank)
+            val answers =
+                file.find(manifest.output, "F32", if (manifest.output == "logits") 2 else rank)
             val size = answers.shape.drop(1).fold(1L, Long::times)
-            val isFitting = answers.shape.size > 1 && answers.shape[0] == rows.size.toLong() && size > 0
+            val isFitting =
+                answers.shape.size > 1 && answers.shape[0] == rows.size.toLong() && size > 0
             if (!isFitting || (manifest.output == "logits" && size != manifest.classes.toLong())) {
-                throw ArtifactException("$FILE: ${manifest.output} are ${answers.shape}, which does not fit the manifest")
+                throw ArtifactException(
+                    "$FILE: ${manifest.output} are ${answers.shape}, which does not fit the manifest"
+                )
             }
             val values = file.floats(answers)
-            if (values.any { it.isNaN() || it.isInfinite() }) throw ArtifactException("$FILE: ${manifest.output} are not finite")
+            if (values.any { it.isNaN() || it.isInfinite() })
+                throw ArtifactException("$FILE: ${manifest.output} are not finite")
             val sha256 = newSha256().apply { update(content) }.hex()
-            return Reference(cases, expected[3].toInt(), expected[2].toInt(), size.toInt(), sha256, file.bytes(images), values)
+            return Reference(
+                cases,
+                expected[3].toInt(),
+                expected[2].toInt(),
+                size.toInt(),
+                sha256,
+                file.bytes(images),
+                values,
+            )
         }
     }
 }

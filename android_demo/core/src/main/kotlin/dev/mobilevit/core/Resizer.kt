@@ -22,8 +22,9 @@ enum class Filter(internal val support: Double) {
 }
 
 /**
- * Resizes and crops pictures of one size as the SDK does, which is as Pillow does: made once, used for every frame
- * without allocating. Only what the crop shows is computed. Not for several threads at once.
+ * Resizes and crops pictures of one size as the SDK does, which is as Pillow does: made once, used
+ * for every frame without allocating. Only what the crop shows is computed. Not for several threads
+ * at once.
  */
 class Resizer(val resizing: Resizing, val sourceWidth: Int, val sourceHeight: Int) {
     private val across: Axis
@@ -40,21 +41,27 @@ class Resizer(val resizing: Resizing, val sourceWidth: Int, val sourceHeight: In
         var newWidth = resizing.width
         var newHeight = resizing.height
         if (!resizing.squash) {
-            val scale = maxOf(
-                resizing.shorterSide.toDouble() / min(width, height),
-                resizing.width.toDouble() / width,
-                resizing.height.toDouble() / height,
-            )
+            val scale =
+                maxOf(
+                    resizing.shorterSide.toDouble() / min(width, height),
+                    resizing.width.toDouble() / width,
+                    resizing.height.toDouble() / height,
+                )
             newWidth = max(newWidth, Math.rint(width * scale).toInt()) // half to even
             newHeight = max(newHeight, Math.rint(height * scale).toInt())
         }
         across = Axis((sourceWidth - width) / 2, width, newWidth, resizing.width, resizing.filter)
-        down = Axis((sourceHeight - height) / 2, height, newHeight, resizing.height, resizing.filter)
+        down =
+            Axis((sourceHeight - height) / 2, height, newHeight, resizing.height, resizing.filter)
         firstRow = down.starts[0]
-        between = ByteArray(3 * across.count * (down.starts.last() + down.lengths.last() - firstRow))
+        between =
+            ByteArray(3 * across.count * (down.starts.last() + down.lengths.last() - firstRow))
     }
 
-    /** Writes `resizing.width` x `resizing.height` pixels to [into]; [source] is upright and of this resizer's size. */
+    /**
+     * Writes `resizing.width` x `resizing.height` pixels to [into]; [source] is upright and of this
+     * resizer's size.
+     */
     fun resize(source: Picture, into: Picture) {
         require(source.width == sourceWidth && source.height == sourceHeight) {
             "a resizer for $sourceWidth x $sourceHeight got ${source.width} x ${source.height}"
@@ -66,24 +73,40 @@ class Resizer(val resizing: Resizing, val sourceWidth: Int, val sourceHeight: In
         for (row in 0 until between.size / stride) {
             val first = (firstRow + row) * sourceWidth
             for (place in 0 until across.count) {
-                across.mix(source.rgb, 3 * (first + across.starts[place]), 3, place, between, row * stride + 3 * place)
+                across.mix(
+                    source.rgb,
+                    3 * (first + across.starts[place]),
+                    3,
+                    place,
+                    between,
+                    row * stride + 3 * place,
+                )
             }
         }
         for (place in 0 until down.count) {
             val first = (down.starts[place] - firstRow) * stride
             for (column in 0 until across.count) {
-                down.mix(between, first + 3 * column, stride, place, into.rgb, place * stride + 3 * column)
+                down.mix(
+                    between,
+                    first + 3 * column,
+                    stride,
+                    place,
+                    into.rgb,
+                    place * stride + 3 * column,
+                )
             }
         }
     }
 
     /** The same into a new picture. */
-    fun resize(source: Picture): Picture = Picture(resizing.width, resizing.height).also { resize(source, it) }
+    fun resize(source: Picture): Picture =
+        Picture(resizing.width, resizing.height).also { resize(source, it) }
 }
 
 /**
- * For each pixel along one side of the crop, which pixels of the source it is made of, and their weights. Of the source's
- * side, [oldSize] pixels from [offset] on are brought to [newSize], of which the middle [count] are the crop.
+ * For each pixel along one side of the crop, which pixels of the source it is made of, and their
+ * weights. Of the source's side, [oldSize] pixels from [offset] on are brought to [newSize], of
+ * which the middle [count] are the crop.
  */
 private class Axis(offset: Int, oldSize: Int, newSize: Int, val count: Int, filter: Filter) {
     val starts = IntArray(count)
@@ -109,7 +132,8 @@ private class Axis(offset: Int, oldSize: Int, newSize: Int, val count: Int, filt
             }
             for (tap in 0 until length) {
                 val weight = exact[tap] / sum * (1 shl WEIGHT_BITS)
-                weights[place * taps + tap] = (if (weight < 0) weight - 0.5 else weight + 0.5).toInt()
+                weights[place * taps + tap] =
+                    (if (weight < 0) weight - 0.5 else weight + 0.5).toInt()
             }
             starts[place] = offset + start
             lengths[place] = length
@@ -138,4 +162,5 @@ private class Axis(offset: Int, oldSize: Int, newSize: Int, val count: Int, filt
 private const val WEIGHT_BITS = 22
 private const val ROUNDING = 1 shl WEIGHT_BITS - 1
 
-internal fun clamp(value: Int): Byte = (if (value < 0) 0 else if (value > 255) 255 else value).toByte()
+internal fun clamp(value: Int): Byte =
+    (if (value < 0) 0 else if (value > 255) 255 else value).toByte()

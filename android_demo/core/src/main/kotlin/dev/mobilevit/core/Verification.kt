@@ -3,7 +3,10 @@ package dev.mobilevit.core
 import java.util.Locale
 import java.util.concurrent.CancellationException
 
-/** What the SDK's gate would say, with its default thresholds: a preview, since `mobilevit verify` judges the report. */
+/**
+ * What the SDK's gate would say, with its default thresholds: a preview, since `mobilevit verify`
+ * judges the report.
+ */
 data class Verdict(
     val passed: Boolean,
     /** How many cases count. */
@@ -21,12 +24,15 @@ data class Verdict(
     val reasons: List<String>,
 )
 
-/** A run for the report, and its verdict; null where the runtime failed, and `run.error` says why. */
+/**
+ * A run for the report, and its verdict; null where the runtime failed, and `run.error` says why.
+ */
 class Verification(val run: DeviceRun, val verdict: Verdict?)
 
 /**
- * Runs all reference cases. [progress] is told done and total after each; [isCancelled] is asked before each, and true
- * throws CancellationException. A runtime that fails becomes a run with an error, never a part of one.
+ * Runs all reference cases. [progress] is told done and total after each; [isCancelled] is asked
+ * before each, and true throws CancellationException. A runtime that fails becomes a run with an
+ * error, never a part of one.
  */
 fun verify(
     artifact: ArtifactFolder,
@@ -49,19 +55,30 @@ fun verify(
         throw error
     } catch (error: Exception) { // runtimes throw their own kinds
         val reason = error.message ?: error.javaClass.simpleName
-        val run = failedRun(engine.runtime, engine.runtimeVersion, engine.accelerator, engine.precision, reason)
-        return Verification(run.copy(fullyAccelerated = engine.fullyAccelerated, output = artifact.manifest.output), null)
+        val run =
+            failedRun(
+                engine.runtime,
+                engine.runtimeVersion,
+                engine.accelerator,
+                engine.precision,
+                reason,
+            )
+        return Verification(
+            run.copy(fullyAccelerated = engine.fullyAccelerated, output = artifact.manifest.output),
+            null,
+        )
     }
-    val run = DeviceRun(
-        runtime = engine.runtime,
-        runtimeVersion = engine.runtimeVersion,
-        accelerator = engine.accelerator,
-        precision = engine.precision,
-        fullyAccelerated = engine.fullyAccelerated,
-        output = artifact.manifest.output,
-        cases = reference.cases.zip(answers) { case, answer -> CaseOutput(case.name, answer) },
-        error = null,
-    )
+    val run =
+        DeviceRun(
+            runtime = engine.runtime,
+            runtimeVersion = engine.runtimeVersion,
+            accelerator = engine.accelerator,
+            precision = engine.precision,
+            fullyAccelerated = engine.fullyAccelerated,
+            output = artifact.manifest.output,
+            cases = reference.cases.zip(answers) { case, answer -> CaseOutput(case.name, answer) },
+            error = null,
+        )
     return Verification(run, judge(artifact.manifest, reference, answers))
 }
 
@@ -72,10 +89,17 @@ fun failedRun(
     accelerator: Accelerator,
     precision: String?,
     error: String,
-): DeviceRun = DeviceRun(
-    runtime, runtimeVersion, accelerator, precision, fullyAccelerated = null, output = "logits", cases = emptyList(),
-    error = oneLine(error, 2000).ifEmpty { "it failed without a reason" },
-)
+): DeviceRun =
+    DeviceRun(
+        runtime,
+        runtimeVersion,
+        accelerator,
+        precision,
+        fullyAccelerated = null,
+        output = "logits",
+        cases = emptyList(),
+        error = oneLine(error, 2000).ifEmpty { "it failed without a reason" },
+    )
 
 internal fun judge(manifest: Manifest, reference: Reference, answers: List<FloatArray>): Verdict {
     val threshold = THRESHOLDS.getValue(manifest.precision)
@@ -84,17 +108,21 @@ internal fun judge(manifest: Manifest, reference: Reference, answers: List<Float
     val counted = BooleanArray(expected.size) { everything || !reference.cases[it].edge }
     val found = compare(expected, answers, manifest.output == "logits", counted)
     val reasons = ArrayList<String>()
-    if (answers.any { row -> row.any { it.isNaN() || it.isInfinite() } }) reasons += "scores are not finite"
-    if (isConstant(answers) && !isConstant(expected)) reasons += "it answers every image with the same scores"
+    if (answers.any { row -> row.any { it.isNaN() || it.isInfinite() } })
+        reasons += "scores are not finite"
+    if (isConstant(answers) && !isConstant(expected))
+        reasons += "it answers every image with the same scores"
     manifest.rejections.mapTo(reasons) { "it was rejected when it was converted: $it" }
     val worstCase = reference.cases[found.worstCase].name
     if (found.worstSqnr < threshold.sqnrDb) {
-        reasons += "SQNR ${"%.1f".format(Locale.ROOT, found.worstSqnr)} dB on $worstCase is below ${threshold.sqnrDb.toInt()} dB"
+        reasons +=
+            "SQNR ${"%.1f".format(Locale.ROOT, found.worstSqnr)} dB on $worstCase is below ${threshold.sqnrDb.toInt()} dB"
     }
     val cases = counted.count { it }
     if (found.top1 != null && found.top1 < threshold.top1Agreement) {
         val same = Math.round(found.top1 * cases)
-        reasons += "the same best class on $same of $cases cases is below ${Math.round(100 * threshold.top1Agreement)}%"
+        reasons +=
+            "the same best class on $same of $cases cases is below ${Math.round(100 * threshold.top1Agreement)}%"
     }
     return Verdict(
         passed = reasons.isEmpty(),
@@ -109,5 +137,6 @@ internal fun judge(manifest: Manifest, reference: Reference, answers: List<Float
     )
 }
 
-private fun isConstant(answers: List<FloatArray>): Boolean =
-    answers.all { row -> row.indices.all { row[it] == answers[0][it] } }
+private fun isConstant(answers: List<FloatArray>): Boolean = answers.all { row ->
+    row.indices.all { row[it] == answers[0][it] }
+}

@@ -6,8 +6,8 @@ import java.nio.ByteBuffer
 class Plane(val buffer: ByteBuffer, val rowStride: Int, val pixelStride: Int)
 
 /**
- * Writes a camera's frame to [into], of the frame's size: full-range BT.601, as JPEG has it. [u] and [v] have one value
- * for 2 x 2 pixels. The buffers' positions stay as they are.
+ * Writes a camera's frame to [into], of the frame's size: full-range BT.601, as JPEG has it. [u]
+ * and [v] have one value for 2 x 2 pixels. The buffers' positions stay as they are.
  */
 fun yuvToRgb(y: Plane, u: Plane, v: Plane, into: Picture) {
     val rgb = into.rgb
@@ -17,7 +17,8 @@ fun yuvToRgb(y: Plane, u: Plane, v: Plane, into: Picture) {
         val blue = row / 2 * u.rowStride
         val red = row / 2 * v.rowStride
         for (column in 0 until into.width) {
-            val light = ((y.buffer.get(luma + column * y.pixelStride).toInt() and 255) shl 16) + HALF
+            val light =
+                ((y.buffer.get(luma + column * y.pixelStride).toInt() and 255) shl 16) + HALF
             val cb = (u.buffer.get(blue + column / 2 * u.pixelStride).toInt() and 255) - 128
             val cr = (v.buffer.get(red + column / 2 * v.pixelStride).toInt() and 255) - 128
             rgb[at++] = clamp(light + 91_881 * cr shr 16) // 1.402 * 2^16

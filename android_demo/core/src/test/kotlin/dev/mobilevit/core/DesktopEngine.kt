@@ -7,11 +7,20 @@ import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
-/** A desktop's runtime in a process of its own, `desktop_engine.py`, which [python] runs; it says which frames it speaks. */
-internal class DesktopEngine(python: File, program: File, override val runtime: String, file: File) : Engine {
-    private val process = ProcessBuilder(python.path, program.path, runtime, file.path)
-        .redirectError(ProcessBuilder.Redirect.INHERIT)
-        .start()
+/**
+ * A desktop's runtime in a process of its own, `desktop_engine.py`, which [python] runs; it says
+ * which frames it speaks.
+ */
+internal class DesktopEngine(
+    python: File,
+    program: File,
+    override val runtime: String,
+    file: File,
+) : Engine {
+    private val process =
+        ProcessBuilder(python.path, program.path, runtime, file.path)
+            .redirectError(ProcessBuilder.Redirect.INHERIT)
+            .start()
     private val answers = DataInputStream(process.inputStream.buffered())
     override val runtimeVersion: String
     override val accelerator = Accelerator.CPU
@@ -46,12 +55,14 @@ internal class DesktopEngine(python: File, program: File, override val runtime: 
 
     private fun receive(expected: String): ByteArray {
         val header = ByteArray(8)
-        val payload = try {
-            answers.readFully(header)
-            ByteArray(ByteBuffer.wrap(header).order(ByteOrder.LITTLE_ENDIAN).getInt(4)).also(answers::readFully)
-        } catch (error: EOFException) {
-            throw EngineException("$runtime has ended", error)
-        }
+        val payload =
+            try {
+                answers.readFully(header)
+                ByteArray(ByteBuffer.wrap(header).order(ByteOrder.LITTLE_ENDIAN).getInt(4))
+                    .also(answers::readFully)
+            } catch (error: EOFException) {
+                throw EngineException("$runtime has ended", error)
+            }
         val kind = String(header, 0, 4)
         if (kind != expected) throw EngineException("$runtime: ${oneLine(String(payload))}")
         return payload

@@ -11,8 +11,9 @@ import org.junit.jupiter.api.condition.EnabledIfSystemProperty
 import org.junit.jupiter.api.io.TempDir
 
 /**
- * Real photographs and a real artifact through everything but the phone. The SDK's test of that name prepares the
- * files, passes their paths, and compares what this leaves in the folder `mobilevit.out` with its own answers.
+ * Real photographs and a real artifact through everything but the phone. The SDK's test of that
+ * name prepares the files, passes their paths, and compares what this leaves in the folder
+ * `mobilevit.out` with its own answers.
  */
 @EnabledIfSystemProperty(named = "mobilevit.out", matches = ".+")
 class EndToEndTest(@param:TempDir private val storage: File) {
@@ -21,16 +22,22 @@ class EndToEndTest(@param:TempDir private val storage: File) {
 
     @Test
     fun `a photograph becomes the SDK's answer and the phone file is proven`() {
-        val artifacts = System.getProperty("mobilevit.artifacts").split(File.pathSeparator).map { shared(File(it)) }
+        val artifacts =
+            System.getProperty("mobilevit.artifacts").split(File.pathSeparator).map {
+                shared(File(it))
+            }
         for (artifact in artifacts) {
             engine(artifact, artifact.file).use { engine ->
                 val classifier = Classifier(artifact, engine)
-                val answers = photographs().mapValues { (_, picture) -> classifier.classify(picture) }
+                val answers =
+                    photographs().mapValues { (_, picture) -> classifier.classify(picture) }
                 val verification = verify(artifact, artifact.reference(), engine)
-                val latency = classifier.measure(photographs().values.first(), warmUp = 2, samples = 5)
+                val latency =
+                    classifier.measure(photographs().values.first(), warmUp = 2, samples = 5)
                 val report = report(artifact, verification.run.copy(latency = latency))
                 File(out, report.fileName).writeBytes(report.toBytes())
-                File(out, "${artifact.name}.json").writeText(writeJson(summary(answers, verification.verdict!!)))
+                File(out, "${artifact.name}.json")
+                    .writeText(writeJson(summary(answers, verification.verdict!!)))
             }
         }
         assertEquals(2, artifacts.size)
@@ -40,11 +47,22 @@ class EndToEndTest(@param:TempDir private val storage: File) {
     fun `a file that the runtime refuses becomes a report with the reason`() {
         for (folder in System.getProperty("mobilevit.artifacts").split(File.pathSeparator)) {
             val artifact = shared(File(folder))
-            val damaged = File(storage, "damaged").apply { writeBytes(artifact.file.readBytes().copyOf(1000)) }
+            val damaged =
+                File(storage, "damaged").apply {
+                    writeBytes(artifact.file.readBytes().copyOf(1000))
+                }
             val error = assertThrows<EngineException> { engine(artifact, damaged) }
-            val run = failedRun(runtimes.getValue(artifact.manifest.format), null, Accelerator.CPU, null, error.message!!)
+            val run =
+                failedRun(
+                    runtimes.getValue(artifact.manifest.format),
+                    null,
+                    Accelerator.CPU,
+                    null,
+                    error.message!!,
+                )
             assertTrue(run.error!!.length > 20)
-            File(out, "refused-${artifact.name}.device-report.json").writeBytes(report(artifact, run).toBytes())
+            File(out, "refused-${artifact.name}.device-report.json")
+                .writeBytes(report(artifact, run).toBytes())
         }
     }
 
@@ -55,38 +73,52 @@ class EndToEndTest(@param:TempDir private val storage: File) {
     }
 
     private fun engine(artifact: ArtifactFolder, file: File): Engine =
-        DesktopEngine(path("python"), path("engine"), runtimes.getValue(artifact.manifest.format), file)
+        DesktopEngine(
+            path("python"),
+            path("engine"),
+            runtimes.getValue(artifact.manifest.format),
+            file,
+        )
 
     /** Upright, by the name of the file, which ends with the orientation as "china-6.png". */
-    private fun photographs(): Map<String, Picture> = path("photographs").listFiles()!!.sorted().associate { file ->
-        val image = ImageIO.read(file)
-        val argb = image.getRGB(0, 0, image.width, image.height, null, 0, image.width)
-        val orientation = file.nameWithoutExtension.substringAfterLast('-').toInt()
-        file.name to Orientation.upright(Picture.ofArgb(image.width, image.height, argb), orientation)
-    }
+    private fun photographs(): Map<String, Picture> =
+        path("photographs").listFiles()!!.sorted().associate { file ->
+            val image = ImageIO.read(file)
+            val argb = image.getRGB(0, 0, image.width, image.height, null, 0, image.width)
+            val orientation = file.nameWithoutExtension.substringAfterLast('-').toInt()
+            file.name to
+                Orientation.upright(Picture.ofArgb(image.width, image.height, argb), orientation)
+        }
 
-    private fun report(artifact: ArtifactFolder, run: DeviceRun) = DeviceReport(
-        App("mobilevit-android", "0.1.0"),
-        Device("JVM", System.getProperty("os.name"), System.getProperty("os.arch")),
-        artifact,
-        artifact.reference(),
-        "2026-11-29T12:00:00Z",
-        listOf(run),
-    )
+    private fun report(artifact: ArtifactFolder, run: DeviceRun) =
+        DeviceReport(
+            App("mobilevit-android", "0.1.0"),
+            Device("JVM", System.getProperty("os.name"), System.getProperty("os.arch")),
+            artifact,
+            artifact.reference(),
+            "2026-11-29T12:00:00Z",
+            listOf(run),
+        )
 
-    private fun summary(answers: Map<String, Classification>, verdict: Verdict): Map<String, Any?> = mapOf(
-        "photographs" to answers.mapValues { (_, answer) ->
-            mapOf("top1" to answer.top[0].label, "scores" to answer.scores.map { it.toDouble() })
-        },
-        "verdict" to mapOf(
-            "passed" to verdict.passed,
-            "cases" to verdict.cases,
-            "worst" to verdict.worstSqnr,
-            "median" to verdict.medianSqnr,
-            "max_abs_diff" to verdict.maxAbsDiff,
-            "top1_agreement" to verdict.top1Agreement,
-        ),
-    )
+    private fun summary(answers: Map<String, Classification>, verdict: Verdict): Map<String, Any?> =
+        mapOf(
+            "photographs" to
+                answers.mapValues { (_, answer) ->
+                    mapOf(
+                        "top1" to answer.top[0].label,
+                        "scores" to answer.scores.map { it.toDouble() },
+                    )
+                },
+            "verdict" to
+                mapOf(
+                    "passed" to verdict.passed,
+                    "cases" to verdict.cases,
+                    "worst" to verdict.worstSqnr,
+                    "median" to verdict.medianSqnr,
+                    "max_abs_diff" to verdict.maxAbsDiff,
+                    "top1_agreement" to verdict.top1Agreement,
+                ),
+        )
 
     private fun path(name: String): File = File(System.getProperty("mobilevit.$name"))
 }

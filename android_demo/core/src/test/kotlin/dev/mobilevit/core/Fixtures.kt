@@ -11,7 +11,10 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Assumptions.assumeTrue
 import org.junit.jupiter.api.assertThrows
 
-/** A file of the SDK's tests; a project that was copied out of the SDK's repository has none, and skips. */
+/**
+ * A file of the SDK's tests; a project that was copied out of the SDK's repository has none, and
+ * skips.
+ */
 internal fun golden(name: String): File {
     val above = generateSequence(File("").absoluteFile) { it.parentFile }
     val found = above.map { File(it, "tests/golden/$name") }.firstOrNull { it.isFile }
@@ -22,8 +25,12 @@ internal fun golden(name: String): File {
 /** A safetensors file: its header's members after `__metadata__`, as JSON, and its data. */
 internal fun safetensors(header: String, data: ByteArray): ByteArray {
     val text = header.toByteArray()
-    return ByteBuffer.allocate(8 + text.size + data.size).order(ByteOrder.LITTLE_ENDIAN)
-        .putLong(text.size.toLong()).put(text).put(data).array()
+    return ByteBuffer.allocate(8 + text.size + data.size)
+        .order(ByteOrder.LITTLE_ENDIAN)
+        .putLong(text.size.toLong())
+        .put(text)
+        .put(data)
+        .array()
 }
 
 internal fun littleEndian(vararg values: Float): ByteArray {
@@ -32,13 +39,17 @@ internal fun littleEndian(vararg values: Float): ByteArray {
     return bytes.array()
 }
 
-/** An artifact of two classes whose input is 2 x 3 pixels: the score of "dark" is 1 - that of "bright". */
+/**
+ * An artifact of two classes whose input is 2 x 3 pixels: the score of "dark" is 1 - that of
+ * "bright".
+ */
 internal object Tiny {
     val file = "the phone file".toByteArray()
     val sha256 = newSha256().apply { update(file) }.hex()
 
-    fun manifest(change: (String) -> String = { it }): ByteArray = change(
-        """
+    fun manifest(change: (String) -> String = { it }): ByteArray =
+        change(
+                """
         {"schema": 1, "file": "tiny.tflite", "format": "tflite", "precision": "fp32", "backend": null,
          "target": "litert-cpu", "bytes": ${file.size}, "sha256": "$sha256", "unknown to apps": [1, 2.5e3, {"a": null}],
          "spec": {"model": "tiny", "config": {"num_classes": 2}, "labels": ["dark", "bright"]},
@@ -46,24 +57,37 @@ internal object Tiny {
           "channel_order": "RGB", "range": [0.0, 1.0], "mean_and_std": "in the graph",
           "resizing": {"mode": "shorter side", "size": [2], "filter": "bilinear", "antialias": true,
            "center_crop": [2, 3]}}}
-        """.trimIndent(),
-    ).toByteArray()
+        """
+                    .trimIndent()
+            )
+            .toByteArray()
 
     fun reference(): ByteArray {
         val images = ByteArray(3 * 18) { (it * 37 % 256).toByte() }
-        val answers = (0..2).flatMap { case ->
-            val mean = (18 * case until 18 * case + 18).map { (images[it].toInt() and 255) / 255f }.average().toFloat()
-            listOf(1 - mean, mean)
-        }
-        val cases = """[{\"name\": \"one\", \"contiguous\": true, \"role\": \"view\"},""" +
-            """{\"name\": \"two\"},{\"name\": \"noise\", \"role\": \"edge\"}]"""
-        val header = """{"__metadata__":{"cases":"$cases"},"logits":{"dtype":"F32","shape":[3,2],"data_offsets":[0,24]},""" +
-            """"images":{"dtype":"U8","shape":[3,3,2,3],"data_offsets":[24,78]}}"""
+        val answers =
+            (0..2).flatMap { case ->
+                val mean =
+                    (18 * case until 18 * case + 18)
+                        .map { (images[it].toInt() and 255) / 255f }
+                        .average()
+                        .toFloat()
+                listOf(1 - mean, mean)
+            }
+        val cases =
+            """[{\"name\": \"one\", \"contiguous\": true, \"role\": \"view\"},""" +
+                """{\"name\": \"two\"},{\"name\": \"noise\", \"role\": \"edge\"}]"""
+        val header =
+            """{"__metadata__":{"cases":"$cases"},"logits":{"dtype":"F32","shape":[3,2],"data_offsets":[0,24]},""" +
+                """"images":{"dtype":"U8","shape":[3,3,2,3],"data_offsets":[24,78]}}"""
         return safetensors(header, littleEndian(*answers.toFloatArray()) + images)
     }
 
     fun files(): Map<String, ByteArray> =
-        mapOf("tiny.tflite" to file, "manifest.json" to manifest(), "reference.safetensors" to reference())
+        mapOf(
+            "tiny.tflite" to file,
+            "manifest.json" to manifest(),
+            "reference.safetensors" to reference(),
+        )
 
     fun write(folder: File, files: Map<String, ByteArray> = files()): File {
         folder.mkdirs()
@@ -117,14 +141,25 @@ internal fun mutated(content: ByteArray, seed: Int): ByteArray {
         if (bytes.isEmpty()) return bytes
         val at = random.nextInt(bytes.size)
         val end = minOf(bytes.size, at + random.nextInt(1, 9))
-        bytes = when (random.nextInt(6)) {
-            0 -> bytes.copyOf(at)
-            1 -> bytes.copyOfRange(0, at) + bytes.copyOfRange(end, bytes.size)
-            2 -> bytes.copyOfRange(0, end) + bytes.copyOfRange(at, bytes.size)
-            3 -> bytes.apply { this[at] = listOf('"', '{', '}', '[', ']', ',', ':', '9', '-', '\\').random(random).code.toByte() }
-            4 -> bytes.apply { this[at] = random.nextInt(256).toByte() }
-            else -> bytes.apply { this[at] = (this[at].toInt() xor (1 shl random.nextInt(8))).toByte() }
-        }
+        bytes =
+            when (random.nextInt(6)) {
+                0 -> bytes.copyOf(at)
+                1 -> bytes.copyOfRange(0, at) + bytes.copyOfRange(end, bytes.size)
+                2 -> bytes.copyOfRange(0, end) + bytes.copyOfRange(at, bytes.size)
+                3 ->
+                    bytes.apply {
+                        this[at] =
+                            listOf('"', '{', '}', '[', ']', ',', ':', '9', '-', '\\')
+                                .random(random)
+                                .code
+                                .toByte()
+                    }
+                4 -> bytes.apply { this[at] = random.nextInt(256).toByte() }
+                else ->
+                    bytes.apply {
+                        this[at] = (this[at].toInt() xor (1 shl random.nextInt(8))).toByte()
+                    }
+            }
     }
     return bytes
 }

@@ -16,15 +16,19 @@ class LiveClassifierTest(@param:TempDir private val parent: File) {
     private val errors = ArrayList<Exception>()
     private val pictures = ArrayList<Picture>()
 
-    private fun live(worker: Executor = Executor { waiting += it }, engine: Engine = Tiny.TinyEngine()): LiveClassifier {
+    private fun live(
+        worker: Executor = Executor { waiting += it },
+        engine: Engine = Tiny.TinyEngine(),
+    ): LiveClassifier {
         val artifact = ArtifactFolder.open(Tiny.write(File(parent, "tiny")))
         return LiveClassifier(Classifier(artifact, engine), worker, results::add, errors::add)
     }
 
-    private fun LiveClassifier.offer(value: Int, orientation: Int = 1): Boolean = offer(6, 4, orientation) {
-        it.rgb.fill(value.toByte())
-        pictures += it
-    }
+    private fun LiveClassifier.offer(value: Int, orientation: Int = 1): Boolean =
+        offer(6, 4, orientation) {
+            it.rgb.fill(value.toByte())
+            pictures += it
+        }
 
     @Test
     fun `frames that come while one is worked on are dropped, not queued`() {
@@ -64,7 +68,9 @@ class LiveClassifierTest(@param:TempDir private val parent: File) {
     @Test
     fun `a frame that cannot be written leaves the way free`() {
         val live = live()
-        assertThrows<IllegalStateException> { live.offer(6, 4, 1) { throw IllegalStateException("the image is closed") } }
+        assertThrows<IllegalStateException> {
+            live.offer(6, 4, 1) { throw IllegalStateException("the image is closed") }
+        }
         assertTrue(live.offer(1))
     }
 

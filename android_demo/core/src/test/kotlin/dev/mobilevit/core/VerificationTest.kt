@@ -20,7 +20,13 @@ class VerificationTest(@param:TempDir private val parent: File) {
     @Test
     fun `all cases run in order and the verdict is that of the gate`() {
         val seen = ArrayList<Int>()
-        val found = verify(artifact, reference, Tiny.TinyEngine(), { done, total -> seen += 10 * done + total })
+        val found =
+            verify(
+                artifact,
+                reference,
+                Tiny.TinyEngine(),
+                { done, total -> seen += 10 * done + total },
+            )
         assertEquals(listOf(13, 23, 33), seen)
         assertEquals(listOf("one", "two", "noise"), found.run.cases.map { it.name })
         assertTrue(found.verdict!!.passed) { found.verdict.toString() }
@@ -32,16 +38,20 @@ class VerificationTest(@param:TempDir private val parent: File) {
         val swapped = verify(artifact, reference, Tiny.TinyEngine { it.reversedArray() }).verdict!!
         assertFalse(swapped.passed)
         assertTrue(swapped.reasons.any { "is below 90 dB" in it }) { swapped.reasons.toString() }
-        val constant = verify(artifact, reference, Tiny.TinyEngine { floatArrayOf(0f, 1f) }).verdict!!
+        val constant =
+            verify(artifact, reference, Tiny.TinyEngine { floatArrayOf(0f, 1f) }).verdict!!
         assertTrue("it answers every image with the same scores" in constant.reasons)
-        val broken = verify(artifact, reference, Tiny.TinyEngine { floatArrayOf(Float.NaN, 1f) }).verdict!!
+        val broken =
+            verify(artifact, reference, Tiny.TinyEngine { floatArrayOf(Float.NaN, 1f) }).verdict!!
         assertTrue("scores are not finite" in broken.reasons)
     }
 
     @Test
     fun `a runtime that fails is an error without cases`() {
         var left = 2
-        val engine = Tiny.TinyEngine { if (left-- == 0) throw IllegalStateException("out of\nmemory") else it }
+        val engine = Tiny.TinyEngine {
+            if (left-- == 0) throw IllegalStateException("out of\nmemory") else it
+        }
         val found = verify(artifact, reference, engine)
         assertEquals(null, found.verdict)
         assertEquals(listOf("out of memory", 0), listOf(found.run.error, found.run.cases.size))
@@ -52,26 +62,37 @@ class VerificationTest(@param:TempDir private val parent: File) {
     @Test
     fun `it can be cancelled between cases`() {
         val engine = Tiny.TinyEngine()
-        assertThrows<CancellationException> { verify(artifact, reference, engine, isCancelled = { engine.runs == 2 }) }
+        assertThrows<CancellationException> {
+            verify(artifact, reference, engine, isCancelled = { engine.runs == 2 })
+        }
         assertEquals(2, engine.runs)
     }
 
     @Test
     fun `answers are as near as the SDK finds them`() {
-        val cases = parseJson(ByteBuffer.wrap(golden("metrics.json").readBytes()), "metrics.json") as List<*>
+        val cases =
+            parseJson(ByteBuffer.wrap(golden("metrics.json").readBytes()), "metrics.json")
+                as List<*>
         for (case in cases.map { it as Map<*, *> }) {
             fun numbers(vararg keys: String) = keys.map { (case[it] as Number).toDouble() }
-            val found = compare(
-                answers(case, "reference"),
-                answers(case, "outputs"),
-                case["kind"] == "scores",
-                (case["counted"] as List<*>).map { it as Boolean }.toBooleanArray(),
-            )
-            val expected = (case["cases"] as List<*>).map { (it as Number).toDouble() } + numbers("worst", "median", "max_abs_diff")
-            val ours = found.caseSqnr.toList() + listOf(found.worstSqnr, found.medianSqnr, found.maxAbsDiff)
+            val found =
+                compare(
+                    answers(case, "reference"),
+                    answers(case, "outputs"),
+                    case["kind"] == "scores",
+                    (case["counted"] as List<*>).map { it as Boolean }.toBooleanArray(),
+                )
+            val expected =
+                (case["cases"] as List<*>).map { (it as Number).toDouble() } +
+                    numbers("worst", "median", "max_abs_diff")
+            val ours =
+                found.caseSqnr.toList() +
+                    listOf(found.worstSqnr, found.medianSqnr, found.maxAbsDiff)
             assertEquals(expected.size, ours.size)
             for ((theirs, own) in expected.zip(ours)) {
-                assertTrue(abs(theirs - own) <= 1e-9 * maxOf(1.0, abs(theirs))) { "${case["name"]}: $own is not $theirs" }
+                assertTrue(abs(theirs - own) <= 1e-9 * maxOf(1.0, abs(theirs))) {
+                    "${case["name"]}: $own is not $theirs"
+                }
             }
             assertEquals(case["top1"], found.top1, "${case["name"]}")
         }
@@ -80,7 +101,9 @@ class VerificationTest(@param:TempDir private val parent: File) {
 
     private fun answers(case: Map<*, *>, key: String): List<FloatArray> {
         val (count, size) = (case["shape"] as List<*>).map { (it as Long).toInt() }
-        val bytes = ByteBuffer.wrap(Base64.getDecoder().decode(case[key] as String)).order(ByteOrder.LITTLE_ENDIAN)
+        val bytes =
+            ByteBuffer.wrap(Base64.getDecoder().decode(case[key] as String))
+                .order(ByteOrder.LITTLE_ENDIAN)
         val values = bytes.asFloatBuffer()
         return List(count) { FloatArray(size).also(values::get) }
     }
