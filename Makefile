@@ -6,7 +6,10 @@ INSTALLED := $(VENV)/.installed
 # One thread a worker, so that they do not fight over the cores; a file's tests in one worker, which share its fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: help demo test test-slow matrix lint format web ios build clean android
+# The parts of `make apps`, each a target of its own; one whose tools are missing says so and succeeds.
+APPS := web android ios
+
+.PHONY: help demo test test-slow matrix lint format apps $(APPS) build clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -41,8 +44,11 @@ format: $(INSTALLED) ## Format the code and fix what the linter can.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+apps: $(APPS) ## Build and test the browser, Android and iOS apps, as far as this machine has their tools.
+
 web: ## Run the browser app's own tests, which need Node.js alone.
-	node --test tests/web_demo/*.test.js
+	@if command -v node > /dev/null; then node --test tests/web_demo/*.test.js; \
+	else echo "web: not tested, node is missing (apt-get install nodejs)" >&2; fi
 
 android: ## Build and test the Android app on the JVM, which needs JDK 17 and Maven; it downloads into ~/.m2 once.
 	@if command -v mvn > /dev/null && command -v javac > /dev/null; \

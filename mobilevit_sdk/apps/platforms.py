@@ -99,7 +99,7 @@ ANDROID = Platform(
         Edit("app/build.gradle.kts", r'(applicationId = ")[^"]*(")', _id),
         Edit("settings.gradle.kts", r'(rootProject\.name = ")[^"]*(")', lambda names: names.identifier),
     ),
-    left_out=("README.md", "maven/*", "*pom.xml", "*.sh", "*/src/test/*"),
+    left_out=("README.md", "maven/*", "*pom.xml", "*.sh", "*.py", "*/src/test/*"),
     id_pattern=r"[A-Za-z]\w*(\.[A-Za-z]\w*)+",
     id_rule="two or more parts with dots between them, each of letters, digits and _, beginning with a letter",
 )

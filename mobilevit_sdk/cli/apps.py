@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,8 @@ def command(
 
     Android Studio or Gradle opens the one for android (.tflite, and .pte for XNNPACK), Xcode or Swift Playgrounds that
     for ios (.mlpackage and .pte), and any web server serves that for web (.tflite). The JSON document holds "platform",
-    "path", "name", "id" (null for web), "artifacts" (with "name", "format", "precision" and "bytes") and "next".
+    "path", "name", "id" (null for web), "artifacts" (with "name", "format", "precision" and "bytes") and "next", the
+    command to run there.
     """
     from mobilevit_sdk.apps.projects import artifact_name, write_project
     from mobilevit_sdk.apps.readmes import next_step
@@ -74,4 +76,4 @@ def command(
     inside = ", ".join(str(row["name"]) for row in rows)
     called = f"{project.names.shown} ({project.names.id})" if project.names.id else project.names.shown
     out.print(f"{folder}: {called} for {platform} with {inside}", markup=False)
-    out.print(f"next: {following}", markup=False)
+    out.print(f"next: cd {shlex.quote(str(folder))} && {following}", markup=False)

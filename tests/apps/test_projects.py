@@ -135,6 +135,7 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(artifact, demos, tmp
     assert "--force" in refused_by(arguments)
     shown = CliRunner().invoke(main, [*arguments, "--force"]).stdout
     assert "Birds (com.example.birds) for android with tiny-tflite-fp32" in " ".join(shown.split())
+    assert f"next: cd {tmp_path / 'out'} && ./gradlew installDebug" in " ".join(shown.split())
 
 
 def refused_by(arguments: list[str]) -> str:
