@@ -308,3 +308,9 @@ def test_the_command_refuses_a_report_of_another_file_with_2(command, artifact):
     assert refused.exit_code == 2
     assert "ab" * 32 in json.loads(refused.stdout)["error"]
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_what_failed_on_a_phone_alone_is_not_bisected_and_says_so(command, artifact, reference):
+    failed = command(device_report(artifact, device_run(artifact, near(reference))), "--bisect")
+    assert failed.exit_code == 1
+    assert "where: one on litert-gpu of Pixel 8 (Android 15): cannot be bisected" in failed.stdout

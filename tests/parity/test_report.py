@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import msgspec
 import numpy as np
 import pytest
+from device_reports import device_report, device_run
 from fake_format import fake_format
 from helpers import tiny_model, tiny_spec, write_artifact
 from PIL import Image
@@ -27,6 +28,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import judge_runs, run_artifacts
+from mobilevit_sdk.parity.device import Device, device_runs
 from mobilevit_sdk.parity.outcome import Divergence
 from mobilevit_sdk.parity.report import append_summary, plots, write_report
 from mobilevit_sdk.parity.report.pictures import SIDE
@@ -259,6 +261,16 @@ def test_a_browser_shows_the_page_without_errors_requests_or_overflow(folder, tm
     assert found["fetched"] == []
     assert (found["plots"], found["hidden"]) == (14, 0)
     assert console == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+def test_a_phone_with_a_long_name_fits_a_phone(reference, tmp_path):
+    artifact = write_artifact(tmp_path / "one", tiny_spec(), reference)
+    phone = Device(model="M" * 200, system="a system with many words " * 8, processor=HOSTILE)
+    report = device_report(artifact, device_run(artifact), device=phone)
+    write_report(judge_runs(device_runs(artifact, report)), tmp_path / "report")
+    found, console = browse((tmp_path / "report" / "report.html").read_text(), tmp_path, 390)
+    assert (found["wide"], found["fetched"], console) == ([], [], [])
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
