@@ -1,0 +1,152 @@
+import Foundation
+import MobileViTKit
+import Observation
+
+/// The live classification: an engine, the picture it works on, and the last answer.
+@MainActor @Observable
+public final class ClassifyModel {
+    public struct Score: Identifiable, Equatable, Sendable {
+        public let id: Int
+        public let label: String
+        public let probability: Double
+        public let isBest: Bool
+
+        public var percent: String { String(format: "%.1f%%", 100 * probability) }
+    }
+
+    public struct Outcome: Equatable, Sendable {
+        /// The five best classes, best first.
+        public let scores: [Score]
+        /// Such as "p50 4.1 ms · p90 4.4 ms of 60 pictures, 2.0 ms to prepare one"; while it warms up, that.
+        public let times: String
+    }
+
+    public enum State: Equatable, Sendable {
+        case closed
+        /// With the engine's name.
+        case opening(String)
+        case waiting
+        case answered(Outcome)
+        case failed(String)
+    }
+
+    public private(set) var state = State.closed
+    /// Takes frames on the camera's thread while one is open.
+    public let intake = FrameIntake()
+    private var engine: (any Engine)?
+    private var labels: [String]?
+    private var times = RecentTimes()
+    /// Openings so far: what an earlier one still answers is not shown.
+    private var openings = 0
+
+    public init() {}
+
+    public func close() {
+        openings += 1
+        engine = nil
+        intake.close()
+        state = .closed
+    }
+
+    func fail(_ reason: String) { state = .failed(reason) }
+
+    /// Opens an engine, in place of the one before. Gives why it cannot, which `state` says as well.
+    @discardableResult
+    func open(_ artifact: ArtifactFolder, on choice: EngineChoice, from source: EngineSource) async -> String? {
+        close()
+        let opening = openings
+        guard artifact.manifest.kind == .scores else {
+            state = .failed("This network returns features, not classes. Its file can be verified.")
+            return nil
+        }
+        state = .opening(choice.title)
+        do {
+            let opened = try await source.open(choice, artifact)
+            guard opening == openings else { return nil }
+            (engine, labels, times) = (opened, artifact.manifest.labels, RecentTimes())
+            intake.open(artifact.manifest.input)
+            state = .waiting
+            return nil
+        } catch {
+            guard opening == openings else { return nil }
+            state = .failed(explain(error))
+            return explain(error)
+        }
+    }
+
+    /// Classifies what `intake` prepared, and then lets it take the next frame.
+    public func classify(_ frame: PreparedFrame) async {
+        defer { intake.done(frame) }
+        guard let engine, intake.isCurrent(frame) else { return }
+        let opening = openings
+        do {
+            let answer = try await engine.answer(frame.picture)
+            guard opening == openings else { return }
+            show(answer, prepared: frame.milliseconds)
+        } catch {
+            guard opening == openings else { return }
+            state = .failed(explain(error))
+        }
+    }
+
+    /// Classifies a photograph, of whose pixels `layout` says where they lie.
+    public func classify(_ pixels: [UInt8], _ layout: PixelLayout) async {
+        do {
+            guard let frame = try await intake.prepare(pixels, layout) else { return }
+            await classify(frame)
+        } catch {
+            state = .failed(explain(error))
+        }
+    }
+
+    private func show(_ answer: Answer, prepared: Double) {
+        times.add(inference: answer.milliseconds, preparation: prepared)
+        let best = topClasses(answer.outputs)
+        guard !best.isEmpty else {
+            state = .failed("The scores are not finite numbers.")
+            return
+        }
+        let scores = best.enumerated().map { rank, each in
+            Score(
+                id: each.index, label: label(each.index), probability: Double(each.probability), isBest: rank == 0
+            )
+        }
+        state = .answered(Outcome(scores: scores, times: times.summary))
+    }
+
+    private func label(_ index: Int) -> String {
+        guard let labels, labels.indices.contains(index) else { return "class \(index)" }
+        return labels[index]
+    }
+}
+
+/// How long the last pictures took.
+struct RecentTimes {
+    private var inference: [Double] = [], preparation: [Double] = []
+    private var last = 0.0
+    private var seen = 0
+
+    /// Answers before times are kept: the first ones compile and fill caches.
+    static let warmUp = 5
+    /// Pictures that percentiles are of.
+    static let window = 100
+
+    mutating func add(inference: Double, preparation: Double) {
+        last = inference
+        seen += 1
+        guard seen > Self.warmUp else { return }
+        self.inference = (self.inference + [inference]).suffix(Self.window)
+        self.preparation = (self.preparation + [preparation]).suffix(Self.window)
+    }
+
+    var summary: String {
+        guard let inference = try? Timings(inference), let preparation = try? Timings(preparation) else {
+            return "\(milliseconds(last)), warming up"
+        }
+        let pictures = inference.samples.count == 1 ? "1 picture" : "\(inference.samples.count) pictures"
+        return "p50 \(milliseconds(inference.p50)) · p90 \(milliseconds(inference.p90)) of \(pictures), "
+            + "\(milliseconds(preparation.p50)) to prepare one"
+    }
+}
+
+func milliseconds(_ value: Double) -> String { String(format: "%.1f ms", value) }

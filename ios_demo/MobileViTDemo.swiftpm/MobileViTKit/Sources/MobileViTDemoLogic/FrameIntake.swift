@@ -1,0 +1,72 @@
+import Foundation
+import MobileViTKit
+
+/// A picture of the model's size, on its way to the engine.
+public struct PreparedFrame: Sendable {
+    public let picture: Picture
+    /// That resizing and cropping took.
+    public let milliseconds: Double
+    let opening: Int
+}
+
+/// Takes one frame at a time: while it is resized and classified, others are dropped, so that no frame waits and what is
+/// shown is never old. Any thread may call it.
+public final class FrameIntake: @unchecked Sendable {
+    private let lock = NSLock()
+    private var preprocessor: Preprocessor?
+    private var openings = 0
+    private var isBusy = false
+
+    /// Frames come for a model of this input from now on; those before are not current any more.
+    func open(_ input: AppInput) {
+        lock.withLock {
+            openings += 1
+            preprocessor = Preprocessor(input)
+            isBusy = false
+        }
+    }
+
+    func close() {
+        lock.withLock {
+            openings += 1
+            preprocessor = nil
+        }
+    }
+
+    /// Resizes a frame that lies in memory; nil where it is dropped. Every frame that is not nil needs `done`, which
+    /// `ClassifyModel.classify` calls.
+    ///
+    /// Throws `KitError.picture` where the memory does not hold such a picture.
+    public func take(_ memory: UnsafeRawBufferPointer, _ layout: PixelLayout) throws -> PreparedFrame? {
+        try lock.withLock {
+            guard let preprocessor, !isBusy else { return nil }
+            let start = ContinuousClock.now
+            var picture = Picture(width: preprocessor.input.width, height: preprocessor.input.height)
+            try preprocessor.prepare(memory, layout, into: &picture)
+            isBusy = true
+            return PreparedFrame(picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, opening: openings)
+        }
+    }
+
+    /// The same of a photograph, which is never dropped.
+    func prepare(_ pixels: [UInt8], _ layout: PixelLayout) async throws -> PreparedFrame? {
+        let (input, opening) = lock.withLock { (preprocessor?.input, openings) }
+        guard let input else { return nil }
+        let start = ContinuousClock.now
+        var picture = Picture(width: input.width, height: input.height)
+        try pixels.withUnsafeBytes { try Preprocessor(input).prepare($0, layout, into: &picture) }
+        return PreparedFrame(picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, opening: opening)
+    }
+
+    func isCurrent(_ frame: PreparedFrame) -> Bool { lock.withLock { frame.opening == openings } }
+
+    func done(_ frame: PreparedFrame) {
+        lock.withLock {
+            if frame.opening == openings { isBusy = false }
+        }
+    }
+}
+
+extension Duration {
+    var milliseconds: Double { Double(components.seconds) * 1e3 + Double(components.attoseconds) / 1e15 }
+}

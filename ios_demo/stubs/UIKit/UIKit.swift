@@ -1,0 +1,53 @@
+// What Foundation has on Apple's systems alone comes from here as well.
+@_exported import CoreGraphics
+@_exported import QuartzCore
+
+extension ProcessInfo {
+    public enum ThermalState: Int, Sendable {
+        case nominal, fair, serious, critical
+    }
+    public var thermalState: ThermalState { fatalError() }
+}
+
+extension URL {
+    public func startAccessingSecurityScopedResource() -> Bool { fatalError() }
+    public func stopAccessingSecurityScopedResource() { fatalError() }
+}
+
+@MainActor open class UIResponder: NSObject {
+    public override init() { super.init() }
+}
+
+@MainActor open class UIView: UIResponder {
+    public init(frame: CGRect) { fatalError() }
+    public required init?(coder: NSCoder) { fatalError() }
+    open class var layerClass: AnyClass { fatalError() }
+    open var layer: CALayer { fatalError() }
+    open var bounds: CGRect = .zero
+    open func layoutSubviews() { fatalError() }
+    open func setNeedsLayout() { fatalError() }
+}
+
+public class UIImage: NSObject, @unchecked Sendable {
+    public enum Orientation: Int, @unchecked Sendable {
+        case up, down, left, right, upMirrored, downMirrored, leftMirrored, rightMirrored
+    }
+    public init?(data: Data) { fatalError() }
+    public init(cgImage: CGImage) { fatalError() }
+    public var cgImage: CGImage? { fatalError() }
+    public var imageOrientation: UIImage.Orientation { fatalError() }
+    public var size: CGSize { fatalError() }
+}
+
+@MainActor public class UIDevice: NSObject {
+    public class var current: UIDevice { fatalError() }
+    public var model: String { fatalError() }
+    public var systemName: String { fatalError() }
+    public var systemVersion: String { fatalError() }
+}
+
+@MainActor open class UIApplication: UIResponder {
+    public class var shared: UIApplication { fatalError() }
+    public nonisolated class var openSettingsURLString: String { fatalError() }
+    open var isIdleTimerDisabled = false
+}
