@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 
 from make_metrics_golden import GOLDEN, metrics_cases
 
@@ -36,3 +37,12 @@ def test_the_golden_metrics_are_what_the_gate_finds() -> None:
             numbers = [each[key] if isinstance(each[key], list) else [each[key]] for each in (before, now)]
             for old, new in zip(*numbers, strict=True):
                 assert abs(old - new) <= 1e-9 * max(1.0, abs(old)), before["name"]
+
+
+def test_the_code_in_the_readme_is_code_that_its_test_runs() -> None:
+    folder = demo_folder("android_demo")
+    blocks = re.findall(r"^```kotlin\n(.*?)^```", (folder / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    tested = (folder / "core/src/test/kotlin/dev/mobilevit/core/ReadmeTest.kt").read_text()
+    assert len(blocks) == 2
+    for block in blocks:
+        assert textwrap.indent(block, " " * 8) in tested
