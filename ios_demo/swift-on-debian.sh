@@ -65,6 +65,7 @@ run_in_debian() {
     mount --bind /proc "$root/proc"
     mount --rbind /dev "$root/dev"
     for folder in "$repository" "$temporary" "$where"; do
+      case "$folder" in / | /bin* | /etc* | /lib* | /sbin* | /usr*) continue ;; esac # they would hide its own
       mkdir -p "$root$folder"
       mount --bind "$folder" "$root$folder"
     done

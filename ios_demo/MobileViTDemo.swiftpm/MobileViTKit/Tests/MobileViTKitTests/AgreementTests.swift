@@ -6,7 +6,9 @@ import XCTest
 final class AgreementTests: XCTestCase {
     func testTheSDKsNumbersAreFound() throws {
         let url = repository.appendingPathComponent("tests/golden/metrics.json")
-        guard let data = try? Data(contentsOf: url) else { throw XCTSkip("the golden file is in the SDK's repository, not here") }
+        guard let data = try? Data(contentsOf: url) else {
+            throw XCTSkip("the golden file is in the SDK's repository, not here")
+        }
         let cases = try JSONNode(data, file: "metrics.json").list()
         XCTAssertGreaterThan(cases.count, 10)
         for each in cases {
@@ -17,7 +19,9 @@ final class AgreementTests: XCTestCase {
                 kind: try each["kind"].text() == "scores" ? .scores : .features, counted: counted
             )
             let expected = try each["cases"].list().map { try $0.number() }
-            for (found, wanted) in zip(agreement.sqnrDB, expected) { XCTAssertEqual(found, wanted, accuracy: 1e-6, name) }
+            for (found, wanted) in zip(agreement.sqnrDB, expected) {
+                XCTAssertEqual(found, wanted, accuracy: 1e-6, name)
+            }
             let worst = zip(agreement.sqnrDB, counted).filter(\.1).map(\.0).min()!
             XCTAssertEqual(worst, try each["worst"].number(), accuracy: 1e-6, name)
             let same = agreement.sameBest.compactMap { $0 }

@@ -67,7 +67,7 @@ final class ArtifactTests: XCTestCase {
         XCTAssertEqual(reference.cases.map(\.name), ["one", "two", "noise"])
         XCTAssertEqual(reference.cases.map(\.role), [.view, .view, .edge])
         XCTAssertEqual(reference.answer(1), [0, 3, 1])
-        let picture = reference.picture(1) // planes of 24 bytes, from byte 72 on
+        let picture = reference.picture(1)  // planes of 24 bytes, from byte 72 on
         XCTAssertEqual([picture.width, picture.height], [6, 4])
         XCTAssertEqual(Array(picture.pixels.prefix(6)), [72, 96, 120, 73, 97, 121])
     }
@@ -76,7 +76,8 @@ final class ArtifactTests: XCTestCase {
         let manifest = try tinyManifest()
         let whole = tinyReference()
         for (data, words) in [
-            (Data(), "0 bytes"), (whole.prefix(7), "7 bytes"), (whole.dropLast(), "does not fit"), (whole + [0], "follow"),
+            (Data(), "0 bytes"), (whole.prefix(7), "7 bytes"), (whole.dropLast(), "does not fit"),
+            (whole + [0], "follow"),
             (tinyReference(logits: [.nan, 1, 2, 3, 4, 5, 6, 7, 8]), "not finite"),
             (Data([255, 255, 255, 255, 255, 255, 255, 127]) + whole, "cut short"),
             (safetensors("{}"), "no list of cases"),
@@ -91,22 +92,28 @@ final class ArtifactTests: XCTestCase {
         func file(_ a: String, _ b: String) -> Data {
             safetensors(#"{"a":{"dtype":"U8","shape":\#(a)},"b":{"dtype":"U8","shape":\#(b)}}"#, [1, 2, 3, 4])
         }
-        XCTAssertNoThrow(try Safetensors(data: file(#"[2],"data_offsets":[0,2]"#, #"[2],"data_offsets":[2,4]"#), name: "x"))
+        XCTAssertNoThrow(
+            try Safetensors(data: file(#"[2],"data_offsets":[0,2]"#, #"[2],"data_offsets":[2,4]"#), name: "x"))
         for (a, b) in [
-            (#"[2],"data_offsets":[0,2]"#, #"[3],"data_offsets":[1,4]"#), // overlap
-            (#"[1],"data_offsets":[0,1]"#, #"[2],"data_offsets":[2,4]"#), // gap
-            (#"[2],"data_offsets":[2,4]"#, #"[2],"data_offsets":[2,4]"#), // both, and the same twice
+            (#"[2],"data_offsets":[0,2]"#, #"[3],"data_offsets":[1,4]"#),  // overlap
+            (#"[1],"data_offsets":[0,1]"#, #"[2],"data_offsets":[2,4]"#),  // gap
+            (#"[2],"data_offsets":[2,4]"#, #"[2],"data_offsets":[2,4]"#),  // both, and the same twice
             (#"[2],"data_offsets":[0,2]"#, #"[2],"data_offsets":[4,2]"#),
-            (#"[2],"data_offsets":[0,2]"#, #"[3],"data_offsets":[2,5]"#), // past the end
+            (#"[2],"data_offsets":[0,2]"#, #"[3],"data_offsets":[2,5]"#),  // past the end
             (#"[2],"data_offsets":[0,2]"#, #"[2],"data_offsets":[-2,0]"#),
             (#"[2],"data_offsets":[0,2]"#, #"[-2],"data_offsets":[2,4]"#),
             (#"[2],"data_offsets":[0,2]"#, #"[2],"data_offsets":[2]"#),
             (#"[2],"data_offsets":[0,2]"#, #"[9223372036854775807,3],"data_offsets":[2,4]"#),
             (#"[2],"data_offsets":[0,2]"#, #"[2],"data_offsets":[2,18446744073709551615]"#),
         ] { assertThrowsKitError(try Safetensors(data: file(a, b), name: "x"), "x") }
-        let twice = #"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#
+        let twice =
+            #"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#
         assertThrowsKitError(try Safetensors(data: safetensors(twice, [1, 2]), name: "x"), "a key twice")
-        assertThrowsKitError(try Safetensors(data: safetensors(#"{"a":{"dtype":"F64","shape":[],"data_offsets":[0,8]}}"#, Array(repeating: 0, count: 8)), name: "x"), "F64")
+        assertThrowsKitError(
+            try Safetensors(
+                data: safetensors(
+                    #"{"a":{"dtype":"F64","shape":[],"data_offsets":[0,8]}}"#, Array(repeating: 0, count: 8)), name: "x"
+            ), "F64")
         assertThrowsKitError(try Safetensors(data: safetensors("{}"), name: "x").floats("a"), "no tensor \"a\"")
     }
 
@@ -125,6 +132,7 @@ final class ArtifactTests: XCTestCase {
         let refused = ArtifactFolder.find(in: artifact.url.deletingLastPathComponent())
         XCTAssertEqual(refused.artifacts.count, 0)
         XCTAssertTrue(refused.refusals.first?.contains("does not hold tiny.mlpackage") == true)
-        assertThrowsKitError(try ArtifactFolder(url: artifact.url.appendingPathComponent("nowhere")), "manifest.json is missing")
+        assertThrowsKitError(
+            try ArtifactFolder(url: artifact.url.appendingPathComponent("nowhere")), "manifest.json is missing")
     }
 }

@@ -28,9 +28,13 @@ final class DeviceReportTests: XCTestCase {
         let latency = Latency(warmUp: 5, inference: try Timings([4.1, 4.25, 4.0]), withPreprocessing: nil)
         let data = try report([
             .init(engine: facts, outputs: outputs, latency: latency, peakMemoryBytes: 123, thermalState: "nominal"),
-            .init(engine: EngineFacts(runtime: "coreml", version: "7", accelerator: .gpu, fullyAccelerated: false), outputs: outputs, error: "no\nGPU"),
+            .init(
+                engine: EngineFacts(runtime: "coreml", version: "7", accelerator: .gpu, fullyAccelerated: false),
+                outputs: outputs, error: "no\nGPU"),
         ]).data()
-        let rows = zip(["one", "two", "noise"], outputs).map { #"{"name": "\#($0)", "outputs": {"logits": "\#(base64($1))"}}"# }
+        let rows = zip(["one", "two", "noise"], outputs).map {
+            #"{"name": "\#($0)", "outputs": {"logits": "\#(base64($1))"}}"#
+        }
         let expected = #"""
             {"schema": 1, "app": {"name": "mobilevit-ios", "version": "0.1.0"},
             "device": {"model": "iPhone16,1", "system": "iOS 18.1", "processor": null},

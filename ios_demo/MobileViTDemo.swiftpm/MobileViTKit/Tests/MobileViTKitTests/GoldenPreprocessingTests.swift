@@ -17,11 +17,14 @@ final class GoldenPreprocessingTests: XCTestCase {
 
         init() throws {
             let url = repository.appendingPathComponent("tests/golden/preprocessing.safetensors")
-            guard let data = try? Data(contentsOf: url) else { throw XCTSkip("the golden file is in the SDK's repository, not here") }
+            guard let data = try? Data(contentsOf: url) else {
+                throw XCTSkip("the golden file is in the SDK's repository, not here")
+            }
             file = try Safetensors(data: data, name: url.lastPathComponent)
             cases = try JSONNode(Data(file.metadata["cases"]!.utf8), file: "cases").list().map { node in
                 Case(
-                    name: try node["name"].text(), orientation: try node["orientation"].integer(), resizing: try .init(node["resizing"]),
+                    name: try node["name"].text(), orientation: try node["orientation"].integer(),
+                    resizing: try .init(node["resizing"]),
                     width: try node["width"].integer(), height: try node["height"].integer()
                 )
             }
@@ -30,9 +33,14 @@ final class GoldenPreprocessingTests: XCTestCase {
         /// The case's input, its pixels as stored, and what the SDK makes of them.
         func read(_ each: Case) throws -> (input: AppInput, decoded: Picture, expected: Picture) {
             let shape = file.tensors["\(each.name)/expected"]!.shape
-            let input = AppInput(name: "image", layout: .nchw, shape: [1, 3, shape[0], shape[1]], resizing: each.resizing)
-            let decoded = try Picture(width: each.width, height: each.height, pixels: file.bytes("\(each.name)/decoded"))
-            return (input, decoded, try Picture(width: shape[1], height: shape[0], pixels: file.bytes("\(each.name)/expected")))
+            let input = AppInput(
+                name: "image", layout: .nchw, shape: [1, 3, shape[0], shape[1]], resizing: each.resizing)
+            let decoded = try Picture(
+                width: each.width, height: each.height, pixels: file.bytes("\(each.name)/decoded"))
+            return (
+                input, decoded,
+                try Picture(width: shape[1], height: shape[0], pixels: file.bytes("\(each.name)/expected"))
+            )
         }
     }
 
@@ -58,13 +66,15 @@ final class GoldenPreprocessingTests: XCTestCase {
                 for channel in 0..<3 { frame[target + 2 - channel] = decoded.pixels[3 * index + channel] }
             }
             let layout = try PixelLayout(
-                width: each.width, height: each.height, bytesPerRow: stride, format: .bgra, orientation: Orientation(exif: each.orientation)
+                width: each.width, height: each.height, bytesPerRow: stride, format: .bgra,
+                orientation: Orientation(exif: each.orientation)
             )
             let preprocessor = Preprocessor(input)
             var made = Picture(width: input.width, height: input.height)
             for _ in 0..<2 { try frame.withUnsafeBytes { try preprocessor.prepare($0, layout, into: &made) } }
             XCTAssertEqual(made, expected, each.name)
-            assertThrowsKitError(try frame.dropLast().withUnsafeBytes { try preprocessor.prepare($0, layout, into: &made) }, "too few")
+            assertThrowsKitError(
+                try frame.dropLast().withUnsafeBytes { try preprocessor.prepare($0, layout, into: &made) }, "too few")
         }
     }
 
@@ -76,11 +86,14 @@ final class GoldenPreprocessingTests: XCTestCase {
             let (input, decoded, expected) = try golden.read(each)
             let resizing = input.resizing
             let other = AppInput.Resizing(
-                mode: resizing.mode, size: resizing.size, filter: resizing.filter == .bilinear ? .bicubic : .bilinear, centerCrop: resizing.centerCrop
+                mode: resizing.mode, size: resizing.size, filter: resizing.filter == .bilinear ? .bicubic : .bilinear,
+                centerCrop: resizing.centerCrop
             )
             let changed = AppInput(name: input.name, layout: input.layout, shape: input.shape, resizing: other)
             let orientation = Orientation(exif: each.orientation)
-            if worst(try Preprocessor(changed).prepare(decoded, orientation: orientation), expected) > 3 { otherFilter += 1 }
+            if worst(try Preprocessor(changed).prepare(decoded, orientation: orientation), expected) > 3 {
+                otherFilter += 1
+            }
             guard orientation != .up else { continue }
             turned += 1
             if worst(try Preprocessor(input).prepare(decoded), expected) > 3 { noTurn += 1 }

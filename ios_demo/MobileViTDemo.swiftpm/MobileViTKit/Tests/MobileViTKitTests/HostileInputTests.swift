@@ -6,7 +6,8 @@ import XCTest
 /// arithmetic overflows or an index is out of range: then this whole test process dies.
 final class HostileInputTests: XCTestCase {
     private let fragments = [
-        "null", "[]", "{}", "-1", "1e999", "-1e999", "9223372036854775807", "9223372036854775808", "18446744073709551616", "0.5",
+        "null", "[]", "{}", "-1", "1e999", "-1e999", "9223372036854775807", "9223372036854775808",
+        "18446744073709551616", "0.5",
         "\"\"", "true", "[[[[", "\\u0000", "\\ud800", "1e-999", "[1,3,4,6]", "NaN", "\u{FEFF}", "4294967296",
     ]
 
@@ -39,7 +40,9 @@ final class HostileInputTests: XCTestCase {
         var random = Seeded(state: 1), refused = 0
         let whole = Data(manifestText().utf8)
         for round in 0..<4000 {
-            let data = round % 2 == 0 ? mutate(whole, &random, within: whole.count) : Data(replaceValue(manifestText(), &random).utf8)
+            let data =
+                round % 2 == 0
+                ? mutate(whole, &random, within: whole.count) : Data(replaceValue(manifestText(), &random).utf8)
             do {
                 let manifest = try Manifest(data: data)
                 XCTAssertTrue(isPlainName(manifest.file))
@@ -58,7 +61,9 @@ final class HostileInputTests: XCTestCase {
         let whole = tinyReference(), manifest = try tinyManifest()
         for round in 0..<4000 {
             do {
-                let reference = try Reference(data: mutate(whole, &random, within: round % 4 == 0 ? whole.count : whole.count - 252), manifest: manifest)
+                let reference = try Reference(
+                    data: mutate(whole, &random, within: round % 4 == 0 ? whole.count : whole.count - 252),
+                    manifest: manifest)
                 let last = reference.cases.count - 1
                 XCTAssertEqual(reference.picture(last).pixels.count, 72)
                 XCTAssertEqual(reference.answer(last).count, reference.answerCount)
@@ -72,9 +77,11 @@ final class HostileInputTests: XCTestCase {
 
     func testImpossiblePicturesAreRefused() {
         for (width, height, stride) in [
-            (0, 1, 4), (1, 0, 4), (-1, 1, 4), (1, 1, 3), (1, 1, -4), (1, 1, Int.max), (Int.max, 1, 4), (1, Int.max, 4), (Int.min, Int.min, Int.min),
+            (0, 1, 4), (1, 0, 4), (-1, 1, 4), (1, 1, 3), (1, 1, -4), (1, 1, Int.max), (Int.max, 1, 4), (1, Int.max, 4),
+            (Int.min, Int.min, Int.min),
         ] {
-            assertThrowsKitError(try PixelLayout(width: width, height: height, bytesPerRow: stride, format: .bgra), "cannot be read")
+            assertThrowsKitError(
+                try PixelLayout(width: width, height: height, bytesPerRow: stride, format: .bgra), "cannot be read")
         }
         assertThrowsKitError(try PixelLayout(width: Int.max, height: 2, format: .rgb), "cannot be read")
         assertThrowsKitError(try Picture(width: Int.max, height: 2, pixels: [1, 2, 3]), "3 bytes")

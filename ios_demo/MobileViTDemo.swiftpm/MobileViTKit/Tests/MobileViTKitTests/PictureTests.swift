@@ -4,10 +4,14 @@ import XCTest
 
 final class PictureTests: XCTestCase {
     private func input(_ layout: AppInput.Layout, _ shape: [Int]) -> AppInput {
-        AppInput(name: "image", layout: layout, shape: shape, resizing: .init(mode: .squash, size: [2, 3], filter: .bilinear, centerCrop: nil))
+        AppInput(
+            name: "image", layout: layout, shape: shape,
+            resizing: .init(mode: .squash, size: [2, 3], filter: .bilinear, centerCrop: nil))
     }
 
-    private func sample() throws -> Picture { try Picture(width: 3, height: 2, pixels: (0..<18).map { UInt8($0 * 15) }) }
+    private func sample() throws -> Picture {
+        try Picture(width: 3, height: 2, pixels: (0..<18).map { UInt8($0 * 15) })
+    }
 
     func testPlanesAreFilledInTheOrderOfNCHW() throws {
         let tensor = InputTensor(input(.nchw, [1, 3, 2, 3]))
@@ -37,26 +41,40 @@ final class PictureTests: XCTestCase {
     func testOtherSizesAreRefused() throws {
         let tensor = InputTensor(input(.picture, [1, 3, 2, 3]))
         var memory = [UInt8](repeating: 0, count: 32)
-        assertThrowsKitError(try memory.withUnsafeMutableBytes { try tensor.fill(bgra: $0, bytesPerRow: 16, from: Picture(width: 2, height: 3)) }, "2x3")
-        assertThrowsKitError(try memory.withUnsafeMutableBytes { try tensor.fill(bgra: $0, bytesPerRow: 8, from: sample()) }, "too small")
-        assertThrowsKitError(try memory.withUnsafeMutableBytes { try tensor.fill(bgra: $0, bytesPerRow: 24, from: sample()) }, "too small")
+        assertThrowsKitError(
+            try memory.withUnsafeMutableBytes {
+                try tensor.fill(bgra: $0, bytesPerRow: 16, from: Picture(width: 2, height: 3))
+            }, "2x3")
+        assertThrowsKitError(
+            try memory.withUnsafeMutableBytes { try tensor.fill(bgra: $0, bytesPerRow: 8, from: sample()) }, "too small"
+        )
+        assertThrowsKitError(
+            try memory.withUnsafeMutableBytes { try tensor.fill(bgra: $0, bytesPerRow: 24, from: sample()) },
+            "too small")
         var floats = [Float](repeating: 0, count: 17)
-        assertThrowsKitError(try floats.withUnsafeMutableBufferPointer { try tensor.fill($0, from: sample()) }, "17 floats")
+        assertThrowsKitError(
+            try floats.withUnsafeMutableBufferPointer { try tensor.fill($0, from: sample()) }, "17 floats")
         var wrong = Picture(width: 2, height: 3)
         let layout = try PixelLayout(width: 3, height: 2, format: .rgb)
-        assertThrowsKitError(try sample().pixels.withUnsafeBytes { try Resizer(layout: layout, input: tensor.asInput).resize($0, into: &wrong) }, "2x3")
+        assertThrowsKitError(
+            try sample().pixels.withUnsafeBytes {
+                try Resizer(layout: layout, input: tensor.asInput).resize($0, into: &wrong)
+            }, "2x3")
     }
 
     /// The eight turns of EXIF on a picture of 2x3, whose pixels are named a to f.
     func testTheEightTurnsOfEXIF() throws {
         let upright: [(Int, String)] = [
-            (1, "ab cd ef"), (2, "ba dc fe"), (3, "fe dc ba"), (4, "ef cd ab"), (5, "ace bdf"), (6, "eca fdb"), (7, "fdb eca"), (8, "bdf ace"),
+            (1, "ab cd ef"), (2, "ba dc fe"), (3, "fe dc ba"), (4, "ef cd ab"), (5, "ace bdf"), (6, "eca fdb"),
+            (7, "fdb eca"), (8, "bdf ace"),
         ]
         let stored = try Picture(width: 2, height: 3, pixels: "abcdef".utf8.flatMap { [$0, $0, $0] })
         for (exif, expected) in upright {
             let rows = expected.split(separator: " ")
             let size = [rows.count, rows[0].count]
-            let input = AppInput(name: "x", layout: .nchw, shape: [1, 3] + size, resizing: .init(mode: .squash, size: size, filter: .bicubic, centerCrop: nil))
+            let input = AppInput(
+                name: "x", layout: .nchw, shape: [1, 3] + size,
+                resizing: .init(mode: .squash, size: size, filter: .bicubic, centerCrop: nil))
             let turned = try Preprocessor(input).prepare(stored, orientation: Orientation(exif: exif))
             XCTAssertEqual(turned.pixels, rows.joined().utf8.flatMap { [$0, $0, $0] }, "\(exif)")
         }
@@ -67,6 +85,8 @@ final class PictureTests: XCTestCase {
 
 extension InputTensor {
     fileprivate var asInput: AppInput {
-        AppInput(name: "x", layout: .picture, shape: [1, 3, height, width], resizing: .init(mode: .squash, size: [height, width], filter: .bilinear, centerCrop: nil))
+        AppInput(
+            name: "x", layout: .picture, shape: [1, 3, height, width],
+            resizing: .init(mode: .squash, size: [height, width], filter: .bilinear, centerCrop: nil))
     }
 }

@@ -14,8 +14,14 @@ final class SHA256Tests: XCTestCase {
         let published: [(String, String)] = [
             ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
             ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
-            ("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"),
-            (String(repeating: "a", count: 1_000_000), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+            (
+                "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+            ),
+            (
+                String(repeating: "a", count: 1_000_000),
+                "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"
+            ),
         ]
         for (text, digest) in published {
             XCTAssertEqual(portable([Data(text.utf8)]), digest)
@@ -30,7 +36,7 @@ final class SHA256Tests: XCTestCase {
             let pieces = stride(from: 0, to: data.count, by: size).map { data[$0..<min(data.count, $0 + size)] }
             XCTAssertEqual(portable(pieces), whole, "\(size)")
         }
-        for length in 50..<130 { // every way that padding can fall
+        for length in 50..<130 {  // every way that padding can fall
             XCTAssertEqual(portable([data.prefix(length)]), portable([data.prefix(50), data[50..<length]]))
         }
     }
@@ -39,7 +45,8 @@ final class SHA256Tests: XCTestCase {
     func testAPackageFolderIsHashedByNamesAndContents() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         defer { try? FileManager.default.removeItem(at: folder) }
-        try FileManager.default.createDirectory(at: folder.appendingPathComponent("b"), withIntermediateDirectories: true)
+        try FileManager.default.createDirectory(
+            at: folder.appendingPathComponent("b"), withIntermediateDirectories: true)
         for (name, text) in [("b.x", "C"), ("b/c", "B"), ("a", "A")] {
             try Data(text.utf8).write(to: folder.appendingPathComponent(name))
         }

@@ -37,7 +37,8 @@ func safetensors(_ header: String, _ body: [UInt8] = []) -> Data {
 
 /// Reference vectors that fit `manifestText`: two views and an edge case, whose best classes are 0, 1 and 2.
 func tinyReference(logits: [Float] = [4, 1, -2, 0, 3, 1, -1, 0, 5]) -> Data {
-    let body = logits.flatMap { value in (0..<4).map { UInt8(truncatingIfNeeded: value.bitPattern >> (8 * UInt32($0))) } }
+    let body = logits.flatMap { value in (0..<4).map { UInt8(truncatingIfNeeded: value.bitPattern >> (8 * UInt32($0))) }
+    }
     let images = (0..<216).map { UInt8($0) }
     let header = #"""
         {"__metadata__":{"cases":"[{\"name\": \"one\", \"contiguous\": true, \"role\": \"view\"}, {\"name\": \"two\", \"contiguous\": false, \"role\": \"view\"}, {\"name\": \"noise\", \"contiguous\": true, \"role\": \"edge\"}]"},
@@ -47,8 +48,11 @@ func tinyReference(logits: [Float] = [4, 1, -2, 0, 3, 1, -1, 0, 5]) -> Data {
 }
 
 /// An artifact's folder with the file's bytes "12345"; removed when the test ends.
-func tinyArtifact(_ test: XCTestCase, _ changes: [String: String] = [:], reference: Data = tinyReference()) throws -> ArtifactFolder {
-    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).appendingPathComponent("tiny-coreml-fp16")
+func tinyArtifact(_ test: XCTestCase, _ changes: [String: String] = [:], reference: Data = tinyReference()) throws
+    -> ArtifactFolder
+{
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        .appendingPathComponent("tiny-coreml-fp16")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     test.addTeardownBlock { try? FileManager.default.removeItem(at: folder.deletingLastPathComponent()) }
     try Data(manifestText(changes).utf8).write(to: folder.appendingPathComponent("manifest.json"))
@@ -90,10 +94,15 @@ struct Seeded: RandomNumberGenerator {
     }
 }
 
-func assertThrowsKitError<T>(_ expression: @autoclosure () throws -> T, _ words: String = "", file: StaticString = #filePath, line: UInt = #line) {
+func assertThrowsKitError<T>(
+    _ expression: @autoclosure () throws -> T, _ words: String = "", file: StaticString = #filePath, line: UInt = #line
+) {
     XCTAssertThrowsError(try expression(), file: file, line: line) { error in
-        guard let error = error as? KitError else { return XCTFail("\(error) is not a KitError", file: file, line: line) }
-        XCTAssertTrue(error.message.contains(words), "\"\(error.message)\" does not say \"\(words)\"", file: file, line: line)
+        guard let error = error as? KitError else {
+            return XCTFail("\(error) is not a KitError", file: file, line: line)
+        }
+        XCTAssertTrue(
+            error.message.contains(words), "\"\(error.message)\" does not say \"\(words)\"", file: file, line: line)
         XCTAssertFalse(error.message.contains("\n"), file: file, line: line)
     }
 }

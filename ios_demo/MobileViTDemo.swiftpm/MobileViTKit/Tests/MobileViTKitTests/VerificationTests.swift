@@ -3,7 +3,9 @@ import XCTest
 @testable import MobileViTKit
 
 final class VerificationTests: XCTestCase {
-    private func verification(_ changes: [String: String] = [:], samples: Int = 0, reference: Data = tinyReference()) throws -> Verification {
+    private func verification(_ changes: [String: String] = [:], samples: Int = 0, reference: Data = tinyReference())
+        throws -> Verification
+    {
         let artifact = try tinyArtifact(self, changes, reference: reference)
         return Verification(artifact: artifact, reference: try artifact.reference(), warmUp: 2, samples: samples)
     }
@@ -26,7 +28,7 @@ final class VerificationTests: XCTestCase {
     func testPerturbedAnswersFailAndNameTheWorstCase() async throws {
         let verification = try verification()
         var outputs = answers(verification.reference)
-        outputs[1][1] += 0.1 // 3.0 of [0, 3, 1]: about 30 dB where fp16 needs 40
+        outputs[1][1] += 0.1  // 3.0 of [0, 3, 1]: about 30 dB where fp16 needs 40
         let preview = try await verification.run(on: ReplayEngine(outputs)).preview!
         XCTAssertFalse(preview.passed)
         XCTAssertEqual(preview.worst.name, "two")
@@ -41,7 +43,8 @@ final class VerificationTests: XCTestCase {
         outputs[0].swapAt(0, 1)
         let preview = try await verification.run(on: ReplayEngine(outputs)).preview!
         XCTAssertEqual(preview.cases.map(\.sameBest), [false, true, true])
-        XCTAssertTrue(preview.reasons.contains { $0.contains("the same best class on 66.7% of the cases is below 99.0%") })
+        XCTAssertTrue(
+            preview.reasons.contains { $0.contains("the same best class on 66.7% of the cases is below 99.0%") })
     }
 
     func testEdgeCasesDoNotCountForIntegersUnlessThereIsNothingElse() async throws {
@@ -71,7 +74,9 @@ final class VerificationTests: XCTestCase {
     }
 
     func testAFileThatWasRejectedFails() async throws {
-        let verification = try verification([#""quantization": null"#: #""quantization": {"judgment": {"rejected": true, "reasons": ["SQNR 2 dB"]}}"#])
+        let verification = try verification([
+            #""quantization": null"#: #""quantization": {"judgment": {"rejected": true, "reasons": ["SQNR 2 dB"]}}"#
+        ])
         let preview = try await verification.run(on: ReplayEngine(answers(verification.reference))).preview!
         XCTAssertEqual(preview.reasons, ["it was rejected when it was converted: SQNR 2 dB"])
     }
@@ -100,7 +105,7 @@ final class VerificationTests: XCTestCase {
         let seen = Recorder()
         let result = try await verification.run(on: ReplayEngine(answers(verification.reference))) { seen.add($0) }
         XCTAssertEqual(result.run.latency?.warmUp, 2)
-        XCTAssertEqual(result.run.latency?.inference.samples, [6, 7, 8]) // after 3 cases and 2 runs of warm-up
+        XCTAssertEqual(result.run.latency?.inference.samples, [6, 7, 8])  // after 3 cases and 2 runs of warm-up
         XCTAssertEqual(result.run.latency?.withPreprocessing?.samples.count, 3)
         XCTAssertEqual(seen.all, (1...3).map { .cases(done: $0, of: 3) } + (1...3).map { .timing(done: $0, of: 3) })
     }
@@ -125,7 +130,10 @@ final class VerificationTests: XCTestCase {
         do {
             _ = try await EngineChoice(runtime: "coreml", accelerator: .ane).open(artifact)
             XCTFail("no error")
-        } catch { XCTAssertEqual(explain(error), "this build of the app does not run coreml files on Core ML, Neural Engine") }
+        } catch {
+            XCTAssertEqual(
+                explain(error), "this build of the app does not run coreml files on Core ML, Neural Engine")
+        }
         #endif
     }
 }

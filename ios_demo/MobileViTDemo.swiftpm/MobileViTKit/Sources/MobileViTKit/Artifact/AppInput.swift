@@ -91,8 +91,11 @@ public struct AppInput: Equatable, Sendable {
             throw refuse("dtype \"\(dtype)\" is not known to this app for the layout \(layout.rawValue)")
         }
         guard channelOrder == "RGB" else { throw refuse("channel_order \"\(channelOrder)\" is not known to this app") }
-        guard meanAndStd == "in the graph" else { throw refuse("mean_and_std \"\(meanAndStd)\" is not known to this app") }
-        guard range.count == 2, range.allSatisfy(\.isFinite), range[0] < range[1], range.allSatisfy({ abs($0) <= 1e6 }) else {
+        guard meanAndStd == "in the graph" else {
+            throw refuse("mean_and_std \"\(meanAndStd)\" is not known to this app")
+        }
+        guard range.count == 2, range.allSatisfy(\.isFinite), range[0] < range[1], range.allSatisfy({ abs($0) <= 1e6 })
+        else {
             throw refuse("range is not two increasing numbers")
         }
         guard layout != .picture || range == [0, 255] else { throw refuse("range of a picture is not 0 to 255") }

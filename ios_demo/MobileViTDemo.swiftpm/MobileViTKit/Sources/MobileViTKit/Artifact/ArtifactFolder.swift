@@ -53,7 +53,8 @@ public struct ArtifactFolder: Sendable, Identifiable {
     public func checkFile() throws {
         let (sha256, bytes) = try SHA256Digest.hashAndSize(of: file)
         guard (sha256, bytes) == (manifest.sha256, manifest.bytes) else {
-            throw KitError.artifact("\(manifest.file) is not the file that the manifest describes: it was changed or cut short")
+            throw KitError.artifact(
+                "\(manifest.file) is not the file that the manifest describes: it was changed or cut short")
         }
     }
 }
@@ -63,7 +64,9 @@ func read(_ url: URL, limit: Int) throws -> Data {
         let size = (attributes[.size] as? NSNumber)?.intValue
     else { throw KitError.artifact("\(url.lastPathComponent) is missing") }
     guard size <= limit else { throw KitError.artifact("\(url.lastPathComponent) is larger than \(limit >> 20) MiB") }
-    guard let data = try? Data(contentsOf: url) else { throw KitError.artifact("\(url.lastPathComponent) cannot be read") }
+    guard let data = try? Data(contentsOf: url) else {
+        throw KitError.artifact("\(url.lastPathComponent) cannot be read")
+    }
     return data
 }
 

@@ -77,7 +77,9 @@ public struct Manifest: Equatable, Sendable {
 /// Whether a name is that of something directly in a folder: not a path, not the folder, not the one above.
 func isPlainName(_ name: String) -> Bool {
     name != "." && name != ".." && (1...200).contains(name.utf8.count)
-        && !name.unicodeScalars.contains { "/\\:".unicodeScalars.contains($0) || $0.properties.generalCategory == .control }
+        && !name.unicodeScalars.contains {
+            "/\\:".unicodeScalars.contains($0) || $0.properties.generalCategory == .control
+        }
 }
 
 func isSHA256(_ text: String) -> Bool {

@@ -30,11 +30,13 @@ public struct Reference: Sendable {
         let name = "reference.safetensors"
         let file = try Safetensors(data: data, name: name)
         guard let text = file.metadata["cases"],
-            case let rows = try JSONNode(Data(text.utf8), file: "\(name), cases").list(), (1...Self.maxCases).contains(rows.count)
+            case let rows = try JSONNode(Data(text.utf8), file: "\(name), cases").list(),
+            (1...Self.maxCases).contains(rows.count)
         else { throw KitError.artifact("\(name) has no list of cases") }
         let (height, width) = (manifest.input.height, manifest.input.width)
         guard file.tensors["images"]?.shape == [rows.count, 3, height, width] else {
-            throw KitError.artifact("\(name) does not hold \(rows.count) images of \(height)x\(width), as its cases and the manifest say")
+            throw KitError.artifact(
+                "\(name) does not hold \(rows.count) images of \(height)x\(width), as its cases and the manifest say")
         }
         guard let answers = file.tensors[manifest.answer], answers.shape.first == rows.count,
             (2...4).contains(answers.shape.count), let count = product(answers.shape), count > 0
@@ -42,7 +44,8 @@ public struct Reference: Sendable {
         if manifest.kind == .scores {
             guard answers.shape.count == 2 else { throw KitError.artifact("\(name): logits are not [cases, classes]") }
             if let labels = manifest.labels, labels.count != answers.shape[1] {
-                throw KitError.artifact("\(name) has \(answers.shape[1]) classes, and the manifest \(labels.count) labels")
+                throw KitError.artifact(
+                    "\(name) has \(answers.shape[1]) classes, and the manifest \(labels.count) labels")
             }
         }
         images = try file.bytes("images")

@@ -46,16 +46,23 @@ public enum SHA256Digest {
         func walk(_ folder: [String]) throws {
             guard folder.count < 32 else { throw unreadable(url) }
             let place = folder.reduce(url) { $0.appendingPathComponent($1) }
-            guard let names = try? FileManager.default.contentsOfDirectory(atPath: place.path) else { throw unreadable(place) }
+            guard let names = try? FileManager.default.contentsOfDirectory(atPath: place.path) else {
+                throw unreadable(place)
+            }
             for name in names {
                 var inner: ObjCBool = false
-                let exists = FileManager.default.fileExists(atPath: place.appendingPathComponent(name).path, isDirectory: &inner)
+                let exists = FileManager.default.fileExists(
+                    atPath: place.appendingPathComponent(name).path, isDirectory: &inner)
                 if exists, inner.boolValue { try walk(folder + [name]) } else { found.append(folder + [name]) }
             }
         }
         try walk([])
-        found.sort { $0.lexicographicallyPrecedes($1) { Array($0.unicodeScalars.map(\.value)).lexicographicallyPrecedes($1.unicodeScalars.map(\.value)) } }
-        return found.map { parts in (parts.joined(separator: "/"), parts.reduce(url) { $0.appendingPathComponent($1) }) }
+        found.sort {
+            $0.lexicographicallyPrecedes($1) {
+                Array($0.unicodeScalars.map(\.value)).lexicographicallyPrecedes($1.unicodeScalars.map(\.value))
+            }
+        }
+        return found.map { ($0.joined(separator: "/"), $0.reduce(url) { $0.appendingPathComponent($1) }) }
     }
 
     private static func unreadable(_ url: URL) -> KitError { .artifact("\(url.lastPathComponent) cannot be read") }
@@ -74,7 +81,7 @@ struct PortableSHA256 {
     ]
     private var schedule = [UInt32](repeating: 0, count: 64)
     private var pending: [UInt8] = []
-    private var length: UInt64 = 0 // in bytes
+    private var length: UInt64 = 0  // in bytes
 
     mutating func update(data: Data) {
         length &+= UInt64(data.count)

@@ -27,7 +27,7 @@ public struct Safetensors: Sendable {
     ///
     /// Throws `KitError.artifact` that names the file as `name`. Only U8 and F32, which the SDK writes, are read.
     public init(data: Data, name: String) throws {
-        let data = Data(data) // indices from 0, whatever slice was given
+        let data = Data(data)  // indices from 0, whatever slice was given
         func refuse(_ what: String) -> KitError { .artifact("\(name) is not a safetensors file (\(what))") }
         guard data.count >= 8 else { throw refuse("\(data.count) bytes") }
         let length = data.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
@@ -51,7 +51,9 @@ public struct Safetensors: Sendable {
             tensors[key] = Tensor(dtype: dtype, shape: shape, range: begin + offsets[0]..<begin + offsets[1])
         }
         var end = begin
-        for range in tensors.values.map(\.range).sorted(by: { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) }) {
+        for range in tensors.values.map(\.range).sorted(by: {
+            ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound)
+        }) {
             guard range.lowerBound == end else { throw refuse("its tensors overlap or leave gaps") }
             end = range.upperBound
         }

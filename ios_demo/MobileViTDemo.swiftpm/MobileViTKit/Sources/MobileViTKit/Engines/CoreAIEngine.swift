@@ -37,7 +37,9 @@ private final class LoadedModel: @unchecked Sendable {
     init(_ artifact: ArtifactFolder) async throws {
         manifest = artifact.manifest
         let file = manifest.file
-        guard manifest.input.layout != .picture else { throw KitError.engine("\(file) takes a picture, not a tensor") }
+        guard manifest.input.layout != .picture else {
+            throw KitError.engine("\(file) takes a picture, not a tensor")
+        }
         let loaded: InferenceFunction?
         do { loaded = try await AIModel(contentsOf: artifact.file).loadFunction(named: "main") } catch {
             throw KitError.engine("Core AI refuses \(file): \(oneLine(error.localizedDescription))")

@@ -25,7 +25,8 @@ public actor CoreMLEngine: Engine {
         do { compiled = try await MLModel.compileModel(at: artifact.file) } catch { throw refusal(artifact, error) }
         do {
             let complete = await isFullyAccelerated(compiled, accelerator)
-            return try CoreMLEngine(artifact.manifest, compiled: compiled, accelerator: accelerator, fullyAccelerated: complete)
+            return try CoreMLEngine(
+                artifact.manifest, compiled: compiled, accelerator: accelerator, fullyAccelerated: complete)
         } catch {
             try? FileManager.default.removeItem(at: compiled)
             throw error as? KitError ?? refusal(artifact, error)
@@ -43,15 +44,19 @@ public actor CoreMLEngine: Engine {
         model = try MLModel(contentsOf: compiled, configuration: Self.configuration(accelerator))
         let constraint = model.modelDescription.inputDescriptionsByName[input.name]?.imageConstraint
         guard constraint?.pixelsWide == input.width, constraint?.pixelsHigh == input.height else {
-            throw KitError.engine("\(manifest.file) does not take a picture \"\(input.name)\" of \(input.width)x\(input.height)")
+            throw KitError.engine(
+                "\(manifest.file) does not take a picture \"\(input.name)\" of \(input.width)x\(input.height)")
         }
         guard model.modelDescription.outputDescriptionsByName[manifest.answer] != nil else {
             throw KitError.engine("\(manifest.file) has no output \"\(manifest.answer)\"")
         }
         var created: CVPixelBuffer?
         let attributes: [CFString: Any] = [kCVPixelBufferIOSurfacePropertiesKey: [CFString: Any]()]
-        let status = CVPixelBufferCreate(nil, input.width, input.height, kCVPixelFormatType_32BGRA, attributes as CFDictionary, &created)
-        guard status == kCVReturnSuccess, let created else { throw KitError.engine("no pixel buffer could be made (\(status))") }
+        let status = CVPixelBufferCreate(
+            nil, input.width, input.height, kCVPixelFormatType_32BGRA, attributes as CFDictionary, &created)
+        guard status == kCVReturnSuccess, let created else {
+            throw KitError.engine("no pixel buffer could be made (\(status))")
+        }
         buffer = created
         provider = try MLDictionaryFeatureProvider(dictionary: [input.name: MLFeatureValue(pixelBuffer: created)])
         tensor = InputTensor(input)
@@ -72,7 +77,9 @@ public actor CoreMLEngine: Engine {
             throw KitError.engine("the pixel buffer is not accessible")
         }
         defer { _ = CVPixelBufferUnlockBaseAddress(buffer, []) }
-        guard let base = CVPixelBufferGetBaseAddress(buffer) else { throw KitError.engine("the pixel buffer is not accessible") }
+        guard let base = CVPixelBufferGetBaseAddress(buffer) else {
+            throw KitError.engine("the pixel buffer is not accessible")
+        }
         let bytesPerRow = CVPixelBufferGetBytesPerRow(buffer)
         let memory = UnsafeMutableRawBufferPointer(start: base, count: bytesPerRow * tensor.height)
         try tensor.fill(bgra: memory, bytesPerRow: bytesPerRow, from: picture)
@@ -87,7 +94,9 @@ public actor CoreMLEngine: Engine {
         guard let array = result.featureValue(for: answerName)?.multiArrayValue else {
             throw KitError.engine("Core ML answered without \"\(answerName)\"")
         }
-        if array.dataType == .float32, isDense(array) { return array.withUnsafeBufferPointer(ofType: Float.self) { Array($0) } }
+        if array.dataType == .float32, isDense(array) {
+            return array.withUnsafeBufferPointer(ofType: Float.self) { Array($0) }
+        }
         return (0..<array.count).map { array[$0].floatValue }
     }
 
@@ -102,12 +111,13 @@ public actor CoreMLEngine: Engine {
 
     private static func configuration(_ accelerator: Accelerator) -> MLModelConfiguration {
         let configuration = MLModelConfiguration()
-        configuration.computeUnits = switch accelerator {
-        case .cpu: .cpuOnly
-        case .gpu: .cpuAndGPU
-        case .ane, .npu: .cpuAndNeuralEngine
-        case .all: .all
-        }
+        configuration.computeUnits =
+            switch accelerator {
+            case .cpu: .cpuOnly
+            case .gpu: .cpuAndGPU
+            case .ane, .npu: .cpuAndNeuralEngine
+            case .all: .all
+            }
         return configuration
     }
 
@@ -116,7 +126,9 @@ public actor CoreMLEngine: Engine {
     /// nil before iOS 17.4, and where it has no plan. Constants have no place, and `classify` only looks up a label.
     private static func isFullyAccelerated(_ compiled: URL, _ accelerator: Accelerator) async -> Bool? {
         guard #available(iOS 17.4, macOS 14.4, *) else { return nil }
-        guard let plan = try? await MLComputePlan.load(contentsOf: compiled, configuration: configuration(accelerator)),
+        guard
+            let plan = try? await MLComputePlan.load(
+                contentsOf: compiled, configuration: configuration(accelerator)),
             case .program(let program) = plan.modelStructure, let main = program.functions["main"]
         else { return nil }
         var found = false
@@ -135,7 +147,9 @@ public actor CoreMLEngine: Engine {
 
     private static func fits(_ device: MLComputeDevice, _ accelerator: Accelerator) -> Bool {
         switch (device, accelerator) {
-        case (.cpu, .cpu), (.gpu, .gpu), (.neuralEngine, .ane), (.neuralEngine, .npu), (.gpu, .all), (.neuralEngine, .all): true
+        case (.cpu, .cpu), (.gpu, .gpu), (.neuralEngine, .ane), (.neuralEngine, .npu), (.gpu, .all),
+            (.neuralEngine, .all):
+            true
         default: false
         }
     }

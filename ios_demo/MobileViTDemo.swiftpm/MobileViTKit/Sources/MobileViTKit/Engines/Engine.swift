@@ -86,7 +86,9 @@ public struct EngineChoice: Hashable, Identifiable, Sendable {
         #endif
         #if canImport(ExecuTorch)
         case "executorch":
-            return [EngineChoice(runtime: "executorch", accelerator: ExecuTorchEngine.accelerator(of: manifest.backend))]
+            return [
+                EngineChoice(runtime: "executorch", accelerator: ExecuTorchEngine.accelerator(of: manifest.backend))
+            ]
         #endif
         #if canImport(CoreAI)
         case "coreai": return [EngineChoice(runtime: "coreai", accelerator: .all)]

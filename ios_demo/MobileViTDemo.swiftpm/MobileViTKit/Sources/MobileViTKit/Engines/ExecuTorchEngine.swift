@@ -20,7 +20,9 @@ public actor ExecuTorchEngine: Engine {
     /// Loads the file and its method `forward`. Throws `KitError.engine`, also for a delegate that this build lacks.
     public init(_ artifact: ArtifactFolder) throws {
         let (manifest, file) = (artifact.manifest, artifact.manifest.file)
-        guard manifest.input.layout != .picture else { throw KitError.engine("\(file) takes a picture, not a tensor") }
+        guard manifest.input.layout != .picture else {
+            throw KitError.engine("\(file) takes a picture, not a tensor")
+        }
         let accelerator = Self.accelerator(of: manifest.backend)
         let complete = accelerator == .cpu ? true : manifest.undelegatedOperators.map { $0 == 0 }
         facts = EngineFacts(runtime: "executorch", accelerator: accelerator, fullyAccelerated: complete)
@@ -28,7 +30,8 @@ public actor ExecuTorchEngine: Engine {
         do { try module.load("forward") } catch {
             throw KitError.engine("ExecuTorch refuses \(file): \(oneLine(error.localizedDescription))")
         }
-        input = Tensor<Float>([Float](repeating: 0, count: InputTensor(manifest.input).count), shape: manifest.input.shape)
+        input = Tensor<Float>(
+            [Float](repeating: 0, count: InputTensor(manifest.input).count), shape: manifest.input.shape)
         tensor = InputTensor(manifest.input)
     }
 

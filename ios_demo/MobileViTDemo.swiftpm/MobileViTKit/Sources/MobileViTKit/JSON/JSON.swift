@@ -90,7 +90,9 @@ struct JSONNode {
     /// One of the texts that an enumeration knows.
     func choice<T: RawRepresentable<String>>(_ type: T.Type) throws -> T {
         let text = try text()
-        guard let known = T(rawValue: text) else { throw KitError.artifact("\(path) \"\(text)\" is not known to this app") }
+        guard let known = T(rawValue: text) else {
+            throw KitError.artifact("\(path) \"\(text)\" is not known to this app")
+        }
         return known
     }
 

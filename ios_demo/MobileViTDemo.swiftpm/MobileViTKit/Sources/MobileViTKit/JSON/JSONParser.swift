@@ -32,7 +32,9 @@ struct JSONParser {
 
     private mutating func take(_ text: StaticString) -> Bool {
         let count = text.utf8CodeUnitCount
-        guard bytes.count - index >= count, (0..<count).allSatisfy({ bytes[index + $0] == text.utf8Start[$0] }) else { return false }
+        guard bytes.count - index >= count, (0..<count).allSatisfy({ bytes[index + $0] == text.utf8Start[$0] }) else {
+            return false
+        }
         index += count
         return true
     }
@@ -40,7 +42,7 @@ struct JSONParser {
     private mutating func value(depth: Int) throws -> JSON {
         guard depth < Self.maxDepth else { throw failure("nested too deeply") }
         skipSpace()
-        switch next ?? 0 { // 0 starts no value
+        switch next ?? 0 {  // 0 starts no value
         case UInt8(ascii: "{"): return .object(try object(depth: depth))
         case UInt8(ascii: "["): return .list(try list(depth: depth))
         case UInt8(ascii: "\""): return .text(try text())
@@ -64,7 +66,9 @@ struct JSONParser {
             let key = try text()
             skipSpace()
             guard take(":") else { throw failure("no colon") }
-            guard members.updateValue(try value(depth: depth + 1), forKey: key) == nil else { throw failure("a key twice") }
+            guard members.updateValue(try value(depth: depth + 1), forKey: key) == nil else {
+                throw failure("a key twice")
+            }
             skipSpace()
             if take("}") { return members }
             guard take(",") else { throw failure("no comma") }
@@ -85,7 +89,7 @@ struct JSONParser {
     }
 
     private mutating func text() throws -> String {
-        var result: [UInt8] = [] // UTF-8, as the whole document is
+        var result: [UInt8] = []  // UTF-8, as the whole document is
         index += 1
         while let byte = next {
             index += 1
@@ -114,7 +118,9 @@ struct JSONParser {
             if let scalar = Unicode.Scalar(high) { return scalar }
             guard high < 0xdc00, take("\\u") else { throw failure("a lone surrogate") }
             let low = try fourDigits()
-            guard (0xdc00..<0xe000).contains(low), let scalar = Unicode.Scalar(0x10000 + (high - 0xd800) << 10 + (low - 0xdc00)) else {
+            guard (0xdc00..<0xe000).contains(low),
+                let scalar = Unicode.Scalar(0x10000 + (high - 0xd800) << 10 + (low - 0xdc00))
+            else {
                 throw failure("a lone surrogate")
             }
             return scalar
@@ -125,7 +131,9 @@ struct JSONParser {
     private mutating func fourDigits() throws -> UInt32 {
         var result: UInt32 = 0
         for _ in 0..<4 {
-            guard let byte = next, let digit = Character(Unicode.Scalar(byte)).hexDigitValue else { throw failure("no hexadecimal digit") }
+            guard let byte = next, let digit = Character(Unicode.Scalar(byte)).hexDigitValue else {
+                throw failure("no hexadecimal digit")
+            }
             result = result << 4 | UInt32(digit)
             index += 1
         }
@@ -135,7 +143,7 @@ struct JSONParser {
     private mutating func number() throws -> JSON {
         let start = index
         _ = take("-")
-        if !take("0") { try digits() } // no leading zeros
+        if !take("0") { try digits() }  // no leading zeros
         var isInteger = true
         if take(".") {
             isInteger = false

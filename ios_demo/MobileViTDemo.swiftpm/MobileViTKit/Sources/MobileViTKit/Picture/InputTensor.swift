@@ -18,7 +18,9 @@ public struct InputTensor: Sendable {
     /// Writes NCHW or NHWC floats. Throws `KitError.picture` where a size differs.
     public func fill(_ floats: UnsafeMutableBufferPointer<Float>, from picture: Picture) throws {
         try check(picture)
-        guard floats.count == count else { throw KitError.picture("an input of \(floats.count) floats, expected \(count)") }
+        guard floats.count == count else {
+            throw KitError.picture("an input of \(floats.count) floats, expected \(count)")
+        }
         let plane = width * height
         picture.pixels.withUnsafeBufferPointer { pixels in
             table.withUnsafeBufferPointer { table in
@@ -26,7 +28,9 @@ public struct InputTensor: Sendable {
                     for index in 0..<count { floats[index] = table[Int(pixels[index])] }
                 } else {
                     for pixel in 0..<plane {
-                        for channel in 0..<3 { floats[channel * plane + pixel] = table[Int(pixels[3 * pixel + channel])] }
+                        for channel in 0..<3 {
+                            floats[channel * plane + pixel] = table[Int(pixels[3 * pixel + channel])]
+                        }
                     }
                 }
             }
@@ -36,7 +40,8 @@ public struct InputTensor: Sendable {
     /// Writes a BGRA picture, as a `CVPixelBuffer` holds it. Throws `KitError.picture` where a size differs.
     public func fill(bgra memory: UnsafeMutableRawBufferPointer, bytesPerRow: Int, from picture: Picture) throws {
         try check(picture)
-        guard bytesPerRow >= 4 * width, memory.count / height >= bytesPerRow || memory.count >= bytesPerRow * (height - 1) + 4 * width
+        guard bytesPerRow >= 4 * width,
+            memory.count / height >= bytesPerRow || memory.count >= bytesPerRow * (height - 1) + 4 * width
         else { throw KitError.picture("a pixel buffer of \(memory.count) bytes is too small for \(width)x\(height)") }
         picture.pixels.withUnsafeBufferPointer { pixels in
             for y in 0..<height {

@@ -38,7 +38,8 @@ public enum Orientation: Int, CaseIterable, Sendable {
 /// Where the pixels of a picture lie in memory, and which way is up: camera frames and decoded photographs are read as
 /// they are, without a copy that turns or converts them.
 public struct PixelLayout: Equatable, Sendable {
-    public enum Format: Sendable { case rgb, rgba, bgra
+    public enum Format: Sendable {
+        case rgb, rgba, bgra
 
         var bytes: Int { self == .rgb ? 3 : 4 }
     }
@@ -56,7 +57,8 @@ public struct PixelLayout: Equatable, Sendable {
     static let maxSide = 1 << 15
 
     /// A picture of stored `width` and `height`. Throws `KitError.picture` where the sizes make no sense.
-    public init(width: Int, height: Int, bytesPerRow: Int? = nil, format: Format, orientation: Orientation = .up) throws {
+    public init(width: Int, height: Int, bytesPerRow: Int? = nil, format: Format, orientation: Orientation = .up) throws
+    {
         let stride = bytesPerRow ?? width.multipliedReportingOverflow(by: format.bytes).partialValue
         guard (1...Self.maxSide).contains(width), (1...Self.maxSide).contains(height),
             (width * format.bytes...1 << 24).contains(stride)
@@ -64,16 +66,17 @@ public struct PixelLayout: Equatable, Sendable {
         let (x, y) = (format.bytes, stride)
         let (right, bottom) = (x * (width - 1), y * (height - 1))
         let start: Int
-        (start, column, row) = switch orientation {
-        case .up: (0, x, y)
-        case .upMirrored: (right, -x, y)
-        case .down: (right + bottom, -x, -y)
-        case .downMirrored: (bottom, x, -y)
-        case .leftMirrored: (0, y, x)
-        case .right: (bottom, -y, x)
-        case .rightMirrored: (right + bottom, -y, -x)
-        case .left: (right, y, -x)
-        }
+        (start, column, row) =
+            switch orientation {
+            case .up: (0, x, y)
+            case .upMirrored: (right, -x, y)
+            case .down: (right + bottom, -x, -y)
+            case .downMirrored: (bottom, x, -y)
+            case .leftMirrored: (0, y, x)
+            case .right: (bottom, -y, x)
+            case .rightMirrored: (right + bottom, -y, -x)
+            case .left: (right, y, -x)
+            }
         self.width = orientation.isTransposed ? height : width
         self.height = orientation.isTransposed ? width : height
         let red = format == .bgra ? 2 : 0

@@ -21,15 +21,17 @@ struct ResamplingPass {
         var row = [Double](repeating: 0, count: stride)
         for index in kept {
             let center = (Double(index) + 0.5) * scale
-            let first = max(0, Int(center - support + 0.5)) // towards zero, as Pillow's cast
+            let first = max(0, Int(center - support + 0.5))  // towards zero, as Pillow's cast
             let count = min(inSize, Int(center + support + 0.5)) - first
-            for tap in 0..<count { row[tap] = Self.weight((Double(tap + first) - center + 0.5) * (1 / widening), filter) }
+            for tap in 0..<count {
+                row[tap] = Self.weight((Double(tap + first) - center + 0.5) * (1 / widening), filter)
+            }
             let total = row[..<count].reduce(0, +)
             starts.append(first)
             counts.append(count)
             for tap in 0..<stride {
                 let fixed = tap < count ? row[tap] / total * Double(1 << Self.bits) : 0
-                weights.append(Int32(fixed < 0 ? fixed - 0.5 : fixed + 0.5)) // towards zero
+                weights.append(Int32(fixed < 0 ? fixed - 0.5 : fixed + 0.5))  // towards zero
             }
         }
         (self.starts, self.counts, self.weights) = (starts, counts, weights)

@@ -15,8 +15,9 @@ public final class Resizer {
         self.layout = layout
         (outWidth, outHeight) = (input.width, input.height)
         let resizing = input.resizing
-        let longest = 16 * min(layout.width, layout.height) // of more, the rest would take gigabytes and be cropped away
-        source = resizing.mode == .squash ? layout : layout.center(min(layout.width, longest), min(layout.height, longest))
+        // Of a longer strip, the rest would take gigabytes and be cropped away.
+        let longest = resizing.mode == .squash ? Int.max : 16 * min(layout.width, layout.height)
+        source = layout.center(min(layout.width, longest), min(layout.height, longest))
         let (width, height) = (source.width, source.height)
         var (resizedWidth, resizedHeight) = (outWidth, outHeight)
         if resizing.mode == .shorterSide {
@@ -28,8 +29,10 @@ public final class Resizer {
             resizedHeight = max(outHeight, Int((Double(height) * scale).rounded(.toNearestOrEven)))
         }
         let (left, top) = ((resizedWidth - outWidth) / 2, (resizedHeight - outHeight) / 2)
-        horizontal = ResamplingPass(inSize: width, outSize: resizedWidth, kept: left..<left + outWidth, filter: resizing.filter)
-        vertical = ResamplingPass(inSize: height, outSize: resizedHeight, kept: top..<top + outHeight, filter: resizing.filter)
+        horizontal = ResamplingPass(
+            inSize: width, outSize: resizedWidth, kept: left..<left + outWidth, filter: resizing.filter)
+        vertical = ResamplingPass(
+            inSize: height, outSize: resizedHeight, kept: top..<top + outHeight, filter: resizing.filter)
         rows = vertical.reads
         middle = [UInt8](repeating: 0, count: rows.count * outWidth * 3)
     }
@@ -39,10 +42,12 @@ public final class Resizer {
     /// Throws `KitError.picture` where the memory is too short for the layout, or the picture has another size.
     public func resize(_ memory: UnsafeRawBufferPointer, into picture: inout Picture) throws {
         guard memory.count >= layout.extent else {
-            throw KitError.picture("\(memory.count) bytes are too few for a picture of \(layout.width)x\(layout.height)")
+            throw KitError.picture(
+                "\(memory.count) bytes are too few for a picture of \(layout.width)x\(layout.height)")
         }
         guard (picture.width, picture.height) == (outWidth, outHeight) else {
-            throw KitError.picture("a picture of \(picture.width)x\(picture.height) for an input of \(outWidth)x\(outHeight)")
+            throw KitError.picture(
+                "a picture of \(picture.width)x\(picture.height) for an input of \(outWidth)x\(outHeight)")
         }
         let bytes = memory.bindMemory(to: UInt8.self).baseAddress!
         resizeRows(bytes + source.origin)

@@ -29,7 +29,8 @@ public struct Agreement: Equatable, Sendable {
         }
         var ratios = zip(whole, errors).map(Self.decibels)
         if kind == .scores {
-            let deciding = zip(Self.decidingEnergies(reference), noise.map { energy(Self.deciding($0)) }).map(Self.decibels)
+            let deciding = zip(Self.decidingEnergies(reference), noise.map { energy(Self.deciding($0)) }).map(
+                Self.decibels)
             ratios = zip(ratios, deciding).map(min)
         }
         sqnrDB = ratios
@@ -75,7 +76,9 @@ public struct Agreement: Equatable, Sendable {
         let classes = Double(expected[0].count)
         let reference = zip(expected, finite).map { $1 ? $0 : $0.map { _ in 0 } }
         let errors = expected.indices.map { index in
-            finite[index] ? (energy(deciding(zip(actual[index], expected[index]).map { $0 - $1 })) / classes).squareRoot() : .infinity
+            finite[index]
+                ? (energy(deciding(zip(actual[index], expected[index]).map { $0 - $1 })) / classes).squareRoot()
+                : .infinity
         }
         let allowed = decidingEnergies(reference).map { 0.01 * ($0 / classes).squareRoot() }
         let typical = 3 * median(errors)
@@ -86,7 +89,7 @@ public struct Agreement: Equatable, Sendable {
             if scores.count == 1 {
                 return (scores[0] > 0) == (answer[0] > 0) || abs(scores[0]) <= width
             }
-            width *= 2.0.squareRoot() // of the difference of two scores
+            width *= 2.0.squareRoot()  // of the difference of two scores
             let best = answer.indices.reduce(0) { answer[$1] > answer[$0] ? $1 : $0 }
             return scores.max()! - scores[best] <= width
         }

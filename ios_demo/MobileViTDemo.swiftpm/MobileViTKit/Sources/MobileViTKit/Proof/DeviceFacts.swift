@@ -24,7 +24,8 @@ public struct DeviceFacts: Equatable, Sendable {
     /// Of this device.
     public static var current: DeviceFacts {
         let version = ProcessInfo.processInfo.operatingSystemVersion
-        let numbers = [version.majorVersion, version.minorVersion] + (version.patchVersion > 0 ? [version.patchVersion] : [])
+        let numbers =
+            [version.majorVersion, version.minorVersion] + (version.patchVersion > 0 ? [version.patchVersion] : [])
         let number = numbers.map(String.init).joined(separator: ".")
         #if targetEnvironment(simulator)
         let name = ProcessInfo.processInfo.environment["SIMULATOR_MODEL_IDENTIFIER"] ?? "unknown"
@@ -58,7 +59,7 @@ public struct DeviceFacts: Equatable, Sendable {
     public static var peakMemoryBytes: Int? {
         var usage = rusage()
         #if canImport(Darwin)
-        return getrusage(RUSAGE_SELF, &usage) == 0 ? Int(usage.ru_maxrss) : nil // in bytes
+        return getrusage(RUSAGE_SELF, &usage) == 0 ? Int(usage.ru_maxrss) : nil  // in bytes
         #elseif canImport(Glibc)
         return getrusage(numericCast(RUSAGE_SELF.rawValue), &usage) == 0 ? Int(usage.ru_maxrss) * 1024 : nil
         #else

@@ -56,9 +56,13 @@ public struct DeviceReport: Sendable {
     /// the same engine, or where it is larger.
     public func data() throws -> Data {
         guard !runs.isEmpty, runs.allSatisfy({ $0.error != nil || $0.outputs.count == reference.cases.count }) else {
-            throw KitError.report("a run without an error must have an answer for each of the \(reference.cases.count) cases")
+            throw KitError.report(
+                "a run without an error must have an answer for each of the \(reference.cases.count) cases")
         }
-        guard runs.count <= 32, Set(runs.map { [$0.engine.runtime, $0.engine.accelerator.rawValue, $0.engine.precision] }).count == runs.count else {
+        guard runs.count <= 32,
+            Set(runs.map { [$0.engine.runtime, $0.engine.accelerator.rawValue, $0.engine.precision] }).count
+                == runs.count
+        else {
             throw KitError.report("a report has at most 32 runs, each of another runtime, accelerator or precision")
         }
         let encoder = JSONEncoder()
@@ -82,7 +86,10 @@ public struct DeviceReport: Sendable {
         [
             "schema": 1,
             "app": ["name": short(app), "version": short(appVersion)],
-            "device": ["model": short(device.model), "system": short(device.system), "processor": device.processor.map(short) ?? .null],
+            "device": [
+                "model": short(device.model), "system": short(device.system),
+                "processor": device.processor.map(short) ?? .null,
+            ],
             "artifact": [
                 "name": short(artifact.name), "file": .text(artifact.manifest.file),
                 "sha256": .text(artifact.manifest.sha256), "reference_sha256": .text(reference.sha256),
@@ -102,7 +109,8 @@ public struct DeviceReport: Sendable {
             "accelerator": .text(run.engine.accelerator.rawValue), "precision": JSON(run.engine.precision),
             "fully_accelerated": run.engine.fullyAccelerated.map(JSON.bool) ?? .null,
             "cases": .list(cases), "error": JSON(run.error), "latency": run.latency.map(json) ?? .null,
-            "peak_memory_bytes": run.peakMemoryBytes.map(JSON.integer) ?? .null, "thermal_state": JSON(run.thermalState),
+            "peak_memory_bytes": run.peakMemoryBytes.map(JSON.integer) ?? .null,
+            "thermal_state": JSON(run.thermalState),
         ]
     }
 
@@ -122,6 +130,8 @@ private func short(_ text: String) -> JSON { .text(oneLine(text, limit: 200)) }
 
 /// Float32, little-endian, in row-major order.
 func base64(_ values: [Float]) -> String {
-    let bytes = values.flatMap { value in (0..<4).map { UInt8(truncatingIfNeeded: value.bitPattern >> (8 * UInt32($0))) } }
+    let bytes = values.flatMap { value in
+        (0..<4).map { UInt8(truncatingIfNeeded: value.bitPattern >> (8 * UInt32($0))) }
+    }
     return Data(bytes).base64EncodedString()
 }

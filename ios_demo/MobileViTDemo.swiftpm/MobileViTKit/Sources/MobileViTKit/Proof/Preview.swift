@@ -52,10 +52,13 @@ public struct Preview: Sendable {
         if isConstant(outputs), !isConstant(expected) { reasons.append("it answers every image with the same scores") }
         reasons += manifest.rejections.map { "it was rejected when it was converted: \(oneLine($0))" }
         if worst.sqnrDB < threshold.sqnrDB {
-            reasons.append("SQNR \(oneDecimal(worst.sqnrDB)) dB on '\(worst.name)' is below \(Int(threshold.sqnrDB)) dB")
+            reasons.append(
+                "SQNR \(oneDecimal(worst.sqnrDB)) dB on '\(worst.name)' is below \(Int(threshold.sqnrDB)) dB")
         }
         if let same = top1Agreement, same < threshold.top1Agreement {
-            reasons.append("the same best class on \(oneDecimal(100 * same))% of the cases is below \(oneDecimal(100 * threshold.top1Agreement))%")
+            reasons.append(
+                "the same best class on \(oneDecimal(100 * same))% of the cases is below \(oneDecimal(100 * threshold.top1Agreement))%"
+            )
         }
         self.reasons = reasons
     }

@@ -57,7 +57,8 @@ public struct Verification: Sendable {
             try Task.checkCancellation()
             let answer = try await engine.answer(reference.picture(index))
             guard answer.outputs.count == reference.answerCount else {
-                throw KitError.engine("it answers '\(each.name)' with \(answer.outputs.count) numbers, expected \(reference.answerCount)")
+                throw KitError.engine(
+                    "it answers '\(each.name)' with \(answer.outputs.count) numbers, expected \(reference.answerCount)")
             }
             outputs.append(answer.outputs)
             progress(.cases(done: index + 1, of: reference.cases.count))
@@ -91,7 +92,9 @@ extension Picture {
     /// A picture to time with.
     static func gradient(width: Int, height: Int) -> Picture {
         var picture = Picture(width: width, height: height)
-        for index in picture.pixels.indices { picture.pixels[index] = UInt8(truncatingIfNeeded: index / 3 / 8 &+ index % 3 * 64) }
+        for index in picture.pixels.indices {
+            picture.pixels[index] = UInt8(truncatingIfNeeded: index / 3 / 8 &+ index % 3 * 64)
+        }
         return picture
     }
 }
