@@ -97,9 +97,18 @@ ANDROID = Platform(
             lambda names: f' translatable="false">{_android_string(names.shown)}',  # so that % is not a format
         ),
         Edit("app/build.gradle.kts", r'(applicationId = ")[^"]*(")', _id),
+        # Two apps on one phone may not provide the same name.
+        Edit(
+            "app/src/main/AndroidManifest.xml", r'(android:authorities=")[^"]*(")', lambda names: f"{names.id}.reports"
+        ),
+        Edit(
+            "app/src/main/kotlin/dev/mobilevit/demo/ReportProvider.kt",
+            r'(const val AUTHORITY = ")[^"]*(")',
+            lambda names: f"{names.id}.reports",
+        ),
         Edit("settings.gradle.kts", r'(rootProject\.name = ")[^"]*(")', lambda names: names.identifier),
     ),
-    left_out=("README.md", "maven/*", "*pom.xml", "*.sh", "*.py", "*/src/test/*"),
+    left_out=("README.md", "maven/*", "apk/*", "*pom.xml", "*.sh", "*.py", "*/src/test/*"),
     id_pattern=r"[A-Za-z]\w*(\.[A-Za-z]\w*)+",
     id_rule="two or more parts with dots between them, each of letters, digits and _, beginning with a letter",
 )

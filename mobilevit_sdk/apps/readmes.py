@@ -11,7 +11,7 @@ from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.text import one_line
 
 _BUILD: dict[PlatformName, str] = {
-    "android": """Open this folder in Android Studio, or with the Android SDK and a phone attached:
+    "android": """Open this folder in Android Studio; or, with Gradle, the Android SDK and a phone attached:
 
 ```console
 $ {next}
@@ -52,7 +52,7 @@ _IDS: dict[PlatformName, str] = {
 def next_step(platform: PlatformName, names: AppNames) -> str:
     """The command that follows, run in the project's folder."""
     return {
-        "android": "./gradlew installDebug",
+        "android": "gradle installDebug",
         "ios": f"open {names.identifier}.swiftpm",
         "web": "python3 -m http.server --bind 127.0.0.1",
     }[platform]

@@ -14,7 +14,7 @@ from app_projects import as_format, files_of, make_artifact, make_package
 from click.testing import CliRunner
 
 from mobilevit_sdk.apps import site
-from mobilevit_sdk.apps.platforms import PLATFORMS, WEB
+from mobilevit_sdk.apps.platforms import ANDROID, IOS, PLATFORMS, WEB
 from mobilevit_sdk.apps.projects import RECORD, check_names, write_project
 from mobilevit_sdk.artifacts.artifact import open_artifact
 from mobilevit_sdk.cli import main
@@ -44,6 +44,8 @@ def test_android_project_holds_the_app_and_the_artifact_and_nothing_of_this_repo
         "core/src/main/kotlin/Core.kt",
         "app/build.gradle.kts",
         "app/src/main/res/values/strings.xml",
+        "app/src/main/AndroidManifest.xml",
+        "app/src/main/kotlin/dev/mobilevit/demo/ReportProvider.kt",
     }
     assert os.access(tmp_path / "birds/gradlew", os.X_OK)
     copied = open_artifact(tmp_path / "birds/app/src/main/assets/artifacts/tiny-tflite-fp32")
@@ -52,6 +54,9 @@ def test_android_project_holds_the_app_and_the_artifact_and_nothing_of_this_repo
     gradle = (tmp_path / "birds/app/build.gradle.kts").read_text()
     assert 'applicationId = "org.birds.watch_2"' in gradle
     assert 'namespace = "dev.mobilevit.demo"' in gradle
+    sources = tmp_path / "birds/app/src/main"
+    for file in ("AndroidManifest.xml", "kotlin/dev/mobilevit/demo/ReportProvider.kt"):
+        assert '"org.birds.watch_2.reports"' in (sources / file).read_text()
     assert 'rootProject.name = "BirdWatch"' in (tmp_path / "birds/settings.gradle.kts").read_text()
     record = json.loads((tmp_path / "birds" / RECORD).read_text())
     assert (record["platform"], record["name"], record["id"]) == ("android", "Bird Watch", "org.birds.watch_2")
@@ -115,7 +120,7 @@ def test_the_readme_names_the_next_command_and_shows_labels_harmlessly(artifact,
     write_project("android", artifact, tmp_path / "out", name="Birds | <b>")
     text = (tmp_path / "out/README.md").read_text()
     assert "# Birds \\| \\<b\\>" in text
-    assert "$ ./gradlew installDebug" in text
+    assert "$ gradle installDebug" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| tiny")]
     assert 'cat, dog, a "\\|" \\<b\\> and 2 more' in row
 
@@ -130,12 +135,12 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(artifact, demos, tmp
         "name": "Birds",
         "id": "com.example.birds",
         "artifacts": [{"name": "tiny-tflite-fp32", "format": "tflite", "precision": "fp32", "bytes": 12}],
-        "next": "./gradlew installDebug",
+        "next": "gradle installDebug",
     }
     assert "--force" in refused_by(arguments)
     shown = CliRunner().invoke(main, [*arguments, "--force"]).stdout
     assert "Birds (com.example.birds) for android with tiny-tflite-fp32" in " ".join(shown.split())
-    assert f"next: cd {tmp_path / 'out'} && ./gradlew installDebug" in " ".join(shown.split())
+    assert f"next: cd {tmp_path / 'out'} && gradle installDebug" in " ".join(shown.split())
 
 
 def refused_by(arguments: list[str]) -> str:
@@ -166,3 +171,15 @@ def test_every_edit_finds_its_place_in_the_real_sources(platform):
     for edit in platform.edits:
         assert edit.value(names) in edit.apply((source / edit.file).read_text(), names)
         assert platform.takes(edit.file)
+
+
+@pytest.mark.parametrize("platform", [ANDROID, IOS], ids=["android", "ios"])
+def test_everything_that_the_real_app_is_built_of_is_taken(platform):
+    source = demo_folder(platform.demo)
+    files = [file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()]
+    built_of = [file for file in files if re.search(r"/src/main/|/Sources/|/App/|gradle", file)]
+    built_of = [file for file in built_of if not re.search(r"^maven/|(^|/)(target|\.build|build)/", file)]
+    built_of = [file for file in built_of if not file.startswith(platform.artifacts)]
+    assert [file for file in built_of if not platform.takes(file)] == []
+    taken = [file for file in files if platform.takes(file)]
+    assert [file for file in taken if re.search(r"[Tt]ests?/|pom\.xml|[Ss]tub|/target/", file)] == []

@@ -28,6 +28,9 @@ SOURCES = {
         '    defaultConfig { applicationId = "dev.mobilevit.demo" }\n}\n',
         "app/src/main/res/values/strings.xml": '<resources>\n    <string name="app_name">'
         'MobileViT</string>\n    <string name="verify">Verify</string>\n</resources>\n',
+        "app/src/main/AndroidManifest.xml": '<provider android:authorities="dev.mobilevit.demo.reports"/>',
+        "app/src/main/kotlin/dev/mobilevit/demo/ReportProvider.kt": 'private const val AUTHORITY = "x.reports"\n',
+        "apk/build.sh": "",
         "app/src/main/assets/artifacts/of-the-demo/manifest.json": "{}",
         "app/target/classes/App.class": "",
         "app/build/outputs/app.apk": "",
