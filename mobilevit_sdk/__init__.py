@@ -17,6 +17,7 @@ _PUBLIC = {
     "deploy": "mobilevit_sdk.deployment",
     "convert": "mobilevit_sdk.conversion.pipeline",
     "verify": "mobilevit_sdk.parity",
+    "verify_on_phones": "mobilevit_sdk.apps.phone",
     "bisect": "mobilevit_sdk.bisection",
     "quantize": "mobilevit_sdk.quantization.search_recipe",
     "synthesize": "mobilevit_sdk.quantization.synthetic_file",

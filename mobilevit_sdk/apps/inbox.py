@@ -101,7 +101,7 @@ class Inbox:
         verdicts = [verdict.to_json() for verdict in outcome.verdicts]
         answer = self._answers[report.digest] = {"passed": outcome.passed, "verdicts": verdicts}
         words = ", ".join(f"{verdict.runtime} {verdict.status}" for verdict in outcome.verdicts)
-        kept = f"; its report is {path}" if path else ""
+        kept = f"; kept as {path}" if path else ""
         self._say(one_line(f"{report.device.label}: {report.artifact.name}: {words}{kept}", 1000))
         return answer
 

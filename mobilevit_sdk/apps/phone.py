@@ -123,7 +123,6 @@ def serve(
         import_optional(package, package, extra="phone")
     site = build_site(artifacts, takes_reports=True)
     token = secrets.token_urlsafe(16)
-    tls = network.make_tls_context(host) if https else None
     listening = network.listen(host, port)
     origin = network.origin_of(listening, https=https)
     complete, visitors = asyncio.Event(), Visitors()
@@ -143,7 +142,7 @@ def serve(
 
     async def run() -> None:
         server = PhoneServer(site, origin, token, take=take, visited=visited, failed=say, limits=limits or Limits())
-        async with server.running(listening, tls):
+        async with server.running(listening, network.make_tls_context(host) if https else None):
             helper = asyncio.ensure_future(opened(f"{origin}/{token}/"))
             helper.add_done_callback(lambda done: complete.set() if not done.cancelled() and done.exception() else None)
             try:

@@ -37,7 +37,7 @@ class Visitors:
             return None
         what = "opened the page"
         if parts[0] == "artifacts" and parts[-1] == REFERENCE:
-            what = f"has the reference cases of {parts[1]}"
+            what = f"loaded {parts[1]}"
         step = (request.client, what)
         if step in self._told or len(self._told) >= MAX_STEPS:
             return None

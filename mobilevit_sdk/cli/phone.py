@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, verb
+from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
     from mobilevit_sdk.apps.phone import PhoneResult
@@ -57,6 +58,8 @@ def command(artifacts: tuple[Path, ...], config: Path | None, as_json: bool, **o
     if as_json:
         print_json(result.to_json())
     else:
+        if log.is_terminal:
+            log.print()
         if config:
             log.print(f"thresholds: {config}", markup=False)
         print_outcome(result.outcome, out)
@@ -71,7 +74,7 @@ def _check(options: dict[str, Any]) -> None:
     def refuse(names: set[str], because: str) -> None:
         for name in sorted(names & given):
             option = next(each.opts[0] for each in context.command.params if each.name == name)
-            raise click.UsageError(f"{option} {because}")
+            raise RequestError(f"{option} {because}")
 
     if options["export"]:
         refuse(set(options) - {"export"}, "has no meaning with --export")
