@@ -10,7 +10,7 @@ import subprocess
 from xml.etree import ElementTree
 
 import pytest
-from app_projects import as_format, files_of, make_artifact, make_package
+from app_projects import HOSTILE_NAMES, as_format, files_of, make_artifact, make_package
 from click.testing import CliRunner
 
 from mobilevit_sdk.apps import site
@@ -19,18 +19,6 @@ from mobilevit_sdk.apps.projects import RECORD, check_names, write_project
 from mobilevit_sdk.artifacts.artifact import open_artifact
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.demos import demo_folder
-
-# Names that are no harm to people, and to careless writers of XML, Swift, Kotlin, Gradle and Markdown are.
-HOSTILE_NAMES = [
-    'Tom\'s "Birds" & <Bees>',
-    'A" ; import Foundation; let x = "',
-    "100% sure %d %s",
-    "1 {{app}} ${HOME} $(id) `id`",
-    "Bird-Watch | [a](b) *c* _d_ #e",
-    "A]]><!-- --> B",
-    "Vögel & 鳥",
-    "a'" * 25,
-]
 
 
 def test_android_project_holds_the_app_and_the_artifact_and_nothing_of_this_repository(artifact, demos, tmp_path):

@@ -14,6 +14,18 @@ from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.formats.app_input import app_input_of
 
+# Names that are no harm to people, and to careless writers of XML, Swift, Kotlin, Gradle and Markdown are.
+HOSTILE_NAMES = [
+    'Tom\'s "Birds" & <Bees>',
+    'A" ; import Foundation; let x = "',
+    "100% sure %d %s",
+    "1 {{app}} ${HOME} $(id) `id`",
+    "Bird-Watch | [a](b) *c* _d_ #e",
+    "A]]><!-- --> B",
+    "Vögel & 鳥",
+    "a'" * 25,
+]
+
 SOURCES = {
     "android_demo": {
         "README.md": "# The demo",

@@ -1,0 +1,41 @@
+"""Written projects are right for the compilers of their languages, as far as those run here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from app_projects import HOSTILE_NAMES, make_package
+
+from mobilevit_sdk.apps.projects import write_project
+from mobilevit_sdk.demos import demo_folder
+
+PACKAGE = "MobileViTDemo.swiftpm"
+
+
+@pytest.mark.slow
+def test_a_written_ios_project_type_checks(tmp_path):
+    ios = demo_folder("ios_demo")
+    swift = [str(ios / "swift-on-debian.sh"), "--no-install"]
+    probe = subprocess.run([*swift, "true"], capture_output=True, text=True)
+    if probe.returncode == 69:
+        pytest.skip(probe.stderr.strip())
+    write_project("ios", make_package(tmp_path / "tiny-coreml-fp16"), tmp_path / "out", name=HOSTILE_NAMES[0])
+    (package,) = (tmp_path / "out").glob("*.swiftpm")
+    shutil.copytree(ios, tmp_path / "ios_demo", ignore=shutil.ignore_patterns(PACKAGE))
+    package.rename(tmp_path / "ios_demo" / PACKAGE)
+    done = subprocess.run(
+        [*swift, "./typecheck.sh"], cwd=tmp_path / "ios_demo", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "both Package.swift: no errors" in done.stdout
+    described = subprocess.run(
+        [*swift, "swift", "package", "describe"],
+        cwd=tmp_path / "ios_demo" / PACKAGE / "MobileViTKit",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert described.returncode == 0, described.stderr
+    assert "Tests" not in described.stdout
