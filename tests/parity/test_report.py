@@ -251,7 +251,7 @@ def browse(page, tmp_path, width):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1000, 1280])
 def test_a_browser_shows_the_page_without_errors_requests_or_overflow(folder, tmp_path, width):
     page = (folder / "report.html").read_text()
     found, console = browse(page, tmp_path, width)
