@@ -94,8 +94,14 @@ def test_more_than_the_bound_is_refused_and_not_read(report, tmp_path):
 
 
 def test_a_member_that_is_there_twice_is_refused(report):
-    head = seal(report)[:-66].replace(b'"device":', b'"device":{},"device":', 1)
-    assert "'device' twice" in refusal(head + hashlib.sha256(head).hexdigest().encode() + b'"}')
+    head = seal(report)[:-66].replace(b'"error":null', b'"error":"no GPU","error":null', 1)
+    assert "'error' twice" in refusal(head + hashlib.sha256(head).hexdigest().encode() + b'"}')
+
+
+def test_a_member_that_is_there_twice_is_found_among_many(report):
+    many = ",".join(f'"{i}":""' for i in range(200_000))
+    head = seal(report)[:-66].replace(b'"outputs":{', f'"outputs":{{{many},"7":"",'.encode(), 1)
+    assert "'7' twice" in refusal(head + hashlib.sha256(head).hexdigest().encode() + b'"}')
 
 
 def test_another_schema_is_named_even_where_its_digest_has_another_form(report):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +26,10 @@ MAX_BYTES = 16 << 20
 _END = re.compile(rb'"digest":"([0-9a-f]{64})"\}\n?\Z')
 
 
-class _DuplicateError(ValueError):
-    """A member is there twice, so that readers disagree about its value."""
+class _Head(msgspec.Struct):
+    """What every schema has."""
+
+    schema: msgspec.Raw = msgspec.Raw()
 
 
 def read_device_report(path: Path | str) -> DeviceReport:
@@ -105,36 +108,32 @@ def _parse(content: bytes) -> DeviceReport:
     if not content.lstrip().startswith(b"{"):
         raise ValueError("it is not a device report, which is a JSON object")
     end = _END.search(content)
-    document: Any = None
+    schema = b"1"
     try:
-        document = json.loads(content, object_pairs_hook=_without_duplicates)
-    except _DuplicateError:
-        raise
+        schema = bytes(msgspec.json.decode(content, type=_Head).schema)
     except (ValueError, RecursionError) as error:
         if end:
             raise ValueError(f"it is not JSON ({error}); export it again") from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema is not None and schema != 1:
-        found = one_line(repr(schema), 40)
+    if schema not in (b"", b"1"):
+        found = one_line(schema.decode(), 40)
         raise ValueError(f"it has the schema {found}, and this release reads schema 1; update mobilevit-sdk or the app")
     if not end:
         raise ValueError("it does not end with its digest: it was cut short, reformatted, or is not a device report")
     if hashlib.sha256(content[: end.start(1)]).hexdigest().encode() != end[1]:
         raise ValueError("its digest is not that of its content: it was edited or damaged; export it again")
     report = msgspec.json.decode(content, type=DeviceReport)
+    json.loads(content, object_pairs_hook=_without_duplicates)  # of two members, msgspec takes the last
     if report.digest.encode() != end[1]:
         raise ValueError("its digest is not its last member")
     _check(report)
     return report
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _DuplicateError(f"it has the member {one_line(twice, 40)!r} twice in one object")
-    return members
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    """Raise ValueError for a member that is there twice: readers would disagree about its value."""
+    name, times = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 1)
+    if times > 1:
+        raise ValueError(f"it has the member {one_line(name, 40)!r} twice in one object")
 
 
 def _check(report: DeviceReport) -> None:

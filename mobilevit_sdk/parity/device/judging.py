@@ -71,7 +71,7 @@ def _reference_sha256(artifact: Artifact) -> str:
 
 def _runs(opened: OpenedReport, artifact: Artifact) -> list[Run]:
     report, name, device = opened
-    reference = artifact.reference()
+    reference, unchanged = artifact.reference(), artifact.is_unchanged()
     known = _RUNTIMES.get(artifact.manifest.format)
     runs = []
     for run, runtime in zip(report.runs, report.run_names, strict=True):
@@ -90,7 +90,7 @@ def _runs(opened: OpenedReport, artifact: Artifact) -> list[Run]:
         else:
             outputs = _outputs(run, reference, artifact, f"{name}: {runtime}")
             made = dataclasses.replace(made, outputs=outputs, reference=reference)
-        runs.append(made if artifact.is_unchanged() else dataclasses.replace(made, outputs=None, refusal=CHANGED))
+        runs.append(made if unchanged else dataclasses.replace(made, outputs=None, refusal=CHANGED))
     return runs
 
 
