@@ -18,6 +18,7 @@ _PUBLIC = {
     "convert": "mobilevit_sdk.conversion.pipeline",
     "verify": "mobilevit_sdk.parity",
     "verify_on_phones": "mobilevit_sdk.apps.phone",
+    "write_app_project": "mobilevit_sdk.apps.projects",
     "bisect": "mobilevit_sdk.bisection",
     "quantize": "mobilevit_sdk.quantization.search_recipe",
     "synthesize": "mobilevit_sdk.quantization.synthetic_file",

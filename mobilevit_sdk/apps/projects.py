@@ -16,7 +16,7 @@ from mobilevit_sdk.apps.readmes import readme
 from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, ArtifactLike, find_artifacts
 from mobilevit_sdk.artifacts.reference import REFERENCE
 from mobilevit_sdk.demos import demo_folder
-from mobilevit_sdk.errors import ArtifactError, RequestError
+from mobilevit_sdk.errors import ArtifactError, RequestError, suggest
 from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.text import one_line
 
@@ -38,10 +38,10 @@ class Project:
     artifacts: tuple[Artifact, ...]
 
 
-def write_project(
+def write_app_project(
     platform: PlatformName,
     artifacts: ArtifactLike | Sequence[ArtifactLike],
-    out: Path,
+    out: Path | str,
     *,
     name: str = DEFAULT_NAME,
     app_id: str | None = None,
@@ -51,10 +51,13 @@ def write_project(
 
     `name` is what the phone shows. `app_id` tells the app from all others on a phone and in a store; by default it is
     made of the name, below com.example. `force` replaces a project that was written into `out` before. Raises
-    RequestError for a name or id that will not do and where `out` holds something else, ArtifactError for artifacts
-    that are rejected, damaged or nothing for the platform, and ToolchainError where the web page's library is missing.
+    RequestError for an unknown platform, a name or id that will not do, and an `out` that holds something else,
+    ArtifactError for artifacts that are rejected, damaged or nothing for the platform, and ToolchainError where the web
+    page's library is missing.
     """
-    kind = PLATFORMS[platform]
+    if platform not in PLATFORMS:
+        raise RequestError(f"no app for {platform!r}; {suggest(platform, PLATFORMS)}")
+    kind, out = PLATFORMS[platform], Path(out)
     names = check_names(kind, name, app_id)
     found = find_artifacts(artifacts)
     _check_artifacts(kind, found)

@@ -47,10 +47,10 @@ def command(
     "path", "name", "id" (null for web), "artifacts" (with "name", "format", "precision" and "bytes") and "next", the
     command to run there.
     """
-    from mobilevit_sdk.apps.projects import artifact_name, write_project
+    from mobilevit_sdk.apps.projects import artifact_name, write_app_project
     from mobilevit_sdk.apps.readmes import next_step
 
-    project = write_project(platform, artifacts, folder, name=name, app_id=app_id, force=force)
+    project = write_app_project(platform, artifacts, folder, name=name, app_id=app_id, force=force)
     following = next_step(platform, project.names)
     rows = [
         {

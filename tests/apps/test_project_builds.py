@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from app_projects import HOSTILE_NAMES, make_package
 
-from mobilevit_sdk.apps.projects import write_project
+from mobilevit_sdk.apps.projects import write_app_project
 from mobilevit_sdk.demos import demo_folder
 
 PACKAGE = "MobileViTDemo.swiftpm"
@@ -21,7 +21,7 @@ def test_a_written_ios_project_type_checks(tmp_path):
     probe = subprocess.run([*swift, "true"], capture_output=True, text=True)
     if probe.returncode == 69:
         pytest.skip(probe.stderr.strip())
-    write_project("ios", make_package(tmp_path / "tiny-coreml-fp16"), tmp_path / "out", name=HOSTILE_NAMES[0])
+    write_app_project("ios", make_package(tmp_path / "tiny-coreml-fp16"), tmp_path / "out", name=HOSTILE_NAMES[0])
     (package,) = (tmp_path / "out").glob("*.swiftpm")
     shutil.copytree(ios, tmp_path / "ios_demo", ignore=shutil.ignore_patterns(PACKAGE))
     package.rename(tmp_path / "ios_demo" / PACKAGE)

@@ -12,7 +12,7 @@ from helpers import tiny_spec
 
 from mobilevit_sdk.apps import projects
 from mobilevit_sdk.apps.platforms import ANDROID, IOS, WEB
-from mobilevit_sdk.apps.projects import RECORD, check_names, write_project
+from mobilevit_sdk.apps.projects import RECORD, check_names, write_app_project
 from mobilevit_sdk.artifacts.artifact import MANIFEST, open_artifact
 from mobilevit_sdk.artifacts.reference import REFERENCE
 from mobilevit_sdk.errors import ArtifactError, RequestError
@@ -24,7 +24,7 @@ from mobilevit_sdk.files import hash_and_size
 )
 def test_a_name_that_files_or_people_stumble_over_is_refused(name, artifact, demos, tmp_path):
     with pytest.raises(RequestError) as error:
-        write_project("android", artifact, tmp_path / "out", name=name)
+        write_app_project("android", artifact, tmp_path / "out", name=name)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -55,7 +55,7 @@ def test_what_a_platform_does_not_run_is_refused_in_one_line(artifact, demos, tm
         ("web", pte, "the web app runs tflite files"),
     ):
         with pytest.raises(ArtifactError, match=re.escape(words)) as error:
-            write_project(platform, [given], tmp_path / "out")
+            write_app_project(platform, [given], tmp_path / "out")
         assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -87,7 +87,7 @@ def test_damaged_foreign_and_unfit_artifacts_are_refused_and_nothing_is_left(art
         ("android", tmp_path / "nowhere", "does not exist"),
     ):
         with pytest.raises(RequestError, match=words) as error:
-            write_project(platform, folder, tmp_path / "out")
+            write_app_project(platform, folder, tmp_path / "out")
         assert "\n" not in str(error.value)
         assert not (tmp_path / "out").exists()
         assert not list(tmp_path.glob("*.partial"))
@@ -96,21 +96,21 @@ def test_damaged_foreign_and_unfit_artifacts_are_refused_and_nothing_is_left(art
 def test_two_artifacts_of_one_name_are_refused(artifact, demos, tmp_path):
     twin = as_format(make_artifact(tmp_path / "other/Tiny-TFLite-fp32"), "tflite")  # the same on a Mac's disk
     with pytest.raises(ArtifactError, match="two artifacts"):
-        write_project("android", [artifact, twin], tmp_path / "out")
+        write_app_project("android", [artifact, twin], tmp_path / "out")
 
 
 def test_a_project_is_replaced_only_by_force_and_other_folders_never(artifact, demos, tmp_path):
     out = tmp_path / "out"
-    write_project("android", artifact, out, name="First")
+    write_app_project("android", artifact, out, name="First")
     with pytest.raises(RequestError, match="holds an app already"):
-        write_project("android", artifact, out, name="Second")
+        write_app_project("android", artifact, out, name="Second")
     assert "First" in (out / RECORD).read_text()
     (demos / "android_demo/settings.gradle.kts").write_text("no name here")
     with pytest.raises(ValueError, match=r"settings\.gradle\.kts has 0 places"):
-        write_project("android", artifact, out, name="Second", force=True)
+        write_app_project("android", artifact, out, name="Second", force=True)
     assert "First" in (out / RECORD).read_text()
     (demos / "android_demo/settings.gradle.kts").write_text('rootProject.name = "x"')
-    write_project("android", artifact, out, name="Second", force=True)
+    write_app_project("android", artifact, out, name="Second", force=True)
     assert "Second" in (out / RECORD).read_text()
     for content in ({"photo.jpg": ""}, {MANIFEST: "{}"}):
         folder = tmp_path / f"own{len(list(tmp_path.iterdir()))}"
@@ -118,9 +118,14 @@ def test_a_project_is_replaced_only_by_force_and_other_folders_never(artifact, d
         for name, text in content.items():
             (folder / name).write_text(text)
         with pytest.raises(RequestError, match="holds something else"):
-            write_project("android", artifact, folder, force=True)
+            write_app_project("android", artifact, folder, force=True)
         assert files_of(folder) == set(content)
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(RequestError, match="holds something else"):
-        write_project("android", artifact, file, force=True)
+        write_app_project("android", artifact, file, force=True)
+
+
+def test_an_unknown_platform_is_refused_with_those_that_there_are(artifact, tmp_path):
+    with pytest.raises(RequestError, match="no app for 'andriod'; did you mean android"):
+        write_app_project("andriod", artifact, str(tmp_path / "out"))

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 from mobilevit_sdk.apps import site
 from mobilevit_sdk.apps.platforms import ANDROID, IOS, PLATFORMS, WEB
-from mobilevit_sdk.apps.projects import RECORD, check_names, write_project
+from mobilevit_sdk.apps.projects import RECORD, check_names, write_app_project
 from mobilevit_sdk.artifacts.artifact import open_artifact
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.demos import demo_folder
 
 
 def test_android_project_holds_the_app_and_the_artifact_and_nothing_of_this_repository(artifact, demos, tmp_path):
-    project = write_project("android", artifact, tmp_path / "birds", name="Bird Watch", app_id="org.birds.watch_2")
+    project = write_app_project("android", artifact, tmp_path / "birds", name="Bird Watch", app_id="org.birds.watch_2")
     inside = {f"app/src/main/assets/artifacts/tiny-tflite-fp32/{name}" for name in files_of(artifact.path.parent)}
     assert files_of(tmp_path / "birds") == inside | {
         "README.md",
@@ -55,7 +55,7 @@ def test_android_project_holds_the_app_and_the_artifact_and_nothing_of_this_repo
 def test_ios_project_is_a_package_of_the_apps_name_with_the_artifacts_as_resources(demos, tmp_path):
     core_ml = make_package(tmp_path / "a/tiny-coreml-fp16")
     pte = as_format(make_artifact(tmp_path / "b/tiny-executorch-fp32"), "executorch", "xnnpack")
-    write_project("ios", [core_ml, pte], tmp_path / "out", name="Bird Watch")
+    write_app_project("ios", [core_ml, pte], tmp_path / "out", name="Bird Watch")
     package = tmp_path / "out/BirdWatch.swiftpm"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"BirdWatch.swiftpm", "README.md", RECORD}
     for given in (core_ml, pte):
@@ -68,7 +68,7 @@ def test_ios_project_is_a_package_of_the_apps_name_with_the_artifacts_as_resourc
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_a_name_reaches_the_phone_as_it_was_given(name, artifact, demos, tmp_path):
-    write_project("android", artifact, tmp_path / "android", name=name)
+    write_app_project("android", artifact, tmp_path / "android", name=name)
     resources = ElementTree.parse(tmp_path / "android/app/src/main/res/values/strings.xml").getroot()
     text = resources[0].text
     assert text[0] == text[-1] == '"'
@@ -76,7 +76,7 @@ def test_a_name_reaches_the_phone_as_it_was_given(name, artifact, demos, tmp_pat
     assert re.sub(r"\\(.)", r"\1", text[1:-1]) == name
     assert [child.tag for child in resources] == ["string", "string"]
 
-    write_project("ios", make_package(tmp_path / "tiny-coreml-fp16"), tmp_path / "ios", name=name)
+    write_app_project("ios", make_package(tmp_path / "tiny-coreml-fp16"), tmp_path / "ios", name=name)
     (package,) = (tmp_path / "ios").glob("*.swiftpm")
     assert re.fullmatch(r"[A-Za-z]\w*", package.stem, re.ASCII)
     lines = (package / "Package.swift").read_text().splitlines()
@@ -94,7 +94,7 @@ def test_a_name_reaches_the_phone_as_it_was_given(name, artifact, demos, tmp_pat
 def test_androids_own_compiler_reads_the_names(artifact, demos, tmp_path):
     for number, name in enumerate(HOSTILE_NAMES):
         project = tmp_path / f"project{number}"
-        write_project("android", artifact, project, name=name)
+        write_app_project("android", artifact, project, name=name)
         strings = project / "app/src/main/res/values/strings.xml"
         subprocess.run(["aapt2", "compile", "-o", str(project), str(strings)], check=True, capture_output=True)
         compiled = project / "values_strings.arsc.flat"
@@ -105,7 +105,7 @@ def test_androids_own_compiler_reads_the_names(artifact, demos, tmp_path):
 
 
 def test_the_readme_names_the_next_command_and_shows_labels_harmlessly(artifact, demos, tmp_path):
-    write_project("android", artifact, tmp_path / "out", name="Birds | <b>")
+    write_app_project("android", artifact, tmp_path / "out", name="Birds | <b>")
     text = (tmp_path / "out/README.md").read_text()
     assert "# Birds \\| \\<b\\>" in text
     assert "$ gradle installDebug" in text
@@ -140,7 +140,7 @@ def refused_by(arguments: list[str]) -> str:
 
 def test_web_project_is_the_page_that_phones_get_with_the_name_in_it(artifact, tmp_path, monkeypatch):
     monkeypatch.setattr(site, "web_files", lambda: demo_folder("web_demo") / "src")  # in place of the library
-    write_project("web", artifact, tmp_path / "out", name="Bird & Watch")
+    write_app_project("web", artifact, tmp_path / "out", name="Bird & Watch")
     page = (tmp_path / "out/index.html").read_text()
     assert "<title>Bird &amp; Watch</title>" in page
     assert "<h1>Bird &amp; Watch <small>" in page
