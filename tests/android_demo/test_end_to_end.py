@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from artifact_kinds import write_kinds
 from click.testing import CliRunner
 from PIL import ExifTags, Image
 
@@ -61,12 +62,18 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def out(maven, artifacts, pictures, tmp_path_factory) -> Path:
+def kinds(tmp_path_factory) -> dict[str, Artifact]:
+    return write_kinds(tmp_path_factory.mktemp("kinds"))
+
+
+@pytest.fixture(scope="module")
+def out(maven, artifacts, kinds, pictures, tmp_path_factory) -> Path:
     """What the app's test on the JVM leaves: a device report and a summary of each artifact."""
     source, folder = tmp_path_factory.mktemp("android") / "demo", tmp_path_factory.mktemp("out")
     shutil.copytree(demo_folder("android_demo"), source, ignore=shutil.ignore_patterns("target", "build"))
     properties = {
         "artifacts": os.pathsep.join(str(artifact.path.parent) for artifact in artifacts.values()),
+        "kinds": next(iter(kinds.values())).path.parents[1],
         "photographs": pictures,
         "python": sys.executable,
         "engine": source / "desktop_engine.py",
@@ -130,3 +137,27 @@ def test_a_file_that_the_runtime_refuses_fails_the_gate_with_the_reason(format, 
     assert code != 0
     assert verdict["status"] == "error"
     assert len(verdict["reason"]) > 20
+
+
+def test_the_app_reads_every_kind_of_artifact_or_says_why_not(kinds, out) -> None:
+    found = json.loads((out / "kinds.json").read_text())
+    refused = {name: found.pop(name)["refused"] for name in kinds if name.startswith("other")}
+    assert "executorch for coreml does not run on Android" in refused["other system"]
+    assert "coreml does not run on Android" in refused["other format"]
+    assert "does not take one image" in refused["other input"]
+    for name, read in found.items():
+        manifest, reference = kinds[name].manifest, kinds[name].reference()
+        preprocessing = manifest.spec.preprocessing
+        squash = preprocessing.resize_mode == "squash"
+        side = min(preprocessing.image_size) if squash else preprocessing.resize_size
+        assert read == {
+            "output": manifest.spec.output,
+            "labels": manifest.spec.labels and list(manifest.spec.labels),
+            "rejections": list(kinds[name].reasons),
+            "layout": manifest.app_input.layout,
+            "resizing": [squash, side, preprocessing.interpolation.upper(), *preprocessing.image_size],
+            "edge": [False, True, False],
+            "first_pixel": reference.cases[0].image[:, 0, 0].tolist(),
+            "last_answer": [float(value) for value in reference.logits[-1]],
+        }
+    assert len(found) == 7

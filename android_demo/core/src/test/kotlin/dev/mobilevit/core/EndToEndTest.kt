@@ -66,6 +66,34 @@ class EndToEndTest(@param:TempDir private val storage: File) {
         }
     }
 
+    @Test
+    fun `every kind of artifact that the SDK writes is read, or refused with the reason`() {
+        val found = path("kinds").listFiles()!!.associate { it.name to kind(it) }
+        File(out, "kinds.json").writeText(writeJson(found))
+    }
+
+    private fun kind(folder: File): Map<String, Any?> {
+        try {
+            val artifact = ArtifactFolder.open(folder)
+            val (manifest, reference) = artifact.manifest to artifact.reference()
+            return mapOf(
+                "output" to manifest.output,
+                "labels" to manifest.labels,
+                "rejections" to manifest.rejections,
+                "layout" to manifest.input.layout.name,
+                "resizing" to
+                    manifest.input.resizing.run {
+                        listOf(squash, shorterSide, filter.name, height, width)
+                    },
+                "edge" to reference.cases.map { it.edge },
+                "first_pixel" to reference.image(0).rgb.take(3).map { it.toInt() and 255 },
+                "last_answer" to reference.answer(reference.cases.lastIndex).map { it.toDouble() },
+            )
+        } catch (error: ArtifactException) {
+            return mapOf("refused" to error.message)
+        }
+    }
+
     /** The artifact as it comes to a phone: zipped, shared to the app, and unpacked. */
     private fun shared(folder: File): ArtifactFolder {
         val files = folder.listFiles()!!.associate { "${folder.name}/${it.name}" to it.readBytes() }
