@@ -6,16 +6,14 @@ fun AppInput.fill(picture: Picture, into: FloatArray) {
         "an input of $width x $height got ${picture.width} x ${picture.height} and ${into.size} floats"
     }
     val rgb = picture.rgb
-    val span = high - low
     if (layout == Layout.NHWC) {
-        for (at in rgb.indices) into[at] = low + (rgb[at].toInt() and 255) / 255f * span
+        for (at in rgb.indices) into[at] = scaled[rgb[at].toInt() and 255]
         return
     }
     val plane = width * height
     for (channel in 0..2) {
         for (pixel in 0 until plane) {
-            into[channel * plane + pixel] =
-                low + (rgb[3 * pixel + channel].toInt() and 255) / 255f * span
+            into[channel * plane + pixel] = scaled[rgb[3 * pixel + channel].toInt() and 255]
         }
     }
 }

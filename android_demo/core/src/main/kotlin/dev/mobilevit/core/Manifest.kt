@@ -35,6 +35,9 @@ data class AppInput(
     /** How many values one image has. */
     val values: Int
         get() = 3 * height * width
+
+    /** What each byte becomes. */
+    internal val scaled = FloatArray(256) { low + it / 255f * (high - low) }
 }
 
 /** What an app needs of `manifest.json`. */

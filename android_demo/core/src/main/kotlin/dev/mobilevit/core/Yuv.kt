@@ -10,22 +10,41 @@ class Plane(val buffer: ByteBuffer, val rowStride: Int, val pixelStride: Int)
  * and [v] have one value for 2 x 2 pixels. The buffers' positions stay as they are.
  */
 fun yuvToRgb(y: Plane, u: Plane, v: Plane, into: Picture) {
+    val light = Row(y, into.width)
+    val blue = Row(u, (into.width + 1) / 2)
+    val red = Row(v, (into.width + 1) / 2)
     val rgb = into.rgb
     var at = 0
     for (row in 0 until into.height) {
-        val luma = row * y.rowStride
-        val blue = row / 2 * u.rowStride
-        val red = row / 2 * v.rowStride
+        light.read(row)
+        if (row % 2 == 0) {
+            blue.read(row / 2)
+            red.read(row / 2)
+        }
         for (column in 0 until into.width) {
-            val light =
-                ((y.buffer.get(luma + column * y.pixelStride).toInt() and 255) shl 16) + HALF
-            val cb = (u.buffer.get(blue + column / 2 * u.pixelStride).toInt() and 255) - 128
-            val cr = (v.buffer.get(red + column / 2 * v.pixelStride).toInt() and 255) - 128
-            rgb[at++] = clamp(light + 91_881 * cr shr 16) // 1.402 * 2^16
-            rgb[at++] = clamp(light - 22_554 * cb - 46_802 * cr shr 16) // 0.344136, 0.714136
-            rgb[at++] = clamp(light + 116_130 * cb shr 16) // 1.772
+            val luma = (light[column] shl 16) + HALF
+            val cb = blue[column / 2] - 128
+            val cr = red[column / 2] - 128
+            rgb[at++] = clamp(luma + 91_881 * cr shr 16) // 1.402 * 2^16
+            rgb[at++] = clamp(luma - 22_554 * cb - 46_802 * cr shr 16) // 0.344136, 0.714136
+            rgb[at++] = clamp(luma + 116_130 * cb shr 16) // 1.772
         }
     }
+}
+
+/** A row of a plane, copied at once: on Android that is much faster than value by value. */
+private class Row(plane: Plane, columns: Int) {
+    private val buffer = plane.buffer.duplicate()
+    private val rowStride = plane.rowStride
+    private val pixelStride = plane.pixelStride
+    private val bytes = ByteArray((columns - 1) * pixelStride + 1) // the last row has no more
+
+    fun read(row: Int) {
+        buffer.position(row * rowStride)
+        buffer.get(bytes)
+    }
+
+    operator fun get(column: Int): Int = bytes[column * pixelStride].toInt() and 255
 }
 
 private const val HALF = 1 shl 15
