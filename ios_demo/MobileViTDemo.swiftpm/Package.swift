@@ -11,7 +11,7 @@ let package = Package(
     products: [
         .iOSApplication(
             name: appName,
-            targets: ["App"],
+            targets: ["AppModule"],
             bundleIdentifier: bundleIdentifier,
             displayVersion: "0.1.0",
             bundleVersion: "1",
@@ -35,7 +35,7 @@ let package = Package(
     ],
     targets: [
         .executableTarget(
-            name: "App",
+            name: "AppModule",
             dependencies: [
                 .product(name: "MobileViTKit", package: "MobileViTKit"),
                 .product(name: "MobileViTDemoLogic", package: "MobileViTKit"),

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from app_projects import HOSTILE_NAMES, make_package
+from swift_tools import swift_or_skip
 
 from mobilevit_sdk.apps.projects import write_app_project
 from mobilevit_sdk.demos import demo_folder
@@ -16,11 +17,7 @@ PACKAGE = "MobileViTDemo.swiftpm"
 
 @pytest.mark.slow
 def test_a_written_ios_project_type_checks(tmp_path):
-    ios = demo_folder("ios_demo")
-    swift = [str(ios / "swift-on-debian.sh"), "--no-install"]
-    probe = subprocess.run([*swift, "true"], capture_output=True, text=True)
-    if probe.returncode == 69:
-        pytest.skip(probe.stderr.strip())
+    swift, ios = swift_or_skip(), demo_folder("ios_demo")
     write_app_project("ios", make_package(tmp_path / "tiny-coreml-fp16"), tmp_path / "out", name=HOSTILE_NAMES[0])
     (package,) = (tmp_path / "out").glob("*.swiftpm")
     shutil.copytree(ios, tmp_path / "ios_demo", ignore=shutil.ignore_patterns(PACKAGE))

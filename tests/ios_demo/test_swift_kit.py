@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-from pathlib import Path
 
 import msgspec
 import pytest
 from helpers import write_artifact
+from swift_tools import swift_or_skip
 
 from mobilevit_sdk import verify
 from mobilevit_sdk.artifacts.artifact import write_manifest
@@ -39,16 +38,9 @@ def test_the_previews_thresholds_are_those_of_the_gate() -> None:
 
 
 @pytest.fixture(scope="module")
-def swift() -> list[str | Path]:
+def swift() -> list[str]:
     """The command that runs Swift's own, which `make ios` installs."""
-    command: list[str | Path] = [IOS / "swift-on-debian.sh", "--no-install"]
-    if shutil.which("bash") is None:
-        pytest.skip("bash is not installed")
-    probe = subprocess.run([*command, "true"], capture_output=True, text=True)
-    if probe.returncode == 69:
-        pytest.skip(probe.stderr.strip())
-    assert probe.returncode == 0, probe.stderr
-    return command
+    return swift_or_skip()
 
 
 @pytest.mark.slow

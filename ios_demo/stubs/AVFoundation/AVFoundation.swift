@@ -1,6 +1,6 @@
 @_exported import CoreMedia
-@_exported import QuartzCore
 import Dispatch
+@_exported import QuartzCore
 
 public struct AVMediaType: Hashable, RawRepresentable, Sendable {
     public let rawValue: String
@@ -68,7 +68,8 @@ open class AVCaptureVideoDataOutput: AVCaptureOutput {
 
 // Its methods are optional in Objective-C; here a default stands for that.
 public protocol AVCaptureVideoDataOutputSampleBufferDelegate: NSObjectProtocol {
-    func captureOutput(_ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection)
+    func captureOutput(
+        _ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection)
 }
 
 open class AVCaptureSession: NSObject {

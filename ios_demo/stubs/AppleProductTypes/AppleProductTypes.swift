@@ -13,7 +13,9 @@ public enum ProductSetting {
             public static let portraitUpsideDown = InterfaceOrientation()
             public static let landscapeRight = InterfaceOrientation()
             public static let landscapeLeft = InterfaceOrientation()
-            public static func portraitUpsideDown(_ condition: DeviceFamilyCondition? = nil) -> InterfaceOrientation { fatalError() }
+            public static func portraitUpsideDown(_ condition: DeviceFamilyCondition? = nil) -> InterfaceOrientation {
+                fatalError()
+            }
         }
         public enum AppIcon: Sendable {
             public struct PlaceholderIcon: Sendable {
@@ -30,7 +32,9 @@ public enum ProductSetting {
             case asset(String)
         }
         public struct Capability: Sendable {
-            public static func camera(purposeString: String, _ condition: DeviceFamilyCondition? = nil) -> Capability { fatalError() }
+            public static func camera(purposeString: String, _ condition: DeviceFamilyCondition? = nil) -> Capability {
+                fatalError()
+            }
         }
         public struct AppCategory: Sendable {
             public static let developerTools = AppCategory()

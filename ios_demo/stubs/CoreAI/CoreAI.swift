@@ -43,7 +43,9 @@ public struct NDArray {
         public subscript(index: Int) -> Int { fatalError() }
     }
     public struct View<Scalar: BitwiseCopyable> {
-        public func withUnsafePointer<R>(_ body: (UnsafePointer<Scalar>, Extents, Extents) throws -> R) rethrows -> R { fatalError() }
+        public func withUnsafePointer<R>(_ body: (UnsafePointer<Scalar>, Extents, Extents) throws -> R) rethrows -> R {
+            fatalError()
+        }
     }
     public struct MutableView<Scalar: BitwiseCopyable> {
         public func withUnsafeMutablePointer<R>(
@@ -56,5 +58,7 @@ public struct NDArray {
     public var strides: [Int] { fatalError() }
     public var scalarType: ScalarType { fatalError() }
     public func view<Scalar: BitwiseCopyable>(as type: Scalar.Type) -> View<Scalar> { fatalError() }
-    public mutating func mutableView<Scalar: BitwiseCopyable>(as type: Scalar.Type) -> MutableView<Scalar> { fatalError() }
+    public mutating func mutableView<Scalar: BitwiseCopyable>(as type: Scalar.Type) -> MutableView<Scalar> {
+        fatalError()
+    }
 }

@@ -106,12 +106,16 @@ open class MLModel: NSObject {
     @available(iOS 16.0, macOS 13.0, *)
     open class func compileModel(at modelURL: URL) async throws -> URL { fatalError() }
     public init(contentsOf url: URL, configuration: MLModelConfiguration) throws { fatalError() }
-    open class func load(contentsOf url: URL, configuration: MLModelConfiguration = MLModelConfiguration()) async throws -> MLModel {
+    open class func load(contentsOf url: URL, configuration: MLModelConfiguration = MLModelConfiguration()) async throws
+        -> MLModel
+    {
         fatalError()
     }
     open var modelDescription: MLModelDescription { fatalError() }
     open func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider { fatalError() }
-    open func prediction(from input: any MLFeatureProvider, options: MLPredictionOptions) throws -> any MLFeatureProvider {
+    open func prediction(from input: any MLFeatureProvider, options: MLPredictionOptions) throws
+        -> any MLFeatureProvider
+    {
         fatalError()
     }
     @available(iOS 17.0, macOS 14.0, *)

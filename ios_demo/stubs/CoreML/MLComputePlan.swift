@@ -40,7 +40,11 @@ public final class MLComputePlan {
         public let supported: [MLComputeDevice]
         public let preferred: MLComputeDevice
     }
-    public static func load(contentsOf url: URL, configuration: MLModelConfiguration) async throws -> MLComputePlan { fatalError() }
+    public static func load(contentsOf url: URL, configuration: MLModelConfiguration) async throws -> MLComputePlan {
+        fatalError()
+    }
     public var modelStructure: MLModelStructure { fatalError() }
-    public func deviceUsage(for operation: MLModelStructure.Program.Operation) -> MLComputePlan.DeviceUsage? { fatalError() }
+    public func deviceUsage(for operation: MLModelStructure.Program.Operation) -> MLComputePlan.DeviceUsage? {
+        fatalError()
+    }
 }

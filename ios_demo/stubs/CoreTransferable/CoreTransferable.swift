@@ -9,7 +9,8 @@ public protocol TransferRepresentation: Sendable {
     associatedtype Item: Transferable
 }
 @resultBuilder public struct TransferRepresentationBuilder<Item> where Item: Transferable {
-    public static func buildBlock<Content>(_ content: Content) -> Content where Item == Content.Item, Content: TransferRepresentation {
+    public static func buildBlock<Content>(_ content: Content) -> Content
+    where Item == Content.Item, Content: TransferRepresentation {
         content
     }
 }

@@ -23,12 +23,14 @@ public let kCVPixelBufferIOSurfacePropertiesKey: CFString = ""
 public let kCVPixelBufferCGImageCompatibilityKey: CFString = ""
 public let kCVPixelBufferCGBitmapContextCompatibilityKey: CFString = ""
 
+@discardableResult
 public func CVPixelBufferCreate(
     _ allocator: CFAllocator?, _ width: Int, _ height: Int, _ pixelFormatType: OSType,
     _ pixelBufferAttributes: CFDictionary?, _ pixelBufferOut: UnsafeMutablePointer<CVPixelBuffer?>
 ) -> CVReturn { fatalError() }
 @discardableResult
-public func CVPixelBufferLockBaseAddress(_ pixelBuffer: CVPixelBuffer, _ lockFlags: CVPixelBufferLockFlags) -> CVReturn {
+public func CVPixelBufferLockBaseAddress(_ pixelBuffer: CVPixelBuffer, _ lockFlags: CVPixelBufferLockFlags) -> CVReturn
+{
     fatalError()
 }
 @discardableResult

@@ -30,7 +30,9 @@ public final class Tensor<T: Scalar> {
     public var count: Int { fatalError() }
     public func scalars() -> [T] { fatalError() }
     public func withUnsafeBytes<R>(_ body: (UnsafeBufferPointer<T>) throws -> R) throws -> R { fatalError() }
-    public func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableBufferPointer<T>) throws -> R) throws -> R { fatalError() }
+    public func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableBufferPointer<T>) throws -> R) throws -> R {
+        fatalError()
+    }
 }
 
 public protocol ValueConvertible {

@@ -1,5 +1,5 @@
-@_exported import SwiftUI
 @_exported import CoreTransferable
+@_exported import SwiftUI
 
 public struct PhotosPickerItem: Equatable, Hashable, Sendable {
     public init(itemIdentifier: String) { fatalError() }

@@ -33,7 +33,9 @@ public struct Image: Primitive, Equatable, Sendable {
     public enum ResizingMode: Sendable {
         case tile, stretch
     }
-    public func resizable(capInsets: EdgeInsets = EdgeInsets(), resizingMode: Image.ResizingMode = .stretch) -> Image { fatalError() }
+    public func resizable(capInsets: EdgeInsets = EdgeInsets(), resizingMode: Image.ResizingMode = .stretch) -> Image {
+        fatalError()
+    }
 }
 public struct EdgeInsets: Equatable, Sendable {
     public init() { fatalError() }
@@ -44,7 +46,9 @@ public struct Label<Title, Icon>: Primitive where Title: View, Icon: View {
 }
 extension Label where Title == Text, Icon == Image {
     nonisolated public init(_ titleKey: LocalizedStringKey, systemImage name: String) { fatalError() }
-    @_disfavoredOverload nonisolated public init<S>(_ title: S, systemImage name: String) where S: StringProtocol { fatalError() }
+    @_disfavoredOverload nonisolated public init<S>(_ title: S, systemImage name: String) where S: StringProtocol {
+        fatalError()
+    }
 }
 
 public struct ButtonRole: Equatable, Sendable {
@@ -52,21 +56,31 @@ public struct ButtonRole: Equatable, Sendable {
     public static let cancel = ButtonRole()
 }
 public struct Button<Label>: Primitive where Label: View {
-    @preconcurrency public init(action: @escaping @MainActor () -> Void, @ViewBuilder label: () -> Label) { fatalError() }
-    @preconcurrency public init(role: ButtonRole?, action: @escaping @MainActor () -> Void, @ViewBuilder label: () -> Label) {
+    @preconcurrency public init(action: @escaping @MainActor () -> Void, @ViewBuilder label: () -> Label) {
+        fatalError()
+    }
+    @preconcurrency public init(
+        role: ButtonRole?, action: @escaping @MainActor () -> Void, @ViewBuilder label: () -> Label
+    ) {
         fatalError()
     }
 }
 extension Button where Label == Text {
-    @preconcurrency public init(_ titleKey: LocalizedStringKey, action: @escaping @MainActor () -> Void) { fatalError() }
+    @preconcurrency public init(_ titleKey: LocalizedStringKey, action: @escaping @MainActor () -> Void) {
+        fatalError()
+    }
     @_disfavoredOverload @preconcurrency
     public init<S>(_ title: S, action: @escaping @MainActor () -> Void) where S: StringProtocol { fatalError() }
     @preconcurrency
-    public init(_ titleKey: LocalizedStringKey, role: ButtonRole?, action: @escaping @MainActor () -> Void) { fatalError() }
+    public init(_ titleKey: LocalizedStringKey, role: ButtonRole?, action: @escaping @MainActor () -> Void) {
+        fatalError()
+    }
 }
 extension Button where Label == SwiftUI.Label<Text, Image> {
     @preconcurrency
-    public init(_ titleKey: LocalizedStringKey, systemImage: String, action: @escaping @MainActor () -> Void) { fatalError() }
+    public init(_ titleKey: LocalizedStringKey, systemImage: String, action: @escaping @MainActor () -> Void) {
+        fatalError()
+    }
     @preconcurrency
     public init(
         _ titleKey: LocalizedStringKey, systemImage: String, role: ButtonRole?, action: @escaping @MainActor () -> Void
@@ -102,7 +116,8 @@ extension ProgressView where CurrentValueLabel == EmptyView, Label == EmptyView 
 }
 extension ProgressView {
     nonisolated public init<V>(
-        value: V?, total: V = 1.0, @ViewBuilder label: () -> Label, @ViewBuilder currentValueLabel: () -> CurrentValueLabel
+        value: V?, total: V = 1.0, @ViewBuilder label: () -> Label,
+        @ViewBuilder currentValueLabel: () -> CurrentValueLabel
     ) where V: BinaryFloatingPoint { fatalError() }
 }
 
@@ -116,15 +131,22 @@ where Label: View, Description: View, Actions: View {
 }
 @available(iOS 17.0, *)
 extension ContentUnavailableView where Label == SwiftUI.Label<Text, Image>, Description == Text?, Actions == EmptyView {
-    nonisolated public init(_ title: LocalizedStringKey, systemImage name: String, description: Text? = nil) { fatalError() }
+    nonisolated public init(_ title: LocalizedStringKey, systemImage name: String, description: Text? = nil) {
+        fatalError()
+    }
 }
 
 public struct DefaultShareLinkLabel: Primitive {}
 public struct SharePreview<Image, Icon> where Image: Transferable, Icon: Transferable {}
 public struct ShareLink<Data, PreviewImage, PreviewIcon, Label>: Primitive
-where Data: RandomAccessCollection, Data.Element: Transferable, PreviewImage: Transferable, PreviewIcon: Transferable, Label: View {}
+where
+    Data: RandomAccessCollection, Data.Element: Transferable, PreviewImage: Transferable, PreviewIcon: Transferable,
+    Label: View
+{}
 extension ShareLink where PreviewImage == Never, PreviewIcon == Never, Data == CollectionOfOne<URL> {
-    nonisolated public init(item: URL, subject: Text? = nil, message: Text? = nil, @ViewBuilder label: () -> Label) { fatalError() }
+    nonisolated public init(item: URL, subject: Text? = nil, message: Text? = nil, @ViewBuilder label: () -> Label) {
+        fatalError()
+    }
 }
 extension Never: @retroactive Transferable {
     public static var transferRepresentation: DataRepresentation<Never> { DataRepresentation<Never>() }

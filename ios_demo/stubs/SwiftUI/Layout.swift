@@ -41,15 +41,20 @@ public enum Edge: Int8, CaseIterable, Sendable {
 }
 
 public struct HStack<Content>: Primitive where Content: View {
-    public init(alignment: VerticalAlignment = .center, spacing: CGFloat? = nil, @ViewBuilder content: () -> Content) { fatalError() }
+    public init(alignment: VerticalAlignment = .center, spacing: CGFloat? = nil, @ViewBuilder content: () -> Content) {
+        fatalError()
+    }
 }
 public struct VStack<Content>: Primitive where Content: View {
-    public init(alignment: HorizontalAlignment = .center, spacing: CGFloat? = nil, @ViewBuilder content: () -> Content) {
+    public init(alignment: HorizontalAlignment = .center, spacing: CGFloat? = nil, @ViewBuilder content: () -> Content)
+    {
         fatalError()
     }
 }
 public struct ViewThatFits<Content>: Primitive where Content: View {
-    nonisolated public init(in axes: Axis.Set = [.horizontal, .vertical], @ViewBuilder content: () -> Content) { fatalError() }
+    nonisolated public init(in axes: Axis.Set = [.horizontal, .vertical], @ViewBuilder content: () -> Content) {
+        fatalError()
+    }
 }
 public struct Spacer: Primitive {
     nonisolated public init(minLength: CGFloat? = nil) { fatalError() }
@@ -65,7 +70,9 @@ public struct GeometryReader<Content>: Primitive where Content: View {
     nonisolated public init(@ViewBuilder content: @escaping (GeometryProxy) -> Content) { fatalError() }
 }
 public struct ScrollView<Content>: Primitive where Content: View {
-    public init(_ axes: Axis.Set = .vertical, showsIndicators: Bool = true, @ViewBuilder content: () -> Content) { fatalError() }
+    public init(_ axes: Axis.Set = .vertical, showsIndicators: Bool = true, @ViewBuilder content: () -> Content) {
+        fatalError()
+    }
 }
 public enum Axis: Int8, CaseIterable, Sendable {
     case horizontal, vertical
@@ -93,15 +100,18 @@ extension ForEach where ID == Data.Element.ID, Content: View, Data.Element: Iden
     public init(_ data: Data, @ViewBuilder content: @escaping (Data.Element) -> Content) { fatalError() }
 }
 extension ForEach where Content: View {
-    public init(_ data: Data, id: KeyPath<Data.Element, ID>, @ViewBuilder content: @escaping (Data.Element) -> Content) { fatalError() }
+    public init(_ data: Data, id: KeyPath<Data.Element, ID>, @ViewBuilder content: @escaping (Data.Element) -> Content)
+    { fatalError() }
 }
 public protocol DynamicViewContent: View {
     associatedtype Data: Collection
 }
 extension ForEach: DynamicViewContent where Content: View {}
 extension DynamicViewContent {
-    @preconcurrency nonisolated
-    public func onDelete(perform action: (@MainActor (IndexSet) -> Void)?) -> some DynamicViewContent { self }
+    @preconcurrency
+    nonisolated
+        public func onDelete(perform action: (@MainActor (IndexSet) -> Void)?) -> some DynamicViewContent
+    { self }
 }
 extension View {
     nonisolated public func deleteDisabled(_ isDisabled: Bool) -> some View { Modified() }
@@ -121,11 +131,15 @@ public struct ToolbarItem<ID, Content>: ToolbarContent where Content: View {
 }
 @resultBuilder public struct ToolbarContentBuilder {
     public static func buildExpression<Content>(_ content: Content) -> Content where Content: ToolbarContent { content }
-    public static func buildBlock<Content>(_ content: Content) -> some ToolbarContent where Content: ToolbarContent { content }
-    public static func buildBlock<C0, C1>(_ c0: C0, _ c1: C1) -> some ToolbarContent where C0: ToolbarContent, C1: ToolbarContent { c0 }
+    public static func buildBlock<Content>(_ content: Content) -> some ToolbarContent where Content: ToolbarContent {
+        content
+    }
+    public static func buildBlock<C0, C1>(_ c0: C0, _ c1: C1) -> some ToolbarContent
+    where C0: ToolbarContent, C1: ToolbarContent { c0 }
 }
 extension View {
-    nonisolated public func toolbar<Content>(@ToolbarContentBuilder content: () -> Content) -> some View where Content: ToolbarContent {
+    nonisolated public func toolbar<Content>(@ToolbarContentBuilder content: () -> Content) -> some View
+    where Content: ToolbarContent {
         Modified()
     }
 }

@@ -22,7 +22,9 @@ extension State: Sendable where Value: Sendable {}
         nonmutating set { fatalError() }
     }
     public var projectedValue: Binding<Value> { self }
-    public subscript<Subject>(dynamicMember keyPath: WritableKeyPath<Value, Subject>) -> Binding<Subject> { fatalError() }
+    public subscript<Subject>(dynamicMember keyPath: WritableKeyPath<Value, Subject>) -> Binding<Subject> {
+        fatalError()
+    }
 }
 extension Binding: @unchecked Sendable where Value: Sendable {}
 

@@ -39,7 +39,9 @@ public struct RoundedRectangle: Primitive, Shape {
 }
 extension Shape {
     nonisolated public func fill<S>(_ content: S) -> some View where S: ShapeStyle { Modified() }
-    nonisolated public func stroke<S>(_ content: S, lineWidth: CGFloat = 1) -> some View where S: ShapeStyle { Modified() }
+    nonisolated public func stroke<S>(_ content: S, lineWidth: CGFloat = 1) -> some View where S: ShapeStyle {
+        Modified()
+    }
 }
 
 public struct Font: Hashable, Sendable {

@@ -51,7 +51,9 @@ public struct Modified: Primitive {
     public static func buildEither<TrueContent, FalseContent>(
         second: FalseContent
     ) -> _ConditionalContent<TrueContent, FalseContent> where TrueContent: View, FalseContent: View { fatalError() }
-    public static func buildLimitedAvailability<Content>(_ content: Content) -> AnyView where Content: View { fatalError() }
+    public static func buildLimitedAvailability<Content>(_ content: Content) -> AnyView where Content: View {
+        fatalError()
+    }
 }
 
 @MainActor @preconcurrency public protocol Scene {
@@ -95,6 +97,7 @@ extension UIViewRepresentable {
 extension UIViewRepresentable where Self.Coordinator == Void {
     public func makeCoordinator() -> Self.Coordinator { () }
 }
-@MainActor @preconcurrency public struct UIViewRepresentableContext<Representable> where Representable: UIViewRepresentable {
+@MainActor @preconcurrency public struct UIViewRepresentableContext<Representable>
+where Representable: UIViewRepresentable {
     public let coordinator: Representable.Coordinator
 }

@@ -42,7 +42,8 @@ open class VNCoreMLRequest: VNImageBasedRequest {
 
 open class VNImageRequestHandler: NSObject {
     public init(
-        cvPixelBuffer pixelBuffer: CVPixelBuffer, orientation: CGImagePropertyOrientation, options: [VNImageOption: Any] = [:]
+        cvPixelBuffer pixelBuffer: CVPixelBuffer, orientation: CGImagePropertyOrientation,
+        options: [VNImageOption: Any] = [:]
     ) { fatalError() }
     public init(cgImage image: CGImage, orientation: CGImagePropertyOrientation, options: [VNImageOption: Any] = [:]) {
         fatalError()

@@ -74,7 +74,9 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
         isSetUp = true
     }
 
-    func captureOutput(_ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection) {
+    func captureOutput(
+        _ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection
+    ) {
         guard let buffer = CMSampleBufferGetImageBuffer(sampleBuffer) else { return }
         do {
             if let frame = try intake.take(buffer) { onFrame(frame) }

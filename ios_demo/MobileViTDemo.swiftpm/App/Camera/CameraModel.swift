@@ -21,11 +21,13 @@ final class CameraModel {
             access = .refused
             return
         }
-        let camera = camera ?? Camera(
-            intake: model.intake,
-            onFrame: { frame in Task { await model.classify(frame) } },
-            onProblem: { [weak self] problem in Task { @MainActor in self?.access = .failed(problem) } }
-        )
+        let camera =
+            camera
+            ?? Camera(
+                intake: model.intake,
+                onFrame: { frame in Task { await model.classify(frame) } },
+                onProblem: { [weak self] problem in Task { @MainActor in self?.access = .failed(problem) } }
+            )
         self.camera = camera
         runs += 1
         let run = runs

@@ -30,10 +30,12 @@ struct Photo {
     private static func draw(_ image: CGImage) throws -> CGContext {
         let own = image.colorSpace.flatMap { $0.model == .rgb && $0.supportsOutput ? $0 : nil }
         let space = own ?? CGColorSpace(name: CGColorSpace.sRGB) ?? CGColorSpaceCreateDeviceRGB()
-        guard let context = CGContext(
-            data: nil, width: image.width, height: image.height, bitsPerComponent: 8, bytesPerRow: 0, space: space,
-            bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
-        ) else { throw KitError.picture("A photograph of \(image.width)x\(image.height) pixels cannot be drawn.") }
+        guard
+            let context = CGContext(
+                data: nil, width: image.width, height: image.height, bitsPerComponent: 8, bytesPerRow: 0, space: space,
+                bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
+            )
+        else { throw KitError.picture("A photograph of \(image.width)x\(image.height) pixels cannot be drawn.") }
         let all = CGRect(x: 0, y: 0, width: image.width, height: image.height)
         context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
         context.fill(all)
@@ -44,16 +46,17 @@ struct Photo {
 
 extension MobileViTKit.Orientation {
     init(_ orientation: UIImage.Orientation) {
-        self = switch orientation {
-        case .up: .up
-        case .upMirrored: .upMirrored
-        case .down: .down
-        case .downMirrored: .downMirrored
-        case .left: .left
-        case .leftMirrored: .leftMirrored
-        case .right: .right
-        case .rightMirrored: .rightMirrored
-        @unknown default: .up
-        }
+        self =
+            switch orientation {
+            case .up: .up
+            case .upMirrored: .upMirrored
+            case .down: .down
+            case .downMirrored: .downMirrored
+            case .left: .left
+            case .leftMirrored: .leftMirrored
+            case .right: .right
+            case .rightMirrored: .rightMirrored
+            @unknown default: .up
+            }
     }
 }

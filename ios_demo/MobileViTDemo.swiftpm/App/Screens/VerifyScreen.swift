@@ -56,7 +56,10 @@ private struct VerificationSection: View {
             Section {
                 start(title: "Verify on this device")
             } footer: {
-                Text(state == .cancelled ? "Cancelled: nothing was kept." : "Runs every reference case, then measures the time of one picture.")
+                Text(
+                    state == .cancelled
+                        ? "Cancelled: nothing was kept."
+                        : "Runs every reference case, then measures the time of one picture.")
             }
         case .running(let progress):
             Section {

@@ -19,7 +19,11 @@ public struct EngineSource: Sendable {
     func options(for manifest: Manifest) -> [EngineOption] {
         let choices = choices(manifest)
         if choices.isEmpty {
-            return [EngineOption(id: manifest.format, title: formatTitle(manifest.format), choice: nil, unavailable: Self.missing(manifest.format))]
+            return [
+                EngineOption(
+                    id: manifest.format, title: formatTitle(manifest.format), choice: nil,
+                    unavailable: Self.missing(manifest.format))
+            ]
         }
         return choices.map { EngineOption(id: $0.id, title: $0.title, choice: $0, unavailable: nil) }
     }
@@ -28,7 +32,7 @@ public struct EngineSource: Sendable {
         switch format {
         case "executorch": "ExecuTorch is not in this build: add its package to Package.swift"
         case "coreai": "Core AI needs the SDK of iOS 27"
-        case "tflite": "This app does not run TFLite files: convert with --format coreml or executorch"
+        case "tflite": "This app does not run TFLite files: convert with --to coreml or executorch"
         default: "This build of the app does not run it"
         }
     }

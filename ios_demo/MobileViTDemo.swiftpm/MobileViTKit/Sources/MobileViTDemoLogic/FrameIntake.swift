@@ -44,7 +44,8 @@ public final class FrameIntake: @unchecked Sendable {
             var picture = Picture(width: preprocessor.input.width, height: preprocessor.input.height)
             try preprocessor.prepare(memory, layout, into: &picture)
             isBusy = true
-            return PreparedFrame(picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, opening: openings)
+            return PreparedFrame(
+                picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, opening: openings)
         }
     }
 
@@ -55,7 +56,8 @@ public final class FrameIntake: @unchecked Sendable {
         let start = ContinuousClock.now
         var picture = Picture(width: input.width, height: input.height)
         try pixels.withUnsafeBytes { try Preprocessor(input).prepare($0, layout, into: &picture) }
-        return PreparedFrame(picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, opening: opening)
+        return PreparedFrame(
+            picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, opening: opening)
     }
 
     func isCurrent(_ frame: PreparedFrame) -> Bool { lock.withLock { frame.opening == openings } }

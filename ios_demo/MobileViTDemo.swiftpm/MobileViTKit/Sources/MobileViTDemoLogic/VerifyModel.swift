@@ -86,13 +86,15 @@ public final class VerifyModel {
     }
 
     private func verify(_ artifact: ArtifactFolder, _ choices: [EngineChoice], _ start: Int) async throws -> Outcome {
-        let verification = Verification(artifact: artifact, reference: try await Self.reference(artifact), samples: samples)
+        let verification = Verification(
+            artifact: artifact, reference: try await Self.reference(artifact), samples: samples)
         var runs: [DeviceReport.Run] = [], rows: [Row] = []
         for (index, choice) in choices.enumerated() {
             try Task.checkCancellation()
             let show: @Sendable (String, Double) -> Void = { [weak self] step, share in
                 let all = (Double(index) + share) / Double(choices.count)
-                Task { @MainActor in self?.advance(Progress(engine: choice.title, fraction: all, step: step), of: start) }
+                Task { @MainActor in self?.advance(Progress(engine: choice.title, fraction: all, step: step), of: start)
+                }
             }
             show("Opening the model", 0)
             let result = try await Self.run(verification, choice, source, show)
@@ -125,7 +127,8 @@ public final class VerifyModel {
         let result = try await verification.run(on: engine) { progress in
             switch progress {
             case .cases(let done, let count): show("Case \(done) of \(count)", 0.5 * Double(done) / Double(count))
-            case .timing(let done, let count): show("Timing \(done) of \(count)", 0.5 + 0.5 * Double(done) / Double(count))
+            case .timing(let done, let count):
+                show("Timing \(done) of \(count)", 0.5 + 0.5 * Double(done) / Double(count))
             }
         }
         return (result.run, result.preview)
@@ -159,7 +162,9 @@ extension VerifyModel.Row {
         summary = preview.passed ? "The same answers as PyTorch" : "Other answers than PyTorch"
         var lines = preview.reasons
         let threshold = Int(preview.threshold.sqnrDB)
-        lines.append(String(format: "worst case %.1f dB of at least %d dB: ", preview.worst.sqnrDB, threshold) + preview.worst.name)
+        lines.append(
+            String(format: "worst case %.1f dB of at least %d dB: ", preview.worst.sqnrDB, threshold)
+                + preview.worst.name)
         let same = preview.cases.compactMap(\.sameBest)
         if !same.isEmpty { lines.append("the same best class in \(same.filter { $0 }.count) of \(cases) cases") }
         if let latency = result.run.latency {

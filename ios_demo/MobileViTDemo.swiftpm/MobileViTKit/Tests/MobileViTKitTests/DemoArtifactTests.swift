@@ -27,7 +27,9 @@ import XCTest
         XCTAssertEqual(library.entries.map(\.artifact.name), ["tiny-coreml-fp16"])
         XCTAssertEqual(library.entries.map(\.isImported), [true])
         XCTAssertEqual(library.entries[0].summary, "Core ML · fp16 · 0.0 MB · 3 classes")
-        XCTAssertEqual(names(imported.appendingPathComponent("tiny-coreml-fp16")), ["manifest.json", "reference.safetensors", "tiny.mlpackage"])
+        XCTAssertEqual(
+            names(imported.appendingPathComponent("tiny-coreml-fp16")),
+            ["manifest.json", "reference.safetensors", "tiny.mlpackage"])
         let second = try await library.add(source.url)
         XCTAssertEqual(second.lastPathComponent, "tiny-coreml-fp16-2", "nothing is replaced")
         XCTAssertEqual(names(imported), ["tiny-coreml-fp16", "tiny-coreml-fp16-2"])
@@ -36,7 +38,10 @@ import XCTest
     func testNothingStaysOfADamagedArtifact() async throws {
         let damages: [(String, (URL) throws -> Void)] = [
             ("not the file", { try Data("1234".utf8).write(to: $0.appendingPathComponent("tiny.mlpackage")) }),
-            ("reference.safetensors", { try Data("{".utf8).write(to: $0.appendingPathComponent("reference.safetensors")) }),
+            (
+                "reference.safetensors",
+                { try Data("{".utf8).write(to: $0.appendingPathComponent("reference.safetensors")) }
+            ),
             ("missing", { try FileManager.default.removeItem(at: $0.appendingPathComponent("reference.safetensors")) }),
             ("manifest.json", { try FileManager.default.removeItem(at: $0.appendingPathComponent("manifest.json")) }),
         ]
@@ -84,7 +89,8 @@ import XCTest
         await engines.set("coreml-all", .success(ReplayEngine(right)))
         let (library, imported) = library()
         let model = DemoModel(
-            library: library, verifying: VerifyModel(source: engines.source, reports: imported, appVersion: "1"), source: engines.source
+            library: library, verifying: VerifyModel(source: engines.source, reports: imported, appVersion: "1"),
+            source: engines.source
         )
         await model.start()
         XCTAssertNil(model.artifact)

@@ -38,7 +38,8 @@ actor Engines {
 
     nonisolated var source: EngineSource {
         EngineSource { manifest in
-            manifest.format == "coreml" ? [.init(runtime: "coreml", accelerator: .all), .init(runtime: "coreml", accelerator: .gpu)] : []
+            manifest.format == "coreml"
+                ? [.init(runtime: "coreml", accelerator: .all), .init(runtime: "coreml", accelerator: .gpu)] : []
         } open: { choice, _ in
             try await self.open(choice)
         }
@@ -51,8 +52,10 @@ let right: [[Float]] = [[4, 1, -2], [0, 3, 1], [-1, 0, 5]]
     private func model(_ artifacts: [ArtifactFolder], _ engines: Engines) -> DemoModel {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         addTeardownBlock { try? FileManager.default.removeItem(at: folder) }
-        let library = ArtifactLibrary(bundled: artifacts.map(\.url), imported: folder.appendingPathComponent("artifacts"))
-        let verifying = VerifyModel(source: engines.source, reports: folder.appendingPathComponent("reports"), appVersion: "1", samples: 0)
+        let library = ArtifactLibrary(
+            bundled: artifacts.map(\.url), imported: folder.appendingPathComponent("artifacts"))
+        let verifying = VerifyModel(
+            source: engines.source, reports: folder.appendingPathComponent("reports"), appVersion: "1", samples: 0)
         return DemoModel(library: library, verifying: verifying, source: engines.source)
     }
 
@@ -103,7 +106,9 @@ let right: [[Float]] = [[4, 1, -2], [0, 3, 1], [-1, 0, 5]]
         await start.value
         XCTAssertEqual(model.engineID, "coreml-gpu")
         await model.classifying.classify(photo, layout)
-        guard case .answered(let outcome) = model.classifying.state else { return XCTFail("\(model.classifying.state)") }
+        guard case .answered(let outcome) = model.classifying.state else {
+            return XCTFail("\(model.classifying.state)")
+        }
         XCTAssertEqual(outcome.scores.first?.label, "fox")
     }
 
@@ -151,7 +156,8 @@ let right: [[Float]] = [[4, 1, -2], [0, 3, 1], [-1, 0, 5]]
         await engines.set("coreml-all", .success(ReplayEngine(right)))
         let model = model([try tinyArtifact(self)], engines)
         await model.start()
-        assertThrowsKitError(try photo.dropLast().withUnsafeBytes { try model.classifying.intake.take($0, layout) }, "too few")
+        assertThrowsKitError(
+            try photo.dropLast().withUnsafeBytes { try model.classifying.intake.take($0, layout) }, "too few")
         XCTAssertNotNil(try photo.withUnsafeBytes { try model.classifying.intake.take($0, layout) })
     }
 

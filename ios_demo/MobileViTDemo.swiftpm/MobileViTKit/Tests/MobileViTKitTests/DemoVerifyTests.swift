@@ -22,13 +22,17 @@ import XCTest
         guard case .finished(let outcome) = model.state else { return XCTFail("\(model.state)") }
         XCTAssertEqual(outcome.rows.map(\.passed), [true, false])
         XCTAssertEqual(outcome.rows.map(\.summary), ["The same answers as PyTorch", "Could not run"])
-        XCTAssertTrue(outcome.rows[0].details.contains("worst case 200.0 dB of at least 40 dB: one"), "\(outcome.rows[0].details)")
+        XCTAssertTrue(
+            outcome.rows[0].details.contains("worst case 200.0 dB of at least 40 dB: one"), "\(outcome.rows[0].details)"
+        )
         XCTAssertTrue(outcome.rows[0].details.contains("the same best class in 3 of 3 cases"))
-        XCTAssertTrue(outcome.rows[0].details.contains("p50 9.0 ms · p90 9.0 ms"), "after three cases and a warm-up of five")
+        XCTAssertTrue(
+            outcome.rows[0].details.contains("p50 9.0 ms · p90 9.0 ms"), "after three cases and a warm-up of five")
         XCTAssertEqual(outcome.rows[1].details, ["no GPU here"])
         XCTAssertEqual(outcome.report.deletingLastPathComponent().path, reports.path)
         XCTAssertTrue(outcome.report.lastPathComponent.hasSuffix(".device-report.json"))
-        let report = try XCTUnwrap(JSONSerialization.jsonObject(with: Data(contentsOf: outcome.report)) as? [String: Any])
+        let report = try XCTUnwrap(
+            JSONSerialization.jsonObject(with: Data(contentsOf: outcome.report)) as? [String: Any])
         let runs = try XCTUnwrap(report["runs"] as? [[String: Any]])
         XCTAssertEqual(runs.map { $0["accelerator"] as? String }, ["all", "gpu"])
         XCTAssertEqual(runs.map { ($0["cases"] as? [Any])?.count }, [3, 0])

@@ -5,14 +5,16 @@ import XCTest
 final class VisionRegionTests: XCTestCase {
     private func input(_ resizing: String) throws -> AppInput {
         try tinyManifest([
-            #""mode": "shorter side", "size": [5],"#: resizing, "[1, 3, 4, 6]": "[1, 3, 256, 256]", "[4, 6]": "[256, 256]",
+            #""mode": "shorter side", "size": [5],"#: resizing, "[1, 3, 4, 6]": "[1, 3, 256, 256]",
+            "[4, 6]": "[256, 256]",
         ]).input
     }
 
     func testTheRegionIsTheManifestsCropWithTheOriginBelow() throws {
         let input = try input(#""mode": "shorter side", "size": [288],"#)
         XCTAssertEqual(
-            input.visionRegion(width: 576, height: 288), CGRect(x: 160.0 / 576, y: 16.0 / 288, width: 256.0 / 576, height: 256.0 / 288)
+            input.visionRegion(width: 576, height: 288),
+            CGRect(x: 160.0 / 576, y: 16.0 / 288, width: 256.0 / 576, height: 256.0 / 288)
         )
         // 288x433: 177 rows are cropped, one more of them below than above.
         let tall = input.visionRegion(width: 288, height: 433)
