@@ -69,7 +69,7 @@ run_in_debian() {
       mkdir -p "$root$folder"
       mount --bind "$folder" "$root$folder"
     done
-    exec chroot "$root" /usr/bin/env -C "$where" HOME=/root LANG=C.UTF-8 "$@"
+    exec chroot "$root" /usr/bin/env -C "$where" -u XDG_CACHE_HOME HOME=/root LANG=C.UTF-8 "$@"
   ' - "$ROOT" "$REPOSITORY" "$(realpath "${TMPDIR:-/tmp}")" "$@"
 }
 
