@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,37 +12,17 @@ from typing import Any
 
 from mobilevit_converters.tflite.runtimes.chromium import SOFTWARE_GPU, Browser, find_browser
 
-from mobilevit_sdk.demos import demo_folder
-from mobilevit_sdk.formats.inventory import web_files
+from mobilevit_sdk.apps.export import export_site
+from mobilevit_sdk.apps.site import CONTENT_TYPES, HEADERS, build_site
+from mobilevit_sdk.artifacts.artifact import find_artifacts
 
-TYPES = {
-    **{".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"},
-    **{".wasm": "application/wasm", ".svg": "image/svg+xml"},
-}
-HEADERS = {
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
-    "style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
-}
 Answer = tuple[int, dict[str, Any]]
 
 
-def export_site(folder: Path, artifacts: list[Path], *, reports: bool) -> Path:
-    """What `mobilevit phone --export` writes: the app, LiteRT.js and artifacts as static files."""
-    shutil.copytree(demo_folder("web_demo"), folder)
-    (folder / "litert").symlink_to(web_files())
-    (folder / "artifacts").mkdir()
-    for artifact in artifacts:
-        shutil.copytree(artifact, folder / "artifacts" / artifact.name)
-    index = {"artifacts": [{"name": artifact.name} for artifact in artifacts]}
-    (folder / "artifacts/index.json").write_text(json.dumps(index))
-    config = {"reports": "reports" if reports else None, "app_version": "0.1.0"}
-    (folder / "config.json").write_text(json.dumps(config))
+def write_site(folder: Path, *artifacts: Path, reports: bool = True) -> Path:
+    """What `mobilevit phone --export` writes; with `reports`, what it serves."""
+    site = build_site(find_artifacts(artifacts), takes_reports=reports)
+    export_site(site, folder)
     return folder
 
 
@@ -72,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.server.folder / self.path.removeprefix(self.server.root)
         if path.is_file():
-            self._answer(200, path.read_bytes(), TYPES.get(path.suffix, "application/octet-stream"))
+            self._answer(200, path.read_bytes(), CONTENT_TYPES.get(path.suffix, "application/octet-stream"))
         else:
             self._answer(404, b"", "text/plain")
 
@@ -98,20 +77,26 @@ class Page:
     """A page as on a phone of `width` x `height` points. What goes wrong in it unseen is in `complaints`."""
 
     def __init__(
-        self, url: str, *, width: int = 412, height: int = 915, dark: bool = False, flags: tuple[str, ...] = ()
+        self,
+        url: str,
+        *,
+        width: int = 412,
+        height: int = 915,
+        dark: bool = False,
+        gpu: bool = True,
+        flags: tuple[str, ...] = (),
     ) -> None:
         self.complaints: list[str] = []
         program = find_browser()
         assert program is not None
-        self._browser = Browser(program, (*SOFTWARE_GPU, *flags), self._hear)
+        self._browser = Browser(program, (*(SOFTWARE_GPU if gpu else ()), *flags), self._hear)
         self._session = self._browser.open("about:blank")
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             self.command(f"{domain}.enable")
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=True)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", features=[scheme])
-        self.command("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete'")
+        self.go(url)
 
     def __enter__(self) -> Page:
         return self
@@ -122,6 +107,12 @@ class Page:
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self._browser.call(method, self._session, **parameters)
 
+    def go(self, url: str) -> None:
+        """Open an address, until its model is loaded or an error stands on the screen."""
+        self.command("Page.navigate", url=url)
+        if url != "about:blank":
+            self.wait("document.body?.dataset.ready || document.querySelector('#error')?.hidden === false")
+
     def evaluate(self, expression: str) -> Any:
         found = self.command("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in found:
@@ -129,10 +120,16 @@ class Page:
         return found["result"].get("value")
 
     def wait(self, predicate: str) -> None:
-        """Until a JavaScript expression is true."""
-        self.evaluate(
-            f"new Promise((done) => {{ const look = () => ({predicate}) ? done() : setTimeout(look, 20); look(); }})"
-        )
+        """Until a JavaScript expression is true. A minute or two on a busy machine is fine; ten are a failure."""
+        self.evaluate(f"""new Promise((done, fail) => {{
+            const end = performance.now() + 600_000;
+            const look = () => {{
+                if ({predicate}) done();
+                else if (performance.now() < end) setTimeout(look, 20);
+                else fail(new Error(document.body.innerText));
+            }};
+            look();
+        }})""")
 
     def click(self, selector: str) -> None:
         self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")

@@ -2,7 +2,7 @@
 
 import { cameraScreen } from "./camera_screen.js";
 import { button, make } from "./dom.js";
-import { missingWebGPU } from "./engine.js";
+import { missingWebGPU, webGPURefuses } from "./engine.js";
 import { NetworkError, oneLine } from "./errors.js";
 import { readConfig, readIndex } from "./manifest.js";
 import { getText, loadArtifact } from "./network.js";
@@ -17,13 +17,14 @@ const tabs = [...document.querySelectorAll("[role=tab]")];
 
 let artifact = null;
 let loading = 0;
-const missing = { wasm: null, webgpu: "WebGPU is not asked yet" };
+let noWebGPU = "WebGPU is not asked yet"; // the reason; null where there is one
 
 const app = {
   session: new Session(),
   config: { reports: null, version: "0.1.0" },
   artifact: () => artifact,
-  missing: (accelerator) => missing[accelerator],
+  /** Why an accelerator does not run the chosen model here; null where it does. */
+  missing: (accelerator) => (accelerator === "webgpu" ? noWebGPU ?? webGPURefuses(artifact?.manifest.precision) : null),
   /** Show one line of what is wrong; `again` is for what may work at another time. */
   fail(error, again = null) {
     const line = typeof error === "string" ? error : oneLine(error);
@@ -31,7 +32,10 @@ const app = {
     find("error").hidden = false;
     find("error").scrollIntoView({ block: "nearest" });
   },
-  clear: () => (find("error").hidden = true),
+  /** Take away what is wrong no longer: a model that did not load still is. */
+  clear() {
+    if (artifact) find("error").hidden = true;
+  },
   /** Use the chosen model on the chosen accelerator. */
   run(use) {
     if (!artifact) return Promise.reject(new Error("No model is loaded."));
@@ -68,7 +72,7 @@ function changed() {
 async function choose(name) {
   const mine = ++loading;
   artifact = null;
-  app.clear();
+  find("error").hidden = true;
   find("facts").textContent = "Loading…";
   try {
     const loaded = await loadArtifact(name, (share) => {
@@ -80,6 +84,7 @@ async function choose(name) {
     const megabytes = (manifest.bytes / 1e6).toFixed(1);
     find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${manifest.width}×${manifest.height} pixels · ${manifest.scores} scores`;
     document.body.dataset.ready = name;
+    showAccelerators();
     for (const screen of Object.values(screens)) screen.shown();
     await changed();
   } catch (error) {
@@ -90,17 +95,21 @@ async function choose(name) {
   }
 }
 
-async function askWebGPU() {
-  missing.webgpu = await missingWebGPU();
-  radios.find((radio) => radio.value === "webgpu").disabled = missing.webgpu !== null;
-  find("accelerator-note").hidden = missing.webgpu === null;
-  find("accelerator-note").textContent = missing.webgpu ? `No WebGPU: ${missing.webgpu}.` : "";
+/** Grey what is missing, with the reason; what was chosen and is missing gives way to WASM. */
+function showAccelerators() {
+  const why = app.missing("webgpu");
+  const [wasm, webgpu] = radios;
+  webgpu.disabled = why !== null;
+  if (webgpu.checked && why) wasm.checked = true;
+  find("accelerator-note").hidden = why === null;
+  find("accelerator-note").textContent = why ? `No WebGPU: ${why}.` : "";
 }
 
 async function begin() {
-  app.clear();
+  find("error").hidden = true;
   try {
-    await askWebGPU();
+    noWebGPU = await missingWebGPU();
+    showAccelerators();
     app.config = readConfig(await getText("config.json"));
     const names = readIndex(await getText("artifacts/index.json"));
     select.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
@@ -124,4 +133,5 @@ for (const [place, tab] of tabs.entries()) {
     show(next.id.slice(4));
   });
 }
+find("name").textContent = document.title;
 begin();

@@ -3,6 +3,12 @@
 import { ArtifactError, DeviceError, oneLine } from "./errors.js";
 
 export const ACCELERATORS = ["wasm", "webgpu"];
+/** Of which files WebGPU does not take the whole graph, by precision, as in `mobilevit verify`. */
+const WEBGPU_REFUSES = {
+  int8: "the GPU takes no operators in integers whole",
+  "int8-weight": "the GPU does not unpack weights in 8 bits",
+  "int4-weight": "the GPU does not unpack weights in 4 bits",
+};
 const PREFIX = /^(RuntimeError: )?(Aborted\()?|\. Build with -sASSERTIONS.*$/g;
 
 let loading = null; // one LiteRT.js in a page
@@ -48,6 +54,11 @@ export async function missingWebGPU() {
   } catch (error) {
     return `WebGPU fails: ${oneLine(error)}`;
   }
+}
+
+/** Why WebGPU is not for files of this precision; null where it is. */
+export function webGPURefuses(precision) {
+  return Object.hasOwn(WEBGPU_REFUSES, precision) ? `not for ${precision}: ${WEBGPU_REFUSES[precision]}` : null;
 }
 
 /** The arithmetic to ask WebGPU for: float16 for files of float16 weights where the GPU has it, else float32. */

@@ -22,7 +22,10 @@ export function verifyScreen(panel, app) {
     start,
   );
   panel.append(intro, cards, outcome);
-  let pending = null; // a report that nobody has taken yet: {bytes, name}
+  let pending = null; // the last report: {bytes, name, delivered}
+  globalThis.addEventListener("beforeunload", (event) => {
+    if (pending && !pending.delivered && app.config.reports) event.preventDefault(); // the browser asks
+  });
 
   async function verify() {
     app.clear();
@@ -33,8 +36,12 @@ export function verifyScreen(panel, app) {
     cards.replaceChildren(...rows.map((row) => row.element));
     cards.hidden = false;
     cards.scrollIntoView({ block: "nearest" });
-    const runs = [];
-    for (const row of rows) runs.push(await runOn(row, artifact));
+    const runs = []; // of what this browser has: what is missing is shown, and is no fault of the file
+    for (const row of rows) {
+      const missing = app.missing(row.accelerator);
+      if (missing) row.missing(missing);
+      else runs.push(await runOn(row, artifact));
+    }
     const { manifest, referenceSha256 } = artifact;
     const device = await describeDevice(navigator);
     const bytes = await sealReport({
@@ -44,15 +51,13 @@ export function verifyScreen(panel, app) {
       created: new Date(),
       runs,
     });
-    pending = { bytes, name: reportName(artifact.name, device.model) };
+    pending = { bytes, name: reportName(artifact.name, device.model), delivered: false };
     await deliver();
   }
 
   async function runOn(row, artifact) {
-    const missing = app.missing(row.accelerator);
     let version = null;
     try {
-      if (missing) throw new Error(missing);
       row.progress(0, 1);
       ({ version } = await loadLibrary("litert/"));
       return await app.session.with(artifact, row.accelerator, async (engine) => {
@@ -75,10 +80,12 @@ export function verifyScreen(panel, app) {
     tell("wait", "Sending the report…", "");
     try {
       const { passed, verdicts } = await sendReport(app.config.reports, bytes);
+      pending.delivered = true;
       const rows = verdicts.map(({ runtime, status, reason }) => `${runtime}: ${status}${reason ? ` (${reason})` : ""}`);
       tell(passed ? "yes" : "no", passed ? "Passed" : "Not passed", `The command's verdict. ${rows.join("; ")}`);
     } catch (error) {
       const retry = error instanceof NetworkError;
+      pending.delivered = !retry; // what the command refuses it has
       tell("no", "The report is not delivered", `${oneLine(error)}. ${retry ? "It is kept here." : ""}`, retry);
       if (retry) globalThis.addEventListener("online", () => pending?.bytes === bytes && deliver(), { once: true });
     }
@@ -144,8 +151,13 @@ class Row {
     this.#body.replaceChildren(numbers(pairs), make("p", { className: "note" }, how));
   }
 
+  missing(why) {
+    this.#say("", "not here", null);
+    this.#body.replaceChildren(make("p", { className: "note" }, why));
+  }
+
   failed(why) {
-    this.#say("bad", "not run", "no");
+    this.#say("bad", "failed", "no");
     this.#body.replaceChildren(make("p", { className: "why" }, why));
   }
 
