@@ -15,6 +15,8 @@ from mobilevit_converters.tflite.runtimes.chromium import SOFTWARE_GPU, Browser,
 from mobilevit_sdk.apps.export import export_site
 from mobilevit_sdk.apps.site import CONTENT_TYPES, HEADERS, build_site
 from mobilevit_sdk.artifacts.artifact import find_artifacts
+from mobilevit_sdk.parity.device import device_runs, parse_device_report
+from mobilevit_sdk.parity.outcome import judge_runs
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -71,6 +73,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *ignored: Any) -> None:
         """Nothing."""
+
+
+class Command:
+    """The command that waits for reports: it judges them by the artifact, as `mobilevit phone` does."""
+
+    def __init__(self, artifact: Path) -> None:
+        self.artifact, self.reports = artifact, list[bytes]()
+        self.answers: list[tuple[int, dict[str, Any]] | Exception] = []  # instead of a judgment, one after the other
+
+    def __call__(self, report: bytes) -> tuple[int, dict[str, Any]]:
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        self.reports.append(report)
+        outcome = judge_runs(device_runs(self.artifact, parse_device_report(report)))
+        return 200, {"passed": outcome.passed, "verdicts": [verdict.to_json() for verdict in outcome.verdicts]}
 
 
 class Page:
@@ -148,6 +168,21 @@ class Page:
         """The line of the alert, once one is shown."""
         self.wait("!document.querySelector('#error').hidden")
         return self.text("#error span")
+
+    def verify(self) -> str:
+        """Verify on every accelerator, until the report's fate is known; what the screen then says."""
+        self.click("#tab-verify")
+        self.press("Verify")
+        self.wait("/Passed|Not passed|not delivered|is ready/.test(document.querySelector('#panel-verify').innerText)")
+        return self.text("#panel-verify")
+
+    def classes(self, screen: str) -> dict[str, float]:
+        """The classes on a screen with their shares, once they are there; none beside an error."""
+        self.wait(f"document.querySelector('#panel-{screen} .classes li') || !document.querySelector('#error').hidden")
+        rows = self.evaluate(
+            f"[...document.querySelectorAll('#panel-{screen} .classes li')].map((row) => row.innerText.split('\\n'))"
+        )
+        return {row[0]: float(row[1].rstrip("%")) / 100 for row in rows}
 
     def choose_photo(self, path: Path) -> None:
         root = self.command("DOM.getDocument")["root"]["nodeId"]
