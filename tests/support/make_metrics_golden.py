@@ -60,6 +60,10 @@ def _answers() -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
     reference = np.float32([[1, 1 + 1e-5, 0], [3, 1, 2], [0, 5, 1], [1, 2, 3]])
     tied = reference + np.float32([[2e-5, 0, 1e-5], [1e-5, 0, 2e-5], [0, 1e-5, 1e-5], [1e-5, 1e-5, 0]])
     yield "a tie within the error", "scores", reference, tied, np.ones(4, bool)
+    reference = np.float32([[1, 1.0001, 0], [3, 1, 2], [0, 5, 1], [1, 4, 3], [4, 2, 3], [1, 2, 3]])
+    outputs = reference + np.float32([[1e-5, 0, 0]])
+    outputs[0], outputs[5] = (1.0001, 1.0, 0), (1.05, 2, 3)
+    yield "one case's large error makes no ties in others", "scores", reference, outputs, np.ones(6, bool)
 
 
 def _judged(name: str, kind: Any, reference: np.ndarray, outputs: np.ndarray, counted: np.ndarray) -> dict[str, Any]:

@@ -2,8 +2,9 @@ package dev.mobilevit.core
 
 import java.io.File
 import java.nio.ByteBuffer
+import java.util.Base64
+import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
-import org.junit.jupiter.api.Assertions.assertNotNull
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.assertThrows
 import org.junit.jupiter.api.io.TempDir
@@ -57,7 +58,8 @@ class DeviceReportTest(@param:TempDir private val parent: File) {
             12345.6,
             first.objectAt("latency").objectAt("inference_ms").numbers("samples")[1],
         )
-        assertNotNull(first.objects("cases")[2].objectAt("outputs").text("logits"))
+        val answer = first.objects("cases")[2].objectAt("outputs").text("logits")
+        assertArrayEquals(littleEndian(*reference.answer(2)), Base64.getDecoder().decode(answer))
         assertEquals(10, first.keys.size)
     }
 

@@ -2,7 +2,11 @@ package dev.mobilevit.core
 
 import java.io.File
 import java.util.concurrent.Executor
+import java.util.concurrent.Executors
 import java.util.concurrent.RejectedExecutionException
+import java.util.concurrent.TimeUnit
+import java.util.concurrent.atomic.AtomicInteger
+import kotlin.concurrent.thread
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertTrue
@@ -83,5 +87,56 @@ class LiveClassifierTest(@param:TempDir private val parent: File) {
         assertFalse(live.offer(1))
         assertEquals(listOf(0, 0), listOf(results.size, errors.size))
         assertFalse(live(worker = { throw RejectedExecutionException() }).offer(1))
+    }
+
+    @Test
+    fun `nothing is told of a frame that is worked on while it is closed`() {
+        var live: LiveClassifier? = null
+        live =
+            live(
+                engine =
+                    Tiny.TinyEngine {
+                        live!!.close()
+                        it
+                    }
+            )
+        live.offer(1)
+        waiting.removeFirst().run()
+        val failing =
+            live(
+                engine =
+                    Tiny.TinyEngine {
+                        live!!.close()
+                        throw EngineException("gone")
+                    }
+            )
+        live = failing
+        failing.offer(1)
+        waiting.removeFirst().run()
+        assertEquals(listOf(0, 0), listOf(results.size, errors.size))
+    }
+
+    @Test
+    fun `frames of several threads are never mixed`() {
+        val worker = Executors.newSingleThreadExecutor()
+        val live = live(worker)
+        val taken = AtomicInteger()
+        val cameras =
+            List(3) { camera ->
+                thread {
+                    repeat(2000) { frame ->
+                        val value = if ((camera + frame) % 2 == 0) 0 else -1
+                        if (live.offer(64, 48, 6) { it.rgb.fill(value.toByte()) })
+                            taken.incrementAndGet()
+                    }
+                }
+            }
+        cameras.forEach { it.join() }
+        worker.shutdown()
+        assertTrue(worker.awaitTermination(60, TimeUnit.SECONDS))
+        assertEquals(6000, taken.get() + live.dropped.toInt())
+        assertEquals(taken.get(), results.size)
+        assertTrue(results.all { it.scores[0] == 0f || it.scores[0] == 1f })
+        assertEquals(emptyList<Exception>(), errors)
     }
 }

@@ -47,6 +47,26 @@ class VerificationTest(@param:TempDir private val parent: File) {
     }
 
     @Test
+    fun `edge cases do not count for files of integers`() {
+        val integers =
+            ArtifactFolder.open(
+                Tiny.write(
+                    File(parent, "int8"),
+                    Tiny.files() +
+                        ("manifest.json" to Tiny.manifest { it.replace("fp32", "int8") }),
+                )
+            )
+        val edge = 2
+        for ((wrong, passes) in mapOf(edge to true, 0 to false)) {
+            var case = 0
+            val engine = Tiny.TinyEngine { if (case++ == wrong) it.reversedArray() else it }
+            val verdict = verify(integers, reference, engine).verdict!!
+            assertEquals(listOf(passes, 2), listOf(verdict.passed, verdict.cases))
+            assertEquals(3, verdict.caseSqnr.size)
+        }
+    }
+
+    @Test
     fun `a runtime that fails is an error without cases`() {
         var left = 2
         val engine = Tiny.TinyEngine {
