@@ -51,6 +51,8 @@ test("text of a report has no control characters and is not empty", () => {
   assert.equal(printable("a\u0000\nb\u2028"), "a b");
   assert.equal(printable(" \n"), "unknown");
   assert.equal(printable("x".repeat(300)).length, 200);
+  assert.ok(printable("x".repeat(199) + "📱📱").endsWith("x📱"));
+  assert.equal(printable("x\ud83d"), "x");
   assert.equal(reportName("../m tflite", "Pixel 8/π"), "m-tflite.Pixel-8.device-report.json");
 });
 

@@ -57,7 +57,8 @@ export function toBase64(values) {
 
 /** Text that a report takes: not empty, without control characters, of limited length. */
 export function printable(text, longest = 200) {
-  return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ").trim().slice(0, longest) || "unknown";
+  const clean = String(text).replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+|\p{Surrogate}/gu, " ").trim();
+  return [...clean].slice(0, longest).join("") || "unknown"; // whole characters: half of one is no JSON
 }
 
 /** `mobilevit_xxs-tflite-fp32.Pixel-8.device-report.json` */
