@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 from xml.sax.saxutils import escape
@@ -53,6 +53,7 @@ class Platform:
     edits: tuple[Edit, ...]
     left_out: tuple[str, ...] = ()  # patterns of files that only this repository needs
     removed: tuple[tuple[str, str], ...] = ()  # file, pattern of text that needs what is left out
+    edits_for: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)  # format -> what its files need beside
     id_pattern: str | None = None
     id_rule: str = ""
 
@@ -113,26 +114,52 @@ ANDROID = Platform(
     id_rule="two or more parts with dots between them, each of letters, digits and _, beginning with a letter",
 )
 
+_APP = "MobileViTDemo.swiftpm"
+_KIT = f"{_APP}/MobileViTKit"
+# As docs/guides/ios.md says it.
+_EXECUTORCH = """, dependencies: [
+            .product(name: "executorch", package: "executorch"),
+            .product(name: "backend_xnnpack", package: "executorch"),
+            .product(name: "backend_coreml", package: "executorch"),
+            .product(name: "kernels_optimized", package: "executorch"),
+        ]"""
+_EXECUTORCH_PACKAGE = """\
+    dependencies: [.package(url: "https://github.com/pytorch/executorch.git", branch: "swiftpm-1.4.1")],
+"""
+_LINK_ALL = """,
+            linkerSettings: [.unsafeFlags(["-Xlinker", "-all_load"])]"""
+
 IOS = Platform(
     name="ios",
     demo="ios_demo",
     runs={"coreml": frozenset({None, "ane"}), "executorch": frozenset({"xnnpack", "coreml"})},
-    artifacts="MobileViTDemo.swiftpm/App/Resources/artifacts",
+    artifacts=f"{_APP}/App/Resources/artifacts",
     edits=(
         Edit(
-            "MobileViTDemo.swiftpm/Package.swift",
+            f"{_APP}/Package.swift",
             r'(let appName = ")[^"]*(")',
             lambda names: _swift_string(names.shown),
         ),
-        Edit("MobileViTDemo.swiftpm/Package.swift", r'(let bundleIdentifier = ")[^"]*(")', _id),
+        Edit(f"{_APP}/Package.swift", r'(let bundleIdentifier = ")[^"]*(")', _id),
     ),
     left_out=("README.md", "stubs/*", "*.sh", "*/Tests/*"),
     removed=(
         (
-            "MobileViTDemo.swiftpm/MobileViTKit/Package.swift",
+            f"{_KIT}/Package.swift",
             r"(?m)^ *\.testTarget\((?:[^()]|\([^()]*\))*\),?\n",
         ),
     ),
+    edits_for={
+        "executorch": (
+            Edit(f"{_KIT}/Package.swift", r"(\n)(    targets: \[\n)", lambda names: _EXECUTORCH_PACKAGE),
+            Edit(f"{_KIT}/Package.swift", r'(\.target\(name: "MobileViTKit")(\),)', lambda names: _EXECUTORCH),
+            Edit(
+                f"{_APP}/Package.swift",
+                r'(resources: \[\.copy\("Resources/artifacts"\)\])(\n)',
+                lambda names: _LINK_ALL,
+            ),
+        )
+    },
     id_pattern=r"[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)+",
     id_rule="two or more parts with dots between them, of letters, digits and -, beginning with a letter",
 )

@@ -69,7 +69,8 @@ def write_app_project(
             _write_sources(kind, fresh)
             for artifact in found:
                 _copy_artifact(artifact, fresh / kind.artifacts)
-        for edit in kind.edits:
+        formats = {artifact.manifest.format for artifact in found}
+        for edit in (*kind.edits, *(edit for each in sorted(formats) for edit in kind.edits_for.get(each, ()))):
             _rewrite(fresh / edit.file, partial(edit.apply, names=names))
         for file, pattern in kind.removed:
             _rewrite(fresh / file, partial(re.sub, pattern, ""))

@@ -42,6 +42,10 @@ Serve `.wasm` as `application/wasm` and `.js` as `text/javascript`.
 """,
 }
 
+_LINKED = """
+Xcode fetches ExecuTorch, which the .pte files need; Swift Playgrounds does not build it.
+"""
+
 _IDS: dict[PlatformName, str] = {
     "android": "Its application id is `{id}`, in `app/build.gradle.kts`; stores refuse ids below `com.example`.",
     "ios": "Its bundle identifier is `{id}`, in `Package.swift`; stores refuse ids below `com.example`.",
@@ -67,6 +71,8 @@ def readme(platform: PlatformName, names: AppNames, artifacts: Sequence[Artifact
         if platform == "web"
         else "; another converted folder beside them is listed too"
     )
+    has_pte = any(artifact.manifest.format == "executorch" for artifact in artifacts)
+    linked = _LINKED if platform == "ios" and has_pte else ""
     rows = "\n".join(_row(artifact) for artifact in artifacts)
     return f"""# {_plain(names.shown)}
 
@@ -74,7 +80,7 @@ It classifies photographs and the live camera on the device, and compares each a
 
 ## Build
 
-{_BUILD[platform].format(next=next_step(platform, names), headers=headers)}
+{_BUILD[platform].format(next=next_step(platform, names), headers=headers)}{linked}
 ## Artifacts
 
 In `{folder}/`{more}.

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from app_projects import HOSTILE_NAMES, as_format, files_of, make_artifact, make_package
 from click.testing import CliRunner
+from helpers import REPOSITORY
 
 from mobilevit_sdk.apps import site
 from mobilevit_sdk.apps.platforms import ANDROID, IOS, PLATFORMS, WEB
@@ -62,8 +63,23 @@ def test_ios_project_is_a_package_of_the_apps_name_with_the_artifacts_as_resourc
         assert open_artifact(package / "App/Resources/artifacts" / given.path.parent.name).is_unchanged()
     assert 'let bundleIdentifier = "com.example.birdwatch"' in (package / "Package.swift").read_text()
     kit = (package / "MobileViTKit/Package.swift").read_text()
-    assert kit == 'let package = Package(\n    targets: [\n        .target(name: "Kit"),\n    ]\n)\n'
+    assert "testTarget" not in kit
+    assert kit.endswith("        ]),\n    ]\n)\n")
     assert not [path for path in files_of(package) if "Tests" in path or ".build" in path]
+
+
+def test_ios_project_links_executorch_for_pte_files_alone_and_as_the_guide_says(demos, tmp_path):
+    core_ml = make_package(tmp_path / "a/tiny-coreml-fp16")
+    pte = as_format(make_artifact(tmp_path / "b/tiny-executorch-fp32"), "executorch", "xnnpack")
+    guide = (REPOSITORY / "docs/guides/ios.md").read_text()
+    for given, is_linked in (([core_ml], False), ([core_ml, pte], True)):
+        write_app_project("ios", given, tmp_path / "out", force=True)
+        package = tmp_path / "out/MobileViT.swiftpm"
+        kit, app = (package / "MobileViTKit/Package.swift").read_text(), (package / "Package.swift").read_text()
+        assert ("executorch" in kit, "-all_load" in app) == (is_linked, is_linked)
+        assert ("fetches ExecuTorch" in (tmp_path / "out/README.md").read_text()) == is_linked
+    added = [line.strip(" ,") for edit in IOS.edits_for["executorch"] for line in edit.value(None).splitlines()]
+    assert [line for line in added if "backend_coreml" not in line and line not in guide] == []
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
@@ -80,7 +96,7 @@ def test_a_name_reaches_the_phone_as_it_was_given(name, artifact, demos, tmp_pat
     (package,) = (tmp_path / "ios").glob("*.swiftpm")
     assert re.fullmatch(r"[A-Za-z]\w*", package.stem, re.ASCII)
     lines = (package / "Package.swift").read_text().splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     literal = re.fullmatch(r'let appName = "((?:[^"\\]|\\["\\])*)"', lines[0])
     assert re.sub(r"\\(.)", r"\1", literal[1]) == name
     names, page = check_names(WEB, name, None), "<p><title>MobileViT</title><h1>MobileViT <small>here</small></h1></p>"
@@ -156,7 +172,7 @@ def test_every_edit_finds_its_place_in_the_real_sources(platform):
     source, names = demo_folder(platform.demo), check_names(platform, "Birds", None)
     if not all((source / edit.file).exists() for edit in platform.edits):
         pytest.skip("not there yet")
-    for edit in platform.edits:
+    for edit in (*platform.edits, *(edit for edits in platform.edits_for.values() for edit in edits)):
         assert edit.value(names) in edit.apply((source / edit.file).read_text(), names)
         assert platform.takes(edit.file)
 

@@ -26,6 +26,17 @@ HOSTILE_NAMES = [
     "a'" * 25,
 ]
 
+KIT_MANIFEST = """let package = Package(
+    targets: [
+        .target(name: "MobileViTKit"),
+        .testTarget(
+            name: "KitTests",
+            dependencies: ["Kit", .product(name: "X", package: "Y")],
+            path: "Tests/KitTests"
+        ),
+    ]
+)
+"""
 SOURCES = {
     "android_demo": {
         "README.md": "# The demo",
@@ -53,11 +64,10 @@ SOURCES = {
         "stubs/CoreML/CoreML.swift": "",
         "swift-on-debian.sh": "",
         "MobileViTDemo.swiftpm/Package.swift": 'let appName = "MobileViT"\n'
-        'let bundleIdentifier = "dev.mobilevit.demo"\n',
+        'let bundleIdentifier = "dev.mobilevit.demo"\n'
+        'resources: [.copy("Resources/artifacts")]\n',
         "MobileViTDemo.swiftpm/App/App.swift": "import SwiftUI\n",
-        "MobileViTDemo.swiftpm/MobileViTKit/Package.swift": "let package = Package(\n    targets: [\n"
-        '        .target(name: "Kit"),\n        .testTarget(\n            name: "KitTests",\n            dependencies: '
-        '["Kit", .product(name: "X", package: "Y")],\n            path: "Tests/KitTests"\n        ),\n    ]\n)\n',
+        "MobileViTDemo.swiftpm/MobileViTKit/Package.swift": KIT_MANIFEST,
         "MobileViTDemo.swiftpm/MobileViTKit/Sources/Kit/Kit.swift": "",
         "MobileViTDemo.swiftpm/MobileViTKit/Tests/KitTests/KitTests.swift": "",
         "MobileViTDemo.swiftpm/MobileViTKit/.build/debug/Kit.o": "",
