@@ -9,15 +9,12 @@ public class CGColorSpace {
     public init?(name: CFString) { fatalError() }
     public class var sRGB: CFString { fatalError() }
     public var model: CGColorSpaceModel { fatalError() }
-    public var supportsOutput: Bool { fatalError() }
 }
 
 public enum CGColorSpaceModel: Int32, Sendable {
     case unknown = -1
     case monochrome, rgb, cmyk, lab, deviceN, indexed, pattern, XYZ
 }
-
-public func CGColorSpaceCreateDeviceRGB() -> CGColorSpace { fatalError() }
 
 public enum CGImageAlphaInfo: UInt32, Sendable {
     case none, premultipliedLast, premultipliedFirst, last, first, noneSkipLast, noneSkipFirst, alphaOnly

@@ -10,34 +10,41 @@ struct CameraPreview: UIViewRepresentable {
         PreviewView(camera: camera)
     }
 
-    func updateUIView(_ view: PreviewView, context: Context) {
-        view.setNeedsLayout()
-    }
+    func updateUIView(_ view: PreviewView, context: Context) {}
 }
 
 final class PreviewView: UIView {
     private let camera: Camera
     private let preview: AVCaptureVideoPreviewLayer
-    private let level: AVCaptureDevice.RotationCoordinator?
+    private var level: AVCaptureDevice.RotationCoordinator?
+    private var turning: NSKeyValueObservation?
 
     init(camera: Camera) {
         self.camera = camera
         preview = AVCaptureVideoPreviewLayer(session: camera.session)
         preview.videoGravity = .resizeAspectFill
-        let layer = preview
-        level = Camera.device.map { AVCaptureDevice.RotationCoordinator(device: $0, previewLayer: layer) }
         super.init(frame: .zero)
-        self.layer.addSublayer(preview)
+        layer.addSublayer(preview)
+        guard let device = Camera.device else { return }
+        let level = AVCaptureDevice.RotationCoordinator(device: device, previewLayer: preview)
+        self.level = level
+        turning = level.observe(\.videoRotationAngleForHorizonLevelPreview, options: [.initial, .new]) {
+            @Sendable [weak self] _, change in
+            guard let angle = change.newValue else { return }
+            Task { @MainActor in self?.turn(by: angle) }
+        }
     }
 
     @available(*, unavailable)
     required init?(coder: NSCoder) { nil }
 
-    /// Runs when the device is turned: what the model gets is turned as what is shown.
     override func layoutSubviews() {
         super.layoutSubviews()
         preview.frame = bounds
-        guard let angle = level?.videoRotationAngleForHorizonLevelPreview else { return }
+    }
+
+    /// What the model gets is turned as what is shown.
+    private func turn(by angle: CGFloat) {
         if let connection = preview.connection, connection.isVideoRotationAngleSupported(angle) {
             connection.videoRotationAngle = angle
         }

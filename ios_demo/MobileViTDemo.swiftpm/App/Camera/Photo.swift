@@ -26,16 +26,19 @@ struct Photo {
     }
 
     /// What is transparent is laid over white. The numbers of an RGB image are taken as they are, whatever its color profile,
-    /// as the SDK does; grey and CMYK images are converted to sRGB.
+    /// as the SDK does; grey and CMYK images, and those of more than 8 bits that need it, are converted to sRGB.
     private static func draw(_ image: CGImage) throws -> CGContext {
-        let own = image.colorSpace.flatMap { $0.model == .rgb && $0.supportsOutput ? $0 : nil }
-        let space = own ?? CGColorSpace(name: CGColorSpace.sRGB) ?? CGColorSpaceCreateDeviceRGB()
-        guard
-            let context = CGContext(
-                data: nil, width: image.width, height: image.height, bitsPerComponent: 8, bytesPerRow: 0, space: space,
+        let own = image.colorSpace.flatMap { $0.model == .rgb ? $0 : nil }
+        let spaces = [own, CGColorSpace(name: CGColorSpace.sRGB)].compactMap { $0 }
+        let contexts = spaces.lazy.compactMap {
+            CGContext(
+                data: nil, width: image.width, height: image.height, bitsPerComponent: 8, bytesPerRow: 0, space: $0,
                 bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
             )
-        else { throw KitError.picture("A photograph of \(image.width)x\(image.height) pixels cannot be drawn.") }
+        }
+        guard let context = contexts.first else {
+            throw KitError.picture("A photograph of \(image.width)x\(image.height) pixels cannot be drawn.")
+        }
         let all = CGRect(x: 0, y: 0, width: image.width, height: image.height)
         context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
         context.fill(all)

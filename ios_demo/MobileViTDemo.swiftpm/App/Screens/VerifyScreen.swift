@@ -1,5 +1,6 @@
 import MobileViTDemoLogic
 import SwiftUI
+import UIKit
 
 /// Runs the reference vectors on this device, and hands out the report of it.
 struct VerifyScreen: View {
@@ -24,6 +25,10 @@ struct VerifyScreen: View {
                 }
             }
             .navigationTitle("Verify")
+            // A device that falls asleep would time its sleep.
+            .onChange(of: model.verifying.isRunning, initial: true) {
+                UIApplication.shared.isIdleTimerDisabled = model.verifying.isRunning
+            }
         }
     }
 }

@@ -55,7 +55,7 @@ public final class DemoModel {
         artifact = entry.artifact
         engines = source.options(for: entry.artifact.manifest)
         verified = Set(engines.filter(\.canBeTried).map(\.id))
-        await select(engine: engines[0].id)
+        await select(engine: (engines.first(where: \.canBeTried) ?? engines[0]).id)
     }
 
     /// Opens an engine for the artifact. One that cannot be opened is marked with the reason; another is not tried silently.

@@ -3,17 +3,20 @@ import MobileViTKit
 /// Where engines come from: the kit's own, or a test's.
 public struct EngineSource: Sendable {
     let choices: @Sendable (Manifest) -> [EngineChoice]
+    let missing: @Sendable (EngineChoice) -> String?
     let open: @Sendable (EngineChoice, ArtifactFolder) async throws -> any Engine
 
     public init(
         choices: @escaping @Sendable (Manifest) -> [EngineChoice],
+        missing: @escaping @Sendable (EngineChoice) -> String?,
         open: @escaping @Sendable (EngineChoice, ArtifactFolder) async throws -> any Engine
     ) {
         self.choices = choices
+        self.missing = missing
         self.open = open
     }
 
-    public static let kit = EngineSource(choices: EngineChoice.all) { try await $0.open($1) }
+    public static let kit = EngineSource(choices: EngineChoice.all, missing: \.missing) { try await $0.open($1) }
 
     /// What can be chosen for an artifact; where nothing can, one option that says why.
     func options(for manifest: Manifest) -> [EngineOption] {
@@ -25,7 +28,11 @@ public struct EngineSource: Sendable {
                     unavailable: Self.missing(manifest.format))
             ]
         }
-        return choices.map { EngineOption(id: $0.id, title: $0.title, choice: $0, unavailable: nil) }
+        return choices.map { choice in
+            let missing = missing(choice)
+            return EngineOption(
+                id: choice.id, title: choice.title, choice: missing == nil ? choice : nil, unavailable: missing)
+        }
     }
 
     private static func missing(_ format: String) -> String {

@@ -36,10 +36,15 @@ actor Engines {
         return try outcomes[choice.id, default: .failure(.engine("no \(choice.id)"))].get()
     }
 
-    nonisolated var source: EngineSource {
+    nonisolated var source: EngineSource { source(missing: [:]) }
+
+    /// `missing`: what the device lacks, by the choice's id.
+    nonisolated func source(missing: [String: String]) -> EngineSource {
         EngineSource { manifest in
             manifest.format == "coreml"
                 ? [.init(runtime: "coreml", accelerator: .all), .init(runtime: "coreml", accelerator: .gpu)] : []
+        } missing: {
+            missing[$0.id]
         } open: { choice, _ in
             try await self.open(choice)
         }
@@ -49,14 +54,17 @@ actor Engines {
 let right: [[Float]] = [[4, 1, -2], [0, 3, 1], [-1, 0, 5]]
 
 @MainActor final class DemoModelTests: XCTestCase, @unchecked Sendable {
-    private func model(_ artifacts: [ArtifactFolder], _ engines: Engines) -> DemoModel {
+    private func model(
+        _ artifacts: [ArtifactFolder], _ engines: Engines, missing: [String: String] = [:]
+    ) -> DemoModel {
+        let source = engines.source(missing: missing)
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         addTeardownBlock { try? FileManager.default.removeItem(at: folder) }
         let library = ArtifactLibrary(
             bundled: artifacts.map(\.url), imported: folder.appendingPathComponent("artifacts"))
         let verifying = VerifyModel(
-            source: engines.source, reports: folder.appendingPathComponent("reports"), appVersion: "1", samples: 0)
-        return DemoModel(library: library, verifying: verifying, source: engines.source)
+            source: source, reports: folder.appendingPathComponent("reports"), appVersion: "1", samples: 0)
+        return DemoModel(library: library, verifying: verifying, source: source)
     }
 
     func testTheFirstArtifactThatAnEngineRunsIsOpened() async throws {
@@ -90,6 +98,21 @@ let right: [[Float]] = [[4, 1, -2], [0, 3, 1], [-1, 0, 5]]
         await model.select(engine: "coreml-all")
         XCTAssertNil(model.engine?.unavailable)
         XCTAssertEqual(model.classifying.state, .waiting)
+    }
+
+    func testAnAcceleratorThatTheDeviceLacksIsListedWithTheReasonAndNotTried() async throws {
+        let engines = Engines()
+        await engines.set("coreml-gpu", .success(ReplayEngine(right)))
+        let model = model([try tinyArtifact(self)], engines, missing: ["coreml-all": "this device has no such thing"])
+        await model.start()
+        XCTAssertEqual(model.engines.map(\.unavailable), ["this device has no such thing", nil])
+        XCTAssertEqual(model.engines.map(\.canBeTried), [false, true])
+        XCTAssertEqual(model.engineID, "coreml-gpu")
+        XCTAssertEqual(model.verified, ["coreml-gpu"])
+        await model.select(engine: "coreml-all")
+        XCTAssertEqual(model.classifying.state, .failed("this device has no such thing"))
+        let opened = await engines.opened
+        XCTAssertEqual(opened, ["coreml-gpu"])
     }
 
     func testAnEngineThatOpensLateDoesNotReplaceALaterChoice() async throws {

@@ -8,6 +8,18 @@ public actor CoreMLEngine: Engine {
     /// "ane" and "gpu" allow the CPU too: Core ML has no choice without it. `fullyAccelerated` says what is left to it.
     public static let accelerators: [Accelerator] = [.all, .ane, .gpu, .cpu]
 
+    /// What this device lacks for an accelerator; without it, Core ML would compute on the CPU and not say so.
+    static func missing(_ accelerator: Accelerator) -> String? {
+        let devices = MLComputeDevice.allComputeDevices
+        switch accelerator {
+        case .gpu where !devices.contains(where: { if case .gpu = $0 { true } else { false } }):
+            return "this device has no GPU that Core ML uses"
+        case .ane where !devices.contains(where: { if case .neuralEngine = $0 { true } else { false } }):
+            return "this device has no Neural Engine"
+        default: return nil
+        }
+    }
+
     public nonisolated let facts: EngineFacts
     private let model: MLModel
     private let provider: MLDictionaryFeatureProvider

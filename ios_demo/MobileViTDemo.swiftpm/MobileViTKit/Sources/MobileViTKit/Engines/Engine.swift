@@ -97,6 +97,14 @@ public struct EngineChoice: Hashable, Identifiable, Sendable {
         }
     }
 
+    /// What this device lacks for it, in words; nil where it lacks nothing that is known before a file is loaded.
+    public var missing: String? {
+        #if canImport(CoreML)
+        if runtime == "coreml" { return CoreMLEngine.missing(accelerator) }
+        #endif
+        return nil
+    }
+
     /// Checks the file, loads it, and gives an engine for it. Nothing falls back to another accelerator silently.
     ///
     /// Throws `KitError.artifact` for a changed file, and `KitError.engine` where the runtime is not in this build or
@@ -105,6 +113,7 @@ public struct EngineChoice: Hashable, Identifiable, Sendable {
         guard Self.all(for: artifact.manifest).contains(self) else {
             throw KitError.engine("this build of the app does not run \(artifact.manifest.format) files on \(title)")
         }
+        if let missing { throw KitError.engine(missing) }
         try artifact.checkFile()
         switch runtime {
         #if canImport(CoreML)
