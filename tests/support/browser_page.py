@@ -189,6 +189,32 @@ class Page:
         node = self.command("DOM.querySelector", nodeId=root, selector="input[type=file]:not([capture])")["nodeId"]
         self.command("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
 
+    def fake_camera(self, photo: Path) -> None:
+        """From now on the camera shows a photograph. The browser's own fake devices do not always start."""
+        encoded = base64.b64encode(photo.read_bytes()).decode()
+        self.evaluate(f"""(async () => {{
+            const image = new Image();
+            image.src = "data:image/jpeg;base64,{encoded}";
+            await image.decode();
+            navigator.mediaDevices.getUserMedia = async () => {{
+                const canvas = document.createElement("canvas");
+                [canvas.width, canvas.height] = [image.width, image.height];
+                const context = canvas.getContext("2d");
+                const stream = canvas.captureStream();
+                const draw = () => {{
+                    context.drawImage(image, 0, 0);
+                    if (stream.active) setTimeout(draw, 50);
+                }};
+                draw();
+                return stream;
+            }};
+        }})()""")
+
+    def refuse_camera(self, reason: str) -> None:
+        """From now on the camera is refused, with the browser's name for the reason."""
+        refuse = f"throw new DOMException('no', {json.dumps(reason)})"
+        self.evaluate(f"void (navigator.mediaDevices.getUserMedia = async () => {{ {refuse}; }})")
+
     def picture(self, *, whole: bool = False) -> bytes:
         """A PNG of what is on the screen, or of the whole page."""
         self.evaluate(

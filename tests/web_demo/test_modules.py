@@ -30,3 +30,13 @@ def test_the_modules_pass_their_own_tests():
     failed = [line.strip() for line in done.stdout.splitlines() if line.lstrip().startswith("not ok")]
     assert done.returncode == 0, "\n".join(failed) or done.stderr
     assert int(re.findall(r"^# pass (\d+)", done.stdout, re.MULTILINE)[0]) >= 100
+
+
+def test_the_guide_imports_what_the_modules_export():
+    guide = (REPOSITORY / "docs/guides/web.md").read_text()
+    imports = re.findall(r'import \{ ([\w, ]+) \} from "\./(src/\w+\.js)"', guide)
+    assert len(imports) >= 5
+    for names, module in imports:
+        code = (REPOSITORY / "web_demo" / module).read_text()
+        for name in names.split(", "):
+            assert re.search(rf"^export (async )?(function|class|const) {name}\b", code, re.MULTILINE), (name, module)

@@ -231,18 +231,16 @@ def test_a_browser_without_webgpu_says_so(site):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("reason", "message"),
     [
-        (
-            ("--deny-permission-prompts", "--use-fake-device-for-media-stream"),
-            "The camera is not allowed; allow it in this page's settings, or take a photo instead.",
-        ),
-        (("--use-fake-ui-for-media-stream",), "This device has no camera; choose a photo instead."),
+        ("NotAllowedError", "The camera is not allowed; allow it in this page's settings, or take a photo instead."),
+        ("NotFoundError", "This device has no camera; choose a photo instead."),
+        ("NotReadableError", "Another app is using the camera; close it and try again."),
+        ("AbortError", "The camera fails: no"),
     ],
-    ids=["denied", "none"],
 )
-def test_no_camera_is_one_line(flags, message, site):
-    with Page(site.url(), flags=flags) as page:
-        page.click("#tab-camera")
-        page.press("Start the camera")
-        assert page.error() == message
+def test_no_camera_is_one_line(reason, message, page):
+    page.refuse_camera(reason)
+    page.click("#tab-camera")
+    page.press("Start the camera")
+    assert page.error() == message
