@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 # The parts of `make apps`, each a target of its own; one whose tools are missing says so and succeeds.
-APPS := web android ios
+APPS := web android apk ios
 
 .PHONY: help demo test test-slow matrix lint format apps $(APPS) build clean
 
@@ -54,6 +54,15 @@ android: ## Build and test the Android app on the JVM, which needs JDK 17 and Ma
 	@if command -v mvn > /dev/null && command -v javac > /dev/null; \
 	then mvn --batch-mode --quiet --file android_demo/pom.xml verify; \
 	else echo "android: not tested, mvn or javac is missing (apt-get install maven default-jdk-headless)" >&2; fi
+
+# What the APK holds; the default is converted where there is none yet.
+ARTIFACTS ?= out/demo/mobilevit_xxs-tflite-fp32
+
+apk: $(INSTALLED) ## Build android_demo/app/target/mobilevit.apk, signed, without the Android SDK; ARTIFACTS= chooses what it holds.
+	@if android_demo/apk/tools.sh; then set -e; \
+	test -d "$(firstword $(ARTIFACTS))" || $(BIN)/mobilevit convert --to tflite --out out/demo; \
+	mvn --batch-mode --quiet --file android_demo/pom.xml $(MAVEN) --projects app,apk --also-make -DskipTests package; \
+	android_demo/apk/build.sh $(ARTIFACTS); fi
 
 ios: ## Test the iOS app's Swift kit, and type-check the app; as root on Debian it fetches Swift once (2.8 GB).
 	ios_demo/check.sh

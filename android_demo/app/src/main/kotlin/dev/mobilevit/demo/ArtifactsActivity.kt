@@ -13,13 +13,16 @@ import android.view.View
 import android.widget.LinearLayout
 import android.widget.TextView
 import dev.mobilevit.core.ArtifactException
+import dev.mobilevit.demo.views.breakable
 import java.io.IOException
 
 private const val PICK_ZIP = 1
 
 /** Chooses among the artifacts on this phone, and unpacks a .zip. */
 class ArtifactsActivity : Activity() {
-    private val app get() = application as DemoApplication
+    private val app
+        get() = application as DemoApplication
+
     private val note by lazy { findViewById<TextView>(R.id.note) }
 
     override fun onCreate(saved: Bundle?) {
@@ -32,10 +35,14 @@ class ArtifactsActivity : Activity() {
         if (zip != null && saved == null) import(zip) else list()
     }
 
-    private fun list(problem: String? = null) {
-        tell(problem ?: getString(R.string.reading_artifacts), problem != null)
+    /** Lists the artifacts below [news], which stays. */
+    private fun list(news: String? = null, isProblem: Boolean = false) {
+        tell(news ?: getString(R.string.reading_artifacts), isProblem)
         app.inBackground({ app.library.entries() }) { entries ->
-            if (problem == null) tell(if (entries.isEmpty()) getString(R.string.no_artifacts, app.library.folder) else null, false)
+            val nothing =
+                if (entries.isEmpty()) getString(R.string.no_artifacts, app.library.folder)
+                else null
+            tell(news ?: nothing, isProblem)
             val rows = findViewById<LinearLayout>(R.id.entries)
             rows.removeAllViews()
             entries.forEach { rows.addView(row(it, rows)) }
@@ -44,7 +51,7 @@ class ArtifactsActivity : Activity() {
 
     private fun row(entry: Entry, parent: LinearLayout): View {
         val row = LayoutInflater.from(this).inflate(R.layout.entry, parent, false)
-        row.findViewById<TextView>(R.id.name).text = entry.name
+        row.findViewById<TextView>(R.id.name).text = breakable(entry.name)
         val facts = row.findViewById<TextView>(R.id.facts)
         val artifact = entry.artifact
         if (artifact == null) {
@@ -52,14 +59,22 @@ class ArtifactsActivity : Activity() {
             facts.setTextColor(getColor(R.color.bad))
             return row
         }
-        val source = when (entry.source) {
-            Entry.Source.BUNDLED -> R.string.source_bundled
-            Entry.Source.FOLDER -> R.string.source_folder
-            Entry.Source.IMPORTED -> R.string.source_imported
-        }
+        val source =
+            when (entry.source) {
+                Entry.Source.BUNDLED -> R.string.source_bundled
+                Entry.Source.FOLDER -> R.string.source_folder
+                Entry.Source.IMPORTED -> R.string.source_imported
+            }
         val manifest = artifact.manifest
         val size = Formatter.formatShortFileSize(this, manifest.bytes)
-        facts.text = getString(R.string.entry_facts, manifest.format, manifest.precision, size, getString(source))
+        facts.text =
+            getString(
+                R.string.entry_facts,
+                manifest.format,
+                manifest.precision,
+                size,
+                getString(source),
+            )
         row.setOnClickListener {
             app.classifying.use(artifact)
             finish()
@@ -68,11 +83,14 @@ class ArtifactsActivity : Activity() {
     }
 
     private fun pickZip() {
-        val pick = Intent(Intent.ACTION_GET_CONTENT).addCategory(Intent.CATEGORY_OPENABLE).setType("application/zip")
+        val pick =
+            Intent(Intent.ACTION_GET_CONTENT)
+                .addCategory(Intent.CATEGORY_OPENABLE)
+                .setType("application/zip")
         try {
             startActivityForResult(pick, PICK_ZIP)
         } catch (_: ActivityNotFoundException) {
-            tell("No app on this phone offers files.", true)
+            tell(getString(R.string.no_file_app), true)
         }
     }
 
@@ -93,20 +111,26 @@ class ArtifactsActivity : Activity() {
                 null to error.message
             }
         }) { (artifact, problem) ->
-            if (artifact != null) app.classifying.use(artifact)
-            list(problem)
-            if (artifact != null) tell("${artifact.name} is here and in use.", false)
+            if (artifact == null) {
+                list(problem, isProblem = true)
+            } else {
+                app.classifying.use(artifact)
+                list(getString(R.string.imported, artifact.name))
+            }
         }
     }
 
     /** The other app's name for its file; its word may be missing, and it may fail. */
-    private fun nameOf(uri: Uri): String? = try {
-        contentResolver.query(uri, arrayOf(OpenableColumns.DISPLAY_NAME), null, null, null)?.use {
-            if (it.moveToFirst()) it.getString(0) else null
+    private fun nameOf(uri: Uri): String? =
+        try {
+            contentResolver
+                .query(uri, arrayOf(OpenableColumns.DISPLAY_NAME), null, null, null)
+                ?.use {
+                    if (it.moveToFirst()) it.getString(0) else null
+                }
+        } catch (_: RuntimeException) {
+            null
         }
-    } catch (_: RuntimeException) {
-        null
-    }
 
     private fun tell(text: String?, isProblem: Boolean) {
         note.text = text
@@ -115,7 +139,11 @@ class ArtifactsActivity : Activity() {
     }
 
     companion object {
-        /** Unpacks what [uri] gives, which this app may read as long as the activity that got it lives. */
-        fun importing(context: Context, uri: Uri): Intent = Intent(context, ArtifactsActivity::class.java).setData(uri)
+        /**
+         * Unpacks what [uri] gives, which this app may read as long as the activity that got it
+         * lives.
+         */
+        fun importing(context: Context, uri: Uri): Intent =
+            Intent(context, ArtifactsActivity::class.java).setData(uri)
     }
 }

@@ -17,12 +17,23 @@ import android.util.Size
 import dev.mobilevit.core.Plane
 import kotlin.math.abs
 
-/** One frame as the sensor has it, to be turned clockwise by [degrees] to stand upright; only until the callback returns. */
-class Frame(val width: Int, val height: Int, val degrees: Int, val y: Plane, val u: Plane, val v: Plane)
+/**
+ * One frame as the sensor has it, to be turned clockwise by [degrees] to stand upright; only until
+ * the callback returns.
+ */
+class Frame(
+    val width: Int,
+    val height: Int,
+    val degrees: Int,
+    val y: Plane,
+    val u: Plane,
+    val v: Plane,
+)
 
 /**
- * Frames of the back camera, or of any other where there is none, about 640 x 480. [onFrame] is called on a thread of the
- * camera's, [onProblem] on the main thread, with one line. Needs the permission CAMERA.
+ * Frames of the back camera, or of any other where there is none, about 640 x 480. [onFrame] is
+ * called on a thread of the camera's, [onProblem] on the main thread, with one line. Needs the
+ * permission CAMERA.
  */
 class CameraFeed(
     context: Context,
@@ -32,7 +43,7 @@ class CameraFeed(
 ) : AutoCloseable {
     private val manager = context.getSystemService(CameraManager::class.java)
     private val main = Handler(context.mainLooper)
-    private val thread = HandlerThread("camera").apply { start() }
+    internal val thread = HandlerThread("camera").apply { start() }
     private val handler = Handler(thread.looper)
 
     // Of the camera's thread.
@@ -48,72 +59,102 @@ class CameraFeed(
     private fun open() {
         val id = chooseCamera() ?: return problem("This device has no camera.")
         val facts = manager.getCameraCharacteristics(id)
-        val size = facts.get(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP)
-            ?.getOutputSizes(ImageFormat.YUV_420_888)?.let { chooseSize(it.toList()) }
-            ?: return problem("The camera gives no pictures that this app can read.")
-        val degrees = uprightDegrees(
-            facts.get(CameraCharacteristics.SENSOR_ORIENTATION) ?: 0,
-            displayDegrees,
-            facts.get(CameraCharacteristics.LENS_FACING) == CameraCharacteristics.LENS_FACING_FRONT,
-        )
-        reader = ImageReader.newInstance(size.width, size.height, ImageFormat.YUV_420_888, 2).apply {
-            setOnImageAvailableListener({ it.acquireLatestImage()?.use { image -> if (!isClosed) onFrame(frame(image, degrees)) } }, handler)
-        }
+        val size =
+            facts
+                .get(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP)
+                ?.getOutputSizes(ImageFormat.YUV_420_888)
+                ?.let { chooseSize(it.toList()) }
+                ?: return problem("The camera gives no pictures that this app can read.")
+        val degrees =
+            uprightDegrees(
+                facts.get(CameraCharacteristics.SENSOR_ORIENTATION) ?: 0,
+                displayDegrees,
+                facts.get(CameraCharacteristics.LENS_FACING) ==
+                    CameraCharacteristics.LENS_FACING_FRONT,
+            )
+        reader =
+            ImageReader.newInstance(size.width, size.height, ImageFormat.YUV_420_888, 2).apply {
+                setOnImageAvailableListener(
+                    {
+                        it.acquireLatestImage()?.use { image ->
+                            if (!isClosed) onFrame(frame(image, degrees))
+                        }
+                    },
+                    handler,
+                )
+            }
         manager.openCamera(id, callback, handler)
     }
 
     private fun chooseCamera(): String? {
-        fun faces(id: String, facing: Int) = manager.getCameraCharacteristics(id).get(CameraCharacteristics.LENS_FACING) == facing
+        fun faces(id: String, facing: Int) =
+            manager.getCameraCharacteristics(id).get(CameraCharacteristics.LENS_FACING) == facing
         val ids = manager.cameraIdList
-        return ids.firstOrNull { faces(it, CameraCharacteristics.LENS_FACING_BACK) } ?: ids.firstOrNull()
+        return ids.firstOrNull { faces(it, CameraCharacteristics.LENS_FACING_BACK) }
+            ?: ids.firstOrNull()
     }
 
-    private val callback = object : CameraDevice.StateCallback() {
-        override fun onOpened(camera: CameraDevice) {
-            device = camera
-            if (isClosed) camera.close() else tell { startSession(camera) }
-        }
+    private val callback =
+        object : CameraDevice.StateCallback() {
+            override fun onOpened(camera: CameraDevice) {
+                device = camera
+                if (isClosed) camera.close() else tell { startSession(camera) }
+            }
 
-        override fun onDisconnected(camera: CameraDevice) {
-            camera.close()
-            problem("Another app has taken the camera.")
-        }
+            override fun onDisconnected(camera: CameraDevice) {
+                camera.close()
+                problem("Another app has taken the camera.")
+            }
 
-        override fun onError(camera: CameraDevice, error: Int) {
-            camera.close()
-            problem("The camera fails (error $error).")
+            override fun onError(camera: CameraDevice, error: Int) {
+                camera.close()
+                problem("The camera fails (error $error).")
+            }
         }
-    }
 
     // The successor needs Android 9.
     @Suppress("DEPRECATION")
     private fun startSession(camera: CameraDevice) {
         val surface = reader!!.surface
-        camera.createCaptureSession(listOf(surface), object : CameraCaptureSession.StateCallback() {
-            override fun onConfigured(session: CameraCaptureSession) {
-                if (!isClosed) tell { session.setRepeatingRequest(request(camera).apply { addTarget(surface) }.build(), null, handler) }
-            }
+        camera.createCaptureSession(
+            listOf(surface),
+            object : CameraCaptureSession.StateCallback() {
+                override fun onConfigured(session: CameraCaptureSession) {
+                    if (!isClosed)
+                        tell {
+                            session.setRepeatingRequest(
+                                request(camera).apply { addTarget(surface) }.build(),
+                                null,
+                                handler,
+                            )
+                        }
+                }
 
-            override fun onConfigureFailed(session: CameraCaptureSession) = problem("The camera refuses this app's picture size.")
-        }, handler)
+                override fun onConfigureFailed(session: CameraCaptureSession) =
+                    problem("The camera refuses this app's picture size.")
+            },
+            handler,
+        )
     }
 
-    private fun request(camera: CameraDevice) = camera.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW).apply {
-        set(CaptureRequest.CONTROL_AF_MODE, CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE)
-    }
+    private fun request(camera: CameraDevice) =
+        camera.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW).apply {
+            set(CaptureRequest.CONTROL_AF_MODE, CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE)
+        }
 
     /** Tells what the camera's service throws: it may go at any time. */
-    private fun tell(work: () -> Unit) = try {
-        work()
-    } catch (error: CameraAccessException) {
-        problem("The camera cannot be used: ${error.message}")
-    } catch (_: SecurityException) {
-        problem("This app may not use the camera.")
-    } catch (error: IllegalStateException) {
-        problem("The camera has gone: ${error.message}")
-    } catch (error: IllegalArgumentException) {
-        problem("The camera cannot be used: ${error.message}")
-    }
+    private fun tell(work: () -> Unit) =
+        try {
+            work()
+        } catch (error: CameraAccessException) {
+            problem("The camera cannot be used: ${error.message}")
+        } catch (_: SecurityException) {
+            problem("This app may not use the camera.")
+        } catch (error: IllegalStateException) {
+            problem("The camera has gone: ${error.message}")
+        } catch (error: IllegalArgumentException) {
+            problem("The camera cannot be used: ${error.message}")
+        }
 
     private fun problem(message: String) {
         if (!isClosed) main.post { onProblem(message) }
@@ -134,9 +175,14 @@ private fun frame(image: Image, degrees: Int): Frame {
     return Frame(image.width, image.height, degrees, y, u, v)
 }
 
-/** How far a frame is turned clockwise: the sensor is mounted by [sensor], and the screen is turned by [display]. */
+/**
+ * How far a frame is turned clockwise: the sensor is mounted by [sensor], and the screen is turned
+ * by [display].
+ */
 internal fun uprightDegrees(sensor: Int, display: Int, isFront: Boolean): Int =
     if (isFront) (sensor + display) % 360 else (sensor - display + 360) % 360
 
 /** The size nearest to 640 x 480 by its pixels. */
-internal fun chooseSize(sizes: List<Size>): Size? = sizes.minByOrNull { abs(it.width * it.height - 640 * 480) }
+internal fun chooseSize(sizes: List<Size>): Size? = sizes.minByOrNull {
+    abs(it.width * it.height - 640 * 480)
+}

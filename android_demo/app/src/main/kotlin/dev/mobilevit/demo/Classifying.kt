@@ -15,7 +15,8 @@ import java.util.concurrent.Executor
 
 private const val WINDOW = 100 // of the newest times, of which the screen shows p50 and p90
 private const val WARM_UP = 3 // a GPU compiles its shaders in the first run
-private const val PHOTO_RUNS = 20 // a photo has no further frames, so its times are of the same picture
+private const val PHOTO_RUNS =
+    20 // a photo has no further frames, so its times are of the same picture
 
 /** What the main screen shows. */
 data class ClassifyState(
@@ -37,10 +38,14 @@ data class ClassifyState(
 class Photo(val picture: Picture, val bitmap: Bitmap)
 
 /**
- * Classifies with one file on one accelerator at a time. It outlives a turn of the screen. Called on the main thread;
- * engines are opened, run and closed on [worker], a single thread.
+ * Classifies with one file on one accelerator at a time. It outlives a turn of the screen. Called
+ * on the main thread; engines are opened, run and closed on [worker], a single thread.
  */
-class Classifying(private val backends: List<Backend>, private val worker: Executor, private val main: Executor) {
+class Classifying(
+    private val backends: List<Backend>,
+    private val worker: Executor,
+    private val main: Executor,
+) {
     val state = Observable(ClassifyState())
 
     /** Takes the camera's frames, from any thread; null while no engine is open. */
@@ -49,7 +54,9 @@ class Classifying(private val backends: List<Backend>, private val worker: Execu
         private set
 
     private var classifier: Classifier? = null // the worker's
-    private var opening = 0 // what comes in late, of an engine that was closed or of a photo that was left, is dropped
+    private var opening =
+        0 // what comes in late, of an engine that was closed or of a photo that was left, is
+          // dropped
     private var photos = 0
     private val inference = ArrayDeque<Double>()
     private val whole = ArrayDeque<Double>()
@@ -59,7 +66,11 @@ class Classifying(private val backends: List<Backend>, private val worker: Execu
         val choices = backends.choices(artifact.manifest.format)
         val usable = choices.filter { it.missing() == null }
         state.value = state.value.copy(artifact = artifact, choices = choices)
-        choose(usable.find { it == state.value.choice } ?: usable.firstOrNull() ?: choices.firstOrNull())
+        choose(
+            usable.find { it == state.value.choice }
+                ?: usable.firstOrNull()
+                ?: choices.firstOrNull()
+        )
     }
 
     /** Opens the artifact on [choice], anew where it is open already. */
@@ -97,12 +108,15 @@ class Classifying(private val backends: List<Backend>, private val worker: Execu
 
     private fun opened(opened: Classifier) {
         val current = opening
-        live = LiveClassifier(
-            opened,
-            worker,
-            onResult = { main.execute { if (opening == current && state.value.photo == null) show(it) } },
-            onError = { main.execute { if (opening == current) fail(reason(it)) } },
-        )
+        live =
+            LiveClassifier(
+                opened,
+                worker,
+                onResult = {
+                    main.execute { if (opening == current && state.value.photo == null) show(it) }
+                },
+                onError = { main.execute { if (opening == current) fail(reason(it)) } },
+            )
         state.value = state.value.copy(opening = false)
         state.value.photo?.let { classify(it) }
     }
@@ -120,7 +134,13 @@ class Classifying(private val backends: List<Backend>, private val worker: Execu
         live = null
         inference.clear()
         whole.clear()
-        state.value = state.value.copy(opening = false, result = null, inference = null, withPreprocessing = null)
+        state.value =
+            state.value.copy(
+                opening = false,
+                result = null,
+                inference = null,
+                withPreprocessing = null,
+            )
         worker.execute {
             classifier?.engine?.close()
             classifier = null
@@ -132,7 +152,13 @@ class Classifying(private val backends: List<Backend>, private val worker: Execu
         photos++
         inference.clear()
         whole.clear()
-        state.value = state.value.copy(photo = photo, result = null, inference = null, withPreprocessing = null)
+        state.value =
+            state.value.copy(
+                photo = photo,
+                result = null,
+                inference = null,
+                withPreprocessing = null,
+            )
         if (photo != null && live != null) classify(photo)
     }
 
@@ -156,11 +182,12 @@ class Classifying(private val backends: List<Backend>, private val worker: Execu
     private fun show(result: Classification) {
         inference.push(result.inferenceMs)
         whole.push(result.inferenceMs + result.preprocessingMs)
-        state.value = state.value.copy(
-            result = result,
-            inference = Samples(inference.toList()),
-            withPreprocessing = Samples(whole.toList()),
-        )
+        state.value =
+            state.value.copy(
+                result = result,
+                inference = Samples(inference.toList()),
+                withPreprocessing = Samples(whole.toList()),
+            )
     }
 
     /** Shows why something that was asked for is not done; what was classified stays. */

@@ -21,7 +21,9 @@ open class DemoApplication : Application() {
 
     val library by lazy { Library(this) }
     val classifying by lazy { Classifying(backends, worker, main) }
-    val verifying by lazy { Verifying(backends, { library.reports }, DeviceFacts(this), app(), worker, main) }
+    val verifying by lazy {
+        Verifying(backends, { library.reports }, DeviceFacts(this), app(), worker, main)
+    }
 
     /** Runs [work] on the worker and [then] with what it returns on the main thread. */
     fun <T> inBackground(work: () -> T, then: (T) -> Unit) = worker.execute {
@@ -29,5 +31,6 @@ open class DemoApplication : Application() {
         main.execute { then(result) }
     }
 
-    private fun app() = App("mobilevit-android", packageManager.getPackageInfo(packageName, 0).versionName ?: "0")
+    private fun app() =
+        App("mobilevit-android", packageManager.getPackageInfo(packageName, 0).versionName ?: "0")
 }

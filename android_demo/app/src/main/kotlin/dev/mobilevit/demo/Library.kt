@@ -12,40 +12,64 @@ import java.io.InputStream
 private val NAME = Regex("[A-Za-z0-9._-]{1,100}")
 
 /** One artifact that the picker shows: opened, or [problem] says why not. */
-class Entry(val folder: File, val source: Source, val artifact: ArtifactFolder?, val problem: String?) {
-    val name: String get() = folder.name
+class Entry(
+    val folder: File,
+    val source: Source,
+    val artifact: ArtifactFolder?,
+    val problem: String?,
+) {
+    val name: String
+        get() = folder.name
 
-    enum class Source { BUNDLED, FOLDER, IMPORTED }
+    enum class Source {
+        BUNDLED,
+        FOLDER,
+        IMPORTED,
+    }
 }
 
-/** The artifacts on this phone, and the folder of its reports. All but the folders' names read files: not on the main thread. */
+/**
+ * The artifacts on this phone, and the folder of its reports. All but the folders' names read
+ * files: not on the main thread.
+ */
 class Library(private val context: Context) {
-    /** Pushed by `adb`, or copied by a file manager: `Android/data/dev.mobilevit.demo/files/artifacts`. */
-    val folder: File get() = outside("artifacts")
+    /**
+     * Pushed by `adb`, or copied by a file manager:
+     * `Android/data/dev.mobilevit.demo/files/artifacts`.
+     */
+    val folder: File
+        get() = outside("artifacts")
 
-    val reports: File get() = outside("reports")
+    val reports: File
+        get() = outside("reports")
 
-    private val imported: File get() = File(context.filesDir, "imported")
-    private val bundled: File get() = File(context.filesDir, "bundled")
+    private val imported: File
+        get() = File(context.filesDir, "imported")
+
+    private val bundled: File
+        get() = File(context.filesDir, "bundled")
 
     /** All artifacts; a damaged one is an entry with a problem. */
     fun entries(): List<Entry> {
         unpackAssets()
-        return entries(imported, Entry.Source.IMPORTED) + entries(folder, Entry.Source.FOLDER) +
+        return entries(imported, Entry.Source.IMPORTED) +
+            entries(folder, Entry.Source.FOLDER) +
             entries(bundled, Entry.Source.BUNDLED)
     }
 
-    private fun entries(parent: File, source: Entry.Source): List<Entry> = ArtifactFolder.list(parent).map { folder ->
-        try {
-            Entry(folder, source, ArtifactFolder.open(folder), null)
-        } catch (error: ArtifactException) {
-            Entry(folder, source, null, error.message)
+    private fun entries(parent: File, source: Entry.Source): List<Entry> =
+        ArtifactFolder.list(parent).map { folder ->
+            try {
+                Entry(folder, source, ArtifactFolder.open(folder), null)
+            } catch (error: ArtifactException) {
+                Entry(folder, source, null, error.message)
+            }
         }
-    }
 
     /** The artifact in [folder], as `--es verify NAME` names it. Throws [ArtifactException]. */
     fun pushed(name: String): ArtifactFolder {
-        if (!isName(name)) throw ArtifactException("\"$name\" is not the name of an artifact's folder")
+        if (!isName(name))
+            throw ArtifactException("\"$name\" is not the name of an artifact's folder")
         return ArtifactFolder.open(File(folder, name))
     }
 
@@ -55,13 +79,20 @@ class Library(private val context: Context) {
         return ArtifactFolder.unzip(zip, imported, if (isName(stem)) stem else "imported")
     }
 
-    /** Native libraries read files from disk, so what lies in the .apk is copied once for each installed version of the app. */
+    /**
+     * Native libraries read files from disk, so what lies in the .apk is copied once for each
+     * installed version of the app.
+     */
     private fun unpackAssets() {
-        val version = try {
-            context.packageManager.getPackageInfo(context.packageName, 0).lastUpdateTime.toString()
-        } catch (_: PackageManager.NameNotFoundException) {
-            ""
-        }
+        val version =
+            try {
+                context.packageManager
+                    .getPackageInfo(context.packageName, 0)
+                    .lastUpdateTime
+                    .toString()
+            } catch (_: PackageManager.NameNotFoundException) {
+                ""
+            }
         val mark = File(bundled, "version")
         if (mark.isFile && mark.readText() == version) return
         try {
@@ -74,7 +105,8 @@ class Library(private val context: Context) {
         }
     }
 
-    private fun outside(name: String): File = context.getExternalFilesDir(name) ?: File(context.filesDir, name).apply { mkdirs() }
+    private fun outside(name: String): File =
+        context.getExternalFilesDir(name) ?: File(context.filesDir, name).apply { mkdirs() }
 }
 
 /** Whether [name] is one plain name of a folder, and no path. */

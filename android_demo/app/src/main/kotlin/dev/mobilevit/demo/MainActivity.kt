@@ -30,8 +30,12 @@ private const val ASK_CAMERA = 3
 
 /** Classifies the live camera, or a photo. */
 class MainActivity : Activity() {
-    private val app get() = application as DemoApplication
-    private val classifying get() = app.classifying
+    private val app
+        get() = application as DemoApplication
+
+    private val classifying
+        get() = app.classifying
+
     private val frame by lazy { findViewById<FrameView>(R.id.frame) }
     private var observer: AutoCloseable? = null
     private var feed: CameraFeed? = null
@@ -43,8 +47,12 @@ class MainActivity : Activity() {
         super.onCreate(saved)
         setContentView(R.layout.main)
         findViewById<View>(R.id.artifact).setOnClickListener { pickArtifact() }
-        findViewById<View>(R.id.allow).setOnClickListener { requestPermissions(arrayOf(Manifest.permission.CAMERA), ASK_CAMERA) }
-        findViewById<View>(R.id.source).setOnClickListener { if (classifying.state.value.photo == null) pickPhoto() else showCamera() }
+        findViewById<View>(R.id.allow).setOnClickListener {
+            requestPermissions(arrayOf(Manifest.permission.CAMERA), ASK_CAMERA)
+        }
+        findViewById<View>(R.id.source).setOnClickListener {
+            if (classifying.state.value.photo == null) pickPhoto() else showCamera()
+        }
         findViewById<View>(R.id.verify).setOnClickListener { verify() }
         if (saved == null) receive(intent)
     }
@@ -72,33 +80,39 @@ class MainActivity : Activity() {
     }
 
     /** From `adb shell am start`, or a .zip that another app shares or opens with this one. */
-    private fun receive(intent: Intent) = when (val request = requestOf(intent)) {
-        null -> Unit
-        is Request.Verify -> {
-            app.verifying.start(request.name) { app.library.pushed(request.name) }
-            startActivity(Intent(this, VerifyActivity::class.java))
+    private fun receive(intent: Intent) =
+        when (val request = requestOf(intent)) {
+            null -> Unit
+            is Request.Verify -> {
+                app.verifying.start(request.name) { app.library.pushed(request.name) }
+                startActivity(Intent(this, VerifyActivity::class.java))
+            }
+            is Request.Import -> startActivity(ArtifactsActivity.importing(this, request.uri))
+            is Request.Refused -> classifying.refuse(request.reason)
         }
-        is Request.Import -> startActivity(ArtifactsActivity.importing(this, request.uri))
-        is Request.Refused -> classifying.refuse(request.reason)
-    }
 
-    private fun useFirstArtifact() = app.inBackground({ app.library.entries() }) { entries ->
-        val first = entries.firstNotNullOfOrNull { it.artifact }
-        when {
-            classifying.state.value.artifact != null || !isStarted -> Unit
-            first != null -> classifying.use(first)
-            else -> classifying.refuse(getString(R.string.no_artifacts, app.library.folder))
+    private fun useFirstArtifact() =
+        app.inBackground({ app.library.entries() }) { entries ->
+            val first = entries.firstNotNullOfOrNull { it.artifact }
+            when {
+                classifying.state.value.artifact != null || !isStarted -> Unit
+                first != null -> classifying.use(first)
+                else -> classifying.refuse(getString(R.string.no_artifacts, app.library.folder))
+            }
         }
-    }
 
-    private fun pickArtifact() = startActivityForResult(Intent(this, ArtifactsActivity::class.java), PICK_ARTIFACT)
+    private fun pickArtifact() =
+        startActivityForResult(Intent(this, ArtifactsActivity::class.java), PICK_ARTIFACT)
 
     private fun pickPhoto() {
-        val pick = Intent(Intent.ACTION_GET_CONTENT).addCategory(Intent.CATEGORY_OPENABLE).setType("image/*")
+        val pick =
+            Intent(Intent.ACTION_GET_CONTENT)
+                .addCategory(Intent.CATEGORY_OPENABLE)
+                .setType("image/*")
         try {
             startActivityForResult(pick, PICK_PHOTO)
         } catch (_: ActivityNotFoundException) {
-            classifying.refuse("No app on this phone offers photos.")
+            classifying.refuse(getString(R.string.no_photo_app))
         }
     }
 
@@ -107,12 +121,17 @@ class MainActivity : Activity() {
         if (request == PICK_PHOTO && result == RESULT_OK) data?.data?.let(::openPhoto)
     }
 
-    private fun openPhoto(uri: Uri) = app.inBackground({ runCatching { readPhoto(contentResolver, uri) } }) { read ->
-        read.onSuccess {
-            stopCamera()
-            classifying.photo(it)
-        }.onFailure { if (it is IOException) classifying.refuse(it.message.orEmpty()) else throw it }
-    }
+    private fun openPhoto(uri: Uri) =
+        app.inBackground({ runCatching { readPhoto(contentResolver, uri) } }) { read ->
+            read
+                .onSuccess {
+                    stopCamera()
+                    classifying.photo(it)
+                }
+                .onFailure {
+                    if (it is IOException) classifying.refuse(it.message.orEmpty()) else throw it
+                }
+        }
 
     private fun showCamera() {
         classifying.photo(null)
@@ -121,22 +140,26 @@ class MainActivity : Activity() {
 
     private fun verify() {
         val artifact = classifying.state.value.artifact ?: return pickArtifact()
+        app.verifying.start(artifact)
         startActivity(VerifyActivity.intent(this, artifact))
     }
 
     // The camera.
 
-    private fun isAllowed() = checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED
+    private fun isAllowed() =
+        checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED
 
     private fun startCamera() {
-        if (feed != null || !isStarted || classifying.state.value.photo != null || !isAllowed()) return showPicture()
+        if (feed != null || !isStarted || classifying.state.value.photo != null || !isAllowed())
+            return showPicture()
         cameraProblem = null
         hasFrame = false
-        feed = CameraFeed(this, displayDegrees(), FrameSink()::accept) {
-            stopCamera()
-            cameraProblem = it
-            showPicture()
-        }
+        feed =
+            CameraFeed(this, displayDegrees(), FrameSink()::accept) {
+                stopCamera()
+                cameraProblem = it
+                showPicture()
+            }
         showPicture()
     }
 
@@ -146,20 +169,27 @@ class MainActivity : Activity() {
         hasFrame = false
     }
 
-    override fun onRequestPermissionsResult(request: Int, permissions: Array<String>, results: IntArray) {
+    override fun onRequestPermissionsResult(
+        request: Int,
+        permissions: Array<String>,
+        results: IntArray,
+    ) {
         super.onRequestPermissionsResult(request, permissions, results)
         if (request == ASK_CAMERA) startCamera()
     }
 
     @Suppress("DEPRECATION") // Context.getDisplay needs Android 11.
-    private fun displayDegrees() = when (windowManager.defaultDisplay.rotation) {
-        Surface.ROTATION_90 -> 90
-        Surface.ROTATION_180 -> 180
-        Surface.ROTATION_270 -> 270
-        else -> 0
-    }
+    private fun displayDegrees() =
+        when (windowManager.defaultDisplay.rotation) {
+            Surface.ROTATION_90 -> 90
+            Surface.ROTATION_180 -> 180
+            Surface.ROTATION_270 -> 270
+            else -> 0
+        }
 
-    /** Takes frames on the camera's thread: each is shown, and classified where the engine is free. */
+    /**
+     * Takes frames on the camera's thread: each is shown, and classified where the engine is free.
+     */
     internal inner class FrameSink {
         private var picture: Picture? = null
         private var pixels = IntArray(0)
@@ -167,14 +197,22 @@ class MainActivity : Activity() {
         private var next = 0
 
         fun accept(frame: Frame) {
-            val picture = picture?.takeIf { it.width == frame.width && it.height == frame.height }
-                ?: Picture(frame.width, frame.height).also {
-                    picture = it
-                    pixels = IntArray(it.width * it.height)
-                    bitmaps.indices.forEach { index -> bitmaps[index] = Bitmap.createBitmap(it.width, it.height, Bitmap.Config.ARGB_8888) }
-                }
+            val picture =
+                picture?.takeIf { it.width == frame.width && it.height == frame.height }
+                    ?: Picture(frame.width, frame.height).also {
+                        picture = it
+                        pixels = IntArray(it.width * it.height)
+                        bitmaps.indices.forEach { index ->
+                            bitmaps[index] =
+                                Bitmap.createBitmap(it.width, it.height, Bitmap.Config.ARGB_8888)
+                        }
+                    }
             yuvToRgb(frame.y, frame.u, frame.v, picture)
-            classifying.live?.offer(frame.width, frame.height, Orientation.ofRotation(frame.degrees)) {
+            classifying.live?.offer(
+                frame.width,
+                frame.height,
+                Orientation.ofRotation(frame.degrees),
+            ) {
                 System.arraycopy(picture.rgb, 0, it.rgb, 0, picture.rgb.size)
             }
             val bitmap = bitmaps[next]!!
@@ -196,36 +234,53 @@ class MainActivity : Activity() {
     // What the screen shows.
 
     private fun show(state: ClassifyState) {
-        findViewById<TextView>(R.id.artifact).text = state.artifact?.name ?: getString(R.string.app_name)
+        findViewById<TextView>(R.id.artifact).text =
+            state.artifact?.name ?: getString(R.string.app_name)
         showChoices(state)
         val problem = findViewById<TextView>(R.id.problem)
-        problem.text = state.problem ?: if (state.opening) getString(R.string.loading, state.choice?.title) else null
-        problem.setTextColor(getColor(if (state.problem == null) R.color.text_quiet else R.color.bad))
+        problem.text =
+            state.problem
+                ?: if (state.opening) getString(R.string.loading, state.choice?.title) else null
+        problem.setTextColor(
+            getColor(if (state.problem == null) R.color.text_quiet else R.color.bad)
+        )
         problem.visibility = if (problem.text.isEmpty()) View.GONE else View.VISIBLE
         findViewById<ScoresView>(R.id.scores).show(state.result?.top.orEmpty())
-        findViewById<FactsView>(R.id.times).show(
-            listOfNotNull(
-                state.inference?.let { getString(R.string.label_inference) to times(it.p50, it.p90) },
-                state.withPreprocessing?.let { getString(R.string.label_whole) to times(it.p50, it.p90) },
-            ),
-        )
-        findViewById<Button>(R.id.source).setText(if (state.photo == null) R.string.open_photo else R.string.open_camera)
+        findViewById<FactsView>(R.id.times)
+            .show(
+                listOfNotNull(
+                    state.inference?.let {
+                        getString(R.string.label_inference) to times(it.p50, it.p90)
+                    },
+                    state.withPreprocessing?.let {
+                        getString(R.string.label_whole) to times(it.p50, it.p90)
+                    },
+                )
+            )
+        findViewById<Button>(R.id.source)
+            .setText(if (state.photo == null) R.string.open_photo else R.string.open_camera)
         frame.resizing = state.artifact?.manifest?.input?.resizing
         showPicture()
     }
 
     private fun times(p50: Double, p90: Double) =
-        getString(R.string.times, String.format(Locale.getDefault(), "%.1f", p50), String.format(Locale.getDefault(), "%.1f", p90))
+        getString(
+            R.string.times,
+            String.format(Locale.getDefault(), "%.1f", p50),
+            String.format(Locale.getDefault(), "%.1f", p90),
+        )
 
     private fun showPicture() {
         val photo = classifying.state.value.photo
         if (photo != null) frame.show(photo.bitmap) else if (!hasFrame) frame.show(null)
-        val message = when {
-            photo != null || hasFrame -> null
-            !isAllowed() -> getString(R.string.camera_refused)
-            else -> cameraProblem ?: getString(R.string.camera_starts)
-        }
-        findViewById<View>(R.id.message_box).visibility = if (message == null) View.GONE else View.VISIBLE
+        val message =
+            when {
+                photo != null || hasFrame -> null
+                !isAllowed() -> getString(R.string.camera_refused)
+                else -> cameraProblem ?: getString(R.string.camera_starts)
+            }
+        findViewById<View>(R.id.message_box).visibility =
+            if (message == null) View.GONE else View.VISIBLE
         findViewById<TextView>(R.id.message).text = message
         findViewById<View>(R.id.allow).visibility = if (isAllowed()) View.GONE else View.VISIBLE
     }
@@ -238,7 +293,8 @@ class MainActivity : Activity() {
             state.choices.forEach { group.addView(chip(it)) }
         }
         val checked = state.choices.indexOf(state.choice)
-        for (index in 0 until group.childCount) (group.getChildAt(index) as RadioButton).isChecked = index == checked
+        for (index in 0 until group.childCount) (group.getChildAt(index) as RadioButton).isChecked =
+            index == checked
     }
 
     private fun chip(choice: Choice): RadioButton {
@@ -249,7 +305,11 @@ class MainActivity : Activity() {
             chip.contentDescription = getString(R.string.unavailable_description, choice.title, it)
         }
         chip.setOnClickListener { classifying.choose(choice) }
-        val size = RadioGroup.LayoutParams(RadioGroup.LayoutParams.WRAP_CONTENT, RadioGroup.LayoutParams.WRAP_CONTENT)
+        val size =
+            RadioGroup.LayoutParams(
+                RadioGroup.LayoutParams.WRAP_CONTENT,
+                RadioGroup.LayoutParams.WRAP_CONTENT,
+            )
         size.marginEnd = (8 * resources.displayMetrics.density).toInt()
         chip.layoutParams = size
         return chip

@@ -1,6 +1,8 @@
 package dev.mobilevit.demo
 
-/** A value that screens show: an observer is told it at once and at each change. Main thread only. */
+/**
+ * A value that screens show: an observer is told it at once and at each change. Main thread only.
+ */
 class Observable<T>(initial: T) {
     private val observers = LinkedHashSet<(T) -> Unit>()
 

@@ -14,7 +14,10 @@ import java.io.FileNotFoundException
 
 private const val AUTHORITY = "dev.mobilevit.demo.reports"
 
-/** Lets the app that a report is shared with read it: the reports' folder alone, and only what was granted. */
+/**
+ * Lets the app that a report is shared with read it: the reports' folder alone, and only what was
+ * granted.
+ */
 class ReportProvider : ContentProvider() {
     override fun onCreate() = true
 
@@ -25,7 +28,13 @@ class ReportProvider : ContentProvider() {
         return ParcelFileDescriptor.open(file(uri), ParcelFileDescriptor.MODE_READ_ONLY)
     }
 
-    override fun query(uri: Uri, projection: Array<String>?, selection: String?, args: Array<String>?, order: String?): Cursor {
+    override fun query(
+        uri: Uri,
+        projection: Array<String>?,
+        selection: String?,
+        args: Array<String>?,
+        order: String?,
+    ): Cursor {
         val file = file(uri)
         val columns = projection ?: arrayOf(OpenableColumns.DISPLAY_NAME, OpenableColumns.SIZE)
         val row = columns.map {
@@ -40,17 +49,23 @@ class ReportProvider : ContentProvider() {
 
     /** The file in the reports' folder: one plain name, and no link out of it. */
     private fun file(uri: Uri): File {
-        val name = uri.pathSegments.singleOrNull() ?: throw FileNotFoundException("no such report")
+        val name = uri.pathSegments.singleOrNull()?.takeIf(::isName)
         val folder = (context!!.applicationContext as DemoApplication).library.reports.canonicalFile
-        val file = File(folder, name).canonicalFile
-        if (!isName(name) || file.parentFile != folder || !file.isFile) throw FileNotFoundException("no such report")
+        val file = name?.let { File(folder, it).canonicalFile }
+        if (file == null || file.parentFile != folder || !file.isFile)
+            throw FileNotFoundException("no such report")
         return file
     }
 
-    override fun insert(uri: Uri, values: ContentValues?): Uri? = throw UnsupportedOperationException("reports are read-only")
-
-    override fun update(uri: Uri, values: ContentValues?, selection: String?, args: Array<String>?): Int =
+    override fun insert(uri: Uri, values: ContentValues?): Uri? =
         throw UnsupportedOperationException("reports are read-only")
+
+    override fun update(
+        uri: Uri,
+        values: ContentValues?,
+        selection: String?,
+        args: Array<String>?,
+    ): Int = throw UnsupportedOperationException("reports are read-only")
 
     override fun delete(uri: Uri, selection: String?, args: Array<String>?): Int =
         throw UnsupportedOperationException("reports are read-only")
@@ -59,10 +74,11 @@ class ReportProvider : ContentProvider() {
 /** The intent that offers [report] to other apps. */
 internal fun shareIntent(context: Context, report: File): Intent {
     val uri = Uri.Builder().scheme("content").authority(AUTHORITY).appendPath(report.name).build()
-    val send = Intent(Intent.ACTION_SEND)
-        .setType("application/json")
-        .putExtra(Intent.EXTRA_STREAM, uri)
-        .addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
+    val send =
+        Intent(Intent.ACTION_SEND)
+            .setType("application/json")
+            .putExtra(Intent.EXTRA_STREAM, uri)
+            .addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
     send.clipData = android.content.ClipData.newRawUri(report.name, uri)
     return Intent.createChooser(send, context.getString(R.string.share_report))
 }

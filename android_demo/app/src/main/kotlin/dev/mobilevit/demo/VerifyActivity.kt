@@ -16,6 +16,7 @@ import dev.mobilevit.core.Verdict
 import dev.mobilevit.demo.views.BarView
 import dev.mobilevit.demo.views.CasesView
 import dev.mobilevit.demo.views.FactsView
+import dev.mobilevit.demo.views.breakable
 import dev.mobilevit.demo.views.rows
 import java.io.File
 import java.util.Locale
@@ -25,13 +26,17 @@ private const val FOLDER = "folder"
 
 /** Runs all reference cases, shows each accelerator's verdict and shares the report. */
 class VerifyActivity : Activity() {
-    private val app get() = application as DemoApplication
+    private val app
+        get() = application as DemoApplication
+
     private var observer: AutoCloseable? = null
 
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
         setContentView(R.layout.verify)
-        window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON) // A phone that dozes slows down, or stops.
+        window.addFlags(
+            WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON
+        ) // A phone that dozes slows down, or stops.
         findViewById<View>(R.id.back).setOnClickListener { finish() }
     }
 
@@ -46,14 +51,19 @@ class VerifyActivity : Activity() {
     }
 
     private fun show(state: VerifyState) {
-        val name = when (state) {
-            VerifyState.Idle -> intent.getStringExtra(FOLDER)?.let { File(it).name }
-            is VerifyState.Running -> state.name
-            is VerifyState.Done -> state.name
-            is VerifyState.Stopped -> state.name
-        }
-        findViewById<TextView>(R.id.title).text = name ?: getString(R.string.verify_title)
-        findViewById<TextView>(R.id.about).setText(if (state is VerifyState.Done) R.string.verify_preview else R.string.verify_about)
+        val name =
+            when (state) {
+                VerifyState.Idle -> intent.getStringExtra(FOLDER)?.let { File(it).name }
+                is VerifyState.Running -> state.name
+                is VerifyState.Done -> state.name
+                is VerifyState.Stopped -> state.name
+            }
+        findViewById<TextView>(R.id.title).text =
+            name?.let(::breakable) ?: getString(R.string.verify_title)
+        findViewById<TextView>(R.id.about)
+            .setText(
+                if (state is VerifyState.Done) R.string.verify_preview else R.string.verify_about
+            )
         showRunning(state as? VerifyState.Running)
         showReason(state as? VerifyState.Stopped)
         showRows(
@@ -61,7 +71,7 @@ class VerifyActivity : Activity() {
                 is VerifyState.Running -> state.rows
                 is VerifyState.Done -> state.rows
                 else -> emptyList()
-            },
+            }
         )
         showButtons(state)
     }
@@ -69,13 +79,17 @@ class VerifyActivity : Activity() {
     private fun showRunning(state: VerifyState.Running?) {
         findViewById<View>(R.id.running).visibility = if (state == null) View.GONE else View.VISIBLE
         if (state == null) return
-        findViewById<TextView>(R.id.step).text = state.title.ifEmpty { getString(R.string.preparing) }
-        findViewById<BarView>(R.id.progress).fraction = if (state.total == 0) 0f else state.done.toFloat() / state.total
-        findViewById<TextView>(R.id.count).text = when {
-            state.total == 0 -> null
-            state.done == state.total -> getString(R.string.measuring)
-            else -> getString(R.string.progress, state.done, state.total)
-        }
+        findViewById<TextView>(R.id.step).text =
+            if (state.title.isEmpty()) getString(R.string.preparing)
+            else getString(R.string.step, state.title, state.index + 1, state.count)
+        findViewById<BarView>(R.id.progress).fraction =
+            if (state.total == 0) 0f else state.done.toFloat() / state.total
+        findViewById<TextView>(R.id.count).text =
+            when {
+                state.total == 0 -> null
+                state.done == state.total -> getString(R.string.measuring)
+                else -> getString(R.string.progress, state.done, state.total)
+            }
     }
 
     private fun showReason(state: VerifyState.Stopped?) {
@@ -87,16 +101,20 @@ class VerifyActivity : Activity() {
     private fun showButtons(state: VerifyState) {
         val share = findViewById<Button>(R.id.share)
         share.visibility = if (state is VerifyState.Done) View.VISIBLE else View.GONE
-        share.setOnClickListener { if (state is VerifyState.Done) startActivity(shareIntent(this, state.report)) }
+        share.setOnClickListener {
+            if (state is VerifyState.Done) startActivity(shareIntent(this, state.report))
+        }
         val run = findViewById<Button>(R.id.run)
         run.setText(
             when (state) {
                 VerifyState.Idle -> R.string.verify_start
                 is VerifyState.Running -> R.string.cancel
                 else -> R.string.verify_again
-            },
+            }
         )
-        run.setOnClickListener { if (state is VerifyState.Running) app.verifying.cancel() else start(state) }
+        run.setOnClickListener {
+            if (state is VerifyState.Running) app.verifying.cancel() else start(state)
+        }
     }
 
     private fun start(state: VerifyState) {
@@ -121,7 +139,10 @@ class VerifyActivity : Activity() {
         val run = row.verification.run
         view.findViewById<TextView>(R.id.runtime).text = row.title
         val outcome = view.findViewById<TextView>(R.id.outcome)
-        outcome.setText(if (verdict == null) R.string.did_not_run else if (verdict.passed) R.string.passed else R.string.failed)
+        outcome.setText(
+            if (verdict == null) R.string.did_not_run
+            else if (verdict.passed) R.string.passed else R.string.failed
+        )
         outcome.setTextColor(getColor(if (verdict?.passed == true) R.color.good else R.color.bad))
         val why = view.findViewById<TextView>(R.id.why)
         why.text = (verdict?.reasons ?: listOfNotNull(run.error)).joinToString("\n")
@@ -132,21 +153,31 @@ class VerifyActivity : Activity() {
             cases.show(it.caseSqnr)
             cases.contentDescription = getString(R.string.bars_description)
         }
-        view.findViewById<FactsView>(R.id.facts).show(
-            listOfNotNull(
-                verdict?.let { getString(R.string.fact_sqnr) to getString(R.string.fact_sqnr_value, number(it.worstSqnr), it.worstCase) },
-                verdict?.top1Agreement?.let { getString(R.string.fact_top1) to sameClass(verdict, it) },
-                run.latency?.let { getString(R.string.label_inference) to times(it) },
-                run.peakMemoryBytes?.let { getString(R.string.fact_memory) to Formatter.formatShortFileSize(this, it) },
-                run.thermalState?.let { getString(R.string.fact_heat) to it },
-            ),
-        )
+        view
+            .findViewById<FactsView>(R.id.facts)
+            .show(
+                listOfNotNull(
+                    verdict?.let {
+                        getString(R.string.fact_sqnr) to
+                            getString(R.string.fact_sqnr_value, number(it.worstSqnr), it.worstCase)
+                    },
+                    verdict?.top1Agreement?.let {
+                        getString(R.string.fact_top1) to sameClass(verdict, it)
+                    },
+                    run.latency?.let { getString(R.string.label_inference) to times(it) },
+                    run.peakMemoryBytes?.let {
+                        getString(R.string.fact_memory) to Formatter.formatShortFileSize(this, it)
+                    },
+                    run.thermalState?.let { getString(R.string.fact_heat) to it },
+                )
+            )
     }
 
     private fun sameClass(verdict: Verdict, share: Double) =
         getString(R.string.fact_top1_value, (share * verdict.cases).roundToInt(), verdict.cases)
 
-    private fun times(latency: Latency) = getString(R.string.times, number(latency.inference.p50), number(latency.inference.p90))
+    private fun times(latency: Latency) =
+        getString(R.string.times, number(latency.inference.p50), number(latency.inference.p90))
 
     private fun number(value: Double): String =
         if (value.isInfinite()) "∞" else String.format(Locale.getDefault(), "%.1f", value)

@@ -50,8 +50,9 @@ sealed interface VerifyState {
 }
 
 /**
- * Runs all reference cases on all accelerators of this build and writes the device report. It goes on while the screen
- * turns or is left. Called on the main thread; engines belong to [worker], a single thread.
+ * Runs all reference cases on all accelerators of this build and writes the device report. It goes
+ * on while the screen turns or is left. Called on the main thread; engines belong to [worker], a
+ * single thread.
  */
 class Verifying(
     private val backends: List<Backend>,
@@ -65,7 +66,8 @@ class Verifying(
 
     @Volatile private var isCancelled = false
 
-    val isRunning: Boolean get() = state.value is VerifyState.Running
+    val isRunning: Boolean
+        get() = state.value is VerifyState.Running
 
     /** Does nothing while another is running. */
     fun start(artifact: ArtifactFolder) = start(artifact.name) { artifact }
@@ -76,17 +78,18 @@ class Verifying(
         isCancelled = false
         state.value = VerifyState.Running(name, "", 0, 1, 0, 0, emptyList())
         worker.execute {
-            val end = try {
-                run(open())
-            } catch (_: CancellationException) {
-                VerifyState.Stopped(name, "Cancelled. No report was written.")
-            } catch (error: ArtifactException) {
-                stopped(name, error.message.orEmpty())
-            } catch (error: IOException) {
-                stopped(name, "The report cannot be written: ${error.message}")
-            } catch (_: OutOfMemoryError) {
-                stopped(name, "There is not enough memory for this artifact's reference cases")
-            }
+            val end =
+                try {
+                    run(open())
+                } catch (_: CancellationException) {
+                    stopped(name, "Cancelled. No report was written.")
+                } catch (error: ArtifactException) {
+                    stopped(name, error.message.orEmpty())
+                } catch (error: IOException) {
+                    stopped(name, "The report cannot be written: ${error.message}")
+                } catch (_: OutOfMemoryError) {
+                    stopped(name, "There is not enough memory for this artifact's reference cases")
+                }
             main.execute { state.value = end }
         }
     }
@@ -103,60 +106,99 @@ class Verifying(
         for ((index, choice) in choices.withIndex()) {
             val finished = rows.toList()
             val progress = { done: Int, total: Int ->
-                val now = VerifyState.Running(artifact.name, choice.title, index, choices.size, done, total, finished)
+                val now =
+                    VerifyState.Running(
+                        artifact.name,
+                        choice.title,
+                        index,
+                        choices.size,
+                        done,
+                        total,
+                        finished,
+                    )
                 main.execute { if (isRunning) state.value = now }
             }
             rows += Row(choice.title, run(artifact, reference, choice, progress))
         }
-        if (rows.isEmpty()) throw ArtifactException("no runtime of this app takes files of the format ${artifact.manifest.format}")
-        val report = DeviceReport(
-            app,
-            facts.device(),
-            artifact,
-            reference,
-            Instant.now().truncatedTo(ChronoUnit.SECONDS).toString(),
-            rows.map { it.verification.run },
-        )
+        if (rows.isEmpty())
+            throw ArtifactException(
+                "no runtime of this app takes files of the format ${artifact.manifest.format}"
+            )
+        val report =
+            DeviceReport(
+                app,
+                facts.device(),
+                artifact,
+                reference,
+                Instant.now().truncatedTo(ChronoUnit.SECONDS).toString(),
+                rows.map { it.verification.run },
+            )
         val file = File(reports(), report.fileName)
         writeWhole(file, report.toBytes())
         return VerifyState.Done(artifact.name, rows, file)
     }
 
-    private fun run(artifact: ArtifactFolder, reference: Reference, choice: Choice, progress: (Int, Int) -> Unit): Verification {
+    private fun run(
+        artifact: ArtifactFolder,
+        reference: Reference,
+        choice: Choice,
+        progress: (Int, Int) -> Unit,
+    ): Verification {
         progress(0, reference.cases.size)
-        val engine = try {
-            choice.open(artifact)
-        } catch (error: EngineException) {
-            val accelerator = choice.accelerator
-            return Verification(failedRun(choice.backend.runtime, null, accelerator, null, error.message.orEmpty()), null)
+        val engine =
+            try {
+                choice.open(artifact)
+            } catch (error: EngineException) {
+                val accelerator = choice.accelerator
+                return Verification(
+                    failedRun(
+                        choice.backend.runtime,
+                        null,
+                        accelerator,
+                        null,
+                        error.message.orEmpty(),
+                    ),
+                    null,
+                )
+            }
+        return engine.use {
+            measured(artifact, verify(artifact, reference, it, progress) { isCancelled }, it)
         }
-        return engine.use { measured(artifact, verify(artifact, reference, it, progress) { isCancelled }, it) }
     }
 
     /** Adds times, memory and heat to a run that has succeeded. */
-    private fun measured(artifact: ArtifactFolder, verification: Verification, engine: Engine): Verification {
+    private fun measured(
+        artifact: ArtifactFolder,
+        verification: Verification,
+        engine: Engine,
+    ): Verification {
         if (verification.verdict == null) return verification
-        val latency = try {
-            if (artifact.manifest.output == "logits") {
-                Classifier(artifact, engine).measure(Picture(640, 480), WARM_UP, SAMPLES) { isCancelled } // of a camera's size
-            } else {
+        val latency =
+            try {
+                if (artifact.manifest.output == "logits") {
+                    Classifier(artifact, engine).measure(Picture(640, 480), WARM_UP, SAMPLES) {
+                        isCancelled
+                    } // of a camera's size
+                } else {
+                    null
+                }
+            } catch (_: EngineException) {
                 null
             }
-        } catch (_: EngineException) {
-            null
-        }
-        val run = verification.run.copy(
-            latency = latency,
-            peakMemoryBytes = facts.peakMemoryBytes(),
-            thermalState = facts.thermalState(),
-        )
+        val run =
+            verification.run.copy(
+                latency = latency,
+                peakMemoryBytes = facts.peakMemoryBytes(),
+                thermalState = facts.thermalState(),
+            )
         return Verification(run, verification.verdict)
     }
 
     /** What waits for the report, beyond a cable, is told why there is none. */
     private fun stopped(name: String, reason: String): VerifyState {
         try {
-            if (isName(name)) writeWhole(File(reports(), name + ERROR_SUFFIX), "$reason\n".toByteArray())
+            if (isName(name))
+                writeWhole(File(reports(), name + ERROR_SUFFIX), "$reason\n".toByteArray())
         } catch (_: IOException) {
             // The screen says it.
         }

@@ -18,16 +18,23 @@ interface Backend {
 
     val accelerators: List<Accelerator>
 
-    /** Why [accelerator] cannot be had on this device or in this build, whatever the file; null where it can. */
+    /**
+     * Why [accelerator] cannot be had on this device or in this build, whatever the file; null
+     * where it can.
+     */
     fun missing(accelerator: Accelerator): String?
 
-    /** Loads a file onto one accelerator alone. Throws [EngineException] where that is missing or refuses the file. */
+    /**
+     * Loads a file onto one accelerator alone. Throws [EngineException] where that is missing or
+     * refuses the file.
+     */
     fun open(artifact: ArtifactFolder, accelerator: Accelerator): Engine
 }
 
 /** A runtime on one of its accelerators: what the switch offers. */
 data class Choice(val backend: Backend, val accelerator: Accelerator) {
-    val title: String get() = "${backend.title} ${accelerator.word.uppercase()}"
+    val title: String
+        get() = "${backend.title} ${accelerator.word.uppercase()}"
 
     fun missing(): String? = backend.missing(accelerator)
 
@@ -41,10 +48,14 @@ data class Choice(val backend: Backend, val accelerator: Accelerator) {
 fun allBackends(): List<Backend> = listOf(LitertBackend(), TfliteBackend(), ExecutorchBackend())
 
 /** What runs files of [format], on each accelerator. */
-fun List<Backend>.choices(format: String): List<Choice> =
-    filter { it.format == format }.flatMap { backend -> backend.accelerators.map { Choice(backend, it) } }
+fun List<Backend>.choices(format: String): List<Choice> = filter {
+    it.format == format
+}.flatMap { backend -> backend.accelerators.map { Choice(backend, it) } }
 
-/** "X is not in this build" where a runtime's classes are absent: a build may leave out each of them. */
+/**
+ * "X is not in this build" where a runtime's classes are absent: a build may leave out each of
+ * them.
+ */
 internal fun absent(title: String, className: String): String? =
     try {
         Class.forName(className, false, Backend::class.java.classLoader)
@@ -54,7 +65,8 @@ internal fun absent(title: String, className: String): String? =
     }
 
 /**
- * Runs [work] of a runtime. What it throws, and a native library that is missing, becomes an [EngineException] of one line.
+ * Runs [work] of a runtime. What it throws, and a native library that is missing, becomes an
+ * [EngineException] of one line.
  */
 internal inline fun <T> runtimeCall(title: String, what: String, work: () -> T): T =
     try {
@@ -71,9 +83,15 @@ internal inline fun <T> runtimeCall(title: String, what: String, work: () -> T):
 
 @PublishedApi
 internal fun Throwable.line(): String =
-    (message ?: javaClass.simpleName).lineSequence().map { it.trim() }.firstOrNull { it.isNotEmpty() } ?: javaClass.simpleName
+    (message ?: javaClass.simpleName)
+        .lineSequence()
+        .map { it.trim() }
+        .firstOrNull { it.isNotEmpty() } ?: javaClass.simpleName
 
 /** Throws where a file's answer or input has not the size that the manifest states. */
 internal fun requireSize(title: String, what: String, expected: Int, found: Int) {
-    if (expected != found) throw EngineException("$title: the file's $what holds $found values, the manifest says $expected")
+    if (expected != found)
+        throw EngineException(
+            "$title: the file's $what holds $found values, the manifest says $expected"
+        )
 }

@@ -19,7 +19,8 @@ class ExecutorchBackend : Backend {
 
     override fun missing(accelerator: Accelerator) = absent(TITLE, "org.pytorch.executorch.Module")
 
-    override fun open(artifact: ArtifactFolder, accelerator: Accelerator): Engine = ExecutorchEngine(artifact)
+    override fun open(artifact: ArtifactFolder, accelerator: Accelerator): Engine =
+        ExecutorchEngine(artifact)
 }
 
 /** The input's buffer is made once, outside the Java heap, and wrapped in a tensor once. */
@@ -30,17 +31,21 @@ private class ExecutorchEngine(artifact: ArtifactFolder) : Engine {
     override val precision: String? = null
     override val fullyAccelerated: Boolean? = null
 
-    private val module = runtimeCall(TITLE, "refuses the file") { Module.load(artifact.file.path, Module.LOAD_MODE_MMAP) }
+    private val module =
+        runtimeCall(TITLE, "refuses the file") {
+            Module.load(artifact.file.path, Module.LOAD_MODE_MMAP)
+        }
     private val buffer = Tensor.allocateFloatBuffer(artifact.manifest.input.values)
     private val input: EValue
 
     init {
         try {
             runtimeCall(TITLE, "refuses the file") { module.loadMethod("forward") }
-            val shape = with(artifact.manifest.input) {
-                if (layout == Layout.NCHW) longArrayOf(1, 3, height.toLong(), width.toLong())
-                else longArrayOf(1, height.toLong(), width.toLong(), 3)
-            }
+            val shape =
+                with(artifact.manifest.input) {
+                    if (layout == Layout.NCHW) longArrayOf(1, 3, height.toLong(), width.toLong())
+                    else longArrayOf(1, height.toLong(), width.toLong(), 3)
+                }
             input = EValue.from(Tensor.fromBlob(buffer, shape))
         } catch (error: Exception) {
             module.close()
@@ -48,12 +53,13 @@ private class ExecutorchEngine(artifact: ArtifactFolder) : Engine {
         }
     }
 
-    override fun run(input: FloatArray): FloatArray = runtimeCall(TITLE, "fails") {
-        buffer.rewind()
-        buffer.put(input)
-        buffer.rewind()
-        module.forward(this.input)[0].toTensor().dataAsFloatArray
-    }
+    override fun run(input: FloatArray): FloatArray =
+        runtimeCall(TITLE, "fails") {
+            buffer.rewind()
+            buffer.put(input)
+            buffer.rewind()
+            module.forward(this.input)[0].toTensor().dataAsFloatArray
+        }
 
     override fun close() = module.close()
 }

@@ -1,10 +1,10 @@
 package dev.mobilevit.demo.engines
 
+import com.google.ai.edge.litert.Accelerator as LitertAccelerator
 import com.google.ai.edge.litert.CompiledModel
 import dev.mobilevit.core.Accelerator
 import dev.mobilevit.core.ArtifactFolder
 import dev.mobilevit.core.Engine
-import com.google.ai.edge.litert.Accelerator as LitertAccelerator
 
 private const val TITLE = "LiteRT"
 
@@ -15,34 +15,43 @@ class LitertBackend : Backend {
     override val format = "tflite"
     override val accelerators = listOf(Accelerator.CPU, Accelerator.GPU)
 
-    override fun missing(accelerator: Accelerator) = absent(TITLE, "com.google.ai.edge.litert.CompiledModel")
+    override fun missing(accelerator: Accelerator) =
+        absent(TITLE, "com.google.ai.edge.litert.CompiledModel")
 
-    override fun open(artifact: ArtifactFolder, accelerator: Accelerator): Engine = LitertEngine(artifact, accelerator)
+    override fun open(artifact: ArtifactFolder, accelerator: Accelerator): Engine =
+        LitertEngine(artifact, accelerator)
 }
 
 /** Buffers are made once; a run writes them, computes and reads the scores back. */
-private class LitertEngine(artifact: ArtifactFolder, override val accelerator: Accelerator) : Engine {
+private class LitertEngine(artifact: ArtifactFolder, override val accelerator: Accelerator) :
+    Engine {
     override val runtime = "litert"
     override val runtimeVersion: String? = null
     override val precision = if (accelerator == Accelerator.GPU) "fp32" else null
-    override val fullyAccelerated = if (accelerator == Accelerator.CPU) true else null // CompiledModel does not tell
+    override val fullyAccelerated =
+        if (accelerator == Accelerator.CPU) true else null // CompiledModel does not tell
 
-    private val model = runtimeCall(TITLE, "refuses the file on ${accelerator.word.uppercase()}") {
-        CompiledModel.create(artifact.file.path, options(accelerator))
-    }
-    private val buffers = try {
-        runtimeCall(TITLE, "makes no buffers") { model.createInputBuffers() to model.createOutputBuffers() }
-    } catch (error: Exception) {
-        model.close()
-        throw error
-    }
+    private val model =
+        runtimeCall(TITLE, "refuses the file on ${accelerator.word.uppercase()}") {
+            CompiledModel.create(artifact.file.path, options(accelerator))
+        }
+    private val buffers =
+        try {
+            runtimeCall(TITLE, "makes no buffers") {
+                model.createInputBuffers() to model.createOutputBuffers()
+            }
+        } catch (error: Exception) {
+            model.close()
+            throw error
+        }
 
-    override fun run(input: FloatArray): FloatArray = runtimeCall(TITLE, "fails") {
-        val (inputs, outputs) = buffers
-        inputs[0].writeFloat(input)
-        model.run(inputs, outputs)
-        outputs[0].readFloat()
-    }
+    override fun run(input: FloatArray): FloatArray =
+        runtimeCall(TITLE, "fails") {
+            val (inputs, outputs) = buffers
+            inputs[0].writeFloat(input)
+            model.run(inputs, outputs)
+            outputs[0].readFloat()
+        }
 
     override fun close() {
         buffers.first.forEach { it.close() }
@@ -51,11 +60,17 @@ private class LitertEngine(artifact: ArtifactFolder, override val accelerator: A
     }
 }
 
-/** One accelerator and no other, so that nothing falls back silently; float32 on the GPU, whose default is float16. */
-private fun options(accelerator: Accelerator): CompiledModel.Options = when (accelerator) {
-    Accelerator.CPU -> CompiledModel.Options(LitertAccelerator.CPU)
-    Accelerator.GPU -> CompiledModel.Options(LitertAccelerator.GPU).apply {
-        gpuOptions = CompiledModel.GpuOptions(precision = CompiledModel.GpuOptions.Precision.FP32)
+/**
+ * One accelerator and no other, so that nothing falls back silently; float32 on the GPU, whose
+ * default is float16.
+ */
+private fun options(accelerator: Accelerator): CompiledModel.Options =
+    when (accelerator) {
+        Accelerator.CPU -> CompiledModel.Options(LitertAccelerator.CPU)
+        Accelerator.GPU ->
+            CompiledModel.Options(LitertAccelerator.GPU).apply {
+                gpuOptions =
+                    CompiledModel.GpuOptions(precision = CompiledModel.GpuOptions.Precision.FP32)
+            }
+        Accelerator.NPU -> CompiledModel.Options(LitertAccelerator.NPU)
     }
-    Accelerator.NPU -> CompiledModel.Options(LitertAccelerator.NPU)
-}

@@ -14,8 +14,10 @@ import java.text.NumberFormat
 
 /** A horizontal bar, filled to [fraction], 0 to 1. */
 class BarView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
-    private val track = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.track) }
-    private val fill = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.accent) }
+    private val track =
+        Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.track) }
+    private val fill =
+        Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.accent) }
 
     var fraction = 0f
         set(new) {
@@ -35,10 +37,11 @@ class BarView(context: Context, attributes: AttributeSet?) : View(context, attri
 
 /** The best classes, a bar each. */
 class ScoresView(context: Context, attributes: AttributeSet?) : LinearLayout(context, attributes) {
-    private val percent = NumberFormat.getNumberInstance().apply {
-        minimumFractionDigits = 1
-        maximumFractionDigits = 1
-    }
+    private val percent =
+        NumberFormat.getNumberInstance().apply {
+            minimumFractionDigits = 1
+            maximumFractionDigits = 1
+        }
 
     fun show(scores: List<Score>) {
         rows(scores.size, R.layout.score)
@@ -46,9 +49,11 @@ class ScoresView(context: Context, attributes: AttributeSet?) : LinearLayout(con
             val row = getChildAt(index)
             val share = percent.format(100.0 * score.probability)
             row.findViewById<TextView>(R.id.label).text = score.label
-            row.findViewById<TextView>(R.id.percent).text = context.getString(R.string.percent, share)
+            row.findViewById<TextView>(R.id.percent).text =
+                context.getString(R.string.percent, share)
             row.findViewById<BarView>(R.id.bar).fraction = score.probability
-            row.contentDescription = context.getString(R.string.score_description, score.label, share)
+            row.contentDescription =
+                context.getString(R.string.score_description, score.label, share)
         }
     }
 }
@@ -64,6 +69,9 @@ class FactsView(context: Context, attributes: AttributeSet?) : LinearLayout(cont
         }
     }
 }
+
+/** [name], which may go on in the next line after a hyphen rather than anywhere. */
+internal fun breakable(name: String) = name.replace("-", "-\u200B")
 
 /** Brings the children to [count] views of [layout], keeping those there are. */
 internal fun LinearLayout.rows(count: Int, layout: Int) {

@@ -21,7 +21,10 @@ class CasesView(context: Context, attributes: AttributeSet?) : View(context, att
 
     override fun onDraw(canvas: Canvas) {
         if (decibels.isEmpty()) return
-        val worst = decibels.indices.minByOrNull { if (decibels[it].isNaN()) Double.NEGATIVE_INFINITY else decibels[it] }
+        val worst =
+            decibels.indices.minByOrNull {
+                if (decibels[it].isNaN()) Double.NEGATIVE_INFINITY else decibels[it]
+            }
         val step = width.toFloat() / decibels.size
         val bar = minOf(step * 0.6f, 12 * resources.displayMetrics.density)
         decibels.forEachIndexed { index, value ->

@@ -16,11 +16,12 @@ import dev.mobilevit.demo.R
 class FrameView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private val smooth = Paint(Paint.FILTER_BITMAP_FLAG)
     private val scrim = Paint().apply { color = context.getColor(R.color.scrim) }
-    private val line = Paint(Paint.ANTI_ALIAS_FLAG).apply {
-        style = Paint.Style.STROKE
-        strokeWidth = 2 * resources.displayMetrics.density
-        color = Color.WHITE
-    }
+    private val line =
+        Paint(Paint.ANTI_ALIAS_FLAG).apply {
+            style = Paint.Style.STROKE
+            strokeWidth = 2 * resources.displayMetrics.density
+            color = Color.WHITE
+        }
     private val matrix = Matrix()
     private val whole = RectF()
     private val seen = RectF()
@@ -34,7 +35,10 @@ class FrameView(context: Context, attributes: AttributeSet?) : View(context, att
             invalidate()
         }
 
-    /** Shows [bitmap], turned clockwise by [degrees]; null shows nothing. Its pixels may change until the next call. */
+    /**
+     * Shows [bitmap], turned clockwise by [degrees]; null shows nothing. Its pixels may change
+     * until the next call.
+     */
     fun show(bitmap: Bitmap?, degrees: Int = 0) {
         this.bitmap = bitmap
         this.degrees = degrees
@@ -57,7 +61,13 @@ class FrameView(context: Context, attributes: AttributeSet?) : View(context, att
         resizing?.let { drawFrame(canvas, it, pictureWidth, pictureHeight, scale) }
     }
 
-    private fun drawFrame(canvas: Canvas, resizing: Resizing, pictureWidth: Float, pictureHeight: Float, scale: Float) {
+    private fun drawFrame(
+        canvas: Canvas,
+        resizing: Resizing,
+        pictureWidth: Float,
+        pictureHeight: Float,
+        scale: Float,
+    ) {
         val (seenWidth, seenHeight) = seenSize(resizing, pictureWidth, pictureHeight)
         seen.set(0f, 0f, seenWidth * scale, seenHeight * scale)
         seen.offset((width - seen.width()) / 2, (height - seen.height()) / 2)
@@ -74,6 +84,11 @@ class FrameView(context: Context, attributes: AttributeSet?) : View(context, att
 internal fun seenSize(resizing: Resizing, width: Float, height: Float): Pair<Float, Float> {
     if (resizing.squash) return width to height
     // Where the crop is larger than the resized picture, that is resized until the crop fits.
-    val scale = maxOf(resizing.shorterSide / minOf(width, height), resizing.width / width, resizing.height / height)
+    val scale =
+        maxOf(
+            resizing.shorterSide / minOf(width, height),
+            resizing.width / width,
+            resizing.height / height,
+        )
     return resizing.width / scale to resizing.height / scale
 }

@@ -1,11 +1,13 @@
-// Signatures of ExecuTorch's Kotlin API, for where executorch-android cannot be had. Nothing here runs or is shipped:
+// Signatures of ExecuTorch's Kotlin API, for where executorch-android cannot be had. Nothing here
+// runs or is shipped:
 // Gradle, and Maven with -Pexecutorch, use org.pytorch:executorch-android.
 package org.pytorch.executorch
 
 import java.io.Closeable
 import java.nio.FloatBuffer
 
-private fun stub(): Nothing = throw UnsupportedOperationException("ExecuTorch is a stub in this build")
+private fun stub(): Nothing =
+    throw UnsupportedOperationException("ExecuTorch is a stub in this build")
 
 open class Module private constructor() : Closeable {
     open fun forward(vararg inputs: EValue): Array<EValue> = stub()
@@ -26,7 +28,8 @@ open class Module private constructor() : Closeable {
 
         @JvmStatic
         @JvmOverloads
-        fun load(modelPath: String?, loadMode: Int = LOAD_MODE_FILE, numThreads: Int = 0): Module = stub()
+        fun load(modelPath: String?, loadMode: Int = LOAD_MODE_FILE, numThreads: Int = 0): Module =
+            stub()
     }
 }
 
@@ -36,8 +39,7 @@ class EValue private constructor() {
     fun toStr(): String = stub()
 
     companion object {
-        @JvmStatic
-        fun from(value: Tensor): EValue = stub()
+        @JvmStatic fun from(value: Tensor): EValue = stub()
     }
 }
 
@@ -49,13 +51,10 @@ abstract class Tensor private constructor() {
     abstract val dataAsFloatArray: FloatArray
 
     companion object {
-        @JvmStatic
-        fun fromBlob(data: FloatArray, shape: LongArray): Tensor = stub()
+        @JvmStatic fun fromBlob(data: FloatArray, shape: LongArray): Tensor = stub()
 
-        @JvmStatic
-        fun fromBlob(data: FloatBuffer, shape: LongArray): Tensor = stub()
+        @JvmStatic fun fromBlob(data: FloatBuffer, shape: LongArray): Tensor = stub()
 
-        @JvmStatic
-        fun allocateFloatBuffer(numElements: Int): FloatBuffer = stub()
+        @JvmStatic fun allocateFloatBuffer(numElements: Int): FloatBuffer = stub()
     }
 }

@@ -1,4 +1,5 @@
-// Signatures of LiteRT's Kotlin API, so that the app compiles where Google's Maven repository cannot be reached. Nothing
+// Signatures of LiteRT's Kotlin API, so that the app compiles where Google's Maven repository
+// cannot be reached. Nothing
 // here runs or is shipped: Gradle uses com.google.ai.edge.litert:litert.
 package com.google.ai.edge.litert
 
@@ -9,7 +10,12 @@ private fun stub(): Nothing = throw LiteRtException("LiteRT is a stub in this bu
 
 class LiteRtException(message: String) : Exception(message)
 
-enum class Accelerator { NONE, CPU, GPU, NPU }
+enum class Accelerator {
+    NONE,
+    CPU,
+    GPU,
+    NPU,
+}
 
 abstract class JniHandle internal constructor() : AutoCloseable {
     final override fun close() = Unit
@@ -26,26 +32,45 @@ class TensorBuffer internal constructor() : JniHandle() {
 }
 
 class Environment internal constructor() : JniHandle() {
-    enum class Option { DispatchLibraryDir, CompilerPluginLibraryDir }
+    enum class Option {
+        DispatchLibraryDir,
+        CompilerPluginLibraryDir,
+    }
 
     fun getAvailableAccelerators(): Set<Accelerator> = stub()
 
     companion object {
         @JvmStatic
-        fun create(context: Context, options: Map<Option, String> = mapOf(), enableCompilerCache: Boolean = true): Environment = stub()
+        fun create(
+            context: Context,
+            options: Map<Option, String> = mapOf(),
+            enableCompilerCache: Boolean = true,
+        ): Environment = stub()
 
-        @JvmStatic
-        fun create(options: Map<Option, String> = mapOf()): Environment = stub()
+        @JvmStatic fun create(options: Map<Option, String> = mapOf()): Environment = stub()
     }
 }
 
 class CompiledModel private constructor() : JniHandle() {
-    data class CpuOptions(val numThreads: Int? = null, val xnnPackFlags: Int? = null, val xnnPackWeightCachePath: String? = null)
+    data class CpuOptions(
+        val numThreads: Int? = null,
+        val xnnPackFlags: Int? = null,
+        val xnnPackWeightCachePath: String? = null,
+    )
 
     data class GpuOptions(val precision: Precision? = null, val backend: Backend? = null) {
-        enum class Precision { DEFAULT, FP16, FP32, FP16_WITH_FP32_ACCUM }
+        enum class Precision {
+            DEFAULT,
+            FP16,
+            FP32,
+            FP16_WITH_FP32_ACCUM,
+        }
 
-        enum class Backend { AUTOMATIC, OPENCL, OPENGL }
+        enum class Backend {
+            AUTOMATIC,
+            OPENCL,
+            OPENGL,
+        }
     }
 
     class Options(val accelerators: Set<Accelerator>) {
@@ -55,8 +80,7 @@ class CompiledModel private constructor() : JniHandle() {
         var gpuOptions: GpuOptions? = null
 
         companion object {
-            @JvmStatic
-            val CPU = Options(Accelerator.CPU)
+            @JvmStatic val CPU = Options(Accelerator.CPU)
         }
     }
 
@@ -64,7 +88,11 @@ class CompiledModel private constructor() : JniHandle() {
 
     fun createOutputBuffers(signatureIndex: Int = 0): List<TensorBuffer> = stub()
 
-    fun run(inputs: List<TensorBuffer>, outputs: List<TensorBuffer>, signatureIndex: Int = 0): Unit = stub()
+    fun run(
+        inputs: List<TensorBuffer>,
+        outputs: List<TensorBuffer>,
+        signatureIndex: Int = 0,
+    ): Unit = stub()
 
     companion object {
         @JvmStatic
@@ -76,6 +104,10 @@ class CompiledModel private constructor() : JniHandle() {
         ): CompiledModel = stub()
 
         @JvmStatic
-        fun create(filePath: String, options: Options = Options.CPU, optionalEnv: Environment? = null): CompiledModel = stub()
+        fun create(
+            filePath: String,
+            options: Options = Options.CPU,
+            optionalEnv: Environment? = null,
+        ): CompiledModel = stub()
     }
 }
