@@ -44,29 +44,18 @@ fun verify(
     val input = artifact.manifest.input
     val values = FloatArray(input.values)
     val answers = ArrayList<FloatArray>()
-    try {
-        for (case in reference.cases.indices) {
-            if (isCancelled()) throw CancellationException("the verification was cancelled")
-            input.fill(reference.image(case), values)
+    for (case in reference.cases.indices) {
+        if (isCancelled()) throw CancellationException("the verification was cancelled")
+        input.fill(reference.image(case), values)
+        try {
             answers += engine.run(values).also { checkAnswer(it, reference.answerSize) }
-            progress(case + 1, reference.cases.size)
-        }
-    } catch (error: CancellationException) {
-        throw error
-    } catch (error: Exception) { // runtimes throw their own kinds
-        val reason = error.message ?: error.javaClass.simpleName
-        val run =
-            failedRun(
-                engine.runtime,
-                engine.runtimeVersion,
-                engine.accelerator,
-                engine.precision,
-                reason,
+        } catch (error: Exception) { // runtimes throw their own kinds
+            return Verification(
+                failedRun(engine, error.message ?: error.javaClass.simpleName),
+                null,
             )
-        return Verification(
-            run.copy(fullyAccelerated = engine.fullyAccelerated, output = artifact.manifest.output),
-            null,
-        )
+        }
+        progress(case + 1, reference.cases.size)
     }
     val run =
         DeviceRun(
@@ -100,6 +89,10 @@ fun failedRun(
         cases = emptyList(),
         error = oneLine(error, 2000).ifEmpty { "it failed without a reason" },
     )
+
+private fun failedRun(engine: Engine, error: String): DeviceRun =
+    failedRun(engine.runtime, engine.runtimeVersion, engine.accelerator, engine.precision, error)
+        .copy(fullyAccelerated = engine.fullyAccelerated)
 
 internal fun judge(manifest: Manifest, reference: Reference, answers: List<FloatArray>): Verdict {
     val threshold = THRESHOLDS.getValue(manifest.precision)

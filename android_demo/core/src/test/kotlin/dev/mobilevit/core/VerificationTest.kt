@@ -77,6 +77,16 @@ class VerificationTest(@param:TempDir private val parent: File) {
         assertEquals(listOf("out of memory", 0), listOf(found.run.error, found.run.cases.size))
         val short = verify(artifact, reference, Tiny.TinyEngine { floatArrayOf(1f) })
         assertEquals("the file answered 1 numbers, expected 2", short.run.error)
+        val silent = verify(artifact, reference, Tiny.TinyEngine { throw IllegalStateException() })
+        assertEquals("IllegalStateException", silent.run.error)
+        assertThrows<IllegalStateException> { // a fault of the app is not one of the runtime
+            verify(
+                artifact,
+                reference,
+                Tiny.TinyEngine(),
+                { _, _ -> throw IllegalStateException() },
+            )
+        }
     }
 
     @Test
