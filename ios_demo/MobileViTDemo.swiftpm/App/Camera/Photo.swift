@@ -15,35 +15,46 @@ struct Photo {
         guard let data = try await item.loadTransferable(type: Data.self), let image = UIImage(data: data),
             let stored = image.cgImage
         else { throw KitError.picture("This photograph cannot be read.") }
-        let context = try Self.draw(stored)
-        guard let memory = context.data else { throw KitError.picture("This photograph has no pixels.") }
+        let (pixels, bytesPerRow) = try Self.pixels(of: stored)
         self.image = image
+        self.pixels = pixels
         layout = try PixelLayout(
-            width: stored.width, height: stored.height, bytesPerRow: context.bytesPerRow, format: .rgba,
+            width: stored.width, height: stored.height, bytesPerRow: bytesPerRow, format: .rgba,
             orientation: MobileViTKit.Orientation(image.imageOrientation)
         )
-        pixels = Array(UnsafeRawBufferPointer(start: memory, count: stored.height * context.bytesPerRow))
     }
 
-    /// What is transparent is laid over white. The numbers of an RGB image are taken as they are, whatever its color profile,
-    /// as the SDK does; grey and CMYK images, and those of more than 8 bits that need it, are converted to sRGB.
-    private static func draw(_ image: CGImage) throws -> CGContext {
-        let own = image.colorSpace.flatMap { $0.model == .rgb ? $0 : nil }
-        let spaces = [own, CGColorSpace(name: CGColorSpace.sRGB)].compactMap { $0 }
-        let contexts = spaces.lazy.compactMap {
-            CGContext(
-                data: nil, width: image.width, height: image.height, bitsPerComponent: 8, bytesPerRow: 0, space: $0,
-                bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
-            )
+    /// RGBA. Numbers of RGB and grey images are taken as they are, whatever the color profile, as the SDK does; images of
+    /// other colors, and those whose own colors cannot be drawn with 8 bits, are converted to sRGB.
+    private static func pixels(of image: CGImage) throws -> (bytes: [UInt8], bytesPerRow: Int) {
+        if let own = image.colorSpace {
+            if own.model == .rgb, let drawn = draw(image, own, .noneSkipLast) { return drawn }
+            if own.model == .monochrome, let (grey, bytesPerRow) = draw(image, own, .none) {
+                return (grey.flatMap { [$0, $0, $0, 255] }, 4 * bytesPerRow)
+            }
         }
-        guard let context = contexts.first else {
+        guard let space = CGColorSpace(name: CGColorSpace.sRGB), let drawn = draw(image, space, .noneSkipLast) else {
             throw KitError.picture("A photograph of \(image.width)x\(image.height) pixels cannot be drawn.")
         }
+        return drawn
+    }
+
+    /// What is transparent is laid over white. nil where the system does not draw into such colors.
+    private static func draw(
+        _ image: CGImage, _ space: CGColorSpace, _ alpha: CGImageAlphaInfo
+    ) -> (bytes: [UInt8], bytesPerRow: Int)? {
+        guard
+            let context = CGContext(
+                data: nil, width: image.width, height: image.height, bitsPerComponent: 8, bytesPerRow: 0, space: space,
+                bitmapInfo: alpha.rawValue),
+            let memory = context.data
+        else { return nil }
         let all = CGRect(x: 0, y: 0, width: image.width, height: image.height)
         context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
         context.fill(all)
         context.draw(image, in: all)
-        return context
+        let bytes = [UInt8](UnsafeRawBufferPointer(start: memory, count: image.height * context.bytesPerRow))
+        return (bytes, context.bytesPerRow)
     }
 }
 

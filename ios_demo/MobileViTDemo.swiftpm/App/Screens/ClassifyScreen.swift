@@ -101,6 +101,7 @@ struct ClassifyScreen: View {
             Button("Camera", systemImage: "camera") {
                 photo = nil
                 chosen = nil
+                model.classifying.useCamera()
             }
         }
     }

@@ -36,6 +36,8 @@ public final class ClassifyModel {
     private var engine: (any Engine)?
     private var labels: [String]?
     private var times = RecentTimes()
+    /// The photograph that is shown; nil while the camera is.
+    private var photo: (pixels: [UInt8], layout: PixelLayout)?
     /// Openings so far: what an earlier one still answers is not shown.
     private var openings = 0
 
@@ -64,8 +66,9 @@ public final class ClassifyModel {
             let opened = try await source.open(choice, artifact)
             guard opening == openings else { return nil }
             (engine, labels, times) = (opened, artifact.manifest.labels, RecentTimes())
-            intake.open(artifact.manifest.input)
+            intake.open(artifact.manifest.input, isPaused: photo != nil)
             state = .waiting
+            await classifyPhoto()
             return nil
         } catch {
             guard opening == openings else { return nil }
@@ -81,7 +84,7 @@ public final class ClassifyModel {
         let opening = openings
         do {
             let answer = try await engine.answer(frame.picture)
-            guard opening == openings else { return }
+            guard opening == openings, intake.isCurrent(frame) else { return }
             show(answer, prepared: frame.milliseconds)
         } catch {
             guard opening == openings else { return }
@@ -89,10 +92,24 @@ public final class ClassifyModel {
         }
     }
 
-    /// Classifies a photograph, of whose pixels `layout` says where they lie.
+    /// Classifies a photograph, of whose pixels `layout` says where they lie, now and on each engine that is opened while it
+    /// is shown. Frames of the camera are not taken until `useCamera`.
     public func classify(_ pixels: [UInt8], _ layout: PixelLayout) async {
+        photo = (pixels, layout)
+        intake.pause()
+        await classifyPhoto()
+    }
+
+    public func useCamera() {
+        photo = nil
+        intake.resume()
+        if engine != nil { state = .waiting }
+    }
+
+    private func classifyPhoto() async {
+        guard let photo else { return }
         do {
-            guard let frame = try await intake.prepare(pixels, layout) else { return }
+            guard let frame = try await intake.prepare(photo.pixels, photo.layout) else { return }
             await classify(frame)
         } catch {
             state = .failed(explain(error))

@@ -16,12 +16,26 @@ public final class FrameIntake: @unchecked Sendable {
     private var preprocessor: Preprocessor?
     private var openings = 0
     private var isBusy = false
+    private var isPaused = false
 
     /// Frames come for a model of this input from now on; those before are not current any more.
-    func open(_ input: AppInput) {
+    func open(_ input: AppInput, isPaused: Bool) {
         lock.withLock {
             openings += 1
             preprocessor = Preprocessor(input)
+            self.isPaused = isPaused
+            isBusy = false
+        }
+    }
+
+    /// No frames are taken until `resume`, and those on their way are not current any more.
+    func pause() { setPaused(true) }
+    func resume() { setPaused(false) }
+
+    private func setPaused(_ isPaused: Bool) {
+        lock.withLock {
+            openings += 1
+            self.isPaused = isPaused
             isBusy = false
         }
     }
@@ -39,7 +53,7 @@ public final class FrameIntake: @unchecked Sendable {
     /// Throws `KitError.picture` where the memory does not hold such a picture.
     public func take(_ memory: UnsafeRawBufferPointer, _ layout: PixelLayout) throws -> PreparedFrame? {
         try lock.withLock {
-            guard let preprocessor, !isBusy else { return nil }
+            guard let preprocessor, !isBusy, !isPaused else { return nil }
             let start = ContinuousClock.now
             var picture = Picture(width: preprocessor.input.width, height: preprocessor.input.height)
             try preprocessor.prepare(memory, layout, into: &picture)

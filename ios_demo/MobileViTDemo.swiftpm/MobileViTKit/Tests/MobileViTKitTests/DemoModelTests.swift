@@ -174,6 +174,31 @@ let right: [[Float]] = [[4, 1, -2], [0, 3, 1], [-1, 0, 5]]
         XCTAssertNotNil(try photo.withUnsafeBytes { try intake.take($0, layout) })
     }
 
+    func testAPhotographStaysWhileItIsShownAndEveryEngineAnswersToIt() async throws {
+        let engines = Engines()
+        await engines.set("coreml-all", .success(ReplayEngine([[9, 0, 0]])))
+        await engines.set("coreml-gpu", .success(ReplayEngine([[0, 0, 9]])))
+        let model = model([try tinyArtifact(self)], engines)
+        let classifying = model.classifying
+        func best() -> String? {
+            if case .answered(let outcome) = classifying.state { outcome.scores.first?.label } else { nil }
+        }
+        await model.start()
+        let late = try XCTUnwrap(photo.withUnsafeBytes { try classifying.intake.take($0, layout) })
+        await classifying.classify(photo, layout)
+        let shown = classifying.state
+        await classifying.classify(late)
+        XCTAssertEqual(classifying.state, shown, "a frame of the camera does not replace the photograph's answer")
+        XCTAssertNil(try photo.withUnsafeBytes { try classifying.intake.take($0, layout) })
+        XCTAssertEqual(best(), "cat")
+        await model.select(engine: "coreml-gpu")
+        XCTAssertEqual(best(), "fox")
+        XCTAssertNil(try photo.withUnsafeBytes { try classifying.intake.take($0, layout) })
+        classifying.useCamera()
+        XCTAssertEqual(classifying.state, .waiting)
+        XCTAssertNotNil(try photo.withUnsafeBytes { try classifying.intake.take($0, layout) })
+    }
+
     func testMemoryThatIsTooShortIsRefusedAndTheNextFrameIsTaken() async throws {
         let engines = Engines()
         await engines.set("coreml-all", .success(ReplayEngine(right)))
