@@ -62,6 +62,23 @@ final class PictureTests: XCTestCase {
             }, "2x3")
     }
 
+    func testFramesOfACameraAreWrittenInPlace() throws {
+        let input = AppInput(
+            name: "x", layout: .picture, shape: [1, 3, 20, 20],
+            resizing: .init(mode: .shorterSide, size: [24], filter: .bicubic, centerCrop: [20, 20]))
+        let layout = try PixelLayout(width: 64, height: 48, format: .bgra, orientation: .right)
+        let frame = [UInt8](repeating: 9, count: 64 * 48 * 4)
+        let preprocessor = Preprocessor(input)
+        var picture = Picture(width: 20, height: 20)
+        var places: Set<UnsafePointer<UInt8>?> = []
+        for _ in 0..<3 {
+            try frame.withUnsafeBytes { try preprocessor.prepare($0, layout, into: &picture) }
+            places.insert(picture.pixels.withUnsafeBufferPointer(\.baseAddress))
+        }
+        XCTAssertEqual(places.count, 1)
+        XCTAssertEqual(Set(picture.pixels), [9])
+    }
+
     /// The eight turns of EXIF on a picture of 2x3, whose pixels are named a to f.
     func testTheEightTurnsOfEXIF() throws {
         let upright: [(Int, String)] = [
