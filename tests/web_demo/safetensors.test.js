@@ -77,6 +77,9 @@ test("reference vectors are images and answers by case", () => {
 test("edge cases of integer files do not count", () => {
   const { cases } = readReference(reference(), { ...EXPECTED, integers: true });
   assert.deepEqual(cases.map(({ counted }) => counted), [true, false]);
+  const edges = [{ name: "zeros", role: "edge" }, { name: "noise", role: "edge" }];
+  const all = readReference(reference({ cases: edges }), { ...EXPECTED, integers: true });
+  assert.deepEqual(all.cases.map(({ counted }) => counted), [true, true]); // there is nothing else
 });
 
 test("features of any shape are rows", () => {

@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { milliseconds, nearestRank, timing } from "../../web_demo/src/latency.js";
 import { best, compare, softmax } from "../../web_demo/src/scores.js";
+import { golden } from "./files.js";
 
 const near = (actual, expected, tolerance = 1e-9) => assert.ok(Math.abs(actual - expected) <= tolerance, `${actual}`);
 const rows = (...lists) => lists.map((list) => Float32Array.from(list));
@@ -63,3 +64,19 @@ test("milliseconds have three digits", () => {
     "0.12 ms", "9.99 ms", "10.0 ms", "99.9 ms", "100 ms", "1234 ms",
   ]);
 });
+
+const judged = JSON.parse(new TextDecoder().decode(golden("metrics.json")));
+test("the gate has judged answers", () => assert.ok(judged.length >= 15));
+for (const { name, kind, shape, reference, outputs, counted, worst, top1 } of judged) {
+  test(`the preview is the gate's judgment: ${name}`, () => {
+    const split = (text) => {
+      const bytes = Uint8Array.from(Buffer.from(text, "base64"));
+      const values = new Float32Array(bytes.buffer);
+      return Array.from({ length: shape[0] }, (_, i) => values.subarray(i * shape[1], (i + 1) * shape[1]));
+    };
+    const found = compare(split(reference), split(outputs), { features: kind === "features", counted });
+    near(found.worstDb, worst, 1e-6);
+    if (top1 === null) assert.equal(found.same, null);
+    else near(found.same / found.cases, top1);
+  });
+}

@@ -87,10 +87,11 @@ export function readReference(buffer, expected) {
     throw new ArtifactError(`${file}: ${output} are [${answers.shape.join(", ")}], expected ${wanted}`);
   }
   if (!answers.data.every(Number.isFinite)) throw new ArtifactError(`${file}: ${output} are not finite`);
+  const spared = expected.integers && !rows.every(({ role }) => role === "edge"); // edge cases, unless all are
   const pixels = 3 * expected.height * expected.width;
   return {
     output,
-    cases: rows.map(({ name, role }) => ({ name, counted: !(expected.integers && role === "edge") })),
+    cases: rows.map(({ name, role }) => ({ name, counted: role !== "edge" || !spared })),
     image: (index) => images.data.subarray(index * pixels, (index + 1) * pixels),
     answer: (index) => answers.data.subarray(index * expected.scores, (index + 1) * expected.scores),
   };

@@ -1,11 +1,13 @@
 /** Class scores: probabilities, the best classes, and how near answers are to those of the reference. */
 
+const TIE_DB = 40; // no error above this one excuses another best class
+const TIE_ERRORS = 3; // standard deviations
 const CEILING_DB = 200; // for answers that are equal to the last bit
 
 /** @param {ArrayLike<number>} scores @returns {Float64Array} probabilities, which sum to 1 */
 export function softmax(scores) {
-  const highest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
-  const powers = Float64Array.from(scores, (score) => Math.exp(score - highest));
+  const top = highest(scores);
+  const powers = Float64Array.from(scores, (score) => Math.exp(score - top));
   const sum = powers.reduce((a, b) => a + b, 0);
   return powers.map((power) => power / sum);
 }
@@ -20,37 +22,59 @@ export function best(scores, k) {
 /**
  * How near answers are to the reference's, as `mobilevit verify` measures it: of the SQNR of all scores and that of what
  * differs between the classes the lower one, in the worst case that counts.
- * @param {Float32Array[]} expected by case
- * @param {Float32Array[]} actual
+ * @param {Float32Array[]} reference by case
+ * @param {Float32Array[]} answers
  * @param {{features: boolean, counted: boolean[]}} options features have no best class
- * @returns {{worstDb: number, same: number | null, cases: number}} `same` counts cases with the same best class
+ * @returns {{worstDb: number, same: number | null, cases: number}} `same` counts cases with the same best class, or with
+ *   one that is as near as the error
  */
-export function compare(expected, actual, { features, counted }) {
+export function compare(reference, answers, { features, counted }) {
+  const expected = reference.map((row) => Float64Array.from(row)); // differences would be rounded to float32
+  const actual = answers.map((row) => Float64Array.from(row));
   const noise = expected.map((row, i) => row.map((value, j) => actual[i][j] - value));
   const pairs = [[expected.map(energy), noise.map(energy)]];
   if (!features) {
-    const binary = expected[0].length <= 2;
-    if (binary) pairs[0][0] = atLeast(pairs[0][0], mean(pairs[0][0]));
-    pairs.push([decidingEnergies(expected, binary), noise.map((row) => energy(deciding(row)))]);
+    if (isBinary(expected)) pairs[0][0] = atLeast(pairs[0][0], mean(pairs[0][0]));
+    pairs.push([decidingEnergies(expected), noise.map((row) => energy(deciding(row)))]);
   }
   const ratios = expected.map((_, i) => Math.min(...pairs.map(([signal, error]) => toDb(signal[i], error[i]))));
-  const kept = expected.map((_, i) => i).filter((i) => counted[i]);
+  const kept = [...expected.keys()].filter((i) => counted[i]);
+  const ofKept = (rows) => kept.map((i) => rows[i]);
   return {
-    worstDb: kept.reduce((worst, i) => Math.min(worst, ratios[i]), Infinity),
-    same: features ? null : kept.filter((i) => sameBest(expected[i], actual[i])).length,
+    worstDb: ofKept(ratios).reduce((worst, ratio) => Math.min(worst, ratio), Infinity),
+    same: features || !kept.length ? null : sameBest(ofKept(expected), ofKept(actual)),
     cases: kept.length,
   };
 }
 
+/** How many cases have the same best class, one score the same sign, or a tie within the answers' own error. */
 function sameBest(expected, actual) {
-  if (!actual.every(Number.isFinite)) return false;
-  if (expected.length === 1) return expected[0] > 0 === actual[0] > 0;
-  return expected[actual.indexOf(Math.max(...actual))] === Math.max(...expected);
+  const classes = expected[0].length;
+  const finite = actual.map((row) => row.every(Number.isFinite));
+  const wanted = expected.map((row, i) => (finite[i] ? row : row.map(() => 0)));
+  const errors = wanted.map((row, i) => (finite[i] ? Math.sqrt(energy(deciding(row.map((value, j) => actual[i][j] - value))) / classes) : Infinity));
+  const typical = TIE_ERRORS * median(errors);
+  const allowed = decidingEnergies(wanted).map((signal) => 10 ** (-TIE_DB / 20) * Math.sqrt(signal / classes));
+  return wanted.filter((row, i) => {
+    if (!finite[i]) return false;
+    const width = Math.min(typical, allowed[i]);
+    if (classes === 1) return row[0] > 0 === actual[i][0] > 0 || Math.abs(row[0]) <= width;
+    return highest(row) - row[actual[i].indexOf(highest(actual[i]))] <= width * Math.SQRT2; // of a difference of two
+  }).length;
 }
 
-function decidingEnergies(rows, binary) {
+function highest(row) {
+  return row.reduce((a, b) => Math.max(a, b), -Infinity);
+}
+
+/** Whether one number decides: a single score, or the difference of two. */
+function isBinary(rows) {
+  return rows[0].length <= 2;
+}
+
+function decidingEnergies(rows) {
   let values = rows.map(deciding);
-  if (binary && rows.length > 1) {
+  if (isBinary(rows) && rows.length > 1) {
     const middle = [...values[0].keys()].map((j) => mean(values.map((row) => row[j])));
     values = values.map((row) => row.map((value, j) => value - middle[j]));
     const own = values.map(energy);
