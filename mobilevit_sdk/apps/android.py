@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mobilevit_sdk.apps.adb import Adb, PhoneGoneError
+from mobilevit_sdk.apps.eligibility import artifact_name, check_artifacts
 from mobilevit_sdk.apps.inbox import Inbox
 from mobilevit_sdk.apps.network import LOOPBACK
 from mobilevit_sdk.apps.phone import OUT, TIMEOUT_SECONDS, PhoneResult, Say, result_of, serve
@@ -27,7 +28,6 @@ PACKAGE = "dev.mobilevit.demo"
 FILES = f"/sdcard/Android/data/{PACKAGE}/files"
 REPORTS = f"{FILES}/reports"
 POLL_SECONDS = 1.0
-_NAME = r"(?!\.{1,2}$)[A-Za-z0-9._-]+"  # of an artifact's folder on the phone: nothing that a shell acts on
 _INSTALL_REMEDIES = {  # what adb says -> what to do
     "INSTALL_FAILED_UPDATE_INCOMPATIBLE": "the app on the phone has another signature; remove it first, with its data: "
     f"adb uninstall {PACKAGE}",
@@ -58,7 +58,7 @@ def verify_page_over_usb(
     To the browser that is as good as https, without a certificate. A phone that is unplugged finds this machine again
     when it is back. Raises ToolchainError where the phone cannot open the page.
     """
-    served, _ = find_web_artifacts(artifacts)
+    served = find_web_artifacts(artifacts, say)
     inbox = Inbox(served, Path(out), thresholds or THRESHOLDS, say)
     reversed_ports: list[str] = []
 
@@ -124,6 +124,7 @@ def verify_with_app(
     missing or fails.
     """
     found = find_artifacts(artifacts)
+    check_artifacts(found)
     for artifact in found:
         _check(artifact)
     inbox = Inbox(found, Path(out), thresholds or THRESHOLDS, say)
@@ -140,14 +141,10 @@ def verify_with_app(
 
 
 def _check(artifact: Artifact) -> None:
-    name = artifact.path.parent.resolve().name
-    if not re.fullmatch(_NAME, name):
-        raise ArtifactError(f"the folder {one_line(name)!r} has characters beside A-Z, a-z, 0-9, . _ -; rename it")
     if artifact.path.is_dir():
         raise ArtifactError(f"{artifact.path} is a package for Apple's systems; give a tflite or executorch artifact")
     if hash_and_size(artifact.path) != (artifact.manifest.sha256, artifact.manifest.bytes):
         raise ArtifactError(f"{artifact.path} is not the file that its manifest describes; convert again")
-    artifact.reference()  # raises where the vectors are not what they should be
 
 
 def _install(adb: Adb, apk: Path, say: Say) -> None:
@@ -166,8 +163,7 @@ def _install(adb: Adb, apk: Path, say: Say) -> None:
 
 
 def _push(adb: Adb, artifact: Artifact, say: Say) -> None:
-    folder = artifact.path.parent
-    name = folder.resolve().name
+    folder, name = artifact.path.parent, artifact_name(artifact)
     target = f"{FILES}/artifacts/{name}"
     adb.shell("rm", "-rf", target, *_answers(name))
     adb.shell("mkdir", "-p", target, REPORTS)
@@ -177,7 +173,7 @@ def _push(adb: Adb, artifact: Artifact, say: Say) -> None:
 
 def _run(adb: Adb, artifact: Artifact, inbox: Inbox, end: float, say: Say, poll: float) -> bool:
     """Whether the app wrote a report before the time was up; it has been taken then."""
-    name = artifact.path.parent.resolve().name
+    name = artifact_name(artifact)
     started = adb.shell("am", "start", "-W", "-S", "-n", f"{PACKAGE}/.MainActivity", "--es", "verify", name)
     _check_start(started, f"the app {PACKAGE} does not start; install it again with `apk`")
     say(f"the app runs {name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mobilevit_sdk.apps.eligibility import artifact_name
 from mobilevit_sdk.apps.site import HEADERS, INDEX, Site
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
@@ -38,7 +39,7 @@ def _is_free(folder: Path) -> bool:
 
 
 def _readme(site: Site) -> str:
-    names = "\n".join(f"- {artifact.path.parent.resolve().name}" for artifact in site.artifacts)
+    names = "\n".join(f"- {artifact_name(artifact)}" for artifact in site.artifacts)
     headers = "\n".join(f"{name}: {value}" for name, value in HEADERS.items() if name != "Cache-Control")
     return f"""{_TITLE}
 

@@ -71,10 +71,7 @@ def verify_on_phones(
     `timeout` seconds have passed or Ctrl-C ends it. Raises ArtifactError and RequestError for what cannot be served,
     and ToolchainError where a package is missing or no phone reported in time.
     """
-    served, left_out = find_web_artifacts(artifacts)
-    if left_out:
-        names = ", ".join(sorted(artifact.path.parent.name for artifact in left_out))
-        say(f"left out, because browsers do not run their formats: {names}")
+    served = find_web_artifacts(artifacts, say)
 
     async def open_address(address: str) -> None:
         on_address(address)
@@ -97,7 +94,7 @@ def export_web_app(artifacts: ArtifactLike | Sequence[ArtifactLike], out: Path |
 
     Raises ArtifactError where browsers run none of them, and RequestError where `out` holds something else.
     """
-    served, _ = find_web_artifacts(artifacts)
+    served = find_web_artifacts(artifacts)
     export_site(build_site(served, takes_reports=False), Path(out))
     return served
 

@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from mobilevit_sdk.apps.eligibility import artifact_name, check_artifacts
 from mobilevit_sdk.apps.platforms import PLATFORMS, AppNames, Platform, PlatformName
 from mobilevit_sdk.apps.readmes import readme
 from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, ArtifactLike, find_artifacts
@@ -24,8 +25,6 @@ RECORD = "mobilevit-app.json"  # tells a project that this command wrote from ot
 DEFAULT_NAME = "MobileViT"
 MAX_NAME = 50  # characters; home screens show about 12
 _MAX_ID = 150
-# As file systems of phones, adb and addresses take them without quoting.
-_ARTIFACT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,6 @@ def check_names(platform: Platform, name: str, app_id: str | None) -> AppNames:
 
 
 def _check_artifacts(platform: Platform, artifacts: Sequence[Artifact]) -> None:
-    taken: set[str] = set()
     for artifact in artifacts:
         manifest, folder = artifact.manifest, artifact.path.parent
         shown = one_line(str(folder))
@@ -119,23 +117,7 @@ def _check_artifacts(platform: Platform, artifacts: Sequence[Artifact]) -> None:
             )
         if artifact.rejected:
             raise ArtifactError(f"{shown} was rejected ({'; '.join(artifact.reasons)}); do not ship it")
-        manifest.spec.require_scores("an app")
-        if manifest.app_input is None:
-            raise ArtifactError(f"{shown} does not say what an app feeds it (app_input is null); convert again")
-        name = artifact_name(artifact)
-        if not re.fullmatch(_ARTIFACT_NAME, name, re.ASCII):
-            raise ArtifactError(
-                f"{shown}: rename the folder to letters, digits, `.`, `_` and `-`, for file systems of phones"
-            )
-        if name.lower() in taken:
-            raise ArtifactError(f"two artifacts are in folders called {name!r}; rename one of them")
-        taken.add(name.lower())
-        artifact.reference()
-
-
-def artifact_name(artifact: Artifact) -> str:
-    """What an app calls an artifact: its folder's name."""
-    return artifact.path.parent.resolve().name
+    check_artifacts(artifacts)
 
 
 def _check_out(out: Path, force: bool) -> None:

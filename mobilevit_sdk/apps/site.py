@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import quote
 
+from mobilevit_sdk.apps.eligibility import artifact_name, check_artifacts
 from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, ArtifactLike, find_artifacts
 from mobilevit_sdk.artifacts.reference import REFERENCE
 from mobilevit_sdk.demos import demo_folder
 from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.formats.inventory import web_files
 from mobilevit_sdk.formats.runtime import WebRuntime
-from mobilevit_sdk.text import one_line
 
 INDEX = "index.html"
 REPORTS = "reports"  # where the app posts device reports, relative to its own address
@@ -89,29 +88,28 @@ class Site:
 def build_site(artifacts: Sequence[Artifact], *, takes_reports: bool) -> Site:
     """The app with these artifacts, each checked against its manifest; `takes_reports` is false for static files.
 
-    Raises ArtifactError for an artifact that was changed or damaged or cannot be told from another, RequestError where
-    the app is missing, and ToolchainError where the library that runs phone files in a browser is.
+    Raises ArtifactError for an artifact that was changed or damaged or that no app can take, RequestError where the app
+    is missing, and ToolchainError where the library that runs phone files in a browser is.
     """
+    check_artifacts(artifacts)
     app = _files_of(demo_folder("web_demo"))
     if INDEX not in app:
         raise RequestError(f"{demo_folder('web_demo')} lacks {INDEX}; install mobilevit-sdk again, or use a clone")
     pages = app | {f"litert/{name}": page for name, page in _files_of(web_files()).items()}
-    names: list[dict[str, str]] = []
     for artifact in artifacts:
-        name = artifact.path.parent.resolve().name
-        if {"name": name} in names:
-            raise ArtifactError(f"two artifacts are in folders called {one_line(name)!r}; rename one of them")
-        names.append({"name": name})
-        pages |= {f"artifacts/{name}/{path}": page for path, page in _files_of_artifact(artifact).items()}
-    pages["artifacts/index.json"] = _json({"artifacts": names})
+        folder = f"artifacts/{artifact_name(artifact)}"
+        pages |= {f"{folder}/{path}": page for path, page in _files_of_artifact(artifact).items()}
+    pages["artifacts/index.json"] = _json({"artifacts": [{"name": artifact_name(each)} for each in artifacts]})
     pages["config.json"] = _json(
         {"reports": REPORTS if takes_reports else None, "app_version": version("mobilevit-sdk")}
     )
     return Site(pages, tuple(artifacts))
 
 
-def find_web_artifacts(given: ArtifactLike | Sequence[ArtifactLike]) -> tuple[list[Artifact], list[Artifact]]:
-    """The artifacts that are given, those that browsers run and the others.
+def find_web_artifacts(
+    given: ArtifactLike | Sequence[ArtifactLike], say: Callable[[str], None] = lambda line: None
+) -> list[Artifact]:
+    """The artifacts that are given and that browsers run; `say` hears of the others.
 
     Raises ArtifactError as `find_artifacts` does, and where no browser runs any of them.
     """
@@ -122,12 +120,9 @@ def find_web_artifacts(given: ArtifactLike | Sequence[ArtifactLike]) -> tuple[li
         raise ArtifactError(
             f"browsers do not run {formats} files; give a tflite artifact (mobilevit convert --to tflite)"
         )
-    return served, [each for each in found if each not in served]
-
-
-def path_in_address(path: str) -> str:
-    """A page's path as it stands in an address."""
-    return quote(path)
+    if left_out := [artifact_name(each) for each in found if each not in served]:
+        say(f"left out, because browsers do not run their formats: {', '.join(sorted(left_out))}")
+    return served
 
 
 def _files_of(folder: Path) -> dict[str, Page]:
@@ -155,7 +150,6 @@ def _walk(folder: Path) -> Iterable[Path]:
 def _files_of_artifact(artifact: Artifact) -> dict[str, Page]:
     """The three files; the bytes that are kept are those that were hashed."""
     folder, manifest = artifact.path.parent, artifact.manifest
-    artifact.reference()  # raises where the vectors are not what they should be
     try:
         content = artifact.path.read_bytes()
         others = {name: (folder / name).read_bytes() for name in (MANIFEST, REFERENCE)}

@@ -47,7 +47,8 @@ def command(
     "path", "name", "id" (null for web), "artifacts" (with "name", "format", "precision" and "bytes") and "next", the
     command to run there.
     """
-    from mobilevit_sdk.apps.projects import artifact_name, write_app_project
+    from mobilevit_sdk.apps.eligibility import artifact_name
+    from mobilevit_sdk.apps.projects import write_app_project
     from mobilevit_sdk.apps.readmes import next_step
 
     project = write_app_project(platform, artifacts, folder, name=name, app_id=app_id, force=force)

@@ -110,9 +110,10 @@ def _run(artifacts: tuple[Path, ...], options: dict[str, Any], **shared: Any) ->
 
 
 def _export(artifacts: tuple[Path, ...], folder: Path, as_json: bool) -> None:
+    from mobilevit_sdk.apps.eligibility import artifact_name
     from mobilevit_sdk.apps.phone import export_web_app
 
-    served = [artifact.path.parent.name for artifact in export_web_app(artifacts, folder)]
+    served = [artifact_name(artifact) for artifact in export_web_app(artifacts, folder)]
     if as_json:
         print_json({"path": str(folder), "artifacts": served})
     else:

@@ -306,6 +306,6 @@ def test_a_report_of_the_app_is_read_without_trust(artifact, phone, tmp_path):
 def test_a_name_that_the_phones_shell_would_act_on_is_refused(name, artifact, phone, tmp_path):
     shutil.copytree(artifact.path.parent, tmp_path / name)
     adb = phone(*APP)
-    with pytest.raises(ArtifactError, match="rename it"):
+    with pytest.raises(ArtifactError, match="rename the folder"):
         by_app(tmp_path / name, adb, tmp_path)
     assert phone.calls() == ["devices -l"]

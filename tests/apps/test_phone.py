@@ -22,7 +22,7 @@ IPHONE = Device(model="iPhone 15", system="iOS 18", processor=None)
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
-    return make_artifacts(tmp_path_factory.mktemp("artifacts"), "tiny-fp32", "tiny two")
+    return make_artifacts(tmp_path_factory.mktemp("artifacts"), "tiny-fp32", "tiny-two")
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +63,8 @@ def test_when_the_command_has_ended_nothing_answers_and_the_port_is_free(artifac
 def test_every_artifact_needs_a_report_before_the_command_ends(artifacts, tmp_path):
     with Serving(artifacts, tmp_path) as serving:
         index = json.loads(serving.ask("GET", "artifacts/index.json")[1])
-        assert index == {"artifacts": [{"name": "tiny-fp32"}, {"name": "tiny two"}]}
-        assert serving.ask("GET", "artifacts/tiny%20two/manifest.json")[0] == 200
+        assert index == {"artifacts": [{"name": "tiny-fp32"}, {"name": "tiny-two"}]}
+        assert serving.ask("GET", "artifacts/tiny%2Dtwo/manifest.json")[0] == 200
         serving.post(seal(device_report(artifacts[1])))
         serving.post(seal(device_report(artifacts[0])))
         assert [verdict.status for verdict in serving.result().outcome.verdicts] == ["passed", "passed"]

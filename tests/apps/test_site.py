@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 from phone_server import make_artifacts, stub_app
@@ -50,7 +51,7 @@ def test_the_site_is_the_app_its_library_and_the_three_files_of_each_artifact(ar
 def test_what_is_served_are_the_bytes_that_were_checked_whatever_becomes_of_the_file(artifact):
     site = build_site([artifact], takes_reports=True)
     artifact.path.write_bytes(b"something else")
-    assert site.pages["artifacts/one/mobilevit_xxs.fake"].content == b"a phone file"
+    assert site.pages["artifacts/one/mobilevit_xxs.fake"].content == b"phone file 0"
 
 
 def test_links_out_of_the_app_are_not_part_of_it(artifact, app, tmp_path):
@@ -87,8 +88,15 @@ def test_artifacts_in_folders_of_one_name_are_refused(tmp_path):
         build_site(twins, takes_reports=True)
 
 
+@pytest.mark.parametrize("name", ["two words", "..hidden", "über", "a;b", "%2e"])
+def test_names_that_no_page_or_phone_takes_are_refused(name, artifact, tmp_path):
+    shutil.copytree(artifact.path.parent, tmp_path / name)
+    with pytest.raises(ArtifactError, match="rename the folder"):
+        build_site([open_artifact(tmp_path / name)], takes_reports=True)
+
+
 def test_formats_that_no_browser_runs_are_left_out_and_refused_alone(artifact, monkeypatch):
-    assert find_web_artifacts([artifact]) == ([artifact], [])
+    assert find_web_artifacts([artifact]) == [artifact]
 
     class Converter:
         runtimes = ()

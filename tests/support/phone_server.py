@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from helpers import tiny_model, tiny_spec, write_artifact
 
@@ -19,9 +20,11 @@ from mobilevit_sdk.apps import phone, site
 from mobilevit_sdk.apps.inbox import Inbox
 from mobilevit_sdk.apps.server import Limits
 from mobilevit_sdk.artifacts import artifact
-from mobilevit_sdk.artifacts.artifact import open_artifact
+from mobilevit_sdk.artifacts.artifact import open_artifact, write_manifest
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.data.cases import builtin_cases
+from mobilevit_sdk.files import hash_and_size
+from mobilevit_sdk.formats.app_input import app_input_of
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import THRESHOLDS
 
@@ -35,12 +38,11 @@ def make_artifacts(folder: Path, *names: str) -> list[artifact.Artifact]:
     made = []
     for number, name in enumerate(names):
         written = write_artifact(folder / name, tiny_spec(), reference)
-        if number:  # another file, as of another precision
-            content = b"a phone file %d" % number
-            written.path.write_bytes(content)
-            sha256, size = artifact.hash_and_size(written.path)
-            manifest = artifact.msgspec.structs.replace(written.manifest, sha256=sha256, bytes=size)
-            artifact.write_manifest(folder / name, manifest)
+        written.path.write_bytes(b"phone file %d" % number)
+        sha256, size = hash_and_size(written.path)
+        fed = app_input_of(written.manifest.inputs, written.manifest.spec.preprocessing)
+        manifest = msgspec.structs.replace(written.manifest, sha256=sha256, bytes=size, app_input=fed)
+        write_manifest(folder / name, manifest)
         made.append(open_artifact(folder / name))
     return made
 

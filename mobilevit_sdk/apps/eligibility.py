@@ -1,0 +1,38 @@
+"""Which artifacts an app can take, whatever it runs on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.text import one_line
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as file systems of phones, adb and addresses take it without quoting
+
+
+def artifact_name(artifact: Artifact) -> str:
+    """What apps call an artifact: its folder's name, also where it was given as `.`."""
+    return artifact.path.parent.resolve().name
+
+
+def check_artifacts(artifacts: Sequence[Artifact]) -> None:
+    """Raise ArtifactError or RequestError for an artifact that no app can take, or not beside another one.
+
+    An app feeds one image and shows the best classes, and knows each artifact by a name that every file system takes.
+    """
+    taken: set[str] = set()
+    for artifact in artifacts:
+        manifest, shown, name = artifact.manifest, one_line(str(artifact.path.parent)), artifact_name(artifact)
+        manifest.spec.require_scores("an app")
+        if manifest.app_input is None:
+            raise ArtifactError(f"{shown} does not say what an app feeds it (app_input is null); convert again")
+        if not re.fullmatch(_NAME, name, re.ASCII):
+            raise ArtifactError(
+                f"{shown}: rename the folder to letters, digits, `.`, `_` and `-`, for file systems of phones"
+            )
+        if name.lower() in taken:
+            raise ArtifactError(f"two artifacts are in folders called {name!r}; rename one of them")
+        taken.add(name.lower())
+        artifact.reference()  # raises where the vectors are not what they should be
