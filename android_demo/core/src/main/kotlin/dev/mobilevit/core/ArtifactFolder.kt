@@ -95,8 +95,9 @@ class ArtifactFolder private constructor(val folder: File, val manifest: Manifes
             }
 
         private fun checkFile(file: File, manifest: Manifest) {
-            if (!file.isFile)
+            if (!file.isFile) {
                 throw ArtifactException("${manifest.file} is missing beside $MANIFEST")
+            }
             if (file.length() != manifest.bytes) {
                 throw ArtifactException(
                     "${manifest.file} has ${file.length()} bytes, but $MANIFEST says ${manifest.bytes}"
@@ -120,8 +121,9 @@ class ArtifactFolder private constructor(val folder: File, val manifest: Manifes
 
         private fun readBounded(file: File, most: Int): ByteArray {
             if (!file.isFile) throw ArtifactException("${file.name} is missing")
-            if (file.length() > most)
+            if (file.length() > most) {
                 throw ArtifactException("${file.name} is larger than ${most shr 20} MiB")
+            }
             return reading(file) { it.readBytes() }
         }
 

@@ -41,8 +41,9 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
         val scores = engine.run(values)
         val end = System.nanoTime()
         checkAnswer(scores, manifest.classes)
-        if (scores.any { it.isNaN() || it.isInfinite() })
+        if (scores.any { it.isNaN() || it.isInfinite() }) {
             throw EngineException("${engine.runtime} answered scores that are not finite")
+        }
         return Classification(
             topK(scores, manifest.labels, k),
             scores,
@@ -89,6 +90,7 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
 }
 
 internal fun checkAnswer(answer: FloatArray, expected: Int) {
-    if (answer.size != expected)
+    if (answer.size != expected) {
         throw EngineException("the file answered ${answer.size} numbers, expected $expected")
+    }
 }

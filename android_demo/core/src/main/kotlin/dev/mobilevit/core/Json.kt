@@ -102,8 +102,9 @@ private class JsonParser(private val text: String, private val where: String) {
 
     private fun value(depth: Int): Any? {
         skipSpace()
-        if (depth >= MAX_DEPTH && peek() in "{[")
+        if (depth >= MAX_DEPTH && peek() in "{[") {
             fail("it is nested more than $MAX_DEPTH levels deep")
+        }
         return when (peek()) {
             '{' -> members(depth)
             '[' -> elements(depth)
@@ -196,10 +197,11 @@ private class JsonParser(private val text: String, private val where: String) {
             NUMBER.find(text, at)?.takeIf { it.range.first == at } ?: fail("a value is expected")
         if (match.value.length > 400) fail("a number is too long")
         at = match.range.last + 1
-        if (match.groupValues[1].isEmpty())
+        if (match.groupValues[1].isEmpty()) {
             match.value.toLongOrNull()?.let {
                 return it
             }
+        }
         return match.value.toDouble().takeIf { it <= Double.MAX_VALUE && it >= -Double.MAX_VALUE }
             ?: fail("a number is too large")
     }

@@ -56,7 +56,8 @@ private fun writeText(text: String, into: StringBuilder) {
 
 private fun isLone(text: String, index: Int): Boolean {
     val character = text[index]
-    if (character.isHighSurrogate())
+    if (character.isHighSurrogate()) {
         return index + 1 == text.length || !text[index + 1].isLowSurrogate()
+    }
     return character.isLowSurrogate() && (index == 0 || !text[index - 1].isHighSurrogate())
 }

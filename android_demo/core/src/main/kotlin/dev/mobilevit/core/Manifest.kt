@@ -48,7 +48,7 @@ data class Manifest(
     val format: String,
     /** Of the file, such as "fp32" or "int8": a key of [THRESHOLDS]. */
     val precision: String,
-    /** That an ExecuTorch file was made for. */
+    /** That the file was made for, where that has a name, such as "xnnpack". */
     val backend: String?,
     val bytes: Long,
     val sha256: String,
@@ -70,10 +70,11 @@ data class Manifest(
         fun read(bytes: ByteArray): Manifest {
             val manifest = parseJsonObject(ByteBuffer.wrap(bytes), "manifest.json")
             val schema = manifest.integer("schema", 0..Long.MAX_VALUE)
-            if (schema != 1L)
+            if (schema != 1L) {
                 manifest.fail(
                     "schema $schema is not known to this app, which reads 1; update the app"
                 )
+            }
             val format = manifest.text("format")
             val backend = manifest.textOrNull("backend")
             if (format !in FORMATS || backend !in FORMATS.getValue(format)) {
@@ -93,8 +94,9 @@ data class Manifest(
             val classes = spec.objectAt("config").integer("num_classes", 0L..MAX_CLASSES).toInt()
             val labels = spec.textsOrNull("labels")
             if (features == null && classes == 0) spec.fail("a classifier has at least one class")
-            if (labels != null && labels.size != classes)
+            if (labels != null && labels.size != classes) {
                 spec.fail("${labels.size} labels for $classes classes")
+            }
             return Manifest(
                 file = fileName(manifest),
                 format = format,
@@ -103,8 +105,9 @@ data class Manifest(
                 bytes = manifest.integer("bytes", 1..Long.MAX_VALUE),
                 sha256 =
                     manifest.text("sha256").also {
-                        if (!SHA256.matches(it))
+                        if (!SHA256.matches(it)) {
                             manifest.fail("sha256 must be 64 lowercase hexadecimal digits")
+                        }
                     },
                 model = oneLine(spec.text("model"), 100),
                 output = if (features == null) "logits" else "features",
@@ -122,8 +125,9 @@ data class Manifest(
                     name == oneLine(name) &&
                     name.none { it in "/\\:" } &&
                     name.any { it != '.' }
-            if (!plain)
+            if (!plain) {
                 manifest.fail("file ${oneLine(name, 60)} is not the name of a file in its folder")
+            }
             return name
         }
 
@@ -140,15 +144,17 @@ data class Manifest(
         }
 
         private fun input(input: JsonObject?): AppInput {
-            if (input == null)
+            if (input == null) {
                 throw ArtifactException(
                     "manifest.json: app_input is missing; the file does not take one image"
                 )
+            }
             val layout = input.text("layout")
-            if (layout !in LAYOUTS)
+            if (layout !in LAYOUTS) {
                 input.fail(
                     "layout ${oneLine(layout, 40)} is not known to this app; NCHW and NHWC are"
                 )
+            }
             for ((key, value) in EXPECTED) if (input.text(key) != value)
                 input.fail("$key must be $value for this app")
             val shape = input.integers("shape", 1..MAX_SIDE)
@@ -175,17 +181,21 @@ data class Manifest(
         internal fun resizing(resizing: JsonObject, size: List<Long>): Resizing {
             val mode = resizing.text("mode")
             val filter = resizing.text("filter")
-            if (!resizing.flag("antialias"))
+            if (!resizing.flag("antialias")) {
                 resizing.fail("without antialias is not known to this app")
-            if (filter !in FILTERS)
+            }
+            if (filter !in FILTERS) {
                 resizing.fail("filter ${oneLine(filter, 40)} is not known to this app")
+            }
             val given = resizing.integers("size", 1..MAX_SIDE)
             val squash = mode == "squash"
-            if (!squash && mode != "shorter side")
+            if (!squash && mode != "shorter side") {
                 resizing.fail("mode ${oneLine(mode, 40)} is not known to this app")
+            }
             if (squash && given != size) resizing.fail("size $given is not the input's, $size")
-            if (!squash && given.size != 1)
+            if (!squash && given.size != 1) {
                 resizing.fail("size must be one number, the shorter side")
+            }
             if (!squash && resizing.integers("center_crop", 1..MAX_SIDE) != size) {
                 resizing.fail("center_crop is not the input's size, $size")
             }
@@ -202,7 +212,7 @@ data class Manifest(
         private val FORMATS =
             mapOf(
                 "tflite" to setOf<String?>(null),
-                "executorch" to setOf(null, "xnnpack", "vulkan"),
+                "executorch" to setOf(null, "xnnpack"),
             )
         private val LAYOUTS = Layout.entries.map { it.name }
         private val FILTERS = Filter.entries.map { it.name.lowercase() }

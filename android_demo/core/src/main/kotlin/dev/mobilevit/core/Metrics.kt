@@ -61,10 +61,11 @@ private fun sqnr(
 ): DoubleArray {
     val whole = reference.map(::energy).toDoubleArray()
     if (!scores) return DoubleArray(whole.size) { decibels(whole[it], energy(noise[it])) }
-    if (isBinary(reference))
+    if (isBinary(reference)) {
         whole.average().let { mean ->
             for (case in whole.indices) whole[case] = max(whole[case], mean)
         }
+    }
     val deciding = decidingEnergies(reference)
     return DoubleArray(whole.size) {
         min(

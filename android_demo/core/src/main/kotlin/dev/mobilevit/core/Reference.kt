@@ -49,8 +49,9 @@ private constructor(
                         ?: throw ArtifactException("$FILE says nothing of its cases"),
                     "the cases of $FILE",
                 )
-            if (rows.isEmpty() || rows.size > MAX_CASES)
+            if (rows.isEmpty() || rows.size > MAX_CASES) {
                 throw ArtifactException("$FILE must have 1 to $MAX_CASES cases")
+            }
             val cases = rows.map { row ->
                 val role = row.textOrNull("role") ?: "view"
                 if (role !in ROLES) row.fail("role ${oneLine(role, 20)} is not known")
@@ -61,8 +62,9 @@ private constructor(
                 listOf(rows.size, 3, manifest.input.height, manifest.input.width).map {
                     it.toLong()
                 }
-            if (images.shape != expected)
+            if (images.shape != expected) {
                 throw ArtifactException("$FILE: images are ${images.shape}, expected $expected")
+            }
             val rank = file.tensors[manifest.output]?.shape?.size ?: 2
             val answers =
                 file.find(manifest.output, "F32", if (manifest.output == "logits") 2 else rank)
@@ -75,8 +77,9 @@ private constructor(
                 )
             }
             val values = file.floats(answers)
-            if (values.any { it.isNaN() || it.isInfinite() })
+            if (values.any { it.isNaN() || it.isInfinite() }) {
                 throw ArtifactException("$FILE: ${manifest.output} are not finite")
+            }
             val sha256 = newSha256().apply { update(content) }.hex()
             return Reference(
                 cases,

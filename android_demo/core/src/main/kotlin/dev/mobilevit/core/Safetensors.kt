@@ -66,8 +66,9 @@ private constructor(
                 throw ArtifactException("$where is not a sound safetensors file: $what")
             if (content.size < 8) fail("it has ${content.size} bytes")
             val length = ByteBuffer.wrap(content).order(ByteOrder.LITTLE_ENDIAN).getLong(0)
-            if (length !in 2..MAX_HEADER || length > content.size - 8)
+            if (length !in 2..MAX_HEADER || length > content.size - 8) {
                 fail("its header cannot have $length bytes")
+            }
             val start = 8 + length.toInt()
             val header =
                 parseJsonObject(ByteBuffer.wrap(content, 8, start - 8), "the header of $where")
@@ -84,10 +85,11 @@ private constructor(
                 tensors.entries.sortedBy {
                     it.value.begin.toLong() shl 32 or it.value.end.toLong()
                 }) {
-                if (tensor.begin != end)
+                if (tensor.begin != end) {
                     fail(
                         "${oneLine(name, 40)} begins at ${tensor.begin}, not where the one before ends"
                     )
+                }
                 end = tensor.end
             }
             if (end != content.size) fail("${content.size - end} bytes belong to no tensor")
@@ -104,15 +106,17 @@ private constructor(
             val size = SIZES[dtype] ?: entry.fail("dtype ${oneLine(dtype, 20)} is not known")
             val shape = entry.integers("shape", 0..Int.MAX_VALUE.toLong())
             val offsets = entry.integers("data_offsets", 0..available)
-            if (shape.size > 16 || offsets.size != 2 || offsets[0] > offsets[1])
+            if (shape.size > 16 || offsets.size != 2 || offsets[0] > offsets[1]) {
                 entry.fail("shape or data_offsets are malformed")
+            }
             var bytes = size.toLong()
             for (side in shape) {
                 bytes *= side // both factors are below 2^31
                 if (bytes > available) entry.fail("shape $shape has more values than the file")
             }
-            if (bytes != offsets[1] - offsets[0])
+            if (bytes != offsets[1] - offsets[0]) {
                 entry.fail("$dtype $shape takes $bytes bytes, not ${offsets[1] - offsets[0]}")
+            }
             return StoredTensor(
                 dtype,
                 shape,

@@ -101,10 +101,12 @@ internal fun judge(manifest: Manifest, reference: Reference, answers: List<Float
     val counted = BooleanArray(expected.size) { everything || !reference.cases[it].edge }
     val found = compare(expected, answers, manifest.output == "logits", counted)
     val reasons = ArrayList<String>()
-    if (answers.any { row -> row.any { it.isNaN() || it.isInfinite() } })
+    if (answers.any { row -> row.any { it.isNaN() || it.isInfinite() } }) {
         reasons += "scores are not finite"
-    if (isConstant(answers) && !isConstant(expected))
+    }
+    if (isConstant(answers) && !isConstant(expected)) {
         reasons += "it answers every image with the same scores"
+    }
     manifest.rejections.mapTo(reasons) { "it was rejected when it was converted: $it" }
     val worstCase = reference.cases[found.worstCase].name
     if (found.worstSqnr < threshold.sqnrDb) {

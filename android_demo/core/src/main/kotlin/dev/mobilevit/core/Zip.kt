@@ -24,8 +24,9 @@ internal fun unpack(source: InputStream, folder: File, most: Long = MAX_UNPACKED
     var entries = 0
     while (true) {
         val entry = nextEntry(zip) ?: break
-        if (++entries > MAX_ENTRIES)
+        if (++entries > MAX_ENTRIES) {
             throw ArtifactException("the zip has more than $MAX_ENTRIES entries")
+        }
         val parts = parts(entry.name)
         if (entry.isDirectory || parts.first() == "__MACOSX" || parts.last().startsWith(".")) {
             left -= copy(zip, null, left, most)
@@ -38,8 +39,9 @@ internal fun unpack(source: InputStream, folder: File, most: Long = MAX_UNPACKED
             )
         }
         parent = above
-        if (!seen.add(parts.last().lowercase()))
+        if (!seen.add(parts.last().lowercase())) {
             throw ArtifactException("the zip has ${oneLine(entry.name, 80)} twice")
+        }
         left -= File(folder, parts.last()).outputStream().use { copy(zip, it, left, most) }
     }
     if (seen.isEmpty()) throw ArtifactException("this is not a zip, or it has no files")
@@ -61,10 +63,11 @@ private fun parts(name: String): List<String> {
         name.length <= 500 &&
             name.none { it in "\\:" || it < ' ' } &&
             parts.none { it in setOf("", ".", "..") }
-    if (!isSound)
+    if (!isSound) {
         throw ArtifactException(
             "the zip has a file whose name leads out of it: ${oneLine(name, 80)}"
         )
+    }
     return parts
 }
 

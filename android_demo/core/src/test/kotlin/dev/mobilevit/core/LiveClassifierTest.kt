@@ -126,8 +126,9 @@ class LiveClassifierTest(@param:TempDir private val parent: File) {
                 thread {
                     repeat(2000) { frame ->
                         val value = if ((camera + frame) % 2 == 0) 0 else -1
-                        if (live.offer(64, 48, 6) { it.rgb.fill(value.toByte()) })
+                        if (live.offer(64, 48, 6) { it.rgb.fill(value.toByte()) }) {
                             taken.incrementAndGet()
+                        }
                     }
                 }
             }
