@@ -13,6 +13,8 @@ from device_reports import PIXEL, device_report, device_run
 from phone_server import Serving, make_artifacts, stub_app
 
 from mobilevit_sdk.apps import inbox, network
+from mobilevit_sdk.apps.server import Request
+from mobilevit_sdk.apps.visitors import Visitors
 from mobilevit_sdk.errors import RequestError, ToolchainError
 from mobilevit_sdk.parity import THRESHOLDS
 from mobilevit_sdk.parity.device import Device, read_device_report, seal
@@ -189,6 +191,31 @@ def test_reports_of_other_files_or_vectors_are_refused_in_one_line(artifacts, tm
         assert "which no artifact here has" in json.loads(answer)["error"]
         assert "\n" not in json.loads(answer)["error"]
         assert serving.post(seal(device_report(artifacts[0])))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({"sec-ch-ua-model": '"Pixel 8"', "user-agent": "Mozilla/5.0 (Linux; Android 10; K)"}, "Pixel 8"),
+        ({"sec-ch-ua-model": '""', "user-agent": "Mozilla/5.0 (Linux; Android 10; K) Chrome/156"}, "an Android phone"),
+        ({"user-agent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X)"}, "an iPhone"),
+        ({"user-agent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)"}, "a browser on macOS"),
+        ({}, "a browser"),
+        ({"sec-ch-ua-model": '"\x1b[2J' + "x" * 1000 + '"'}, "[2J" + "x" * 37),
+    ],
+)
+def test_who_opened_the_page_is_said_once_in_what_a_terminal_can_show(headers, name):
+    visitors = Visitors()
+
+    def line(path, client="192.168.1.7"):
+        return visitors.line(Request(path, client, headers))
+
+    assert line("") is None  # a preview of a link opens no more than that
+    assert line("src/app.js") == f"{name} (192.168.1.7) opened the page"
+    assert line("style.css") is None
+    assert line("style.css", "127.0.0.1") == f"{name} opened the page"
+    assert line("artifacts/one/reference.safetensors") == f"{name} (192.168.1.7) loaded one"
+    assert line("artifacts/one/reference.safetensors") is None
 
 
 def test_the_certificate_is_for_this_address_alone(artifacts, tmp_path):
