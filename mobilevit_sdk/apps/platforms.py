@@ -169,10 +169,8 @@ WEB = Platform(
     demo="web_demo",
     runs={"tflite": frozenset({None})},
     artifacts="artifacts",
-    edits=(
-        Edit("index.html", r"(<title>)[^<]*(</title>)", lambda names: escape(names.shown)),
-        Edit("index.html", r"(<h1>)[^<]*( <small>)", lambda names: escape(names.shown)),
-    ),
+    # The page shows its title as its name.
+    edits=(Edit("index.html", r"(<title>)[^<]*(</title>)", lambda names: escape(names.shown)),),
 )
 
 PLATFORMS: dict[PlatformName, Platform] = {each.name: each for each in (ANDROID, IOS, WEB)}

@@ -99,11 +99,10 @@ def test_a_name_reaches_the_phone_as_it_was_given(name, artifact, demos, tmp_pat
     assert len(lines) == 3
     literal = re.fullmatch(r'let appName = "((?:[^"\\]|\\["\\])*)"', lines[0])
     assert re.sub(r"\\(.)", r"\1", literal[1]) == name
-    names, page = check_names(WEB, name, None), "<p><title>MobileViT</title><h1>MobileViT <small>here</small></h1></p>"
+    names, page = check_names(WEB, name, None), "<title>MobileViT</title>"
     for edit in WEB.edits:
         page = edit.apply(page, names)
-    root = ElementTree.fromstring(page)
-    assert (root.find("title").text, root.find("h1").text) == (name, f"{name} ")
+    assert ElementTree.fromstring(page).text == name
 
 
 @pytest.mark.skipif(not shutil.which("aapt2"), reason="aapt2 is not installed")
@@ -159,7 +158,6 @@ def test_web_project_is_the_page_that_phones_get_with_the_name_in_it(artifact, t
     write_app_project("web", artifact, tmp_path / "out", name="Bird & Watch")
     page = (tmp_path / "out/index.html").read_text()
     assert "<title>Bird &amp; Watch</title>" in page
-    assert "<h1>Bird &amp; Watch <small>" in page
     assert open_artifact(tmp_path / "out/artifacts/tiny-tflite-fp32").is_unchanged()
     assert json.loads((tmp_path / "out/artifacts/index.json").read_text()) == {
         "artifacts": [{"name": "tiny-tflite-fp32"}]
@@ -170,8 +168,6 @@ def test_web_project_is_the_page_that_phones_get_with_the_name_in_it(artifact, t
 @pytest.mark.parametrize("platform", PLATFORMS.values(), ids=list(PLATFORMS))
 def test_every_edit_finds_its_place_in_the_real_sources(platform):
     source, names = demo_folder(platform.demo), check_names(platform, "Birds", None)
-    if not all((source / edit.file).exists() for edit in platform.edits):
-        pytest.skip("not there yet")
     for edit in (*platform.edits, *(edit for edits in platform.edits_for.values() for edit in edits)):
         assert edit.value(names) in edit.apply((source / edit.file).read_text(), names)
         assert platform.takes(edit.file)

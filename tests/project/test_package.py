@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from app_projects import as_format, make_artifact
 from helpers import REPOSITORY
+
+from mobilevit_sdk.artifacts.artifact import open_artifact
 
 DEMOS = ("web_demo", "android_demo", "ios_demo")
 
@@ -64,21 +68,48 @@ def test_the_sdist_holds_the_license_and_the_readme(built):
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 
-def test_the_installed_wheel_finds_its_weights_its_converters_and_the_demo_apps(built, tmp_path):
-    site = tmp_path / "site"
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(built[0])]
-    subprocess.run(command, check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def site(built, tmp_path_factory):
+    """A folder for PYTHONPATH with the wheel installed, and nothing of the clone."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(folder)]
+    subprocess.run([*command, str(built[0])], check=True, capture_output=True)
+    return folder
+
+
+def run_from(site: Path, program: str, *arguments: str, cwd: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_the_installed_wheel_finds_its_weights_its_converters_and_the_demo_apps(site, tmp_path):
     program = (
         "import mobilevit_sdk; from mobilevit_sdk.checkpoints.source import open_source;"
         "from mobilevit_sdk.formats.converter import converters;"
         "from mobilevit_sdk.demos import demo_folder;"
         f"print(mobilevit_sdk.__file__, open_source().spec.model, *converters(), *map(demo_folder, {DEMOS}))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    file, model, *formats_and_demos = done.stdout.split()
+    file, model, *formats_and_demos = run_from(site, program, cwd=tmp_path).split()
     assert Path(file).is_relative_to(site)
     assert (model, formats_and_demos[:3]) == ("mobilevit_xxs", ["coreml", "executorch", "tflite"])
     assert formats_and_demos[3:] == [str(Path(file).parent / "_demos" / demo) for demo in DEMOS]
+
+
+@pytest.mark.parametrize(
+    ("platform", "format_name", "backend"), [("android", "tflite", None), ("ios", "executorch", "xnnpack")]
+)
+def test_the_installed_wheel_writes_app_projects(platform, format_name, backend, site, tmp_path):
+    artifact = as_format(make_artifact(tmp_path / "tiny"), format_name, backend)
+    arguments = ("apps", platform, "--artifact", str(artifact.path), "--out", "app", "--name", "Birds", "--json")
+    printed = json.loads(run_from(site, "from mobilevit_sdk.cli import main; main()", *arguments, cwd=tmp_path))
+    assert printed["id"] == "com.example.birds"
+    (manifest,) = (tmp_path / "app").rglob("artifacts/tiny/manifest.json")
+    assert open_artifact(manifest.parent).is_unchanged()
