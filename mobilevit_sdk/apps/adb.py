@@ -75,8 +75,8 @@ def find_adb(given: Path | None = None) -> str:
         if found := shutil.which(str(Path(root).expanduser() / "platform-tools" / "adb")):
             return found
     raise ToolchainError(
-        "adb is not installed: it is in Android Studio, in the package `adb` of Debian and Ubuntu, and in "
-        "`android-platform-tools` of Homebrew; or give its path as `adb_path`"
+        "adb is not installed: get Android Studio (or apt-get install adb, brew install android-platform-tools), "
+        "or give its path as `adb_path`"
     )
 
 
