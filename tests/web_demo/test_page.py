@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +84,33 @@ def test_it_verifies_on_both_accelerators_and_its_report_is_judged(page, command
     assert all(run["latency"]["with_preprocessing_ms"]["p50"] > 0 for run in report["runs"])
     assert report["device"]["system"].startswith("Linux")
     assert page.complaints == []
+
+
+def test_the_waiting_command_prints_the_verdict_of_the_phone_and_ends_with_the_gates_code(browser, artifact, tmp_path):
+    pytest.importorskip("aiohttp", reason="the extra `phone` is not installed")
+    command = [sys.executable, "-c", "from mobilevit_sdk.cli import main; main()", "phone", str(artifact)]
+    command += ["--http", "--host", "127.0.0.1", "--out", str(tmp_path / "reports"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        address = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
+        browser.go(address)
+        assert "Passed" in browser.verify()
+        verdicts = json.loads(process.stdout.read())["verdicts"]
+    assert process.returncode == 0
+    assert [(row["runtime"], row["status"]) for row in verdicts] == [
+        ("litert-wasm", "passed"),
+        ("litert-webgpu", "passed"),
+    ]
+    assert len(list((tmp_path / "reports").iterdir())) == 1
+
+
+def test_wasm_computes_with_one_thread_where_threads_fail(browser, site, folder):
+    (folder / "litert/wasm/litert_wasm_threaded_internal.wasm").unlink()
+    browser.go(site.url())
+    said = browser.verify()
+    assert "Passed" in said
+    assert "LiteRT.js 2.5.3, threads" not in said
 
 
 def test_a_photograph_gets_the_answer_of_the_sdk(page, artifact):

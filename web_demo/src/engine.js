@@ -30,9 +30,17 @@ async function load(base) {
   if (!described.ok) throw new Error(`the server answers ${described.status} for ${described.url}`);
   const { version } = await described.json();
   const api = await import(new URL("core/index.js", base).href);
-  const threads = globalThis.crossOriginIsolated === true && (await api.supportsFeature("relaxedSimd"));
-  await api.loadLiteRt(new URL("wasm/", base).href, { threads });
-  return { api, version, threads };
+  const wasm = new URL("wasm/", base).href;
+  if (globalThis.crossOriginIsolated === true && (await api.supportsFeature("relaxedSimd"))) {
+    try {
+      await api.loadLiteRt(wasm, { threads: true });
+      return { api, version, threads: true };
+    } catch {
+      // a browser may refuse the shared memory; one thread needs none
+    }
+  }
+  await api.loadLiteRt(wasm, { threads: false });
+  return { api, version, threads: false };
 }
 
 /** After an abort within WASM nothing of that instance can be trusted. */
