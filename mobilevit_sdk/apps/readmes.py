@@ -47,8 +47,8 @@ Xcode fetches ExecuTorch, which the .pte files need; Swift Playgrounds does not 
 """
 
 _IDS: dict[PlatformName, str] = {
-    "android": "Its application id is `{id}`, in `app/build.gradle.kts`; stores refuse ids below `com.example`.",
-    "ios": "Its bundle identifier is `{id}`, in `Package.swift`; stores refuse ids below `com.example`.",
+    "android": "Its application id is `{id}`, in `app/build.gradle.kts`; stores refuse those below `com.example`.",
+    "ios": "Its bundle identifier is `{id}`, in `Package.swift`; stores refuse those below `com.example`.",
     "web": "Its name is the title in `index.html`.",
 }
 
@@ -94,8 +94,10 @@ In `{folder}/`{more}.
 
 ## Make it yours
 
-{_IDS[platform].format(id=names.id)} The sources are the demo app of mobilevit-sdk, under the Apache License 2.0; the
-models have licenses of their own, in each `manifest.json`.
+{_IDS[platform].format(id=names.id)}
+
+The sources are the demo app of mobilevit-sdk, under the Apache License 2.0; the models have licenses of their own, in
+each `manifest.json`. The app was tested without a phone: verify each artifact on yours.
 """
 
 
