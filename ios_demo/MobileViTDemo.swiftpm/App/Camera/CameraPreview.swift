@@ -5,24 +5,27 @@ import UIKit
 /// The camera's picture, upright whichever way the device is held.
 struct CameraPreview: UIViewRepresentable {
     let camera: Camera
+    /// Whether the middle of the picture fills the view, or all of it is shown.
+    let fills: Bool
 
     func makeUIView(context: Context) -> PreviewView {
         PreviewView(camera: camera)
     }
 
-    func updateUIView(_ view: PreviewView, context: Context) {}
+    func updateUIView(_ view: PreviewView, context: Context) {
+        view.preview.videoGravity = fills ? .resizeAspectFill : .resizeAspect
+    }
 }
 
 final class PreviewView: UIView {
     private let camera: Camera
-    private let preview: AVCaptureVideoPreviewLayer
+    let preview: AVCaptureVideoPreviewLayer
     private var level: AVCaptureDevice.RotationCoordinator?
     private var turning: NSKeyValueObservation?
 
     init(camera: Camera) {
         self.camera = camera
         preview = AVCaptureVideoPreviewLayer(session: camera.session)
-        preview.videoGravity = .resizeAspectFill
         super.init(frame: .zero)
         layer.addSublayer(preview)
         guard let device = Camera.device else { return }

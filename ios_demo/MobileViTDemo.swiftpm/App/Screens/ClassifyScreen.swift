@@ -53,7 +53,7 @@ struct ClassifyScreen: View {
             Frame(crop: model.crop) {
                 Image(uiImage: photo.image)
                     .resizable()
-                    .scaledToFill()
+                    .aspectRatio(contentMode: model.crop == nil ? .fit : .fill)
             }
             .accessibilityLabel("The chosen photograph")
         } else {
@@ -63,7 +63,7 @@ struct ClassifyScreen: View {
                     Frame(crop: nil) { ProgressView() }
                 case .running:
                     if let source = camera.camera {
-                        Frame(crop: model.crop) { CameraPreview(camera: source) }
+                        Frame(crop: model.crop) { CameraPreview(camera: source, fills: model.crop != nil) }
                             .accessibilityLabel("Live picture of the camera")
                     }
                 case .refused:
@@ -112,6 +112,7 @@ struct ClassifyScreen: View {
         Task {
             do {
                 let opened = try await Photo(item)
+                guard item == chosen else { return } // another was chosen meanwhile
                 photo = opened
                 await model.classifying.classify(opened.pixels, opened.layout)
             } catch {
@@ -121,9 +122,9 @@ struct ClassifyScreen: View {
     }
 }
 
-/// A square that shows the middle of what is in it, with a line around what the model gets of that.
+/// A square with a picture that fills it, and a line around what the model gets of that.
 private struct Frame<Content: View>: View {
-    /// Height and width of the crop, as parts of the square's side; nil where it is not a middle part of the picture.
+    /// Height and width of the crop, as parts of the square's side; nil where the model gets more than the square shows.
     let crop: CGSize?
     @ViewBuilder let content: Content
 
