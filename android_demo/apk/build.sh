@@ -5,7 +5,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 out=$here/app/target/apk
-framework=$(echo "$HOME"/.m2/repository/org/robolectric/android-all/14-robolectric-10818077/*.jar)
+version=$(sed -n 's|.*<android.compile.version>\(.*\)</.*|\1|p' "$here/pom.xml")
+framework=$HOME/.m2/repository/org/robolectric/android-all/$version/android-all-$version.jar
 tools=$here/apk/target/tools
 jdk=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")") # of android.* alone are the framework's classes
 for jar in "$framework" "$jdk/jmods/java.base.jmod" "$tools" "$here/app/target/classes" "$here/app/target/resources.apk"; do

@@ -12,7 +12,7 @@ for line in "package: name='dev.mobilevit.demo'" "sdkVersion:'26'" "targetSdkVer
   grep -qF "$line" "$work/badging" || fail "aapt does not say $line"
 done
 unzip -qo "$apk" -d "$work/apk"
-dexdump "$work/apk/classes.dex" > "$work/dex"
+dexdump "$work/apk/classes.dex" > "$work/dex" || fail "classes.dex is damaged"
 defined() { grep -qF "Class descriptor  : 'L${1//.//};'" "$work/dex"; }
 for class in $(aapt2 dump xmltree --file AndroidManifest.xml "$apk" 2> /dev/null | sed -n 's/.*:name(.*)="\(dev\.mobilevit[^"]*\|\.[A-Z][^"]*\)".*/\1/p' | sed 's/^\./dev.mobilevit.demo./' | sort -u); do
   defined "$class" || fail "the manifest names $class, which is not in classes.dex"
