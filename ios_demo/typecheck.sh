@@ -6,6 +6,10 @@
 # forgets, are found on the way there.
 set -euo pipefail
 cd "$(dirname "$0")"
+if [ "$(uname -s)" = Darwin ]; then
+  echo "no check against stubs on a Mac: Xcode has the real API"
+  exit 0
+fi
 if ! command -v swiftc > /dev/null; then
   exec ./swift-on-debian.sh ./typecheck.sh "$@"
 fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -85,6 +86,17 @@ def test_a_wrong_snippet_is_found_at_its_line_of_the_guide(tmp_path):
     assert re.search(rf"^\.\./docs/guides/ios\.md:{number}:\d+: error: .*'open'", done.stderr, re.MULTILINE), (
         done.stderr
     )
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_on_a_mac_the_stubs_are_left_alone(tmp_path):
+    uname = tmp_path / "uname"
+    uname.write_text("#!/bin/sh\necho Darwin\n")
+    uname.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([IOS / "typecheck.sh"], env={"PATH": path}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Xcode" in done.stdout
 
 
 def test_every_module_that_is_imported_has_a_stub():

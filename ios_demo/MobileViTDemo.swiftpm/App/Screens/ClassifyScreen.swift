@@ -112,7 +112,7 @@ struct ClassifyScreen: View {
         Task {
             do {
                 let opened = try await Photo(item)
-                guard item == chosen else { return } // another was chosen meanwhile
+                guard item == chosen else { return }  // another was chosen meanwhile
                 photo = opened
                 await model.classifying.classify(opened.pixels, opened.layout)
             } catch {
