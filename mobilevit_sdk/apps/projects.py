@@ -82,7 +82,7 @@ def write_app_project(
 
 def check_names(platform: Platform, name: str, app_id: str | None) -> AppNames:
     """The names of an app. Raises RequestError for one that its platform or a person would stumble over."""
-    shown = " ".join(name.split(" ")).strip()
+    shown = name.strip(" ")
     if not shown or not shown[0].isalnum() or not shown.isprintable() or set(shown) & set("/\\:"):
         raise RequestError(
             f"{one_line(name)!r} cannot name an app: begin with a letter or digit, and use no / \\ : or control codes"
@@ -121,6 +121,8 @@ def _check_artifacts(platform: Platform, artifacts: Sequence[Artifact]) -> None:
 
 
 def _check_out(out: Path, force: bool) -> None:
+    if Path.cwd().is_relative_to(out.resolve()):  # which would be gone from under the shell
+        raise RequestError(f"{out} is the folder that you are in; give one below it as `out`, such as app")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / RECORD).is_file():

@@ -129,3 +129,12 @@ def test_a_project_is_replaced_only_by_force_and_other_folders_never(artifact, d
 def test_an_unknown_platform_is_refused_with_those_that_there_are(artifact, tmp_path):
     with pytest.raises(RequestError, match="no app for 'andriod'; did you mean android"):
         write_app_project("andriod", artifact, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_the_folder_that_one_is_in_is_not_replaced(out, artifact, demos, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(RequestError, match="is the folder that you are in"):
+        write_app_project("android", artifact, out, force=True)
+    assert (tmp_path / "here").is_dir()
