@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,5 +61,6 @@ def chart(path: Path, width: float, height: float) -> Iterator[Figure]:
     with style.context({**_STYLE, "axes.prop_cycle": cycle}, after_reset=True):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        with replacing(path) as fresh:
+        with replacing(path) as fresh, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a name in a script without a font
             figure.savefig(fresh, format="png", metadata={"Software": None})

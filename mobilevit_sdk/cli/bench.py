@@ -146,7 +146,7 @@ def print_phones(rows: Sequence[PhoneRow], compared: bool) -> None:
     from mobilevit_sdk.cli.tables import Table
 
     columns = ("artifact · phone", "runtime", "p50", "p90", "with prep.", "whole", "runs", "memory", "thermal")
-    table = Table(*columns, name="artifact · phone", left=("runtime",), drops=("memory", "runs", "whole"))
+    table = Table(*columns, name="artifact · phone", left=("runtime",), drops=("memory", "runs", "whole", "thermal"))
     for row in rows:
         name = " · ".join(filter(None, (row.artifact, row.device, row.processor)))
         if row.p50_ms is None:

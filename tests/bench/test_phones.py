@@ -117,6 +117,13 @@ def test_the_command_needs_no_artifact_and_draws(bench, reports, tmp_path):
     assert (tmp_path / "dollar.png").is_file()
 
 
+def test_a_phone_whose_name_no_font_holds_is_drawn_without_a_warning(bench, artifact, tmp_path, recwarn):
+    phone = Device(model="携帯電話 📱", system="Android 15", processor=None)
+    drawn = bench([device_report(artifact, device=phone)], "--plot", tmp_path / "latency.png")
+    assert (drawn.exit_code, drawn.stderr) == (0, "")
+    assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 def test_options_about_an_artifact_need_one(bench, reports):
     assert "give an artifact" in bench([]).stderr
     refused = bench(reports, "--against", "pytorch")
@@ -124,7 +131,7 @@ def test_options_about_an_artifact_need_one(bench, reports):
     assert "are about an artifact" in refused.stderr
 
 
-@pytest.mark.parametrize("columns", [50, 80, 130])
+@pytest.mark.parametrize("columns", [50, 60, 80, 130])
 def test_the_table_fits_a_terminal(reports, tmp_path, columns):
     options = []
     for number, report in enumerate(reports):
@@ -134,4 +141,5 @@ def test_the_table_fits_a_terminal(reports, tmp_path, columns):
     assert max(map(len, shown.splitlines())) <= columns
     words = ("Pixel 8 (Android 15) · Tensor G3", "4.20", "9.50", "6.10, 6.30", "serious", "no NPU", "were not compared")
     assert all(word in shown.replace("\n", " ") for word in words)
-    assert ("123 MB" in shown) == (columns > 50)
+    assert ("123 MB" in shown) == (columns > 60)
+    assert "\nnominal" not in shown  # no cell of a row stands on a line of its own

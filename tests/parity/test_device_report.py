@@ -146,6 +146,7 @@ def run_member(name, value):
         (lambda document: document["runs"].append(document["runs"][0]), "is there twice"),
         (run_member("runtime", "onnx"), r"\$.runs\[0\].runtime"),
         (run_member("accelerator", "tpu"), r"\$.runs\[0\].accelerator"),
+        (run_member("accelerator", "ane"), r"runs\[0\] \(litert-ane\): litert does not run on ane"),
         (run_member("peak_memory_bytes", -1), r"\$.runs\[0\].peak_memory_bytes"),
         (run_member("peak_memory_bytes", True), r"\$.runs\[0\].peak_memory_bytes"),
         (run_member("cases", []), "neither answers nor an error"),
@@ -156,6 +157,15 @@ def run_member(name, value):
 )
 def test_what_breaks_the_schema_is_refused_by_its_place(report, change, words):
     assert re.search(words, refusal(resealed(report, change)))
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "coreai"])
+@pytest.mark.parametrize("accelerator", ["npu", "wasm", "webgpu"])
+def test_apples_runtimes_on_what_no_apple_device_has_are_refused(report, runtime, accelerator):
+    def change(document):
+        document["runs"][0].update(runtime=runtime, accelerator=accelerator)
+
+    assert f"{runtime} does not run on {accelerator}" in refusal(resealed(report, change))
 
 
 @pytest.mark.parametrize(

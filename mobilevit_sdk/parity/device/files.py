@@ -16,7 +16,7 @@ import msgspec
 from mobilevit_sdk.arguments import several
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.parity.device.types import DeviceReport, DeviceRun, Timing, nearest_rank
+from mobilevit_sdk.parity.device.types import ACCELERATORS, DeviceReport, DeviceRun, Timing, nearest_rank
 from mobilevit_sdk.text import one_line
 
 DeviceReportLike = DeviceReport | Path | str  # one that was read, or its file
@@ -145,6 +145,8 @@ def _check(report: DeviceReport) -> None:
         if key in seen:
             raise ValueError(f"{where} is there twice")
         seen.add(key)
+        if run.accelerator not in ACCELERATORS[run.runtime]:
+            raise ValueError(f"{where}: {run.runtime} does not run on {run.accelerator}")
         _check_run(run, where)
 
 

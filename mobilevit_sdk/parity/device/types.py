@@ -29,6 +29,15 @@ RuntimeName = Literal["litert", "tflite", "executorch", "coreml", "coreai"]
 Accelerator = Literal["cpu", "gpu", "npu", "ane", "all", "wasm", "webgpu"]
 ThermalState = Literal["nominal", "fair", "serious", "critical"]
 
+_OF_APPLE = frozenset({"cpu", "gpu", "ane", "all"})
+ACCELERATORS: dict[str, frozenset[str]] = {  # that a runtime can be asked for; a run on any other cannot have been
+    "litert": frozenset({"cpu", "gpu", "npu", "wasm", "webgpu"}),
+    "tflite": frozenset({"cpu", "gpu", "npu", "ane", "wasm"}),  # the Neural Engine by TFLite's Core ML delegate
+    "executorch": frozenset({"cpu", "gpu", "npu", "ane", "all", "wasm", "webgpu"}),  # as its backends allow
+    "coreml": _OF_APPLE,
+    "coreai": _OF_APPLE,
+}
+
 MAX_SAMPLES = 10_000
 
 
