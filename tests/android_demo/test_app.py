@@ -22,7 +22,7 @@ def maven_versions(module: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
-def test_gradle_and_maven_build_with_the_same_runtimes() -> None:
+def test_gradle_and_maven_build_with_the_same_kotlin_and_runtimes() -> None:
     import tomllib
 
     catalog = tomllib.loads((ANDROID / "gradle/libs.versions.toml").read_text())
@@ -30,6 +30,7 @@ def test_gradle_and_maven_build_with_the_same_runtimes() -> None:
         library["module"].split(":")[1]: catalog["versions"][library["version"]["ref"]]
         for library in catalog["libraries"].values()
     }
+    assert f"<kotlin.version>{catalog['versions']['kotlin']}<" in (ANDROID / "pom.xml").read_text()
     compared = 0
     for module in ("maven/tensorflow-lite", "maven/executorch"):
         for artifact, found in maven_versions(module).items():
