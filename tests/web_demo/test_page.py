@@ -188,9 +188,15 @@ def test_a_small_screen_shows_everything_without_scrolling_aside(scale, site):
         page.verify()
         for tab in ("photo", "camera", "verify"):
             page.click(f"#tab-{tab}")
-            wide = "[...document.querySelectorAll('body *')].filter((each) => each.checkVisibility() && "
-            wide += "each.getBoundingClientRect().right > innerWidth + 1).map((each) => each.outerHTML.slice(0, 80))"
-            assert page.evaluate(wide) == []
+            inside = (
+                "[...document.querySelectorAll('.card *')].filter((each) => each.checkVisibility()).filter((each) => "
+            )
+            inside += "each.getBoundingClientRect().right > each.closest('.card').getBoundingClientRect().right)"
+            assert page.evaluate(f"{inside}.map((each) => each.outerHTML.slice(0, 80))") == []
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            cards = "[...document.querySelectorAll('.card')].filter((each) => each.checkVisibility())"
+            margins = page.evaluate(f"{cards}.map((each) => innerWidth - each.getBoundingClientRect().right)")
+            assert margins == [16] * len(margins)
 
 
 def test_controls_have_names_and_tabs_obey_arrows(page):
