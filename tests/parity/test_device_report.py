@@ -93,6 +93,18 @@ def test_more_than_the_bound_is_refused_and_not_read(report, tmp_path):
         read_device_report(tmp_path / "big.json")
 
 
+def test_nothing_but_the_digest_ends_the_document(report):
+    whole = seal(report)[:-66]
+    another = b'"digest":"' + b"0" * 64 + b'"'
+    for head in (
+        whole.replace(b"{", b"{" + another + b",", 1),  # twice
+        whole.replace(b"{", b"{" + another + b",", 1).removesuffix(b'"digest":"')
+        + rb'"x\"digest":"',  # of another name
+        whole.replace(b"{", b"{" + another + b",", 1).removesuffix(b'"digest":"') + b'"x":{"digest":"',  # of a member
+    ):
+        refusal(head + hashlib.sha256(head).hexdigest().encode() + b'"}')
+
+
 def test_a_member_that_is_there_twice_is_refused(report):
     head = seal(report)[:-66].replace(b'"error":null', b'"error":"no GPU","error":null', 1)
     assert "'error' twice" in refusal(head + hashlib.sha256(head).hexdigest().encode() + b'"}')
@@ -181,6 +193,13 @@ def test_apples_runtimes_on_what_no_apple_device_has_are_refused(report, runtime
 def test_latencies_that_contradict_themselves_are_refused(report, timing, words):
     latency = {"warm_up": 5, "inference_ms": timing, "with_preprocessing_ms": None}
     assert words in refusal(resealed(report, run_member("latency", latency)))
+
+
+def test_latencies_with_preprocessing_that_contradict_themselves_are_refused(report):
+    right = {"samples": [2.0], "p50": 2.0, "p90": 2.0}
+    latency = {"warm_up": 5, "inference_ms": right, "with_preprocessing_ms": {**right, "p90": 3.0}}
+    found = refusal(resealed(report, run_member("latency", latency)))
+    assert "with_preprocessing_ms: p90 is 3 ms, and its samples give 2 ms" in found
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999", "1" + "0" * 400])

@@ -1,0 +1,83 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, beforeEach, test } from "node:test";
+import { pathToFileURL } from "node:url";
+
+import { Engine } from "../../web_demo/src/engine.js";
+
+/** A LiteRT.js that compiles as `globalThis.compiles` says: {accelerator, isFullyAccelerated, inputs, outputs}. */
+const LIBRARY = `
+export const supportsFeature = async () => false;
+export const loadLiteRt = async () => {};
+export const unloadLiteRt = () => {};
+export const getWebGpuDevice = () => ({ features: new Set() });
+export async function loadAndCompile(file, options) {
+  const { accelerator = options.accelerator, isFullyAccelerated = true, inputs, outputs } = globalThis.compiles;
+  return {
+    options: { accelerator },
+    isFullyAccelerated,
+    getInputDetails: () => inputs,
+    getOutputDetails: () => outputs,
+    delete: () => (globalThis.compiles.deleted = true),
+  };
+}`;
+
+const folder = mkdtempSync(join(tmpdir(), "litert-"));
+mkdirSync(join(folder, "core"));
+writeFileSync(join(folder, "core", "index.js"), LIBRARY);
+writeFileSync(join(folder, "core", "package.json"), JSON.stringify({ type: "module", version: "2.5.3" }));
+after(() => rmSync(folder, { recursive: true }));
+
+const page = {
+  document: { baseURI: pathToFileURL(folder + "/").href },
+  isSecureContext: true,
+  navigator: { gpu: { requestAdapter: async () => ({}) } },
+  fetch: async () => ({ ok: true, json: async () => ({ version: "2.5.3" }) }),
+};
+for (const [name, value] of Object.entries(page)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+
+const INPUT = { dtype: "float32", shape: [1, 2, 2, 3] };
+const OUTPUT = { dtype: "float32", shape: [1, 3] };
+beforeEach(() => {
+  globalThis.compiles = { inputs: [INPUT], outputs: [OUTPUT] };
+});
+
+const open = (accelerator) => Engine.open(new Uint8Array(1), { base: "./", accelerator, precision: "fp32", shape: [1, 2, 2, 3] });
+
+test("an engine says what was asked of it, and runs there", async () => {
+  const [wasm, webgpu] = [await open("wasm"), await open("webgpu")];
+  assert.deepEqual([wasm.accelerator, wasm.precision, wasm.fullyAccelerated, wasm.version], ["wasm", null, null, "2.5.3"]);
+  assert.deepEqual([webgpu.accelerator, webgpu.precision, webgpu.fullyAccelerated], ["webgpu", "fp32", true]);
+});
+
+for (const [name, compiles] of [
+  ["compiled for WASM instead", { accelerator: "wasm" }],
+  ["taken by WebGPU in part", { isFullyAccelerated: false }],
+]) {
+  test(`a file ${name} is refused, and closed`, async () => {
+    Object.assign(globalThis.compiles, compiles);
+    await assert.rejects(open("webgpu"), /does not run wholly on webgpu/);
+    assert.equal(globalThis.compiles.deleted, true);
+  });
+}
+
+test("on WASM nothing need be accelerated", async () => {
+  globalThis.compiles.isFullyAccelerated = false;
+  assert.equal((await open("wasm")).fullyAccelerated, null);
+});
+
+for (const [name, compiles, words] of [
+  ["input of another shape", { inputs: [{ ...INPUT, shape: [1, 3, 2, 2] }] }, /takes float32 \[1, 3, 2, 2\], not float32 \[1, 2, 2, 3\]/],
+  ["input of integers", { inputs: [{ ...INPUT, dtype: "int8" }] }, /takes int8 /],
+  ["second input", { inputs: [INPUT, INPUT] }, /not float32 \[1, 2, 2, 3\]$/],
+  ["second output", { outputs: [OUTPUT, OUTPUT] }, /has 2 outputs of float32, not one/],
+  ["output of integers", { outputs: [{ ...OUTPUT, dtype: "int32" }] }, /has 1 outputs of int32, not one/],
+]) {
+  test(`a file is refused, and closed, for its ${name}`, async () => {
+    Object.assign(globalThis.compiles, compiles);
+    await assert.rejects(open("wasm"), words);
+    assert.equal(globalThis.compiles.deleted, true);
+  });
+}
