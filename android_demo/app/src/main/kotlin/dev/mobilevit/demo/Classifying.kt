@@ -63,14 +63,11 @@ class Classifying(
 
     /** Takes another artifact; on the accelerator in use, where its format has that. */
     fun use(artifact: ArtifactFolder) {
-        val choices = backends.choices(artifact.manifest.format)
-        val usable = choices.filter { it.missing() == null }
+        val all = backends.choices(artifact.manifest.format)
+        val (usable, missing) = all.partition { it.missing() == null }
+        val choices = usable + missing
         state.value = state.value.copy(artifact = artifact, choices = choices)
-        choose(
-            usable.find { it == state.value.choice }
-                ?: usable.firstOrNull()
-                ?: choices.firstOrNull()
-        )
+        choose(usable.find { it == state.value.choice } ?: choices.firstOrNull())
     }
 
     /** Opens the artifact on [choice], anew where it is open already. */

@@ -108,7 +108,7 @@ class MainActivityTest {
 
     @Test
     fun `a runtime that this build lacks says so when it is touched and to a screen reader`() {
-        val screen = screen()
+        val screen = screen(tflite, litert) // what is missing comes last
         val chip = screen.get().chip(2)
         assertEquals(
             "TFLite CPU, not available: TFLite is not in this build of the app",

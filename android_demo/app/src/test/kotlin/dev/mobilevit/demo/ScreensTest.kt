@@ -87,6 +87,14 @@ class ScreensTest(
             File(app.library.folder, "mobilevit_xxs-tflite-fp32"),
             artifactFiles(bytes = 3_661_325),
         )
+        TestApplication.backends =
+            TestApplication.backends.take(1) +
+                FakeBackend(
+                    "tflite",
+                    "TFLite",
+                    accelerators = listOf(Accelerator.CPU),
+                    missing = mapOf(Accelerator.CPU to "TFLite is not in this build of the app"),
+                )
         val screen = start<MainActivity>().get()
         app.classifying.choose(app.classifying.state.value.choices[1])
         idle()
