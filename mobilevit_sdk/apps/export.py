@@ -18,6 +18,8 @@ def export_site(site: Site, folder: Path) -> None:
 
     Raises RequestError where `folder` is a file or holds something else, and where it cannot be written.
     """
+    if Path.cwd().is_relative_to(folder.resolve()):  # which would be gone from under the shell
+        raise RequestError(f"{folder} is the folder that you are in; give one below it as `export`, such as public")
     if folder.exists() and not _is_free(folder):
         raise RequestError(f"{folder} holds something else; give another `export` folder")
     with replacing(folder) as fresh:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import threading
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,7 @@ from mobilevit_sdk.text import one_line
 
 MAX_REPORTS = 200  # that one command takes; each is judged and kept
 MAX_REFUSALS_SAID = 10
+PAGE, PAGE_ACCELERATORS = "mobilevit-web", ("wasm", "webgpu")  # the browser app, and all that it runs files on
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Inbox:
                 )
         elif out.exists() and not out.is_dir():
             raise RequestError(f"{out} is neither a folder nor a .json file; give another `out`")
+        _check_place(out)
         for artifact in artifacts:
             judge(Run(artifact, DEVICE, None, refusal=("unavailable", "not yet")), thresholds)
         self._artifacts, self._out, self._thresholds, self._say = tuple(artifacts), out, thresholds, say
@@ -101,6 +105,7 @@ class Inbox:
         verdicts = [verdict.to_json() for verdict in outcome.verdicts]
         answer = self._answers[report.digest] = {"passed": outcome.passed, "verdicts": verdicts}
         words = ", ".join(f"{verdict.runtime} {verdict.status}" for verdict in outcome.verdicts)
+        words += _left_out(report)
         kept = f"; kept as {path}" if path else ""
         self._say(one_line(f"{report.device.label}: {report.artifact.name}: {words}{kept}", 1000))
         return answer
@@ -127,6 +132,27 @@ class Inbox:
         while (path := folder / f"{stem}{'' if number == 1 else f'-{number}'}{SUFFIX}").exists():
             number += 1
         return path
+
+
+def _left_out(report: DeviceReport) -> str:
+    """In words, what a browser lacked, which is no fault of the file and not in the page's report."""
+    if report.app.name != PAGE:
+        return ""
+    ran = {run.accelerator for run in report.runs}
+    missing = [each for each in PAGE_ACCELERATORS if each not in ran]
+    return f"; did not run: {', '.join(missing)}" if missing else ""
+
+
+def _check_place(out: Path) -> None:
+    """Raise RequestError unless files can be made at `out`, before a phone does its work; leaves nothing there."""
+    place = out.parent if out.name.endswith(".json") and not out.is_dir() else out
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    try:
+        tempfile.TemporaryDirectory(prefix=".mobilevit-", dir=place).cleanup()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RequestError(f"the reports cannot be kept at {out} ({reason}); give another `out`") from error
 
 
 def _slug(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import threading
@@ -10,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 from device_reports import PIXEL, device_report, device_run
+from helpers import REPOSITORY
 from phone_server import Serving, make_artifacts, stub_app
 
 from mobilevit_sdk.apps import inbox, network
@@ -172,6 +174,38 @@ def test_a_file_for_the_report_is_refused_before_anything_is_served(artifacts, t
     ):
         with pytest.raises(RequestError, match=reason):
             inbox.Inbox(chosen, tmp_path / given, THRESHOLDS, print)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links take a privilege on Windows")
+@pytest.mark.parametrize("given", ["file/reports", "file/reports/one.json", "link", "link/one.json"])
+def test_a_place_that_takes_no_reports_is_refused_before_anything_is_served(artifacts, tmp_path, given):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "else")
+    with pytest.raises(RequestError, match="the reports cannot be kept at"):
+        inbox.Inbox(artifacts[:1], tmp_path / given, THRESHOLDS, print)
+
+
+def test_a_place_that_takes_reports_stays_as_it_is_until_one_comes(artifacts, tmp_path):
+    for given in ("new/folder", "new/one.json", "."):
+        inbox.Inbox(artifacts[:1], tmp_path / given, THRESHOLDS, print)
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("accelerators", "words"), [(("wasm",), "; did not run: webgpu"), (("wasm", "webgpu"), "")])
+def test_what_a_browser_lacked_is_said(artifacts, tmp_path, accelerators, words):
+    said = []
+    runs = [device_run(artifacts[0], accelerator=each) for each in accelerators]
+    inbox.Inbox(artifacts[:1], tmp_path, THRESHOLDS, said.append).take(seal(device_report(artifacts[0], *runs)))
+    passed = ", ".join(f"litert-{each} passed" for each in accelerators)
+    assert said[-1].startswith(f"Pixel 8 (Android 15): tiny-fp32: {passed}{words}; kept as ")
+
+
+def test_the_page_runs_files_on_what_the_command_expects_of_it():
+    app = REPOSITORY / "web_demo/src"
+    assert f'name: "{inbox.PAGE}"' in (app / "verify_screen.js").read_text(encoding="utf-8")
+    listed = json.dumps(inbox.PAGE_ACCELERATORS)
+    assert f"export const ACCELERATORS = {listed};" in (app / "engine.js").read_text(encoding="utf-8")
 
 
 def test_a_report_that_cannot_be_kept_is_judged_and_the_command_ends_with_the_reason(artifacts, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from phone_server import make_artifacts, stub_app
@@ -131,6 +132,15 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(artifact, tmp_path):
         with pytest.raises(RequestError, match="holds something else"):
             export_site(site, tmp_path / other)
     assert (tmp_path / "mine/notes.txt").exists()
+
+
+@pytest.mark.parametrize("given", [".", "..", "../inner"])
+def test_the_folder_that_one_is_in_is_not_replaced(artifact, tmp_path, monkeypatch, given):
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    with pytest.raises(RequestError, match="is the folder that you are in"):
+        export_site(build_site([artifact], takes_reports=False), Path(given))
+    assert not list((tmp_path / "inner").iterdir())
 
 
 def test_an_export_that_fails_leaves_nothing(artifact, tmp_path, monkeypatch):

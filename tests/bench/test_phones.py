@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -87,6 +88,14 @@ def test_with_the_artifact_answers_of_another_function_are_errors(artifact):
     assert "computes something else than PyTorch" in rows[1].reason
     nan = device_report(artifact, device_run(artifact, np.full_like(artifact.reference().logits, np.nan)))
     assert phone_rows(nan, artifact)[0].status == "error"
+
+
+def test_a_latency_of_a_file_that_was_changed_since_is_an_error(artifact, tmp_path):
+    changed = open_artifact(shutil.copytree(artifact.path.parent, tmp_path / "changed"))
+    changed.path.write_bytes(changed.path.read_bytes() + b"more")
+    (row,) = phone_rows(device_report(artifact), changed)
+    assert (row.status, row.p50_ms) == ("error", None)
+    assert "is not the one that its manifest describes" in row.reason
 
 
 def test_a_report_of_another_file_is_refused_beside_an_artifact(artifact):
