@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.app_input import app_input_of
 from mobilevit_sdk.text import one_line
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as file systems of phones, adb and addresses take it without quoting
@@ -28,6 +29,8 @@ def check_artifacts(artifacts: Sequence[Artifact]) -> None:
         manifest.spec.require_scores("an app")
         if manifest.app_input is None:
             raise ArtifactError(f"{shown} does not say what an app feeds it (app_input is null); convert again")
+        if manifest.app_input != app_input_of(manifest.inputs, manifest.spec.preprocessing):
+            raise ArtifactError(f"{shown}: its manifest was changed: app_input is not what spec says; convert again")
         if not re.fullmatch(_NAME, name, re.ASCII):
             raise ArtifactError(
                 f"{shown}: rename the folder to letters, digits, `.`, `_` and `-`, for file systems of phones"

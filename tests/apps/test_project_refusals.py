@@ -75,12 +75,18 @@ def test_damaged_foreign_and_unfit_artifacts_are_refused_and_nothing_is_left(art
     sha256, size = hash_and_size(package)
     as_format(open_artifact(package.parent), "coreml", sha256=sha256, bytes=size)
     features = msgspec.structs.replace(tiny_spec(), features="pooled", labels=None)
+    fed = artifact.manifest.app_input
+    brighter = msgspec.structs.replace(fed, range=(0.0, 255.0))
+    sharper = msgspec.structs.replace(fed, resizing=msgspec.structs.replace(fed.resizing, filter="bicubic"))
+    assert sharper != fed
     for platform, folder, words in (
         ("android", changed, "size or SHA-256"),
         ("android", no_vectors, "is missing"),
         ("android", cut, "does not hold reference vectors"),
         ("ios", package.parent, "is a link"),
         ("android", with_changes("no-input", app_input=None), "app_input is null"),
+        ("android", with_changes("range", app_input=brighter), "app_input is not what spec says"),
+        ("android", with_changes("filter", app_input=sharper), "app_input is not what spec says"),
         ("android", with_changes("features", spec=features), "class scores"),
         ("android", with_changes("a b"), "rename the folder"),
         ("android", demos, "holds no artifact"),
