@@ -127,7 +127,11 @@ _EXECUTORCH_PACKAGE = """\
     dependencies: [.package(url: "https://github.com/pytorch/executorch.git", branch: "swiftpm-1.4.1")],
 """
 _LINK_ALL = """,
-            linkerSettings: [.unsafeFlags(["-Xlinker", "-all_load"])]"""
+            linkerSettings: [
+                .unsafeFlags(["-Xlinker", "-all_load"]),
+                .linkedFramework("Accelerate"),
+                .linkedFramework("CoreImage"),
+            ]"""
 
 IOS = Platform(
     name="ios",

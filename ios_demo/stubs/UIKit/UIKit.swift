@@ -60,6 +60,7 @@ public class UIImage: NSObject, @unchecked Sendable {
     public var cgImage: CGImage? { fatalError() }
     public var imageOrientation: UIImage.Orientation { fatalError() }
     public var size: CGSize { fatalError() }
+    public func byPreparingThumbnail(ofSize size: CGSize) async -> UIImage? { fatalError() }
 }
 
 @MainActor public class UIDevice: NSObject {

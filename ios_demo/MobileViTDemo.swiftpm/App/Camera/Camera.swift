@@ -41,7 +41,7 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
         }
     }
 
-    /// Turns the frames by this angle from now on, in degrees, as the preview is.
+    /// Turns the frames by this angle from now on, in degrees.
     func turn(by angle: CGFloat) {
         queue.async {
             guard let connection = self.output.connection(with: .video),

@@ -21,6 +21,8 @@ final class CameraModel {
             access = .refused
             return
         }
+        // The question itself makes the app inactive, which cancels this task; the one that follows starts the camera.
+        guard !Task.isCancelled else { return }
         let camera =
             camera
             ?? Camera(

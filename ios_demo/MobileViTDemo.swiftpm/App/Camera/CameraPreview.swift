@@ -21,7 +21,7 @@ final class PreviewView: UIView {
     private let camera: Camera
     let preview: AVCaptureVideoPreviewLayer
     private var level: AVCaptureDevice.RotationCoordinator?
-    private var turning: NSKeyValueObservation?
+    private var turning: [NSKeyValueObservation] = []
 
     init(camera: Camera) {
         self.camera = camera
@@ -31,11 +31,18 @@ final class PreviewView: UIView {
         guard let device = Camera.device else { return }
         let level = AVCaptureDevice.RotationCoordinator(device: device, previewLayer: preview)
         self.level = level
-        turning = level.observe(\.videoRotationAngleForHorizonLevelPreview, options: [.initial, .new]) {
-            @Sendable [weak self] _, change in
-            guard let angle = change.newValue else { return }
-            Task { @MainActor in self?.turn(by: angle) }
-        }
+        turning = [
+            level.observe(\.videoRotationAngleForHorizonLevelPreview, options: [.initial, .new]) {
+                @Sendable [weak self] _, change in
+                guard let angle = change.newValue else { return }
+                Task { @MainActor in self?.turn(by: angle) }
+            },
+            // What the model gets is upright by gravity, also where the screen is locked to stay as it is.
+            level.observe(\.videoRotationAngleForHorizonLevelCapture, options: [.initial, .new]) {
+                @Sendable [camera] _, change in
+                if let angle = change.newValue { camera.turn(by: angle) }
+            },
+        ]
     }
 
     @available(*, unavailable)
@@ -46,11 +53,8 @@ final class PreviewView: UIView {
         preview.frame = bounds
     }
 
-    /// What the model gets is turned as what is shown.
     private func turn(by angle: CGFloat) {
-        if let connection = preview.connection, connection.isVideoRotationAngleSupported(angle) {
-            connection.videoRotationAngle = angle
-        }
-        camera.turn(by: angle)
+        guard let connection = preview.connection, connection.isVideoRotationAngleSupported(angle) else { return }
+        connection.videoRotationAngle = angle
     }
 }

@@ -94,7 +94,8 @@ struct ClassifyScreen: View {
     }
 
     @ViewBuilder private var sourceButtons: some View {
-        PhotosPicker(selection: $chosen, matching: .images) {
+        // As it is stored: a copy in another format has other pixels.
+        PhotosPicker(selection: $chosen, matching: .images, preferredItemEncoding: .current) {
             Label("Choose a photo", systemImage: "photo.on.rectangle")
         }
         if photo != nil {

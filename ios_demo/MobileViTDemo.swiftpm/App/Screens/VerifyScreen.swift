@@ -5,6 +5,7 @@ import UIKit
 /// Runs the reference vectors on this device, and hands out the report of it.
 struct VerifyScreen: View {
     @Environment(DemoModel.self) private var model
+    @Environment(\.scenePhase) private var scenePhase
 
     var body: some View {
         NavigationStack {
@@ -28,6 +29,10 @@ struct VerifyScreen: View {
             // A device that falls asleep would time its sleep.
             .onChange(of: model.verifying.isRunning, initial: true) {
                 UIApplication.shared.isIdleTimerDisabled = model.verifying.isRunning
+            }
+            // So would one whose app was put away, which also may not use the GPU any more.
+            .onChange(of: scenePhase) {
+                if scenePhase == .background, model.verifying.isRunning { model.verifying.cancel() }
             }
         }
     }
@@ -63,7 +68,7 @@ private struct VerificationSection: View {
             } footer: {
                 Text(
                     state == .cancelled
-                        ? "Cancelled: nothing was kept."
+                        ? "Cancelled, by you or because the app was put away: nothing was kept."
                         : "Runs every reference case, then measures the time of one picture.")
             }
         case .running(let progress):

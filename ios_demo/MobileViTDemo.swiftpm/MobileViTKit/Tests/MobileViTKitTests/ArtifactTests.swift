@@ -14,6 +14,36 @@ final class ArtifactTests: XCTestCase {
         XCTAssertNil(manifest.undelegatedOperators)
     }
 
+    func testWhatIsFoundLiesBelowTheFolderAsItWasNamed() throws {
+        let folder = try tinyArtifact(self).url.deletingLastPathComponent()
+        let alias = folder.deletingLastPathComponent().appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createSymbolicLink(at: alias, withDestinationURL: folder)
+        defer { try? FileManager.default.removeItem(at: alias) }
+        XCTAssertEqual(
+            ArtifactFolder.find(in: alias).artifacts.map(\.url.path),
+            [alias.appendingPathComponent("tiny-coreml-fp16").path])
+    }
+
+    func testWhatAnExecuTorchFileSaysOfItsAcceleratorIsNoMoreThanIsKnown() throws {
+        let expected: [(backend: String, undelegated: String, Accelerator, Bool?)] = [
+            ("null", "null", .cpu, true),
+            (#""xnnpack""#, #"{"aten.topk": 1}"#, .cpu, true),
+            (#""coreml""#, "{}", .all, nil),
+            (#""coreml""#, #"{"aten.topk": 1}"#, .all, false),
+            (#""vulkan""#, "{}", .gpu, true),
+            (#""vulkan""#, "null", .gpu, nil),
+        ]
+        for (backend, undelegated, accelerator, complete) in expected {
+            let manifest = try tinyManifest([
+                #""backend": null"#: #""backend": \#(backend)"#,
+                #""undelegated_ops": null"#: #""undelegated_ops": \#(undelegated)"#,
+            ])
+            let facts = EngineFacts(executorch: manifest)
+            XCTAssertEqual(facts.accelerator, accelerator, backend)
+            XCTAssertEqual(facts.fullyAccelerated, complete, "\(backend) \(undelegated)")
+        }
+    }
+
     func testFeaturesAndRejectionsAreRead() throws {
         let features = try tinyManifest([#""labels": ["cat", "dog", "fox"]"#: #""features": "map""#])
         XCTAssertEqual(features.answer, "features")

@@ -24,6 +24,16 @@ final class DeviceReportTests: XCTestCase {
         XCTAssertEqual(String(text.suffix(66).dropLast(2)), SHA256Digest.hex(of: Data(body)))
     }
 
+    func testTheFileNameOfALongNameIsOneThatFileSystemsTake() throws {
+        let short = try tinyArtifact(self).url
+        let long = short.deletingLastPathComponent().appendingPathComponent(String(repeating: "ü", count: 120))
+        try FileManager.default.moveItem(at: short, to: long)
+        let artifact = try ArtifactFolder(url: long)
+        let report = DeviceReport(appVersion: "1", artifact: artifact, reference: try artifact.reference(), runs: [])
+        XCTAssertLessThanOrEqual(report.fileName.utf8.count, 255)
+        XCTAssertTrue(report.fileName.hasSuffix(".device-report.json"))
+    }
+
     func testAllMembersAreThereAndNullWhereUnknown() throws {
         let latency = Latency(warmUp: 5, inference: try Timings([4.1, 4.25, 4.0]), withPreprocessing: nil)
         let data = try report([

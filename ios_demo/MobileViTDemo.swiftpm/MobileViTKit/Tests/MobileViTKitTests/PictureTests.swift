@@ -62,6 +62,19 @@ final class PictureTests: XCTestCase {
             }, "2x3")
     }
 
+    func testAGrayPhotographIsThatOfThreeEqualChannels() throws {
+        let gray = (0..<96).map { UInt8($0 * 2) }
+        let preprocessor = Preprocessor(input(.picture, [1, 3, 2, 3]))
+        for orientation in Orientation.allCases {
+            var found = Picture(width: 3, height: 2), expected = Picture(width: 3, height: 2)
+            let layout = try PixelLayout(width: 10, height: 8, bytesPerRow: 12, format: .gray, orientation: orientation)
+            try gray.withUnsafeBytes { try preprocessor.prepare($0, layout, into: &found) }
+            let rgb = try PixelLayout(width: 10, height: 8, bytesPerRow: 36, format: .rgb, orientation: orientation)
+            try gray.flatMap { [$0, $0, $0] }.withUnsafeBytes { try preprocessor.prepare($0, rgb, into: &expected) }
+            XCTAssertEqual(found, expected, "\(orientation)")
+        }
+    }
+
     func testFramesOfACameraAreWrittenInPlace() throws {
         let input = AppInput(
             name: "x", layout: .picture, shape: [1, 3, 20, 20],

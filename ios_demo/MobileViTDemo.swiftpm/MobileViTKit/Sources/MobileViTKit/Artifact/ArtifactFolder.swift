@@ -25,8 +25,9 @@ public struct ArtifactFolder: Sendable, Identifiable {
     public static func find(in folder: URL) -> (artifacts: [ArtifactFolder], refusals: [String]) {
         var candidates = [folder]
         if !hasManifest(folder) {
-            let items = try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
-            candidates = (items ?? []).filter(hasManifest).sorted { $0.lastPathComponent < $1.lastPathComponent }
+            // By name: as URLs, a device gives what lies in /var as /private/var, which equals no URL made of `folder`.
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+            candidates = names.sorted().map { folder.appendingPathComponent($0) }.filter(hasManifest)
         }
         var artifacts: [ArtifactFolder] = [], refusals: [String] = []
         for candidate in candidates {

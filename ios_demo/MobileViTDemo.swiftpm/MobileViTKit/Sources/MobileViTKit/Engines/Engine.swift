@@ -40,6 +40,25 @@ public struct EngineFacts: Equatable, Sendable {
     }
 }
 
+extension EngineFacts {
+    /// Of a .pte file, whose delegate was chosen when it was converted.
+    ///
+    /// XNNPACK and the portable kernels use the CPU. Core ML chooses by itself, and does not say through ExecuTorch whether
+    /// it left a part of what it took to the CPU.
+    init(executorch manifest: Manifest) {
+        let accelerator: Accelerator =
+            switch manifest.backend {
+            case "coreml": .all
+            case "mps", "mlx", "vulkan": .gpu
+            default: .cpu
+            }
+        var complete = manifest.undelegatedOperators.map { $0 == 0 }
+        if accelerator == .cpu { complete = true }
+        if accelerator == .all, complete == true { complete = nil }
+        self.init(runtime: "executorch", accelerator: accelerator, fullyAccelerated: complete)
+    }
+}
+
 /// An answer and the time that it took.
 public struct Answer: Equatable, Sendable {
     /// `logits` or `features`, in row-major order.
@@ -87,7 +106,7 @@ public struct EngineChoice: Hashable, Identifiable, Sendable {
         #if canImport(ExecuTorch)
         case "executorch":
             return [
-                EngineChoice(runtime: "executorch", accelerator: ExecuTorchEngine.accelerator(of: manifest.backend))
+                EngineChoice(runtime: "executorch", accelerator: EngineFacts(executorch: manifest).accelerator)
             ]
         #endif
         #if canImport(CoreAI)

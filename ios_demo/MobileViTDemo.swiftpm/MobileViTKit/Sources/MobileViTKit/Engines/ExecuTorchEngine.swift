@@ -8,24 +8,13 @@ public actor ExecuTorchEngine: Engine {
     private let input: Tensor<Float>
     private let tensor: InputTensor
 
-    /// Where a delegate computes: Core ML chooses by itself, XNNPACK and the portable kernels use the CPU.
-    public static func accelerator(of backend: String?) -> Accelerator {
-        switch backend {
-        case "coreml": .all
-        case "mps", "mlx", "vulkan": .gpu
-        default: .cpu
-        }
-    }
-
     /// Loads the file and its method `forward`. Throws `KitError.engine`, also for a delegate that this build lacks.
     public init(_ artifact: ArtifactFolder) throws {
         let (manifest, file) = (artifact.manifest, artifact.manifest.file)
         guard manifest.input.layout != .picture else {
             throw KitError.engine("\(file) takes a picture, not a tensor")
         }
-        let accelerator = Self.accelerator(of: manifest.backend)
-        let complete = accelerator == .cpu ? true : manifest.undelegatedOperators.map { $0 == 0 }
-        facts = EngineFacts(runtime: "executorch", accelerator: accelerator, fullyAccelerated: complete)
+        facts = EngineFacts(executorch: manifest)
         module = Module(filePath: artifact.file.path)
         do { try module.load("forward") } catch {
             throw KitError.engine("ExecuTorch refuses \(file): \(oneLine(error.localizedDescription))")

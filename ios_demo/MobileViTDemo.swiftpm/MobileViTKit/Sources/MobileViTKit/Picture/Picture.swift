@@ -39,9 +39,15 @@ public enum Orientation: Int, CaseIterable, Sendable {
 /// they are, without a copy that turns or converts them.
 public struct PixelLayout: Equatable, Sendable {
     public enum Format: Sendable {
-        case rgb, rgba, bgra
+        case gray, rgb, rgba, bgra
 
-        var bytes: Int { self == .rgb ? 3 : 4 }
+        var bytes: Int {
+            switch self {
+            case .gray: 1
+            case .rgb: 3
+            case .rgba, .bgra: 4
+            }
+        }
     }
 
     /// Of the upright picture.
@@ -79,10 +85,14 @@ public struct PixelLayout: Equatable, Sendable {
             }
         self.width = orientation.isTransposed ? height : width
         self.height = orientation.isTransposed ? width : height
-        let red = format == .bgra ? 2 : 0
-        origin = start + red
-        green = format == .bgra ? -1 : 1
-        blue = format == .bgra ? -2 : 2
+        let step: Int
+        switch format {
+        case .gray: (origin, step) = (start, 0)  // one byte is all three
+        case .rgb, .rgba: (origin, step) = (start, 1)
+        case .bgra: (origin, step) = (start + 2, -1)
+        }
+        green = step
+        blue = 2 * step
         extent = bottom + right + format.bytes
     }
 

@@ -31,7 +31,10 @@ public struct DeviceFacts: Equatable, Sendable {
         let name = ProcessInfo.processInfo.environment["SIMULATOR_MODEL_IDENTIFIER"] ?? "unknown"
         return DeviceFacts(model: "\(name) (simulator)", system: "iOS \(number)", processor: nil)
         #elseif os(iOS)
-        return DeviceFacts(model: sysctl("hw.machine") ?? "unknown", system: "iOS \(number)", processor: nil)
+        // There, the system calls itself an iPad.
+        let host = ProcessInfo.processInfo.isiOSAppOnMac ? " (on a Mac)" : ""
+        return DeviceFacts(
+            model: (sysctl("hw.machine") ?? "unknown") + host, system: "iOS \(number)", processor: nil)
         #elseif os(macOS)
         let processor = sysctl("machdep.cpu.brand_string")
         return DeviceFacts(model: sysctl("hw.model") ?? "unknown", system: "macOS \(number)", processor: processor)

@@ -49,7 +49,8 @@ public struct DeviceReport: Sendable {
 
     /// Such as "mobilevit_xxs-coreml-fp16-20261129T120000Z.device-report.json".
     public var fileName: String {
-        "\(artifact.name)-\(timestamp.filter { $0 != "-" && $0 != ":" }).device-report.json"
+        // Of an artifact's name as much as leaves room for the rest in a file name of 255 bytes.
+        "\(oneLine(artifact.name, limit: 50))-\(timestamp.filter { $0 != "-" && $0 != ":" }).device-report.json"
     }
 
     /// The document, at most 16 MiB. Throws `KitError.report` where a run does not have all cases, where two runs are of
