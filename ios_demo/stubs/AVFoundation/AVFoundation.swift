@@ -80,6 +80,9 @@ open class AVCaptureSession: NSObject {
         public static let hd1280x720 = Preset(rawValue: "")
         public static let photo = Preset(rawValue: "")
     }
+    public static var wasInterruptedNotification: NSNotification.Name { fatalError() }
+    public static var interruptionEndedNotification: NSNotification.Name { fatalError() }
+    public static var runtimeErrorNotification: NSNotification.Name { fatalError() }
     public override init() { super.init() }
     open func canSetSessionPreset(_ preset: AVCaptureSession.Preset) -> Bool { fatalError() }
     open var sessionPreset: AVCaptureSession.Preset = .photo

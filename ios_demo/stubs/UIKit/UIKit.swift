@@ -47,9 +47,13 @@ extension URL {
     open class var layerClass: AnyClass { fatalError() }
     open var layer: CALayer { fatalError() }
     open var bounds: CGRect = .zero
+    open var window: UIWindow? { fatalError() }
+    open func didMoveToWindow() { fatalError() }
     open func layoutSubviews() { fatalError() }
     open func setNeedsLayout() { fatalError() }
 }
+
+@MainActor open class UIWindow: UIView {}
 
 public class UIImage: NSObject, @unchecked Sendable {
     public enum Orientation: Int, @unchecked Sendable {

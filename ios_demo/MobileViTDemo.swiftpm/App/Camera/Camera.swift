@@ -13,11 +13,12 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
     private var isSetUp = false
     private let intake: FrameIntake
     private let onFrame: @Sendable (PreparedFrame) -> Void
-    private let onProblem: @Sendable (String) -> Void
+    private let onProblem: @Sendable (String?) -> Void
 
+    /// `onProblem` gets why no frames come, and nil when they come again.
     init(
         intake: FrameIntake, onFrame: @escaping @Sendable (PreparedFrame) -> Void,
-        onProblem: @escaping @Sendable (String) -> Void
+        onProblem: @escaping @Sendable (String?) -> Void
     ) {
         self.intake = intake
         self.onFrame = onFrame
@@ -71,7 +72,17 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
         output.setSampleBufferDelegate(self, queue: queue)
         session.addInput(input)
         session.addOutput(output)
+        report(AVCaptureSession.wasInterruptedNotification, "Another app uses the camera, or the screen is shared.")
+        report(AVCaptureSession.interruptionEndedNotification, nil)
+        report(AVCaptureSession.runtimeErrorNotification, "The camera stopped. Leave this screen and come back.")
         isSetUp = true
+    }
+
+    /// A camera lives as long as the app, so that nothing has to be unsubscribed.
+    private func report(_ notification: Notification.Name, _ problem: String?) {
+        _ = NotificationCenter.default.addObserver(forName: notification, object: session, queue: nil) {
+            [onProblem] _ in onProblem(problem)
+        }
     }
 
     func captureOutput(

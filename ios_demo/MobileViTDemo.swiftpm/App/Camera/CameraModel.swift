@@ -28,7 +28,9 @@ final class CameraModel {
             ?? Camera(
                 intake: model.intake,
                 onFrame: { frame in Task { await model.classify(frame) } },
-                onProblem: { [weak self] problem in Task { @MainActor in self?.access = .failed(problem) } }
+                onProblem: { [weak self] problem in
+                    Task { @MainActor in self?.access = problem.map(Access.failed) ?? .running }
+                }
             )
         self.camera = camera
         runs += 1

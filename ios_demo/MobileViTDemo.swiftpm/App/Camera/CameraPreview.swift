@@ -28,7 +28,16 @@ final class PreviewView: UIView {
         preview = AVCaptureVideoPreviewLayer(session: camera.session)
         super.init(frame: .zero)
         layer.addSublayer(preview)
-        guard let device = Camera.device else { return }
+    }
+
+    @available(*, unavailable)
+    required init?(coder: NSCoder) { nil }
+
+    /// The coordinator gives 0 degrees for a layer that is in no window yet.
+    override func didMoveToWindow() {
+        super.didMoveToWindow()
+        (turning, level) = ([], nil)
+        guard window != nil, let device = Camera.device else { return }
         let level = AVCaptureDevice.RotationCoordinator(device: device, previewLayer: preview)
         self.level = level
         turning = [
@@ -44,9 +53,6 @@ final class PreviewView: UIView {
             },
         ]
     }
-
-    @available(*, unavailable)
-    required init?(coder: NSCoder) { nil }
 
     override func layoutSubviews() {
         super.layoutSubviews()
