@@ -25,10 +25,22 @@ android {
         noCompress += listOf("tflite", "pte")
     }
 
+    // Several runtimes may bring C++'s library, under the same name.
+    packaging {
+        jniLibs {
+            pickFirsts += "**/libc++_shared.so"
+        }
+    }
+
     compileOptions {
         sourceCompatibility = JavaVersion.VERSION_1_8
         targetCompatibility = JavaVersion.VERSION_1_8
     }
+}
+
+// The tests run with Maven and Robolectric, which need no Android SDK.
+androidComponents {
+    beforeVariants { it.enableUnitTest = false }
 }
 
 kotlin {
@@ -37,8 +49,7 @@ kotlin {
     }
 }
 
-// The tests run with Maven and Robolectric, which need no Android SDK. Each runtime may be left out: take away its
-// lines here and its file in engines/, and the app says that it is not in this build.
+// Each runtime may be left out: take away its lines here, its file in engines/ and its name in Backend.kt.
 dependencies {
     implementation(project(":core"))
     implementation(libs.litert)

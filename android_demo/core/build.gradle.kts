@@ -1,6 +1,5 @@
 import org.jetbrains.kotlin.gradle.dsl.JvmTarget
 
-// Its tests run with Maven, where no Android SDK is needed.
 plugins {
     alias(libs.plugins.kotlin.jvm)
 }
@@ -9,6 +8,8 @@ kotlin {
     compilerOptions {
         jvmTarget.set(JvmTarget.JVM_1_8)
     }
+    // The tests run with Maven, which needs no Android SDK.
+    sourceSets["test"].kotlin.setSrcDirs(emptyList<Any>())
 }
 
 java {

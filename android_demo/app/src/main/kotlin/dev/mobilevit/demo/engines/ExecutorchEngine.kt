@@ -3,6 +3,7 @@ package dev.mobilevit.demo.engines
 import dev.mobilevit.core.Accelerator
 import dev.mobilevit.core.ArtifactFolder
 import dev.mobilevit.core.Engine
+import dev.mobilevit.core.EngineException
 import dev.mobilevit.core.Layout
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
@@ -40,7 +41,7 @@ private class ExecutorchEngine(artifact: ArtifactFolder) : Engine {
 
     init {
         try {
-            runtimeCall(TITLE, "refuses the file") { module.loadMethod("forward") }
+            runtimeCall(TITLE, "refuses the file") { requireLoaded(module.loadMethod("forward")) }
             val shape =
                 with(artifact.manifest.input) {
                     if (layout == Layout.NCHW) longArrayOf(1, 3, height.toLong(), width.toLong())
@@ -48,7 +49,7 @@ private class ExecutorchEngine(artifact: ArtifactFolder) : Engine {
                 }
             input = EValue.from(Tensor.fromBlob(buffer, shape))
         } catch (error: Exception) {
-            module.close()
+            module.destroy()
             throw error
         }
     }
@@ -61,5 +62,13 @@ private class ExecutorchEngine(artifact: ArtifactFolder) : Engine {
             module.forward(this.input)[0].toTensor().dataAsFloatArray
         }
 
-    override fun close() = module.close()
+    override fun close() = module.destroy()
+}
+
+/**
+ * Takes what loading a method answers: in ExecuTorch 1.1 a code, 0 for success; later versions
+ * answer nothing, and throw.
+ */
+internal fun requireLoaded(code: Any) {
+    if (code is Int && code != 0) throw EngineException("$TITLE refuses the file: error $code")
 }

@@ -2,6 +2,7 @@ package dev.mobilevit.demo.engines
 
 import com.google.ai.edge.litert.Accelerator as LitertAccelerator
 import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.TensorBuffer
 import dev.mobilevit.core.Accelerator
 import dev.mobilevit.core.ArtifactFolder
 import dev.mobilevit.core.Engine
@@ -35,27 +36,31 @@ private class LitertEngine(artifact: ArtifactFolder, override val accelerator: A
         runtimeCall(TITLE, "refuses the file on ${accelerator.word.uppercase()}") {
             CompiledModel.create(artifact.file.path, options(accelerator))
         }
-    private val buffers =
+    private var inputs = emptyList<TensorBuffer>()
+    private var outputs = emptyList<TensorBuffer>()
+
+    init {
         try {
             runtimeCall(TITLE, "makes no buffers") {
-                model.createInputBuffers() to model.createOutputBuffers()
+                inputs = model.createInputBuffers()
+                outputs = model.createOutputBuffers()
             }
         } catch (error: Exception) {
-            model.close()
+            close()
             throw error
         }
+    }
 
     override fun run(input: FloatArray): FloatArray =
         runtimeCall(TITLE, "fails") {
-            val (inputs, outputs) = buffers
             inputs[0].writeFloat(input)
             model.run(inputs, outputs)
             outputs[0].readFloat()
         }
 
     override fun close() {
-        buffers.first.forEach { it.close() }
-        buffers.second.forEach { it.close() }
+        inputs.forEach { it.close() }
+        outputs.forEach { it.close() }
         model.close()
     }
 }

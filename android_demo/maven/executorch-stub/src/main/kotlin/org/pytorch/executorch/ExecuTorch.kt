@@ -1,26 +1,24 @@
-// Signatures of ExecuTorch's Kotlin API, for where executorch-android cannot be had. Nothing here
-// runs or is shipped:
-// Gradle, and Maven with -Pexecutorch, use org.pytorch:executorch-android.
+// Signatures of ExecuTorch's API as version 1.1 and later ones both have them, for where
+// executorch-android cannot be had. Nothing here runs or is shipped: Gradle, and Maven with
+// -Pexecutorch, use org.pytorch:executorch-android.
 package org.pytorch.executorch
 
-import java.io.Closeable
 import java.nio.FloatBuffer
 
 private fun stub(): Nothing =
     throw UnsupportedOperationException("ExecuTorch is a stub in this build")
 
-open class Module private constructor() : Closeable {
+open class Module private constructor() {
     open fun forward(vararg inputs: EValue): Array<EValue> = stub()
 
     open fun execute(methodName: String, vararg inputs: EValue): Array<EValue> = stub()
 
-    open fun loadMethod(methodName: String): Unit = stub()
+    /** In later versions nothing is returned. */
+    open fun loadMethod(methodName: String): Int = stub()
 
     open fun getMethods(): Array<String> = stub()
 
     open fun destroy(): Unit = stub()
-
-    override fun close(): Unit = stub()
 
     companion object {
         const val LOAD_MODE_FILE = 0
