@@ -69,8 +69,12 @@ class Verifying(
     val isRunning: Boolean
         get() = state.value is VerifyState.Running
 
-    /** Does nothing while another is running. */
-    fun start(artifact: ArtifactFolder) = start(artifact.name) { artifact }
+    /**
+     * Opens the artifact anew: its files may have been replaced since. Does nothing while another
+     * is running.
+     */
+    fun start(artifact: ArtifactFolder) =
+        start(artifact.name) { ArtifactFolder.open(artifact.folder) }
 
     /** [open], on the worker, gives the artifact called [name] or throws [ArtifactException]. */
     fun start(name: String, open: () -> ArtifactFolder) {
@@ -87,6 +91,8 @@ class Verifying(
                     stopped(name, error.message.orEmpty())
                 } catch (error: IOException) {
                     stopped(name, "The report cannot be written: ${error.message}")
+                } catch (error: RuntimeException) { // What waits beyond a cable is told, too.
+                    stopped(name, "The verification failed: ${error.message ?: error}")
                 } catch (_: OutOfMemoryError) {
                     stopped(name, "There is not enough memory for this artifact's reference cases")
                 }

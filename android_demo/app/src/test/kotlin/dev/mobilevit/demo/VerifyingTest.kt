@@ -5,7 +5,10 @@ import android.view.View
 import android.widget.TextView
 import dev.mobilevit.core.Accelerator
 import dev.mobilevit.core.ArtifactException
+import dev.mobilevit.core.ArtifactFolder
+import dev.mobilevit.core.Engine
 import dev.mobilevit.core.EngineException
+import dev.mobilevit.demo.engines.Backend
 import java.io.File
 import java.security.MessageDigest
 import org.json.JSONObject
@@ -199,5 +202,48 @@ class VerifyingTest {
             "content://dev.mobilevit.demo.reports/one.device-report.json",
             send.clipData!!.getItemAt(0).uri.toString(),
         )
+    }
+
+    @Test
+    fun `a file that was replaced since it was opened is not verified in the old one's name`() {
+        TestApplication.backends = listOf(FakeBackend())
+        val artifact = writeArtifact(File(app.library.folder, "one"))
+        artifact.file.writeBytes(ByteArray(artifact.file.length().toInt()))
+        app.verifying.start(artifact)
+        idle()
+        val stopped = app.verifying.state.value as VerifyState.Stopped
+        assertEquals(
+            "mobilevit_xxs.tflite is not the file of its manifest.json: its SHA-256 differs",
+            stopped.reason,
+        )
+    }
+
+    @Test
+    fun `a runtime that fails in closing ends the verification in words`() {
+        val fake = FakeBackend()
+        val failing =
+            object : Backend by fake {
+                override fun open(artifact: ArtifactFolder, accelerator: Accelerator) =
+                    object : Engine by fake.open(artifact, accelerator) {
+                        override fun close() {
+                            throw IllegalStateException("it was lost")
+                        }
+                    }
+            }
+        TestApplication.backends = listOf(failing)
+        app.verifying.start(writeArtifact(File(app.library.folder, "one")))
+        idle()
+        assertEquals("The verification failed: it was lost\n", error.readText())
+        assertFalse(report.exists())
+    }
+
+    @Test
+    fun `what adb asked for is not done again from the list of recent apps`() {
+        TestApplication.backends = listOf(FakeBackend())
+        writeArtifact(File(app.library.folder, "one"))
+        start<MainActivity>(
+            Intent().putExtra("verify", "one").addFlags(Intent.FLAG_ACTIVITY_LAUNCHED_FROM_HISTORY)
+        )
+        assertEquals(VerifyState.Idle, app.verifying.state.value)
     }
 }
