@@ -8,7 +8,6 @@ import android.hardware.camera2.CameraCaptureSession
 import android.hardware.camera2.CameraCharacteristics
 import android.hardware.camera2.CameraDevice
 import android.hardware.camera2.CameraManager
-import android.hardware.camera2.CaptureRequest
 import android.media.Image
 import android.media.ImageReader
 import android.os.Handler
@@ -32,12 +31,13 @@ class Frame(
 
 /**
  * Frames of the back camera, or of any other where there is none, about 640 x 480. [onFrame] is
- * called on a thread of the camera's, [onProblem] on the main thread, with one line. Needs the
- * permission CAMERA.
+ * called on a thread of the camera's, as is [displayDegrees], by which the screen is turned;
+ * [onProblem] on the main thread, with one line, and never once this is closed. Needs the
+ * permission CAMERA. Made and closed on the main thread.
  */
 class CameraFeed(
     context: Context,
-    private val displayDegrees: Int,
+    private val displayDegrees: () -> Int,
     private val onFrame: (Frame) -> Unit,
     private val onProblem: (String) -> Unit,
 ) : AutoCloseable {
@@ -45,6 +45,7 @@ class CameraFeed(
     private val main = Handler(context.mainLooper)
     internal val thread = HandlerThread("camera").apply { start() }
     private val handler = Handler(thread.looper)
+    private var isStopped = false // the main thread's
 
     // Of the camera's thread.
     private var device: CameraDevice? = null
@@ -65,19 +66,19 @@ class CameraFeed(
                 ?.getOutputSizes(ImageFormat.YUV_420_888)
                 ?.let { chooseSize(it.toList()) }
                 ?: return problem("The camera gives no pictures that this app can read.")
-        val degrees =
-            uprightDegrees(
-                facts.get(CameraCharacteristics.SENSOR_ORIENTATION) ?: 0,
-                displayDegrees,
-                facts.get(CameraCharacteristics.LENS_FACING) ==
-                    CameraCharacteristics.LENS_FACING_FRONT,
-            )
+        val sensor = facts.get(CameraCharacteristics.SENSOR_ORIENTATION) ?: 0
+        val isFront =
+            facts.get(CameraCharacteristics.LENS_FACING) == CameraCharacteristics.LENS_FACING_FRONT
         reader =
             ImageReader.newInstance(size.width, size.height, ImageFormat.YUV_420_888, 2).apply {
                 setOnImageAvailableListener(
                     {
                         it.acquireLatestImage()?.use { image ->
-                            if (!isClosed) onFrame(frame(image, degrees))
+                            // Asked for each frame: a turn by 180 degrees starts no new activity.
+                            if (!isClosed)
+                                onFrame(
+                                    frame(image, uprightDegrees(sensor, displayDegrees(), isFront))
+                                )
                         }
                     },
                     handler,
@@ -87,12 +88,17 @@ class CameraFeed(
     }
 
     private fun chooseCamera(): String? {
-        fun faces(id: String, facing: Int) =
-            manager.getCameraCharacteristics(id).get(CameraCharacteristics.LENS_FACING) == facing
         val ids = manager.cameraIdList
-        return ids.firstOrNull { faces(it, CameraCharacteristics.LENS_FACING_BACK) }
+        return ids.firstOrNull { facing(it) == CameraCharacteristics.LENS_FACING_BACK }
             ?: ids.firstOrNull()
     }
+
+    private fun facing(id: String): Int? =
+        try {
+            manager.getCameraCharacteristics(id).get(CameraCharacteristics.LENS_FACING)
+        } catch (_: CameraAccessException) {
+            null // The others may be there.
+        }
 
     private val callback =
         object : CameraDevice.StateCallback() {
@@ -122,11 +128,11 @@ class CameraFeed(
                 override fun onConfigured(session: CameraCaptureSession) {
                     if (!isClosed)
                         tell {
-                            session.setRepeatingRequest(
-                                request(camera).apply { addTarget(surface) }.build(),
-                                null,
-                                handler,
-                            )
+                            // The template focuses continuously where the camera can.
+                            val request =
+                                camera.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW)
+                            request.addTarget(surface)
+                            session.setRepeatingRequest(request.build(), null, handler)
                         }
                 }
 
@@ -137,11 +143,6 @@ class CameraFeed(
         )
     }
 
-    private fun request(camera: CameraDevice) =
-        camera.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW).apply {
-            set(CaptureRequest.CONTROL_AF_MODE, CaptureRequest.CONTROL_AF_MODE_CONTINUOUS_PICTURE)
-        }
-
     /** Tells what the camera's service throws: it may go at any time. */
     private fun tell(work: () -> Unit) =
         try {
@@ -150,17 +151,16 @@ class CameraFeed(
             problem("The camera cannot be used: ${error.message}")
         } catch (_: SecurityException) {
             problem("This app may not use the camera.")
-        } catch (error: IllegalStateException) {
-            problem("The camera has gone: ${error.message}")
-        } catch (error: IllegalArgumentException) {
+        } catch (error: RuntimeException) { // Of a camera that has gone, or of a vendor's own kind.
             problem("The camera cannot be used: ${error.message}")
         }
 
     private fun problem(message: String) {
-        if (!isClosed) main.post { onProblem(message) }
+        main.post { if (!isStopped) onProblem(message) }
     }
 
     override fun close() {
+        isStopped = true
         handler.post {
             isClosed = true
             device?.close()

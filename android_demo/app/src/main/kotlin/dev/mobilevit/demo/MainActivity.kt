@@ -8,6 +8,7 @@ import android.content.pm.PackageManager
 import android.graphics.Bitmap
 import android.net.Uri
 import android.os.Bundle
+import android.provider.Settings
 import android.view.Surface
 import android.view.View
 import android.widget.Button
@@ -38,23 +39,26 @@ class MainActivity : Activity() {
 
     private val frame by lazy { findViewById<FrameView>(R.id.frame) }
     private var observer: AutoCloseable? = null
-    private var feed: CameraFeed? = null
+    internal var feed: CameraFeed? = null
+        private set
+
     private var cameraProblem: String? = null
     private var hasFrame = false
     private var isStarted = false
+    private var isRefused = false // the camera, for good: the system does not ask any more
 
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
         setContentView(R.layout.main)
         findViewById<View>(R.id.artifact).setOnClickListener { pickArtifact() }
-        findViewById<View>(R.id.allow).setOnClickListener {
-            requestPermissions(arrayOf(Manifest.permission.CAMERA), ASK_CAMERA)
-        }
+        findViewById<View>(R.id.allow).setOnClickListener { askForCamera() }
         findViewById<View>(R.id.source).setOnClickListener {
             if (classifying.state.value.photo == null) pickPhoto() else showCamera()
         }
         findViewById<View>(R.id.verify).setOnClickListener { verify() }
-        if (saved == null) receive(intent)
+        // What started this once does not do so again from the list of recent apps.
+        val isRecent = intent.flags and Intent.FLAG_ACTIVITY_LAUNCHED_FROM_HISTORY != 0
+        if (saved == null && !isRecent) receive(intent)
     }
 
     override fun onNewIntent(intent: Intent) {
@@ -68,7 +72,11 @@ class MainActivity : Activity() {
         isStarted = true
         observer = classifying.state.observe(::show)
         if (classifying.state.value.artifact == null) useFirstArtifact() else classifying.resume()
-        startCamera()
+    }
+
+    override fun onResume() {
+        super.onResume()
+        startCamera() // Also where another app had taken it.
     }
 
     override fun onStop() {
@@ -124,10 +132,7 @@ class MainActivity : Activity() {
     private fun openPhoto(uri: Uri) =
         app.inBackground({ runCatching { readPhoto(contentResolver, uri) } }) { read ->
             read
-                .onSuccess {
-                    stopCamera()
-                    classifying.photo(it)
-                }
+                .onSuccess { classifying.photo(it) }
                 .onFailure {
                     if (it is IOException) classifying.refuse(it.message.orEmpty()) else throw it
                 }
@@ -140,6 +145,7 @@ class MainActivity : Activity() {
 
     private fun verify() {
         val artifact = classifying.state.value.artifact ?: return pickArtifact()
+        classifying.close() // Two engines at once would take memory, which the report states.
         app.verifying.start(artifact)
         startActivity(VerifyActivity.intent(this, artifact))
     }
@@ -155,7 +161,7 @@ class MainActivity : Activity() {
         cameraProblem = null
         hasFrame = false
         feed =
-            CameraFeed(this, displayDegrees(), FrameSink()::accept) {
+            CameraFeed(this, ::displayDegrees, FrameSink()::accept) {
                 stopCamera()
                 cameraProblem = it
                 showPicture()
@@ -175,8 +181,23 @@ class MainActivity : Activity() {
         results: IntArray,
     ) {
         super.onRequestPermissionsResult(request, permissions, results)
-        if (request == ASK_CAMERA) startCamera()
+        if (request != ASK_CAMERA) return
+        isRefused =
+            results.isNotEmpty() &&
+                !isAllowed() &&
+                !shouldShowRequestPermissionRationale(Manifest.permission.CAMERA)
+        startCamera()
     }
+
+    private fun askForCamera() =
+        if (isRefused)
+            startActivity(
+                Intent(
+                    Settings.ACTION_APPLICATION_DETAILS_SETTINGS,
+                    Uri.fromParts("package", packageName, null),
+                )
+            )
+        else requestPermissions(arrayOf(Manifest.permission.CAMERA), ASK_CAMERA)
 
     @Suppress("DEPRECATION") // Context.getDisplay needs Android 11.
     private fun displayDegrees() =
@@ -223,7 +244,7 @@ class MainActivity : Activity() {
     }
 
     private fun showFrame(bitmap: Bitmap, degrees: Int) {
-        if (feed == null) return
+        if (feed == null || classifying.state.value.photo != null) return
         frame.show(bitmap, degrees)
         if (!hasFrame) {
             hasFrame = true
@@ -234,6 +255,7 @@ class MainActivity : Activity() {
     // What the screen shows.
 
     private fun show(state: ClassifyState) {
+        if (state.photo != null) stopCamera() // which a turn of the screen may have started
         findViewById<TextView>(R.id.artifact).text =
             state.artifact?.name ?: getString(R.string.app_name)
         showChoices(state)
@@ -282,7 +304,9 @@ class MainActivity : Activity() {
         findViewById<View>(R.id.message_box).visibility =
             if (message == null) View.GONE else View.VISIBLE
         findViewById<TextView>(R.id.message).text = message
-        findViewById<View>(R.id.allow).visibility = if (isAllowed()) View.GONE else View.VISIBLE
+        val allow = findViewById<Button>(R.id.allow)
+        allow.visibility = if (isAllowed()) View.GONE else View.VISIBLE
+        allow.setText(if (isRefused) R.string.open_settings else R.string.allow_camera)
     }
 
     private fun showChoices(state: ClassifyState) {

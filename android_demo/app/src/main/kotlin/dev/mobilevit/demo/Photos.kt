@@ -13,6 +13,7 @@ import java.io.IOException
 // take 12 megapixels.
 private const val MAX_PIXELS = 12_600_000L
 private const val SCREEN_PIXELS = 1_500_000L
+private const val STRIP = 64 // rows
 
 /**
  * Reads a photograph and turns it upright. Throws [IOException] with one line where it is not one.
@@ -30,6 +31,8 @@ internal fun readPhoto(resolver: ContentResolver, uri: Uri): Photo {
             }
         } catch (_: IOException) {
             1 // Formats without EXIF.
+        } catch (_: RuntimeException) {
+            1 // Damaged EXIF, to which older systems have answers of many kinds.
         }
     fun upright(pixels: Long): Picture {
         var step = 1
@@ -53,9 +56,15 @@ internal fun readPhoto(resolver: ContentResolver, uri: Uri): Photo {
 }
 
 private fun Bitmap.toPicture(): Picture {
-    val pixels = IntArray(width * height)
-    getPixels(pixels, 0, width, 0, 0, width, height)
-    return Picture.ofArgb(width, height, pixels).also { recycle() }
+    val picture = Picture(width, height)
+    val pixels = IntArray(width * minOf(STRIP, height)) // all pixels at once would be 48 MB
+    for (top in 0 until height step STRIP) {
+        val rows = minOf(STRIP, height - top)
+        getPixels(pixels, 0, width, 0, top, width, rows)
+        picture.setRows(pixels, top, rows)
+    }
+    recycle()
+    return picture
 }
 
 internal fun Picture.toBitmap(): Bitmap =

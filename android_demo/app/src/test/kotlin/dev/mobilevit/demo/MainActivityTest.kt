@@ -3,6 +3,11 @@ package dev.mobilevit.demo
 import android.Manifest
 import android.app.Activity
 import android.content.Intent
+import android.graphics.ImageFormat
+import android.hardware.camera2.CameraCharacteristics
+import android.hardware.camera2.CameraManager
+import android.provider.Settings
+import android.util.Size
 import android.view.View
 import android.widget.RadioButton
 import android.widget.RadioGroup
@@ -22,6 +27,8 @@ import org.junit.runner.RunWith
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.annotation.Config
+import org.robolectric.shadows.ShadowCameraCharacteristics
+import org.robolectric.shadows.StreamConfigurationMapBuilder
 
 @RunWith(RobolectricTestRunner::class)
 @Config(application = TestApplication::class)
@@ -173,6 +180,88 @@ class MainActivityTest {
         )
         screen.onRequestPermissionsResult(3, arrayOf(Manifest.permission.CAMERA), intArrayOf(-1))
         assertEquals(View.VISIBLE, screen.findViewById<View>(R.id.allow).visibility)
+    }
+
+    @Test
+    fun `once the system does not ask any more, the button leads to its settings`() {
+        val screen = screen().get()
+        fun refuse(canAskAgain: Boolean) {
+            shadowOf(app.packageManager)
+                .setShouldShowRequestPermissionRationale(Manifest.permission.CAMERA, canAskAgain)
+            screen.onRequestPermissionsResult(
+                3,
+                arrayOf(Manifest.permission.CAMERA),
+                intArrayOf(-1),
+            )
+        }
+        refuse(canAskAgain = true)
+        assertEquals("Allow the camera", screen.text(R.id.allow))
+        refuse(canAskAgain = false)
+        assertEquals("Open settings", screen.text(R.id.allow))
+        screen.findViewById<View>(R.id.allow).performClick()
+        val settings = shadowOf(screen).nextStartedActivity
+        assertEquals(Settings.ACTION_APPLICATION_DETAILS_SETTINGS, settings.action)
+        assertEquals("package:dev.mobilevit.demo", settings.dataString)
+    }
+
+    private fun addCamera(vararg sizes: Size) {
+        val facts = ShadowCameraCharacteristics.newCameraCharacteristics()
+        shadowOf(facts)
+            .set(CameraCharacteristics.LENS_FACING, CameraCharacteristics.LENS_FACING_BACK)
+        val map = StreamConfigurationMapBuilder.newBuilder()
+        sizes.forEach { map.addOutputSize(ImageFormat.YUV_420_888, it) }
+        shadowOf(facts).set(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP, map.build())
+        shadowOf(app.getSystemService(CameraManager::class.java)).addCamera("0", facts)
+    }
+
+    /** Until the camera's thread has done what it was asked, and has told it. */
+    private fun MainActivity.settle() {
+        feed?.let { shadowOf(it.thread.looper).idle() }
+        idle()
+    }
+
+    @Test
+    fun `a camera that could not be had is tried again when the screen comes back`() {
+        shadowOf(app).grantPermissions(Manifest.permission.CAMERA)
+        val screen = screen()
+        screen.get().settle()
+        assertNull(screen.get().feed)
+        assertEquals("This device has no camera.", screen.get().text(R.id.message))
+        addCamera()
+        screen.pause().resume()
+        screen.get().settle()
+        assertEquals(
+            "The camera gives no pictures that this app can read.",
+            screen.get().text(R.id.message),
+        )
+    }
+
+    @Test
+    fun `a photo that was read while the screen turned takes the camera's place`() {
+        shadowOf(app).grantPermissions(Manifest.permission.CAMERA)
+        addCamera(Size(640, 480))
+        val screen = screen()
+        screen.get().findViewById<View>(R.id.source).performClick()
+        val pick = shadowOf(screen.get()).nextStartedActivityForResult
+        app.worker.holds = true
+        shadowOf(screen.get())
+            .receiveResult(pick.intent, Activity.RESULT_OK, Intent().setData(shared(photoBytes())))
+        screen.recreate()
+        screen.get().settle()
+        assertEquals("Starting the camera…", screen.get().text(R.id.message))
+        assertNotNull(screen.get().feed)
+        app.worker.release()
+        idle()
+        assertEquals("dahlia", screen.get().best())
+        assertNull(screen.get().feed)
+    }
+
+    @Test
+    fun `while it verifies, no other engine is open`() {
+        val screen = screen()
+        screen.get().findViewById<View>(R.id.verify).performClick()
+        idle()
+        assertEquals(listOf("cpu", "-cpu", "cpu", "-cpu"), litert.log)
     }
 
     @Test

@@ -19,6 +19,7 @@ import dev.mobilevit.demo.engines.LitertBackend
 import dev.mobilevit.demo.engines.TfliteBackend
 import dev.mobilevit.demo.engines.allBackends
 import dev.mobilevit.demo.engines.choices
+import dev.mobilevit.demo.engines.requireLoaded
 import dev.mobilevit.demo.views.seenSize
 import java.io.File
 import java.nio.ByteBuffer
@@ -165,9 +166,27 @@ class PartsTest {
         assertEquals("The camera gives no pictures that this app can read.", cameraProblem())
     }
 
+    @Test
+    fun `a camera that was left tells nothing any more`() {
+        val told = ArrayList<String>()
+        val feed = CameraFeed(app, { 0 }, {}) { told += it }
+        shadowOf(feed.thread.looper).idle()
+        feed.close()
+        idle()
+        assertEquals(emptyList<String>(), told)
+    }
+
+    @Test
+    fun `a method that ExecuTorch does not load is refused, whichever way it says so`() {
+        requireLoaded(0)
+        requireLoaded(Unit)
+        val error = assertThrows(EngineException::class.java) { requireLoaded(18) }
+        assertEquals("ExecuTorch refuses the file: error 18", error.message)
+    }
+
     private fun cameraProblem(): String? {
         var problem: String? = null
-        val feed = CameraFeed(app, 0, {}) { problem = it }
+        val feed = CameraFeed(app, { 0 }, {}) { problem = it }
         shadowOf(feed.thread.looper).idle()
         idle()
         feed.close()

@@ -18,8 +18,17 @@ class Picture(val width: Int, val height: Int, val rgb: ByteArray = ByteArray(3 
         require(argb.size == width * height) {
             "${argb.size} pixels for a picture of $width x $height"
         }
-        var at = 0
-        for (pixel in argb) {
+        setRows(argb, 0, height)
+    }
+
+    /** The same for [rows] rows from [top] on, whose pixels stand first in [argb]. */
+    fun setRows(argb: IntArray, top: Int, rows: Int) {
+        require(top >= 0 && rows in 0..height - top && argb.size >= width * rows) {
+            "${argb.size} pixels for $rows rows from row $top of a picture of $width x $height"
+        }
+        var at = 3 * width * top
+        for (index in 0 until width * rows) {
+            val pixel = argb[index]
             val alpha = pixel ushr 24
             rgb[at++] = overWhite(pixel shr 16 and 255, alpha).toByte()
             rgb[at++] = overWhite(pixel shr 8 and 255, alpha).toByte()
