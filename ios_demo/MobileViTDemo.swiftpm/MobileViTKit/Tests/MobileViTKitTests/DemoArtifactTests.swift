@@ -67,6 +67,9 @@ import XCTest
         try FileManager.default.createDirectory(at: bad, withIntermediateDirectories: true)
         try Data("{}".utf8).write(to: bad.appendingPathComponent("manifest.json"))
         try Data("read me".utf8).write(to: imported.appendingPathComponent("README.md"))
+        // As a copy leaves it when the app is stopped in the middle.
+        let partial = imported.appendingPathComponent(".partial-1")
+        try FileManager.default.copyItem(at: imported.appendingPathComponent("tiny-coreml-fp16"), to: partial)
         await library.reload()
         XCTAssertEqual(library.entries.count, 1)
         XCTAssertEqual(library.refusals.count, 1)

@@ -21,13 +21,15 @@ public struct ArtifactFolder: Sendable, Identifiable {
         }
     }
 
-    /// The artifacts directly in `folder`, or `folder` itself; beside them why others were refused.
+    /// The artifacts directly in `folder`, or `folder` itself; beside them why others were refused. What is hidden, such as a
+    /// copy that was cut short, is neither.
     public static func find(in folder: URL) -> (artifacts: [ArtifactFolder], refusals: [String]) {
         var candidates = [folder]
         if !hasManifest(folder) {
             // By name: as URLs, a device gives what lies in /var as /private/var, which equals no URL made of `folder`.
             let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-            candidates = names.sorted().map { folder.appendingPathComponent($0) }.filter(hasManifest)
+            let shown = names.filter { !$0.hasPrefix(".") }.sorted()
+            candidates = shown.map { folder.appendingPathComponent($0) }.filter(hasManifest)
         }
         var artifacts: [ArtifactFolder] = [], refusals: [String] = []
         for candidate in candidates {

@@ -5,7 +5,8 @@ import Foundation
 /// A Core AI asset, for iOS 27 and newer; the framework chooses where it runs.
 @available(iOS 27.0, macOS 27.0, *)
 public actor CoreAIEngine: Engine {
-    public nonisolated let facts = EngineFacts(runtime: "coreai", accelerator: .all)
+    public nonisolated let facts = EngineFacts(
+        runtime: "coreai", version: DeviceFacts.current.system, accelerator: .all)
     private let model: LoadedModel
     private let tensor: InputTensor
     private var values: [Float]

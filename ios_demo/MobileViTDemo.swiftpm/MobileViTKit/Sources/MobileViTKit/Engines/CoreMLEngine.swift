@@ -52,7 +52,9 @@ public actor CoreMLEngine: Engine {
     private init(_ manifest: Manifest, compiled: URL, accelerator: Accelerator, fullyAccelerated: Bool?) throws {
         let input = manifest.input
         self.compiled = compiled
-        facts = EngineFacts(runtime: "coreml", accelerator: accelerator, fullyAccelerated: fullyAccelerated)
+        facts = EngineFacts(
+            runtime: "coreml", version: DeviceFacts.current.system, accelerator: accelerator,
+            fullyAccelerated: fullyAccelerated)
         model = try MLModel(contentsOf: compiled, configuration: Self.configuration(accelerator))
         let constraint = model.modelDescription.inputDescriptionsByName[input.name]?.imageConstraint
         guard constraint?.pixelsWide == input.width, constraint?.pixelsHigh == input.height else {

@@ -20,7 +20,7 @@ public enum Accelerator: String, CaseIterable, Sendable {
 public struct EngineFacts: Equatable, Sendable {
     /// "coreml", "executorch" or "coreai".
     public let runtime: String
-    /// nil where the runtime does not say.
+    /// Of Core ML and Core AI, the system's, such as "iOS 18.1"; nil where the runtime does not say.
     public let version: String?
     public let accelerator: Accelerator
     /// The arithmetic that was asked of the accelerator, "fp32" or "fp16"; nil where the file alone decides.
