@@ -302,6 +302,15 @@ def test_a_report_of_the_app_is_read_without_trust(artifact, phone, tmp_path):
         by_app(artifact, adb, tmp_path)
 
 
+def test_a_file_that_was_changed_since_is_not_sent(artifact, phone, tmp_path):
+    shutil.copytree(artifact.path.parent, tmp_path / NAME)
+    (tmp_path / NAME / artifact.path.name).write_bytes(b"another file")
+    adb = phone(*APP)
+    with pytest.raises(ArtifactError, match="is not the file that its manifest describes"):
+        by_app(tmp_path / NAME, adb, tmp_path)
+    assert phone.calls() == ["devices -l"]
+
+
 @pytest.mark.parametrize("name", ["a b", "a;reboot", "$(reboot)", "é", "a'b"])
 def test_a_name_that_the_phones_shell_would_act_on_is_refused(name, artifact, phone, tmp_path):
     shutil.copytree(artifact.path.parent, tmp_path / name)

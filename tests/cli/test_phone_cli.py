@@ -25,6 +25,7 @@ from mobilevit_sdk.apps.qr_code import qr_rows
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.cli import phone as phone_cli
 from mobilevit_sdk.cli.common import _Console
+from mobilevit_sdk.parity import Outcome
 from mobilevit_sdk.parity.device import seal
 
 
@@ -110,6 +111,12 @@ def test_the_exit_code_is_the_gates(artifact, opened_by):
     nobody = run(artifact.path.parent, *LOCAL, "--timeout", "0.1")
     assert (nobody.exit_code, nobody.stdout) == (3, "")
     assert "no phone reported within 0.1 seconds; give a longer --timeout" in nobody.stderr
+
+
+def test_runs_that_pass_alone_and_contradict_each_other_end_with_1(artifact, opened_by, monkeypatch):
+    monkeypatch.setattr(Outcome, "missed", property(lambda outcome: True))
+    opened_by(seal(device_report(artifact)))
+    assert run(artifact.path.parent, *LOCAL).exit_code == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a thread of this process")

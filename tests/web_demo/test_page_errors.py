@@ -189,6 +189,24 @@ def test_a_command_that_is_busy_may_be_asked_again(page, command):
     assert len(command.reports) == 1
 
 
+def test_a_report_that_did_not_arrive_goes_along_with_that_of_the_next_model(browser, artifact, command, tmp_path):
+    second = shutil.copytree(artifact, tmp_path / "second")
+    site = Site(write_site(tmp_path / "site", artifact, second), command)
+    browser.go(site.url())
+    command.answers = [(503, {"error": "another phone is being judged"})]
+    assert "It is kept here." in browser.verify()
+    browser.evaluate("""(() => {
+        const models = document.querySelector("#artifact");
+        models.value = "second";
+        models.dispatchEvent(new Event("change"));
+    })()""")
+    browser.wait("document.body.dataset.ready === 'second'")
+    assert "Passed" in browser.verify()
+    site.close()
+    names = [parse_device_report(report).artifact.name for report in command.reports]
+    assert names == ["second", artifact.name]
+
+
 def test_a_server_that_is_away_while_the_model_loads_may_be_asked_again(browser, site):
     browser.go(site.url())
     set_offline(browser, True)

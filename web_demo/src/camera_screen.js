@@ -61,9 +61,10 @@ export function cameraScreen(panel, app) {
   async function frame(mine) {
     if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || !video.videoWidth) return breathe();
     const picture = pixelsOf(video, video.videoWidth, video.videoHeight);
+    const mineSamples = samples;
     await app.run(async (engine, manifest) => {
       const answer = await classify(engine, manifest, picture);
-      if (mine !== stream) return;
+      if (mine !== stream || mineSamples !== samples) return; // stopped, or another model or accelerator since
       for (const name of ["ms", "wholeMs"]) samples[name] = [...samples[name], answer[name]].slice(-KEPT);
       draw(seen, answer.seen);
       results.show({ ...answer, labels: manifest.labels, ...samples });

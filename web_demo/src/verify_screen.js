@@ -23,8 +23,10 @@ export function verifyScreen(panel, app) {
   );
   panel.append(intro, cards, outcome);
   let pending = null; // the last report: {bytes, name, delivered}
+  let earlier = []; // of other models, which did not arrive: they go along with the next
   globalThis.addEventListener("beforeunload", (event) => {
-    if (pending && !pending.delivered && app.config.reports) event.preventDefault(); // the browser asks
+    const waiting = earlier.length || (pending && !pending.delivered);
+    if (waiting && app.config.reports) event.preventDefault(); // the browser asks
   });
 
   async function verify() {
@@ -37,9 +39,9 @@ export function verifyScreen(panel, app) {
     cards.hidden = false;
     cards.scrollIntoView({ block: "nearest" });
     const runs = []; // of what this browser has: what is missing is shown, and is no fault of the file
-    for (const row of rows) {
-      const missing = app.missing(row.accelerator);
-      if (missing) row.missing(missing);
+    const missing = ACCELERATORS.map((accelerator) => app.missing(accelerator)); // for this model: another may be chosen
+    for (const [place, row] of rows.entries()) {
+      if (missing[place]) row.missing(missing[place]);
       else runs.push(await runOn(row, artifact));
     }
     const { manifest, referenceSha256 } = artifact;
@@ -51,7 +53,9 @@ export function verifyScreen(panel, app) {
       created: new Date(),
       runs,
     });
+    if (pending && !pending.delivered) earlier.push(pending);
     pending = { bytes, name: reportName(artifact.name, device.model), delivered: false };
+    earlier = earlier.filter(({ name }) => name !== pending.name);
     await deliver();
   }
 
@@ -72,23 +76,35 @@ export function verifyScreen(panel, app) {
   }
 
   async function deliver() {
-    const { bytes, name } = pending;
+    const report = pending;
+    const { bytes, name } = report;
     if (!app.config.reports) {
-      tell("wait", "The report is ready", `Judge it with mobilevit verify --device-report ${name}`);
+      tell("wait", "The report is ready", `Judge it with mobilevit verify ARTIFACT --device-report ${name}`);
       return;
     }
     tell("wait", "Sending the report…", "");
     try {
       const { passed, verdicts } = await sendReport(app.config.reports, bytes);
-      pending.delivered = true;
+      report.delivered = true;
+      await deliverEarlier();
       const rows = verdicts.map(({ runtime, status, reason }) => `${runtime}: ${status}${reason ? ` (${reason})` : ""}`);
-      tell(passed ? "yes" : "no", passed ? "Passed" : "Not passed", `The command's verdict. ${rows.join("; ")}`);
+      const waiting = earlier.length ? " An earlier report is still kept here; it goes along with the next." : "";
+      tell(passed ? "yes" : "no", passed ? "Passed" : "Not passed", `The command's verdict. ${rows.join("; ")}${waiting}`);
     } catch (error) {
       const retry = error instanceof NetworkError;
-      pending.delivered = !retry; // what the command refuses it has
+      report.delivered = !retry; // what the command refuses it has
       tell("no", "The report is not delivered", `${oneLine(error)}. ${retry ? "It is kept here." : ""}`, retry);
       if (retry) globalThis.addEventListener("online", () => pending?.bytes === bytes && deliver(), { once: true });
     }
+  }
+
+  /** Those that do not arrive now either wait for the next; what the command refuses it has. */
+  async function deliverEarlier() {
+    const left = [];
+    for (const each of earlier) {
+      await sendReport(app.config.reports, each.bytes).catch((error) => error instanceof NetworkError && left.push(each));
+    }
+    earlier = left;
   }
 
   /** Show where the report stands; it can always be saved or shared. */
