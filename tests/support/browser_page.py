@@ -140,9 +140,9 @@ class Page:
         return found["result"].get("value")
 
     def wait(self, predicate: str) -> None:
-        """Until a JavaScript expression is true. A minute or two on a busy machine is fine; ten are a failure."""
+        """Until a JavaScript expression is true. A minute or two on a busy machine is fine; nine are a failure."""
         self.evaluate(f"""new Promise((done, fail) => {{
-            const end = performance.now() + 600_000;
+            const end = performance.now() + 540_000;
             const look = () => {{
                 if ({predicate}) done();
                 else if (performance.now() < end) setTimeout(look, 20);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
 import threading
 import urllib.error
@@ -120,6 +121,53 @@ def test_a_browser_that_fails_is_told(script, told, artifacts, tmp_path, monkeyp
     monkeypatch.setenv(chromium.CHOICE, str(program))
     with pytest.raises(ToolchainError, match=f"^LiteRT.js on wasm: .*{told}"):
         load("litert-web", artifacts[0].path)
+
+
+def test_a_browser_that_never_answers_is_told_with_what_it_was_asked(tmp_path, monkeypatch):
+    waited = []
+
+    class Silence:
+        """A queue into which nothing comes, however long one waits."""
+
+        def get(self, timeout: float) -> None:
+            waited.append(timeout)
+            raise queue.Empty
+
+        def put(self, answer: object) -> None:
+            """The end of the browser."""
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    program = tmp_path / "browser"
+    program.write_text("#!/bin/sh\nexec cat <&3 >/dev/null\n")
+    program.chmod(0o755)
+    browser = chromium.Browser(str(program))
+    monkeypatch.setattr(queue, "SimpleQueue", Silence)
+    try:
+        with pytest.raises(ToolchainError, match=r"^the browser: no answer to Page\.navigate within 600 seconds$"):
+            browser.call("Page.navigate", url="about:blank")
+    finally:
+        browser.close()
+    assert waited == [600.0]
+
+
+def test_an_answer_that_comes_too_late_does_not_end_the_browser(tmp_path, monkeypatch):
+    """It answers the first command only once there is a second one."""
+    program = tmp_path / "browser"
+    program.write_text(
+        f"#!{sys.executable}\nimport os\ngot = b''\nwhile got.count(b'\\0') < 2:\n    got += os.read(3, 4096)\n"
+        "for number in (1, 2):\n    os.write(4, b'{\"id\": %d, \"result\": {\"n\": %d}}\\0' % (number, number))\n"
+        "os.read(3, 1)\n"
+    )
+    program.chmod(0o755)
+    browser = chromium.Browser(str(program))
+    try:
+        with monkeypatch.context() as impatient:
+            impatient.setattr(chromium, "_PATIENCE", 0.0)
+            with pytest.raises(ToolchainError, match="no answer to First within 0 seconds"):
+                browser.call("First")
+        assert browser.call("Second") == {"n": 2}
+    finally:
+        browser.close()
 
 
 def test_what_is_missing_is_said_in_the_order_in_which_it_is_to_be_had(tmp_path, monkeypatch):

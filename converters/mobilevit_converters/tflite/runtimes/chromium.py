@@ -46,6 +46,7 @@ _LAUNCH = (
     'profile=$1 in=$2 out=$3; shift 3; "$@" 3<"/dev/fd/$in" 4>"/dev/fd/$out"; code=$?; rm -rf "$profile"; exit $code'
 )
 _GRACE = 10.0  # seconds to end by itself
+_PATIENCE = 600.0  # seconds for an answer: a page may compute for long, but a browser that hangs never answers
 
 
 def find_browser() -> str | None:
@@ -98,7 +99,10 @@ class Browser:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Give a command of the DevTools protocol and return its result. Raises ToolchainError."""
+        """Give a command of the DevTools protocol and return its result.
+
+        Raises ToolchainError where the browser refuses it, ends, or does not answer within ten minutes.
+        """
         answer: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         with self._lock:
             if self._ended:
@@ -109,7 +113,10 @@ class Browser:
             message |= {"sessionId": session} if session else {}
             with suppress(BrokenPipeError):  # then `_listen` hears the end
                 _write(self._commands, json.dumps(message).encode() + b"\0")
-        got = answer.get()
+        try:
+            got = answer.get(timeout=_PATIENCE)
+        except queue.Empty:  # an answer that comes later still has its place, and is nonsense to nobody
+            raise ToolchainError(f"the browser: no answer to {method} within {_PATIENCE:.0f} seconds") from None
         if got is None:
             raise self.death()
         if "error" in got:
