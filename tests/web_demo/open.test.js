@@ -10,10 +10,15 @@ import { Engine } from "../../web_demo/src/engine.js";
 /** A LiteRT.js that compiles as `globalThis.compiles` says: {accelerator, isFullyAccelerated, inputs, outputs}. */
 const LIBRARY = `
 export const supportsFeature = async () => false;
-export const loadLiteRt = async () => {};
-export const unloadLiteRt = () => {};
-export const getWebGpuDevice = () => ({ features: new Set() });
+let device;
+export const loadLiteRt = async () => {
+  device = { features: new Set() };
+  device.lost = new Promise((lose) => (device.lose = lose));
+};
+export const unloadLiteRt = () => (device = null);
+export const getWebGpuDevice = () => device;
 export async function loadAndCompile(file, options) {
+  globalThis.compiles.device = device;
   const { accelerator = options.accelerator, isFullyAccelerated = true, inputs, outputs } = globalThis.compiles;
   return {
     options: { accelerator },
@@ -62,6 +67,19 @@ for (const [name, compiles] of [
     assert.equal(globalThis.compiles.deleted, true);
   });
 }
+
+test("a GPU that was taken away is asked for again", async () => {
+  await open("webgpu");
+  const { device } = globalThis.compiles;
+  await open("webgpu");
+  assert.equal(globalThis.compiles.device, device);
+  device.lose({ reason: "unknown" });
+  await device.lost;
+  await open("wasm"); // which needs none
+  assert.equal(globalThis.compiles.device, device);
+  await open("webgpu");
+  assert.notEqual(globalThis.compiles.device, device);
+});
 
 test("on WASM nothing need be accelerated", async () => {
   globalThis.compiles.isFullyAccelerated = false;

@@ -85,6 +85,22 @@ const agents = {
     { userAgent: "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5_1 like Mac OS X) AppleWebKit/605.1.15 Version/17.5 Mobile/15E148 Safari/604.1" },
     { model: "iPhone", system: "iOS 17.5.1, Safari 17.5", processor: null },
   ],
+  "an iPad, which says that it is a Mac": [
+    { userAgent: "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/26.0 Safari/605.1.15", maxTouchPoints: 5 },
+    { model: "iPad", system: "iPadOS, Safari 26.0", processor: null },
+  ],
+  "a Mac": [
+    { userAgent: "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/26.0 Safari/605.1.15", maxTouchPoints: 0 },
+    { model: "Mac", system: "macOS, Safari 26.0", processor: null },
+  ],
+  "Chrome for iOS": [
+    { userAgent: "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 CriOS/131.0.1 Mobile/15E148 Safari/604.1" },
+    { model: "iPhone", system: "iOS 18.1, Chrome 131", processor: null },
+  ],
+  "Samsung's browser": [
+    { userAgent: "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36" },
+    { model: "phone of an unknown model", system: "Android, Samsung Internet 28", processor: null },
+  ],
   "Firefox for Android": [
     { userAgent: "Mozilla/5.0 (Android 14; Mobile; rv:133.0) Gecko/133.0 Firefox/133.0" },
     { model: "phone of an unknown model", system: "Android 14, Firefox 133", processor: null },

@@ -1,6 +1,7 @@
 /** The page: which model, on which accelerator, on which screen. */
 
 import { cameraScreen } from "./camera_screen.js";
+import { Chosen } from "./chosen.js";
 import { button, make } from "./dom.js";
 import { missingWebGPU, webGPURefuses } from "./engine.js";
 import { NetworkError, oneLine } from "./errors.js";
@@ -15,35 +16,48 @@ const select = find("artifact");
 const radios = [...document.querySelectorAll("[name=accelerator]")];
 const tabs = [...document.querySelectorAll("[role=tab]")];
 
-let artifact = null;
-let loading = 0;
+const chosen = new Chosen(loadArtifact);
+let failed = false; // no model is loaded, and the reason stands on the screen
 let noWebGPU = "WebGPU is not asked yet"; // the reason; null where there is one
 
 const app = {
   session: new Session(),
   config: { reports: null, version: "0.1.0" },
-  artifact: () => artifact,
-  /** Why an accelerator does not run the chosen model here; null where it does. */
-  missing: (accelerator) => (accelerator === "webgpu" ? noWebGPU ?? webGPURefuses(artifact?.manifest.precision) : null),
-  /** Show one line of what is wrong; `again` is for what may work at another time. */
-  fail(error, again = null) {
-    const line = typeof error === "string" ? error : oneLine(error);
-    find("error").replaceChildren(make("span", {}, line), ...(again ? [button("Try again", again)] : []));
-    find("error").hidden = false;
-    find("error").scrollIntoView({ block: "nearest" });
+  artifact: () => chosen.artifact,
+  /** Why an accelerator does not run an artifact here; null where it does. */
+  missing: (accelerator, artifact) => (accelerator === "webgpu" ? noWebGPU ?? webGPURefuses(artifact?.manifest.precision) : null),
+  /** Show one line of what is wrong; a model that did not load is the reason for whatever follows. */
+  fail(error) {
+    if (!failed) tell(error);
   },
   /** Take away what is wrong no longer: a model that did not load still is. */
   clear() {
-    if (artifact) find("error").hidden = true;
+    find("error").hidden = !failed;
   },
-  /** Use the chosen model on the chosen accelerator. */
-  run(use) {
-    if (!artifact) return Promise.reject(new Error("No model is loaded."));
-    if (artifact.reference.output === "features") return Promise.reject(new Error("This model returns features, not classes: verify it instead."));
-    const [chosen, accelerator] = [artifact, radios.find((radio) => radio.checked).value];
-    return app.session.with(chosen, accelerator, (engine) => use(engine, chosen.manifest));
+  /** Use the chosen model, once it is loaded, on the chosen accelerator. */
+  async run(use) {
+    const artifact = await chosen.settled();
+    if (!artifact) throw new Error("No model is loaded.");
+    if (artifact.reference.output === "features") throw new Error("This model returns features, not classes: verify it instead.");
+    const accelerator = radios.find((radio) => radio.checked).value;
+    return app.session.with(artifact, accelerator, (engine) => use(engine, artifact.manifest));
   },
 };
+
+function tell(error, again = null) {
+  const line = typeof error === "string" ? error : oneLine(error);
+  find("error").replaceChildren(make("span", {}, line), ...(again ? [button("Try again", again)] : []));
+  find("error").hidden = false;
+  find("error").scrollIntoView({ block: "nearest" });
+}
+
+/** No model is loaded: `again` for what may work at another time. */
+function notLoaded(error, again) {
+  failed = true;
+  find("facts").textContent = "Not loaded";
+  delete document.body.dataset.ready;
+  tell(error, error instanceof NetworkError ? again : null);
+}
 
 const screens = {
   photo: photoScreen(find("panel-photo"), app),
@@ -70,34 +84,30 @@ function changed() {
 }
 
 async function choose(name) {
-  const mine = ++loading;
-  artifact = null;
-  find("error").hidden = true;
+  failed = false;
+  app.clear();
   find("facts").textContent = "Loading…";
   try {
-    const loaded = await loadArtifact(name, (share) => {
-      if (mine === loading) find("facts").textContent = `Loading… ${Math.floor(100 * share)}%`;
+    const mine = await chosen.choose(name, (share) => {
+      find("facts").textContent = `Loading… ${Math.floor(100 * share)}%`;
     });
-    if (mine !== loading) return;
-    artifact = loaded;
-    const { manifest } = loaded;
-    const megabytes = (manifest.bytes / 1e6).toFixed(1);
-    find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${manifest.width}×${manifest.height} pixels · ${manifest.scores} scores`;
-    document.body.dataset.ready = name;
-    showAccelerators();
-    for (const screen of Object.values(screens)) screen.shown();
-    await changed();
+    if (!mine) return;
   } catch (error) {
-    if (mine !== loading) return;
-    find("facts").textContent = "Not loaded";
-    delete document.body.dataset.ready;
-    app.fail(error, error instanceof NetworkError ? () => choose(name) : null);
+    notLoaded(error, () => choose(name));
+    return;
   }
+  const { manifest } = chosen.artifact;
+  const megabytes = (manifest.bytes / 1e6).toFixed(1);
+  find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${manifest.width}×${manifest.height} pixels · ${manifest.scores} scores`;
+  document.body.dataset.ready = name;
+  showAccelerators();
+  for (const screen of Object.values(screens)) screen.shown();
+  await changed();
 }
 
 /** Grey what is missing, with the reason; what was chosen and is missing gives way to WASM. */
 function showAccelerators() {
-  const why = app.missing("webgpu");
+  const why = app.missing("webgpu", chosen.artifact);
   const [wasm, webgpu] = radios;
   webgpu.disabled = why !== null;
   if (webgpu.checked && why) wasm.checked = true;
@@ -106,7 +116,8 @@ function showAccelerators() {
 }
 
 async function begin() {
-  find("error").hidden = true;
+  failed = false;
+  app.clear();
   try {
     noWebGPU = await missingWebGPU();
     showAccelerators();
@@ -116,8 +127,7 @@ async function begin() {
     select.disabled = names.length < 2;
     await choose(names[0]);
   } catch (error) {
-    find("facts").textContent = "Not loaded";
-    app.fail(error, error instanceof NetworkError ? begin : null);
+    notLoaded(error, begin);
   }
 }
 

@@ -1,5 +1,6 @@
 /** The live camera, classified frame by frame. */
 
+import { awake } from "./awake.js";
 import { breathe, button, drawing, make } from "./dom.js";
 import { oneLine } from "./errors.js";
 import { draw, pixelsOf } from "./photo.js";
@@ -32,39 +33,48 @@ export function cameraScreen(panel, app) {
   const seen = make("canvas", { role: "img", "aria-label": "What the model sees" });
   const empty = make("div", { className: "picture empty" }, drawing("camera"), make("p", {}, missingCamera() ?? "Every frame is classified on this device."));
   const live = make("div", { className: "picture", hidden: true }, video, seen);
+  let turn = 0; // of starts and stops: what belongs to another one is over
   let stream = null;
-  let samples = { ms: [], wholeMs: [] };
+  let samples = null; // latencies since the camera, the model or the accelerator changed
+  forget();
 
   async function start() {
+    stop();
+    const mine = turn;
     app.clear();
+    toggle(true);
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: "environment", width: { ideal: 1280 } } });
+      const opened = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: "environment", width: { ideal: 1280 } } });
+      if (mine !== turn) return end(opened); // stopped, or left, while the browser asked the person
+      stream = opened;
+      if (document.hidden) return stop();
     } catch (error) {
+      if (mine !== turn) return;
+      stop();
       app.fail(cameraError(error));
       return;
     }
-    const mine = stream;
-    mine.getVideoTracks()[0]?.addEventListener("ended", () => mine === stream && stop());
-    video.srcObject = mine;
-    toggle(true);
+    stream.getVideoTracks()[0]?.addEventListener("ended", () => mine === turn && stop());
+    video.srcObject = stream;
     try {
-      await video.play();
-      while (mine === stream) await frame(mine);
+      await awake(async () => {
+        if (mine === turn) await video.play();
+        while (mine === turn) await frame();
+      });
     } catch (error) {
-      if (mine === stream) {
-        stop();
-        app.fail(error);
-      }
+      if (mine !== turn) return;
+      stop();
+      app.fail(error);
     }
   }
 
-  async function frame(mine) {
+  async function frame() {
     if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || !video.videoWidth) return breathe();
+    const own = samples;
     const picture = pixelsOf(video, video.videoWidth, video.videoHeight);
-    const mineSamples = samples;
     await app.run(async (engine, manifest) => {
       const answer = await classify(engine, manifest, picture);
-      if (mine !== stream || mineSamples !== samples) return; // stopped, or another model or accelerator since
+      if (own !== samples) return; // of a camera, a model or an accelerator that is not in use any more
       for (const name of ["ms", "wholeMs"]) samples[name] = [...samples[name], answer[name]].slice(-KEPT);
       draw(seen, answer.seen);
       results.show({ ...answer, labels: manifest.labels, ...samples });
@@ -73,7 +83,8 @@ export function cameraScreen(panel, app) {
   }
 
   function stop() {
-    stream?.getTracks().forEach((track) => track.stop());
+    turn++;
+    end(stream);
     stream = video.srcObject = null;
     toggle(false);
   }
@@ -84,6 +95,10 @@ export function cameraScreen(panel, app) {
     startButton.hidden = on;
     stopButton.hidden = !on;
     if (!on) results.hide();
+    forget();
+  }
+
+  function forget() {
     samples = { ms: [], wholeMs: [] };
   }
 
@@ -95,12 +110,12 @@ export function cameraScreen(panel, app) {
   panel.append(make("section", { className: "card", "aria-label": "Camera" }, empty, live, startButton, stopButton), results.element);
   document.addEventListener("visibilitychange", () => document.hidden && stream && stop());
   return {
-    changed() {
-      samples = { ms: [], wholeMs: [] };
-    },
+    changed: forget,
     shown() {},
-    left() {
-      if (stream) stop();
-    },
+    left: stop,
   };
+}
+
+function end(stream) {
+  stream?.getTracks().forEach((track) => track.stop());
 }

@@ -8,7 +8,7 @@ import { printable } from "./report.js";
  */
 export async function describeDevice(navigator) {
   const told = await highEntropyValues(navigator.userAgentData);
-  const agent = navigator.userAgent ?? "";
+  const agent = honest(navigator.userAgent ?? "", navigator.maxTouchPoints);
   const browser = browserOf(told.fullVersionList, agent);
   const system = systemOf(told.platform, told.platformVersion) ?? systemOfAgent(agent) ?? "unknown system";
   const mobile = navigator.userAgentData?.mobile ?? /Mobi|Android/.test(agent);
@@ -19,6 +19,11 @@ export async function describeDevice(navigator) {
     system: printable(browser ? `${system}, ${browser}` : system),
     processor: processor ? printable(processor) : null,
   };
+}
+
+/** An iPad says that it is a Mac, of which none has a touch screen. */
+function honest(agent, touches) {
+  return touches > 1 ? agent.replace(/\(Macintosh; Intel Mac OS X [\d_]+/, "(iPad") : agent;
 }
 
 async function highEntropyValues(data) {
@@ -50,6 +55,7 @@ function systemOfAgent(agent) {
   const ios = /(iPhone|iPad)[^)]* OS (\d+(?:_\d+)*)/.exec(agent);
   // Newer Safaris keep an old number here; that of the browser, which is theirs, stands beside it.
   if (ios) return `${ios[1] === "iPad" ? "iPadOS" : "iOS"} ${ios[2].replaceAll("_", ".")}`;
+  if (/\(iPad/.test(agent)) return "iPadOS";
   return [/CrOS/, /Mac OS X/, /Windows/, /Linux/].find((each) => each.test(agent))?.source.replace("Mac OS X", "macOS");
 }
 
@@ -61,12 +67,14 @@ function modelOfAgent(agent) {
   return android && android[1] !== "K" && !/^(rv:|Mobile|Tablet)/.test(android[1]) ? android[1] : null;
 }
 
+const NAMES = { Edg: "Edge", EdgA: "Edge", EdgiOS: "Edge", CriOS: "Chrome", FxiOS: "Firefox", SamsungBrowser: "Samsung Internet", Version: "Safari" };
+
 function browserOf(brands, agent) {
   const known = brands?.filter(({ brand }) => !/not.?a.?brand/i.test(brand)) ?? [];
   const own = known.find(({ brand }) => brand !== "Chromium") ?? known[0];
   if (own) return `${own.brand.replace("Google ", "").replace("HeadlessChrome", "Headless Chrome")} ${own.version.split(".")[0]}`;
-  const patterns = [/(Firefox)\/(\d+)/, /(Edg)\/(\d+)/, /(Chrome)\/(\d+)/, /(?=.*Safari)(Version)\/(\d+(?:\.\d+)?)/];
+  const patterns = [/(Firefox|FxiOS|CriOS|EdgiOS|EdgA|SamsungBrowser)\/(\d+)/, /(Edg)\/(\d+)/, /(Chrome)\/(\d+)/, /(?=.*Safari)(Version)\/(\d+(?:\.\d+)?)/];
   const found = patterns.map((each) => each.exec(agent)).find(Boolean);
   if (!found) return null;
-  return `${{ Edg: "Edge", Version: "Safari" }[found[1]] ?? found[1]} ${found[2]}`;
+  return `${NAMES[found[1]] ?? found[1]} ${found[2]}`;
 }

@@ -34,13 +34,19 @@ async function load(base) {
   if (globalThis.crossOriginIsolated === true && (await api.supportsFeature("relaxedSimd"))) {
     try {
       await api.loadLiteRt(wasm, { threads: true });
-      return { api, version, threads: true };
+      return watch({ api, version, threads: true });
     } catch {
       // a browser may refuse the shared memory; one thread needs none
     }
   }
   await api.loadLiteRt(wasm, { threads: false });
-  return { api, version, threads: false };
+  return watch({ api, version, threads: false });
+}
+
+/** A phone takes the GPU away from pages that it puts aside; what LiteRT.js holds of it is then of no use. */
+function watch(library) {
+  library.api.getWebGpuDevice()?.lost.then(() => (library.lost = true));
+  return library;
 }
 
 /** After an abort within WASM nothing of that instance can be trusted. */
@@ -87,7 +93,11 @@ export class Engine {
       const missing = await missingWebGPU();
       if (missing) throw new DeviceError(missing);
     }
-    const library = await loadLibrary(base);
+    let library = await loadLibrary(base);
+    if (accelerator === "webgpu" && library.lost) {
+      discard(library.api);
+      library = await loadLibrary(base);
+    }
     const device = library.api.getWebGpuDevice();
     if (accelerator === "webgpu" && !device) throw new DeviceError("WebGPU refuses to open a device");
     const gpuOptions = accelerator === "webgpu" ? { precision: gpuPrecision(precision, device.features) } : {};

@@ -1,11 +1,12 @@
 /** All reference cases on each accelerator, and the report of it to the waiting command. */
 
+import { awake } from "./awake.js";
+import { Delivery } from "./delivery.js";
 import { describeDevice } from "./device.js";
 import { button, drawing, make, numbers } from "./dom.js";
 import { ACCELERATORS, loadLibrary } from "./engine.js";
-import { NetworkError, oneLine } from "./errors.js";
+import { oneLine } from "./errors.js";
 import { milliseconds } from "./latency.js";
-import { sendReport } from "./network.js";
 import { failedRun, finishedRun, reportName, sealReport } from "./report.js";
 import { verifyCases } from "./verification.js";
 
@@ -13,7 +14,7 @@ const TITLES = { wasm: "WASM, XNNPACK", webgpu: "WebGPU" };
 
 export function verifyScreen(panel, app) {
   const cards = make("div", { className: "card", hidden: true });
-  const outcome = make("section", { className: "card", "aria-label": "Report", hidden: true });
+  const delivery = new Delivery(app);
   const start = button("Verify", verify, { main: true });
   const intro = make(
     "section",
@@ -21,29 +22,25 @@ export function verifyScreen(panel, app) {
     make("p", {}, "Runs every reference case here and compares the answers with PyTorch's, on each accelerator of this browser."),
     start,
   );
-  panel.append(intro, cards, outcome);
-  let pending = null; // the last report: {bytes, name, delivered}
-  let earlier = []; // of other models, which did not arrive: they go along with the next
-  globalThis.addEventListener("beforeunload", (event) => {
-    const waiting = earlier.length || (pending && !pending.delivered);
-    if (waiting && app.config.reports) event.preventDefault(); // the browser asks
-  });
+  panel.append(intro, cards, delivery.element);
 
   async function verify() {
     app.clear();
-    outcome.hidden = true;
     const artifact = app.artifact();
     if (!artifact) return;
+    delivery.tidy();
     const rows = ACCELERATORS.map((accelerator) => new Row(accelerator));
     cards.replaceChildren(...rows.map((row) => row.element));
     cards.hidden = false;
     cards.scrollIntoView({ block: "nearest" });
     const runs = []; // of what this browser has: what is missing is shown, and is no fault of the file
-    const missing = ACCELERATORS.map((accelerator) => app.missing(accelerator)); // for this model: another may be chosen
-    for (const [place, row] of rows.entries()) {
-      if (missing[place]) row.missing(missing[place]);
-      else runs.push(await runOn(row, artifact));
-    }
+    await awake(async () => {
+      for (const row of rows) {
+        const missing = app.missing(row.accelerator, artifact); // another model may be chosen meanwhile
+        if (missing) row.missing(missing);
+        else runs.push(await runOn(row, artifact));
+      }
+    });
     const { manifest, referenceSha256 } = artifact;
     const device = await describeDevice(navigator);
     const bytes = await sealReport({
@@ -53,10 +50,7 @@ export function verifyScreen(panel, app) {
       created: new Date(),
       runs,
     });
-    if (pending && !pending.delivered) earlier.push(pending);
-    pending = { bytes, name: reportName(artifact.name, device.model), delivered: false };
-    earlier = earlier.filter(({ name }) => name !== pending.name);
-    await deliver();
+    await delivery.add(reportName(artifact.name, device.model), artifact.name, bytes);
   }
 
   async function runOn(row, artifact) {
@@ -73,59 +67,6 @@ export function verifyScreen(panel, app) {
       row.failed(oneLine(error));
       return failedRun(row.accelerator, version, error);
     }
-  }
-
-  async function deliver() {
-    const report = pending;
-    const { bytes, name } = report;
-    if (!app.config.reports) {
-      tell("wait", "The report is ready", `Judge it with mobilevit verify ARTIFACT --device-report ${name}`);
-      return;
-    }
-    tell("wait", "Sending the report…", "");
-    try {
-      const { passed, verdicts } = await sendReport(app.config.reports, bytes);
-      report.delivered = true;
-      await deliverEarlier();
-      const rows = verdicts.map(({ runtime, status, reason }) => `${runtime}: ${status}${reason ? ` (${reason})` : ""}`);
-      const waiting = earlier.length ? " An earlier report is still kept here; it goes along with the next." : "";
-      tell(passed ? "yes" : "no", passed ? "Passed" : "Not passed", `The command's verdict. ${rows.join("; ")}${waiting}`);
-    } catch (error) {
-      const retry = error instanceof NetworkError;
-      report.delivered = !retry; // what the command refuses it has
-      tell("no", "The report is not delivered", `${oneLine(error)}. ${retry ? "It is kept here." : ""}`, retry);
-      if (retry) globalThis.addEventListener("online", () => pending?.bytes === bytes && deliver(), { once: true });
-    }
-  }
-
-  /** Those that do not arrive now either wait for the next; what the command refuses it has. */
-  async function deliverEarlier() {
-    const left = [];
-    for (const each of earlier) {
-      await sendReport(app.config.reports, each.bytes).catch((error) => error instanceof NetworkError && left.push(each));
-    }
-    earlier = left;
-  }
-
-  /** Show where the report stands; it can always be saved or shared. */
-  function tell(sign, title, text, retry = false) {
-    const { bytes, name } = pending;
-    const file = new File([bytes], name, { type: "application/json" });
-    const link = make("a", { className: "button", href: URL.createObjectURL(file), download: name }, "Save report");
-    const kind = { yes: "good", no: "bad", wait: "" }[sign];
-    outcome.replaceChildren(
-      make("div", { className: "run-title", role: "status" }, make("h2", {}, "Device report"), make("span", { className: `state ${kind}` }, drawing(sign), title)),
-      make("p", { className: "note" }, text),
-      make(
-        "div",
-        { className: "buttons" },
-        retry ? button("Send again", deliver, { main: true }) : null,
-        link,
-        navigator.canShare?.({ files: [file] }) ? button("Share", () => navigator.share({ files: [file] }).catch(() => {})) : null,
-      ),
-    );
-    outcome.hidden = false;
-    outcome.scrollIntoView({ block: "nearest" });
   }
 
   return {
