@@ -15,6 +15,7 @@ from mobilevit_converters.tflite.runtimes.chromium import SOFTWARE_GPU, Browser,
 from mobilevit_sdk.apps.export import export_site
 from mobilevit_sdk.apps.site import CONTENT_TYPES, HEADERS, build_site
 from mobilevit_sdk.artifacts.artifact import find_artifacts
+from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.parity.device import device_runs, parse_device_report
 from mobilevit_sdk.parity.outcome import judge_runs
 
@@ -89,7 +90,10 @@ class Command:
                 raise answer
             return answer
         self.reports.append(report)
-        outcome = judge_runs(device_runs(self.artifact, parse_device_report(report)))
+        try:
+            outcome = judge_runs(device_runs(self.artifact, parse_device_report(report)))
+        except RequestError as error:
+            return 400, {"error": str(error)}
         return 200, {"passed": outcome.passed, "verdicts": [verdict.to_json() for verdict in outcome.verdicts]}
 
 
@@ -173,7 +177,7 @@ class Page:
         """Verify on every accelerator, until the report's fate is known; what the screen then says."""
         self.click("#tab-verify")
         self.press("Verify")
-        self.wait("/Passed|Not passed|not delivered|is ready/.test(document.querySelector('#panel-verify').innerText)")
+        self.wait("!document.querySelector('#panel-verify .button.main').disabled")
         return self.text("#panel-verify")
 
     def classes(self, screen: str) -> dict[str, float]:

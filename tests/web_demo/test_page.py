@@ -179,6 +179,29 @@ def test_the_live_camera_is_classified_until_it_is_stopped(page, artifact):
     assert page.complaints == []
 
 
+def test_another_model_may_be_chosen_while_the_camera_runs(browser, artifact, tmp_path):
+    other = tmp_path / "other-tflite-fp32"
+    shutil.copytree(artifact, other)
+    site = Site(write_site(tmp_path / "site", artifact, other))
+    try:
+        browser.go(site.url())
+        browser.fake_camera(PHOTOS / "flower.jpg")
+        browser.click("#tab-camera")
+        browser.press("Start the camera")
+        browser.classes("camera")
+        browser.evaluate(
+            "(() => { const list = document.querySelector('#artifact'); list.value = 'other-tflite-fp32';"
+            "list.dispatchEvent(new Event('change'));"
+            "document.querySelector('#panel-camera .classes').replaceChildren(); })()"
+        )
+        browser.wait("document.body.dataset.ready === 'other-tflite-fp32'")
+        assert browser.classes("camera")
+        assert browser.evaluate("document.querySelector('#error').hidden")
+        browser.press("Stop")
+    finally:
+        site.close()
+
+
 @pytest.mark.parametrize("scale", [100, 200], ids=["usual text", "large text"])
 def test_a_small_screen_shows_everything_without_scrolling_aside(scale, site):
     with Page(site.url(), width=360, height=640) as page:

@@ -146,8 +146,7 @@ def test_a_foreign_file_is_refused_by_name_and_the_next_model_runs(browser, comm
         browser.go(site.url())
         browser.choose_photo(CHINA)
         assert "LiteRT.js does not take the file on wasm" in (browser.error() or "")
-        said = browser.verify()
-        assert "Not passed" in said or "not delivered" in said
+        assert "the command refuses the report: the device report of computer" in browser.verify()
         browser.evaluate(
             f"(() => {{ const list = document.querySelector('#artifact'); list.value = {json.dumps(artifact.name)};"
             "list.dispatchEvent(new Event('change')); })()"
@@ -179,6 +178,29 @@ def test_a_report_is_kept_while_the_network_is_lost_and_goes_when_it_is_back(pag
         set_offline(page, False)
     page.wait("/Passed/.test(document.querySelector('#panel-verify').innerText)")
     assert len(command.reports) == 2
+
+
+def test_reports_of_two_models_wait_for_the_network_and_both_go(browser, command, artifact, tmp_path):
+    other = tmp_path / "other-tflite-fp32"
+    shutil.copytree(artifact, other)
+    site = Site(write_site(tmp_path / "site", other, artifact), command)
+    try:
+        browser.go(site.url())
+        browser.verify()
+        set_offline(browser, True)
+        browser.verify()
+        set_offline(browser, False)
+        browser.evaluate(
+            f"(() => {{ const list = document.querySelector('#artifact'); list.value = {json.dumps(artifact.name)};"
+            "list.dispatchEvent(new Event('change')); })()"
+        )
+        browser.wait(f"document.body.dataset.ready === {json.dumps(artifact.name)}")
+        browser.verify()
+    finally:
+        set_offline(browser, False)
+        site.close()
+    names = [json.loads(report)["artifact"]["name"] for report in command.reports]
+    assert sorted(names) == sorted([other.name, other.name, artifact.name])
 
 
 def test_a_command_that_is_busy_may_be_asked_again(page, command):
