@@ -155,7 +155,7 @@ def test_an_answer_that_comes_too_late_does_not_end_the_browser(tmp_path, monkey
     program = tmp_path / "browser"
     program.write_text(
         f"#!{sys.executable}\nimport os\ngot = b''\nwhile got.count(b'\\0') < 2:\n    got += os.read(3, 4096)\n"
-        "for number in (1, 2):\n    os.write(4, b'{\"id\": %d, \"result\": {\"n\": %d}}\\0' % (number, number))\n"
+        'for number in (1, 2):\n    os.write(4, b\'{"id": %d, "result": {"n": %d}}\\0\' % (number, number))\n'
         "os.read(3, 1)\n"
     )
     program.chmod(0o755)
