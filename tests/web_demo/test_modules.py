@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import REPOSITORY
 
+from mobilevit_sdk.apps.site import HEADERS
+
 NODE = shutil.which("node")
 HERE = Path(__file__).parent
 
@@ -40,3 +42,10 @@ def test_the_guide_imports_what_the_modules_export():
         code = (REPOSITORY / "web_demo" / module).read_text()
         for name in names.split(", "):
             assert re.search(rf"^export (async )?(function|class|const) {name}\b", code, re.MULTILINE), (name, module)
+
+
+def test_the_headers_of_the_guide_are_those_of_the_server():
+    guide = (REPOSITORY / "docs/guides/web.md").read_text()
+    named = dict(re.findall(r'add_header ([\w-]+) "?([^";]+(?:; [^";]+)*)"?;', guide))
+    assert len(named) >= 5
+    assert named.items() <= HEADERS.items()
