@@ -110,6 +110,17 @@ test("a frame of the model before counts for none of the next one's latencies", 
   assert.doesNotMatch(panel.textContent, /900/);
 });
 
+test("the last frame of a camera that a call took is not classified again", async () => {
+  const { track } = await running();
+  track.muted = true;
+  frames.shift().resolve(answer(1));
+  await settle();
+  assert.equal(frames.length, 0);
+  track.muted = false;
+  await settle();
+  assert.equal(frames.length, 1);
+});
+
 test("a page that is put aside closes its camera", async () => {
   const opened = await running();
   document.hidden = true;

@@ -1,7 +1,7 @@
 /** The live camera, classified frame by frame. */
 
 import { awake } from "./awake.js";
-import { breathe, button, drawing, make } from "./dom.js";
+import { button, drawing, make } from "./dom.js";
 import { oneLine } from "./errors.js";
 import { draw, pixelsOf } from "./photo.js";
 import { Results } from "./results.js";
@@ -69,7 +69,8 @@ export function cameraScreen(panel, app) {
   }
 
   async function frame() {
-    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || !video.videoWidth) return breathe();
+    const still = stream.getVideoTracks()[0]?.muted; // by a call, say: the last frame stands, and is no answer
+    if (still || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || !video.videoWidth) return nextFrame();
     const own = samples;
     const picture = pixelsOf(video, video.videoWidth, video.videoHeight);
     await app.run(async (engine, manifest) => {
@@ -79,7 +80,7 @@ export function cameraScreen(panel, app) {
       draw(seen, answer.seen);
       results.show({ ...answer, labels: manifest.labels, ...samples });
     });
-    await new Promise(requestAnimationFrame);
+    await nextFrame();
   }
 
   function stop() {
@@ -114,6 +115,10 @@ export function cameraScreen(panel, app) {
     shown() {},
     left: stop,
   };
+}
+
+function nextFrame() {
+  return new Promise(requestAnimationFrame);
 }
 
 function end(stream) {
