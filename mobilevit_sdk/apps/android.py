@@ -132,6 +132,7 @@ def verify_with_app(
         _install(adb, apk, say)
     elif PACKAGE not in _output(adb, "pm", "path", PACKAGE):
         raise ToolchainError(f"the phone has no app {PACKAGE}; give its file as `apk`")
+    _start(adb)  # it makes its folder, in which Android lets the app read what adb writes; in one of adb's it may not
     end = time.monotonic() + timeout
     for artifact in found:
         _push(adb, artifact, say)
@@ -174,8 +175,7 @@ def _push(adb: Adb, artifact: Artifact, say: Say) -> None:
 def _run(adb: Adb, artifact: Artifact, inbox: Inbox, end: float, say: Say, poll: float) -> bool:
     """Whether the app wrote a report before the time was up; it has been taken then."""
     name = artifact_name(artifact)
-    started = adb.shell("am", "start", "-W", "-S", "-n", f"{PACKAGE}/.MainActivity", "--es", "verify", name)
-    _check_start(started, f"the app {PACKAGE} does not start; install it again with `apk`")
+    _start(adb, "--es", "verify", name)
     say(f"the app runs {name}")
     report, error = _answers(name)
     gone = False
@@ -197,6 +197,11 @@ def _run(adb: Adb, artifact: Artifact, inbox: Inbox, end: float, say: Say, poll:
                 return True
         time.sleep(poll)
     return False
+
+
+def _start(adb: Adb, *extras: str) -> None:
+    started = adb.shell("am", "start", "-W", "-S", "-n", f"{PACKAGE}/.MainActivity", *extras)
+    _check_start(started, f"the app {PACKAGE} does not start; install it again with `apk`")
 
 
 def _pull(adb: Adb, remote: str) -> bytes:

@@ -37,9 +37,14 @@ TWO = HEAD + (
     "R58M12ABCDE            unauthorized usb:1-3 transport_id:5\n"
 )
 REPORT = f"{NAME}.device-report.json"
+STARTED = (
+    "Stopping: dev.mobilevit.demo\nStarting: Intent { cmp=dev.mobilevit.demo/.MainActivity }\n"
+    "Status: ok\nLaunchState: COLD\nActivity: dev.mobilevit.demo/.MainActivity\nTotalTime: 412\nComplete\n"
+)
 APP = (
     LIST,
     Exchange("shell pm path dev.mobilevit.demo", "package:/data/app/~~q1==/dev.mobilevit.demo-Zw==/base.apk\n"),
+    Exchange("shell am start -W -S -n dev.mobilevit.demo/.MainActivity$", STARTED),
     Exchange("shell rm -rf /sdcard/Android/data/dev.mobilevit.demo/files/artifacts/"),
     Exchange("shell mkdir -p /sdcard/Android/data/dev.mobilevit.demo/files/artifacts/"),
     Exchange(
@@ -47,8 +52,7 @@ APP = (
     ),
     Exchange(
         "shell am start -W -S -n dev.mobilevit.demo/.MainActivity --es verify ",
-        "Stopping: dev.mobilevit.demo\nStarting: Intent { cmp=dev.mobilevit.demo/.MainActivity (has extras) }\n"
-        "Status: ok\nLaunchState: COLD\nActivity: dev.mobilevit.demo/.MainActivity\nTotalTime: 412\nComplete\n",
+        STARTED.replace("MainActivity }", "MainActivity (has extras) }"),
     ),
 )
 
@@ -203,8 +207,9 @@ def test_the_app_is_installed_given_the_artifact_and_its_report_is_judged(artifa
     folder = artifact.path.parent
     pushed = " ".join(str(folder / name) for name in ("mobilevit_xxs.fake", "manifest.json", "reference.safetensors"))
     remove = f"{files}/reports/{REPORT} {files}/reports/{NAME}.error.txt"
-    assert phone.calls()[1:6] == [
+    assert phone.calls()[1:7] == [
         f"install -r {tmp_path}/demo.apk",
+        "shell am start -W -S -n dev.mobilevit.demo/.MainActivity",  # Android makes the app's folder
         f"shell rm -rf {files}/artifacts/{NAME} {remove}",
         f"shell mkdir -p {files}/artifacts/{NAME} {files}/reports",
         f"push {pushed} {files}/artifacts/{NAME}/",
@@ -252,7 +257,7 @@ def test_an_artifact_that_does_not_arrive_is_an_error(artifact, phone, tmp_path)
     full = (
         "adb: error: failed to copy 'mobilevit_xxs.fake' to '/sdcard/x': remote write failed: No space left on device\n"
     )
-    adb = phone(*APP[:4], Exchange("push", full, code=1))
+    adb = phone(*APP[:5], Exchange("push", full, code=1))
     with pytest.raises(ToolchainError, match=r"adb push: failed to copy .*No space left on device"):
         by_app(artifact, adb, tmp_path)
 
@@ -271,7 +276,7 @@ def test_an_app_that_does_not_start_is_an_error(artifact, phone, tmp_path):
     missing = (
         "Error type 3\nError: Activity class {dev.mobilevit.demo/dev.mobilevit.demo.MainActivity} does not exist.\n"
     )
-    adb = phone(*APP[:5], Exchange("shell am start", missing))
+    adb = phone(*APP[:2], Exchange("shell am start", missing))
     with pytest.raises(ToolchainError, match="does not start; install it again with `apk`"):
         by_app(artifact, adb, tmp_path)
 

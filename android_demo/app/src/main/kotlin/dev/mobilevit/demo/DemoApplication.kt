@@ -31,6 +31,11 @@ open class DemoApplication : Application() {
         main.execute { then(result) }
     }
 
+    override fun onCreate() {
+        super.onCreate()
+        getExternalFilesDir(null) // the folder is there, and the app's, before adb writes into it
+    }
+
     private fun app() =
         App("mobilevit-android", packageManager.getPackageInfo(packageName, 0).versionName ?: "0")
 }
