@@ -7,17 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn
-from browser_page import Command, Page, Site, write_site
+from browser_page import Page, Site, write_site
 from helpers import REPOSITORY
 from mobilevit_converters.tflite.runtimes.litert import LiteRTRuntime
 from mobilevit_converters.tflite.runtimes.web import LiteRTWebRuntime
-from phone_files import SharedFiles
 from PIL import Image
 
 from mobilevit_sdk.artifacts.artifact import find_artifacts
@@ -30,43 +28,6 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason=f"litert-web: {AVAILABLE.r
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets" / "images"
 CHINA = PHOTOS / "china.jpg"
-
-
-@pytest.fixture(scope="module")
-def artifact(phone_files: SharedFiles) -> Path:
-    return phone_files.artifact("tflite", "fp32").path.parent
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    """One browser for the tests that need no other flags."""
-    with Page("about:blank") as page:
-        yield page
-
-
-@pytest.fixture
-def folder(artifact, tmp_path) -> Path:
-    """The served files, which a test may damage."""
-    return write_site(tmp_path / "site", artifact)
-
-
-@pytest.fixture
-def command(artifact) -> Command:
-    return Command(artifact)
-
-
-@pytest.fixture
-def site(folder, command) -> Iterator[Site]:
-    site = Site(folder, command)
-    yield site
-    site.close()
-
-
-@pytest.fixture
-def page(browser, site) -> Page:
-    browser.complaints.clear()
-    browser.go(site.url())
-    return browser
 
 
 def test_it_verifies_on_both_accelerators_and_its_report_is_judged(page, command, artifact):

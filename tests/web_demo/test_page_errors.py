@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sklearn
-from browser_page import Command, Page, Site, write_site
+from browser_page import Page, Site, write_site
 from mobilevit_converters.tflite.runtimes.web import LiteRTWebRuntime
-from phone_files import SharedFiles
 
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.parity.device import parse_device_report
@@ -23,43 +21,6 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason=f"litert-web: {AVAILABLE.r
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets" / "images"
 CHINA = PHOTOS / "china.jpg"
-
-
-@pytest.fixture(scope="module")
-def artifact(phone_files: SharedFiles) -> Path:
-    return phone_files.artifact("tflite", "fp32").path.parent
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    """One browser for the tests that need no other flags."""
-    with Page("about:blank") as page:
-        yield page
-
-
-@pytest.fixture
-def folder(artifact, tmp_path) -> Path:
-    """The served files, which a test may damage."""
-    return write_site(tmp_path / "site", artifact)
-
-
-@pytest.fixture
-def command(artifact) -> Command:
-    return Command(artifact)
-
-
-@pytest.fixture
-def site(folder, command) -> Iterator[Site]:
-    site = Site(folder, command)
-    yield site
-    site.close()
-
-
-@pytest.fixture
-def page(browser, site) -> Page:
-    browser.complaints.clear()
-    browser.go(site.url())
-    return browser
 
 
 def test_a_file_that_is_no_picture_is_told(page, tmp_path):
