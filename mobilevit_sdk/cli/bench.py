@@ -68,6 +68,7 @@ def command(
         raise RequestError("nothing to measure: give an artifact, or `device_reports` of phones")
     if not artifacts and (threads or against or checkpoint):
         raise RequestError("`threads`, `against` and `checkpoint` are about an artifact: give one")
+    numbers = [_number(each) for each in threads]
     phones = phone_rows(device_reports, artifacts)
     document: dict[str, Any] = {"results": []}
     panels: dict[str, Sequence[Row | PhoneRow]] = {}
@@ -77,7 +78,7 @@ def command(
         from mobilevit_sdk.bench.plan import thread_counts
         from mobilevit_sdk.cli.display import Display
 
-        counts = thread_counts([_number(each) for each in threads])
+        counts = thread_counts(numbers)
         with Display(log) as display:
             result = benchmark(
                 artifacts, threads=counts, against=against, checkpoint=checkpoint, rounds=rounds, progress=display
