@@ -120,7 +120,9 @@ def test_runs_that_pass_alone_and_contradict_each_other_end_with_1(artifact, ope
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a thread of this process")
-def test_ctrl_c_ends_with_130_and_the_port_is_free(artifact, monkeypatch):
+def test_ctrl_c_ends_with_130_and_the_port_is_free(artifact, monkeypatch, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     shown = []
 
     def show(address, *, keep):
