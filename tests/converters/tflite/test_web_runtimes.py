@@ -6,9 +6,11 @@ import json
 import os
 import queue
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -82,20 +84,27 @@ def profiles(folder: Path) -> list[Path]:
     return list(folder.glob("mobilevit-browser-*"))
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A path that leaves room for the browser's socket below it, whose whole path has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="web-") as folder:
+        yield Path(folder)
+
+
 @needs_browser
-def test_browser_and_profile_end_with_the_runtime(artifacts, tmp_path, monkeypatch):
+def test_browser_and_profile_end_with_the_runtime(artifacts, short_folder, monkeypatch):
     """The shell that started the browser removes the profile after it, and only then closes its end of a pipe."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    os.mkfifo(tmp_path / "alive")
-    script = tmp_path / "browser"
-    script.write_text(f'#!/bin/sh\nexec 9>{tmp_path}/alive\nexec "{chromium.find_browser()}" "$@"\n')
+    monkeypatch.setenv("TMPDIR", str(short_folder))
+    os.mkfifo(short_folder / "alive")
+    script = short_folder / "browser"
+    script.write_text(f'#!/bin/sh\nexec 9>{short_folder}/alive\nexec "{chromium.find_browser()}" "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv(chromium.CHOICE, str(script))
-    ended = threading.Thread(target=(tmp_path / "alive").read_bytes)
+    ended = threading.Thread(target=(short_folder / "alive").read_bytes)
     ended.start()
     answer = load("litert-web", artifacts[0].path)
     assert np.isfinite(answer(artifacts[0].reference().cases[0].image)).all()
-    assert len(profiles(tmp_path)) == 1
+    assert len(profiles(short_folder)) == 1
     del answer
     ended.join(timeout=120)
     assert not ended.is_alive()
