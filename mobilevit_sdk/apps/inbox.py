@@ -47,7 +47,7 @@ class Inbox:
         thresholds: Mapping[str, Threshold],
         say: Callable[[str], None],
     ) -> None:
-        if out.name.endswith(".json") and not out.is_dir():
+        if _is_file(out):
             if out.exists():
                 raise RequestError(f"{out} exists; give another `out`")
             if len(artifacts) > 1:
@@ -124,7 +124,7 @@ class Inbox:
     def _free_path(self, report: DeviceReport) -> Path:
         """Where nothing is yet."""
         folder, stem = self._out, f"{_slug(report.device.model)}-{_slug(report.artifact.name)}"
-        if self._out.name.endswith(".json") and not self._out.is_dir():
+        if _is_file(self._out):
             if not self._out.exists():
                 return self._out
             folder, stem = self._out.parent, self._out.name.removesuffix(".json").removesuffix(SUFFIX[: -len(".json")])
@@ -143,9 +143,14 @@ def _left_out(report: DeviceReport) -> str:
     return f"; did not run: {', '.join(missing)}" if missing else ""
 
 
+def _is_file(out: Path) -> bool:
+    """Whether it is one .json file, there or not yet, and not a folder of reports."""
+    return out.name.endswith(".json") and not out.is_dir()
+
+
 def _check_place(out: Path) -> None:
     """Raise RequestError unless files can be made at `out`, before a phone does its work; leaves nothing there."""
-    place = out.parent if out.name.endswith(".json") and not out.is_dir() else out
+    place = out.parent if _is_file(out) else out
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     try:

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from device_reports import device_report, device_run
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_reference, tiny_spec, write_artifact
 from terminal import in_terminal
 
 from mobilevit_sdk.artifacts.artifact import open_artifact
-from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.bench import phone_rows
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.parity.device import Device, Latency, Timing, write_device_report
 
@@ -26,11 +24,7 @@ HOT = Device(model="Galaxy $24", system="Android 14", processor=None)
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
-    model, spec = tiny_model()
-    reference = reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
-    folder = tmp_path_factory.mktemp("artifact") / "one"
-    write_artifact(folder, tiny_spec(), reference)
-    return open_artifact(folder)
+    return write_artifact(tmp_path_factory.mktemp("artifact") / "one", tiny_spec(), tiny_reference())
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,12 @@ import pytest
 from click.testing import CliRunner
 from device_reports import PIXEL, device_report, device_run
 from fake_format import fake_format
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_reference, tiny_spec, write_artifact
 
 from mobilevit_sdk import verify
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, reference_of, write_reference
+from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, write_reference
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import judge_runs, passed, read_baseline
@@ -29,8 +28,7 @@ IPHONE = Device(model="iPhone16,1", system="iOS 18.1", processor=None)
 
 @pytest.fixture(scope="module")
 def reference():
-    model, spec = tiny_model()
-    return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    return tiny_reference()
 
 
 @pytest.fixture

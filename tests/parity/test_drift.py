@@ -8,13 +8,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from fake_format import fake_format
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_reference, tiny_spec, write_artifact
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import judge_runs, read_baseline, run_artifacts
@@ -24,8 +22,7 @@ from mobilevit_sdk.parity.report import write_report
 
 @pytest.fixture(scope="module")
 def reference():
-    model, spec = tiny_model()
-    return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    return tiny_reference()
 
 
 @pytest.fixture

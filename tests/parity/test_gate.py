@@ -7,10 +7,8 @@ import re
 import numpy as np
 import pytest
 from fake_format import FakeRuntime, fake_format
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_reference, tiny_spec, write_artifact
 
-from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import passed, runs, verify
@@ -18,8 +16,7 @@ from mobilevit_sdk.parity import passed, runs, verify
 
 @pytest.fixture(scope="module")
 def reference():
-    model, spec = tiny_model()
-    return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    return tiny_reference()
 
 
 @pytest.fixture

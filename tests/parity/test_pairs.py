@@ -7,10 +7,9 @@ import dataclasses
 import msgspec
 import numpy as np
 import pytest
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_reference, tiny_spec, write_artifact
 
-from mobilevit_sdk.artifacts.reference import Reference, reference_of
-from mobilevit_sdk.data.cases import builtin_cases
+from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.parity import compare_runs, judge_runs
 from mobilevit_sdk.parity.runs import Run
 from mobilevit_sdk.spec import Origin
@@ -18,8 +17,7 @@ from mobilevit_sdk.spec import Origin
 
 @pytest.fixture(scope="module")
 def reference():
-    model, spec = tiny_model()
-    return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    return tiny_reference()
 
 
 @pytest.fixture

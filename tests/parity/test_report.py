@@ -18,12 +18,10 @@ import numpy as np
 import pytest
 from device_reports import device_report, device_run
 from fake_format import fake_format
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_reference, tiny_spec, write_artifact
 from PIL import Image
 
 from mobilevit_sdk.artifacts.quantization_record import Judgment, QuantizationRecord
-from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.formats.runtime import Availability
@@ -39,8 +37,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 @pytest.fixture(scope="module")
 def reference():
-    model, spec = tiny_model()
-    return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    return tiny_reference()
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 from fake_format import fake_format
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_model, tiny_reference, tiny_spec, write_artifact
 
 from mobilevit_sdk.artifacts.artifact import Artifact, open_artifact, write_manifest
 from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
 from mobilevit_sdk.artifacts.reference import Reference, reference_of
-from mobilevit_sdk.data.cases import Case, builtin_cases
+from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.parity import THRESHOLDS, compare_runs, judge, verify
 from mobilevit_sdk.parity.runs import Run
@@ -85,8 +85,7 @@ def test_floats_are_not_judged_by_the_task():
 
 @pytest.fixture(scope="module")
 def reference():
-    model, spec = tiny_model()
-    return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    return tiny_reference()
 
 
 def spoilt(reference, names):

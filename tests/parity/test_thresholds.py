@@ -7,13 +7,11 @@ import json
 import pytest
 from click.testing import CliRunner
 from fake_format import fake_format
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_reference, tiny_spec, write_artifact
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.parity import THRESHOLDS, find_config, read_thresholds, verify
 
@@ -126,8 +124,7 @@ def test_a_pyproject_that_cannot_be_read_is_not_passed_over(tmp_path):
 
 @pytest.fixture(scope="module")
 def reference():
-    model, spec = tiny_model()
-    return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    return tiny_reference()
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import pytest
 from torch import nn
 
 from mobilevit_sdk.artifacts.artifact import Artifact, Manifest, open_artifact, write_manifest
-from mobilevit_sdk.artifacts.reference import Reference, write_reference
+from mobilevit_sdk.artifacts.reference import Reference, reference_of, write_reference
 from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.formats.converter import TensorInfo
@@ -58,6 +59,12 @@ def tiny_model(seed: int = 0, **kwargs: int) -> tuple[nn.Module, ModelSpec]:
     """The network of `tiny_spec` with random weights, in eval mode."""
     spec = tiny_spec(**kwargs)
     return randomize(build_model(spec), seed).eval(), spec
+
+
+def tiny_reference() -> Reference:
+    """The built-in cases, and the answers of `tiny_model` to them."""
+    model, spec = tiny_model()
+    return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
 
 
 def without_normalization(spec: ModelSpec) -> ModelSpec:

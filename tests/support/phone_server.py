@@ -14,15 +14,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from helpers import tiny_model, tiny_spec, write_artifact
+from helpers import tiny_reference, tiny_spec, write_artifact
 
 from mobilevit_sdk.apps import phone, site
 from mobilevit_sdk.apps.inbox import Inbox
 from mobilevit_sdk.apps.server import Limits
 from mobilevit_sdk.artifacts import artifact
 from mobilevit_sdk.artifacts.artifact import open_artifact, write_manifest
-from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.formats.app_input import app_input_of
 from mobilevit_sdk.formats.runtime import Availability
@@ -33,8 +31,7 @@ SECONDS = 60.0  # until a test that hangs fails
 
 def make_artifacts(folder: Path, *names: str) -> list[artifact.Artifact]:
     """Artifacts of the format "fake" in folders of these names, each with a file of its own."""
-    model, spec = tiny_model()
-    reference = reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
+    reference = tiny_reference()
     made = []
     for number, name in enumerate(names):
         written = write_artifact(folder / name, tiny_spec(), reference)
