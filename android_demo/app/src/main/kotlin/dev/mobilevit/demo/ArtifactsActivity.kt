@@ -1,7 +1,6 @@
 package dev.mobilevit.demo
 
 import android.app.Activity
-import android.content.ActivityNotFoundException
 import android.content.Context
 import android.content.Intent
 import android.net.Uri
@@ -83,15 +82,7 @@ class ArtifactsActivity : Activity() {
     }
 
     private fun pickZip() {
-        val pick =
-            Intent(Intent.ACTION_GET_CONTENT)
-                .addCategory(Intent.CATEGORY_OPENABLE)
-                .setType("application/zip")
-        try {
-            startActivityForResult(pick, PICK_ZIP)
-        } catch (_: ActivityNotFoundException) {
-            tell(getString(R.string.no_file_app), true)
-        }
+        if (!pickFile("application/zip", PICK_ZIP)) tell(getString(R.string.no_file_app), true)
     }
 
     override fun onActivityResult(request: Int, result: Int, data: Intent?) {

@@ -129,15 +129,7 @@ class Classifying(
         photos++
         live?.close()
         live = null
-        inference.clear()
-        whole.clear()
-        state.value =
-            state.value.copy(
-                opening = false,
-                result = null,
-                inference = null,
-                withPreprocessing = null,
-            )
+        state.value = withoutResult().copy(opening = false)
         worker.execute {
             classifier?.engine?.close()
             classifier = null
@@ -147,15 +139,7 @@ class Classifying(
     /** Shows [photo] instead of the camera, or with null the camera again. */
     fun photo(photo: Photo?) {
         photos++
-        inference.clear()
-        whole.clear()
-        state.value =
-            state.value.copy(
-                photo = photo,
-                result = null,
-                inference = null,
-                withPreprocessing = null,
-            )
+        state.value = withoutResult().copy(photo = photo)
         if (photo != null && live != null) classify(photo)
     }
 
@@ -174,6 +158,13 @@ class Classifying(
                 main.execute { if (photos == current) fail(reason(error)) }
             }
         }
+    }
+
+    /** The state without what was measured so far. */
+    private fun withoutResult(): ClassifyState {
+        inference.clear()
+        whole.clear()
+        return state.value.copy(result = null, inference = null, withPreprocessing = null)
     }
 
     private fun show(result: Classification) {

@@ -2,7 +2,6 @@ package dev.mobilevit.demo
 
 import android.Manifest
 import android.app.Activity
-import android.content.ActivityNotFoundException
 import android.content.Intent
 import android.content.pm.PackageManager
 import android.graphics.Bitmap
@@ -113,15 +112,7 @@ class MainActivity : Activity() {
         startActivityForResult(Intent(this, ArtifactsActivity::class.java), PICK_ARTIFACT)
 
     private fun pickPhoto() {
-        val pick =
-            Intent(Intent.ACTION_GET_CONTENT)
-                .addCategory(Intent.CATEGORY_OPENABLE)
-                .setType("image/*")
-        try {
-            startActivityForResult(pick, PICK_PHOTO)
-        } catch (_: ActivityNotFoundException) {
-            classifying.refuse(getString(R.string.no_photo_app))
-        }
+        if (!pickFile("image/*", PICK_PHOTO)) classifying.refuse(getString(R.string.no_photo_app))
     }
 
     override fun onActivityResult(request: Int, result: Int, data: Intent?) {
