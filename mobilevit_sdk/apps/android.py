@@ -19,7 +19,6 @@ from mobilevit_sdk.apps.site import find_web_artifacts
 from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, ArtifactLike, find_artifacts
 from mobilevit_sdk.artifacts.reference import REFERENCE
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
-from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
 from mobilevit_sdk.parity.device import MAX_BYTES, SUFFIX
 from mobilevit_sdk.text import one_line
@@ -144,8 +143,7 @@ def verify_with_app(
 def _check(artifact: Artifact) -> None:
     if artifact.path.is_dir():
         raise ArtifactError(f"{artifact.path} is a package for Apple's systems; give a tflite or executorch artifact")
-    if hash_and_size(artifact.path) != (artifact.manifest.sha256, artifact.manifest.bytes):
-        raise ArtifactError(f"{artifact.path} is not the file that its manifest describes; convert again")
+    artifact.require_unchanged()
 
 
 def _install(adb: Adb, apk: Path, say: Say) -> None:

@@ -148,10 +148,7 @@ def _copy_artifact(artifact: Artifact, folder: Path) -> None:
     target.mkdir(parents=True)
     for name in (MANIFEST, REFERENCE, artifact.manifest.file):
         _copy(artifact.path.parent / name, target / name)
-    if hash_and_size(target / artifact.manifest.file) != (artifact.manifest.sha256, artifact.manifest.bytes):
-        raise ArtifactError(
-            f"{artifact.path} is not the file that its manifest describes: its size or SHA-256 differs; convert again"
-        )
+    artifact.require_unchanged(hash_and_size(target / artifact.manifest.file))
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -149,20 +149,17 @@ def _walk(folder: Path) -> Iterable[Path]:
 
 def _files_of_artifact(artifact: Artifact) -> dict[str, Page]:
     """The three files; the bytes that are kept are those that were hashed."""
-    folder, manifest = artifact.path.parent, artifact.manifest
+    folder = artifact.path.parent
     try:
         content = artifact.path.read_bytes()
         others = {name: (folder / name).read_bytes() for name in (MANIFEST, REFERENCE)}
     except OSError as error:
         raise ArtifactError(f"cannot read the artifact {folder}: {error.strerror or error}") from error
-    if (hashlib.sha256(content).hexdigest(), len(content)) != (manifest.sha256, manifest.bytes):
-        raise ArtifactError(
-            f"{artifact.path} is not the file that its manifest describes: its size or SHA-256 differs; convert again"
-        )
+    artifact.require_unchanged((hashlib.sha256(content).hexdigest(), len(content)))
     return {
         MANIFEST: Page(others[MANIFEST], CONTENT_TYPES[".json"]),
         REFERENCE: Page(others[REFERENCE], _BINARY),
-        manifest.file: Page(content, _BINARY),
+        artifact.manifest.file: Page(content, _BINARY),
     }
 
 

@@ -96,6 +96,16 @@ class Artifact:
         """Whether the file is still the one that the manifest describes."""
         return hash_and_size(self.path) == (self.manifest.sha256, self.manifest.bytes)
 
+    def require_unchanged(self, found: tuple[str, int] | None = None) -> None:
+        """Raise ArtifactError unless the file is the one that the manifest describes.
+
+        `found` is the SHA-256 and size of what was read or copied of it; without, the file is hashed.
+        """
+        if (found or hash_and_size(self.path)) != (self.manifest.sha256, self.manifest.bytes):
+            raise ArtifactError(
+                f"{self.path} is not the file that its manifest describes: its size or SHA-256 differs; convert again"
+            )
+
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")

@@ -9,7 +9,6 @@ import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.data.cases import Case
-from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.runtime import Session, TimedRuntime
 from mobilevit_sdk.models.meta_model import count_macs
 
@@ -43,8 +42,7 @@ def candidates_of(artifact: Artifact) -> list[Candidate]:
 
     Raises ArtifactError when the file has changed, or its reference vectors are missing or malformed.
     """
-    if not artifact.is_unchanged():
-        raise ArtifactError(f"{artifact.path} is not the file that its manifest describes; convert it again")
+    artifact.require_unchanged()
     question = question_of(artifact)
     manifest = artifact.manifest
     runtimes = artifact.converter.runtimes
