@@ -25,6 +25,7 @@ _PUBLIC = {
     "train": "mobilevit_sdk.training",
     "prune": "mobilevit_sdk.pruning",
     "evaluate": "mobilevit_sdk.evaluation.measure",
+    "predict": "mobilevit_sdk.evaluation.predict",
     "benchmark": "mobilevit_sdk.bench.benchmark",
     "inspect_artifact": "mobilevit_sdk.artifacts.artifact",
 }

@@ -17,6 +17,7 @@ VERBS = {
     "list": "list_",
     "convert": "convert",
     "verify": "verify",
+    "predict": "predict",
     "phone": "phone",
     "bisect": "bisect",
     "inspect": "inspect_",

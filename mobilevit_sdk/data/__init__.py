@@ -1,8 +1,17 @@
 """Images from folders and Parquet files, and the preprocessing that a checkpoint asks for."""
 
 from mobilevit_sdk.data.dataset import ClassOrder, ImageDataset
+from mobilevit_sdk.data.folder import open_pictures
 from mobilevit_sdk.data.preprocessing import crop_image, to_model_input
 from mobilevit_sdk.data.source import open_dataset
 from mobilevit_sdk.data.split import split_dataset
 
-__all__ = ["ClassOrder", "ImageDataset", "crop_image", "open_dataset", "split_dataset", "to_model_input"]
+__all__ = [
+    "ClassOrder",
+    "ImageDataset",
+    "crop_image",
+    "open_dataset",
+    "open_pictures",
+    "split_dataset",
+    "to_model_input",
+]

@@ -80,6 +80,12 @@ def open_folder(folder: Path, labeled: bool, class_order: ClassOrder | None) -> 
     return dataclasses.replace(images, labels=labels, class_names=class_names)
 
 
+def open_pictures(paths: Sequence[Path]) -> ImageDataset:
+    """These files, named by their paths, whatever their suffixes; none is opened before it is asked for."""
+    names = [str(path) for path in paths]
+    return ImageDataset(Path(), names, _Files(Path(), names), None, None)
+
+
 def _noting(images: ImageDataset, note: str) -> ImageDataset:
     return dataclasses.replace(images, notes=(*images.notes, note))
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_sdk.artifacts.artifact import Artifact, find_artifact, open_artifact
+from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, find_artifact, open_artifact
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, class_order_notes, measure_accuracy, yes_notes
-from mobilevit_sdk.formats.converter import converter_of_file, converters, find_converter
+from mobilevit_sdk.formats.converter import Converter, converter_of_file, converters, find_converter
+from mobilevit_sdk.formats.runtime import Runtime, SelectiveRuntime
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, silent
@@ -116,11 +117,16 @@ def predictor_for(
     Raises RequestError when it is neither or the runtime is not one of its own, ToolchainError when that cannot run
     here.
     """
-    if isinstance(target, str) and (_is_phone_file(path := Path(target)) or path.is_dir()):
+    if isinstance(target, str) and is_artifact(path := Path(target)):
         if preparation != AS_STATED:
             raise RequestError(f"{path} is an artifact: how its images are prepared is in it, and nothing changes it")
         return _artifact_predictor(path, runtime)
     return _checkpoint_predictor(target, runtime, preparation)
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a target is meant as an artifact, by its suffix or as the folder of one, and not as a checkpoint."""
+    return _is_phone_file(path) or path.is_dir()
 
 
 def _is_phone_file(path: Path) -> bool:
@@ -133,10 +139,20 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
         file = find_artifact(path).path
     inspection = converter_of_file(file).inspect(file)
     converter = find_converter(converter_of_file(file).format, inspection.backend)
-    runtime = choose_runtime(converter, name, converter.runtimes, f"run {file.name}")
+    runtime = choose_runtime(converter, name, _able(converter, file), f"run {file.name}")
     spec = inspection.spec or open_artifact(file.parent).manifest.spec
     answer = runtime.load(file)
     return Predictor(str(path), runtime.name, spec, lambda images: np.stack([answer(image) for image in images]))
+
+
+def _able(converter: Converter, file: Path) -> list[Runtime]:
+    """The runtimes that take the file's precision, where its manifest tells."""
+    manifest = open_artifact(file.parent).manifest if (file.parent / MANIFEST).is_file() else None
+    return [
+        runtime
+        for runtime in converter.runtimes
+        if not (manifest and isinstance(runtime, SelectiveRuntime) and manifest.precision in runtime.refuses)
+    ]
 
 
 def _checkpoint_predictor(target: Checkpoint | str | None, runtime: str | None, preparation: Preparation) -> Predictor:

@@ -1,0 +1,159 @@
+"""The best classes of single images, by a checkpoint or by an artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mobilevit_sdk.arguments import several
+from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
+from mobilevit_sdk.data import crop_image, open_dataset, open_pictures
+from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.evaluation.measure import predictor_for
+from mobilevit_sdk.processes.child import emit, run_in_child
+from mobilevit_sdk.progress import Progress, counted, silent
+from mobilevit_sdk.spec import ModelSpec, Preprocessing, Strict
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+    from mobilevit_sdk.data import ImageDataset
+
+NOT_FINITE = "the scores are NaN or infinite: a broken network or file"
+
+
+class RankedClass(Strict, frozen=True):
+    """A class with its score and its share of the softmax over all classes, 0 to 1; of one score, the sigmoid."""
+
+    index: int
+    label: str | None  # None where the model names no classes
+    probability: float
+    score: float
+
+    @property
+    def name(self) -> str:
+        """The label, or "class 7"."""
+        return self.label or f"class {self.index}"
+
+
+class Prediction(Strict, frozen=True):
+    """The best classes of one image, best first; without any, `problem` says why."""
+
+    image: str
+    classes: tuple[RankedClass, ...] = ()
+    problem: str | None = None
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the image is at fault, and not what was asked about it."""
+        return self.problem not in (None, NOT_FINITE)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A prediction for each image, in order, and what made them on which runtime."""
+
+    target: str
+    runtime: str
+    preprocessing: Preprocessing  # of the images
+    predictions: tuple[Prediction, ...]
+    notes: tuple[str, ...] = ()  # of the checkpoint and of the images
+
+
+def predict(
+    images: Path | str | Sequence[Path | str],
+    target: Checkpoint | Artifact | Path | str | None = None,
+    *,
+    runtime: str | None = None,
+    top: int = 5,
+    preparation: Preparation | None = None,
+    progress: Progress = silent,
+) -> Predictions:
+    """The `top` best classes of images, by a checkpoint or by an artifact.
+
+    `images` is one or several: a picture, or a folder, which stands for all pictures in it and below. They are prepared
+    as the model asks for. `target`, `runtime` and `preparation` are those of `evaluate`: a checkpoint (by
+    default the one that ships with the package) or an artifact, which runs in a process of its own.
+
+    A picture that cannot be read or decoded is a prediction without classes, and stops no other. Raises RequestError
+    for a folder without pictures, for a model that returns features, and for a `target` that is neither checkpoint nor
+    artifact; CheckpointError, ArtifactError and ToolchainError as `evaluate` does.
+    """
+    if top < 1:
+        raise RequestError(f"`top` counts classes, from 1 on: not {top}")
+    given: list[Path | str] = several(images)
+    pictures = _pictures([Path(each) for each in given])
+    preparation = preparation or AS_STATED
+    if isinstance(target, Artifact):
+        target = target.path.parent
+    if target is None or isinstance(target, str | Path):
+        name = None if target is None else str(target)
+        result = run_in_child(predict_dataset, name, runtime, pictures, top, preparation, on_event=progress)
+    else:
+        result = predict_dataset(target, runtime, pictures, top, preparation, progress)
+    return dataclasses.replace(result, notes=(*result.notes, *pictures.notes))
+
+
+def _pictures(paths: Sequence[Path]) -> ImageDataset:
+    """The files, and for each folder all pictures in it."""
+    if not paths:
+        raise RequestError("nothing to predict: give an image")
+    files: list[Path] = []
+    notes: list[str] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = open_dataset(path)
+        files += [path / name for name in inside.names]
+        notes += (note for note in inside.notes if "counts as a class" not in note)
+    return dataclasses.replace(open_pictures(files), notes=tuple(notes))
+
+
+def predict_dataset(
+    target: Checkpoint | str | None,
+    runtime: str | None,
+    pictures: ImageDataset,
+    top: int,
+    preparation: Preparation = AS_STATED,
+    progress: Progress = emit,
+) -> Predictions:
+    """`predict` in this process, by default emitting the steps to the parent process."""
+    predictor = predictor_for(target, runtime, preparation)
+    spec = predictor.spec
+    spec.require_scores("a prediction")
+    predictions = []
+    for row in counted(range(len(pictures)), "predicting", progress):
+        name = pictures.names[row]
+        try:
+            pixels = crop_image(pictures.image(row), spec.preprocessing)
+        except RequestError as error:
+            missing = isinstance(error.__cause__, FileNotFoundError)
+            problem = "no such file" if missing else str(error).removeprefix(f"{pictures.source}: {name} ")
+            predictions.append(Prediction(name, problem=problem))
+            continue
+        classes = ranked_classes(predictor.predict(pixels[None])[0], spec, top)
+        predictions.append(Prediction(name, classes, None if classes else NOT_FINITE))
+    return Predictions(predictor.target, predictor.runtime, spec.preprocessing, tuple(predictions), predictor.notes)
+
+
+def ranked_classes(scores: np.ndarray, spec: ModelSpec, top: int) -> tuple[RankedClass, ...]:
+    """The `top` best classes by `scores`, [num_classes]; of equal ones the lower index first. None if not finite."""
+    scores = scores.astype(np.float64)
+    if not np.isfinite(scores).all():
+        return ()
+    if len(scores) == 1:
+        probabilities = 1 / (1 + np.exp(-scores.clip(-700, 700)))
+    else:
+        shares = np.exp(scores - scores.max())
+        probabilities = shares / shares.sum()
+    best = np.argsort(-scores, kind="stable")[:top].tolist()
+    return tuple(
+        RankedClass(each, spec.labels[each] if spec.labels else None, float(probabilities[each]), float(scores[each]))
+        for each in best
+    )
