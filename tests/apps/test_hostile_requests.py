@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import random
 import re
 import socket
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +15,7 @@ from device_reports import device_report
 from hostile_requests import LIMIT, hostile_requests
 from hypothesis import given
 from hypothesis import strategies as st
-from phone_server import Serving, make_artifacts, stub_app
+from phone_server import SECONDS, Serving, make_artifacts, stub_app
 
 from mobilevit_sdk.apps import inbox
 from mobilevit_sdk.parity.device import seal
@@ -25,19 +28,48 @@ def artifacts(tmp_path_factory):
     return make_artifacts(tmp_path_factory.mktemp("artifacts"), "tiny-fp32")
 
 
+def at_last(ask: Callable[[], tuple]) -> tuple:
+    """What a phone hears that tries again where a server hung up, or heard too little in time.
+
+    On a busy machine a test, too, may say nothing for the fraction of a second that `serving` has patience for.
+    """
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            answer = ask()
+            if answer[0] != 408 or time.monotonic() > end:
+                return answer
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() > end:
+                raise
+
+
 @pytest.fixture(scope="module")
-def serving(artifacts, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("serving")
+def app(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        stub_app(folder / "app", patch)
-        limits = {"idle_seconds": 0.3, "body_seconds": 0.3, "write_seconds": 5.0, "shutdown_seconds": 0.3}
-        with Serving(artifacts, folder / "out", bytes_of_report=LIMIT, **limits) as serving:
-            yield serving
-            serving.post(seal(device_report(artifacts[0])))
-            result = serving.result()
-            assert len(result.reports) == 1
-            assert not [line for line in serving.lines if "internal" in line or not line.isprintable()]
-            assert len(serving.lines) < 60
+        yield stub_app(tmp_path_factory.mktemp("app"), patch)
+
+
+@pytest.fixture(scope="module")
+def patient(artifacts, app, tmp_path_factory):
+    """A server that waits as long as that of the command."""
+    with Serving(artifacts, tmp_path_factory.mktemp("patient"), bytes_of_report=LIMIT) as serving:
+        yield serving
+        serving.post(seal(device_report(artifacts[0])))
+        serving.result()
+
+
+@pytest.fixture(scope="module")
+def serving(artifacts, app, tmp_path_factory):
+    """A server without patience: what never ends would hold up the tests."""
+    limits = {"idle_seconds": 0.3, "body_seconds": 0.3, "write_seconds": 5.0, "shutdown_seconds": 0.3}
+    with Serving(artifacts, tmp_path_factory.mktemp("out"), bytes_of_report=LIMIT, **limits) as serving:
+        yield serving
+        at_last(lambda: serving.post(seal(device_report(artifacts[0]))))
+        result = serving.result()
+        assert len(result.reports) == 1
+        assert not [line for line in serving.lines if "internal" in line or not line.isprintable()]
+        assert len(serving.lines) < 60
 
 
 def refused(answer: bytes) -> bool:
@@ -51,10 +83,16 @@ def test_more_than_200_hostile_requests_are_refused_and_a_phone_is_answered_afte
     assert len(requests) >= 200
     with ThreadPoolExecutor(16) as pool:
         answers = dict(zip(requests, pool.map(lambda parts: serving.send(*parts), requests.values()), strict=True))
+        for _ in range(20):
+            unanswered = [name for name, answer in answers.items() if not answer]
+            if len(unanswered) < 60:  # closed, because what was sent ended nowhere
+                break
+            # A busy machine: some were closed before all of it was sent.
+            again = pool.map(lambda name: serving.send(*requests[name]), unanswered)
+            answers |= dict(zip(unanswered, again, strict=True))
     assert {name: answer[:200] for name, answer in answers.items() if not refused(answer)} == {}
-    unanswered = {name for name, answer in answers.items() if not answer}
-    assert len(unanswered) < 60  # closed, because what was sent ended nowhere
-    assert serving.ask("GET", "index.html")[0] == 200
+    assert len(unanswered) < 60
+    assert at_last(lambda: serving.ask("GET", "index.html"))[0] == 200
 
 
 @given(st.binary(min_size=1, max_size=2000))
@@ -70,21 +108,21 @@ def test_no_path_beside_those_of_the_table_is_served(serving, path, folder):
     assert refused(serving.send(serving.request("GET", target.encode("utf-8").decode("latin-1"), Connection="close")))
 
 
-def test_a_report_beyond_its_bound_is_413_whether_it_says_so_or_not(serving):
+def test_a_report_beyond_its_bound_is_413_whether_it_says_so_or_not(patient):
     body = b" " * (LIMIT + 1)
-    chunked = serving.request("POST", serving.path + "reports", Content_Length="", Transfer_Encoding="chunked")
+    chunked = patient.request("POST", patient.path + "reports", Content_Length="", Transfer_Encoding="chunked")
     for parts in (
-        (serving.request("POST", serving.path + "reports", body),),
+        (patient.request("POST", patient.path + "reports", body),),
         (chunked, b"%x\r\n" % len(body), body, b"\r\n0\r\n\r\n"),
     ):
-        answer = serving.send(*parts)
+        answer = patient.send(*parts)
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b'{"error": "a device report has at most 1048576 bytes"}' in answer
 
 
-def test_every_answer_says_that_other_pages_may_not_use_it(serving):
+def test_every_answer_says_that_other_pages_may_not_use_it(patient):
     for path in ("", "config.json", "nothing"):
-        headers = serving.ask("GET", path)[2]
+        headers = patient.ask("GET", path)[2]
         assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -93,8 +131,8 @@ def test_every_answer_says_that_other_pages_may_not_use_it(serving):
         assert "default-src 'none'" in headers["Content-Security-Policy"]
 
 
-def test_a_range_of_a_page_is_answered_with_all_of_it(serving):
-    status, body, _ = serving.ask("GET", "index.html", Range="bytes=0-3,5-9")
+def test_a_range_of_a_page_is_answered_with_all_of_it(patient):
+    status, body, _ = patient.ask("GET", "index.html", Range="bytes=0-3,5-9")
     assert (status, body) == (200, b"<!doctype html><title>MobileViT</title>")
 
 
@@ -163,6 +201,6 @@ def test_tls_garbage_is_closed_without_a_word(artifacts, tmp_path, monkeypatch):
                         pass
                 except ConnectionError:
                     pass
-        assert serving.post(seal(device_report(artifacts[0])))[0] == 200
+        assert at_last(lambda: serving.post(seal(device_report(artifacts[0]))))[0] == 200
         serving.result()
     assert not [line for line in serving.lines if "internal" in line]

@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from helpers import REPOSITORY, sampled, tiny_model
 
+from mobilevit_sdk import convert, quantize
 from mobilevit_sdk.artifacts.artifact import find_artifacts
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.cli import VERBS, main
-from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.runtime import Availability
 
@@ -88,6 +89,30 @@ def test_a_wrong_request_is_one_line_with_exit_code_2(case, checkpoint, tmp_path
     assert expected in lines[0]
     assert "Traceback" not in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "labels.txt"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "verify nowhere --report file/report",
+        "verify nowhere --summary file/summary.md",
+        "bisect nowhere --report file",
+        "bench nowhere --plot file/plot.png",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    result = run(*command.split())
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("error: cannot write into file")
+
+
+@pytest.mark.parametrize("function", [convert, quantize])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(function, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match=r"cannot write into .*file/out"):
+        function("nowhere.pth", out=tmp_path / "file" / "out")
 
 
 def test_an_error_with_json_is_a_json_document(tmp_path):

@@ -11,17 +11,21 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
+from artifact_kinds import rejected_record
 from click.testing import CliRunner
 from device_reports import device_report, device_run
 from fake_adb import LIST, REMOVE, REVERSE, VIEW, VIEWED, Exchange, FakeAdb
 from helpers import REPOSITORY
-from phone_server import make_artifacts, stub_app
+from phone_server import SECONDS, make_artifacts, stub_app
 
 from mobilevit_sdk.apps import network
 from mobilevit_sdk.apps.qr_code import qr_rows
+from mobilevit_sdk.artifacts.artifact import write_manifest
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.cli import phone as phone_cli
 from mobilevit_sdk.cli.common import _Console
@@ -43,7 +47,7 @@ def opened_by(monkeypatch):
     def post(address, *contents):
         parts = urlsplit(address)
         for content in contents:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SECONDS)
             headers = {"Origin": f"http://{parts.netloc}", "Content-Type": "application/json"}
             connection.request("POST", parts.path + "reports", content, headers)
             assert connection.getresponse().status == 200
@@ -96,6 +100,36 @@ def test_json_is_one_document_with_the_verdicts_and_the_files(artifact, opened_b
     assert document["passed"] is True
     assert [row["runtime"] for row in document["verdicts"]] == ["litert-gpu"]
     assert document["reports"] == [{"path": "mine.json", "artifact": "tiny-fp32", "device": "Pixel 8 (Android 15)"}]
+
+
+@pytest.mark.parametrize("given", [(), ("--json",)])
+def test_a_report_that_cannot_be_kept_is_an_error_beside_the_verdict(given, artifact, opened_by, tmp_path, monkeypatch):
+    out = tmp_path / "reports"
+    monkeypatch.setattr(network, "listen", lambda *at, listen=network.listen: (out.touch(), listen(*at))[1])
+    opened_by(seal(device_report(artifact)))
+    result = run(artifact.path.parent, *LOCAL, "--out", out, *given)
+    assert result.exit_code == 2
+    assert re.search(r"^error: cannot write into .*reports: ", result.stderr, re.MULTILINE)
+    if given:
+        document = json.loads(result.stdout)
+        assert document["passed"] is True
+        assert document["exit_code"] == 2
+        assert document["error"].startswith("cannot write into ")
+    else:
+        assert "passed" in result.stdout
+
+
+def test_an_artifact_that_was_rejected_is_told_before_a_phone_runs_it(artifact, opened_by):
+    manifest = msgspec.structs.replace(artifact.manifest, quantization=rejected_record())
+    write_manifest(artifact.path.parent, manifest)
+    opened_by(seal(device_report(artifact)))
+    result = run(artifact.path.parent, *LOCAL)
+    assert result.exit_code == 1
+    told = "phone: tiny-fp32 will fail on every phone: it was rejected (the same class on 50 of 100 images"
+    assert result.stderr.index(told) < result.stderr.index("http://")
+    exported = run(artifact.path.parent, "--export", "page")
+    assert (exported.exit_code, Path("page").exists()) == (2, False)
+    assert "tiny-fp32 was rejected (the same class on 50 of 100 images is below 93%); do not ship it" in exported.stderr
 
 
 def test_the_exit_code_is_the_gates(artifact, opened_by):

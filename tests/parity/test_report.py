@@ -241,7 +241,7 @@ def browse(page, tmp_path, width):
     )
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom", "--enable-logging=stderr"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--window-size=1400,1000"]
-    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=1800, check=False)
     title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
     assert title, done.stderr[-2000:]
     return json.loads(html.unescape(title.group(1))), re.findall(r".*CONSOLE.*", done.stderr)

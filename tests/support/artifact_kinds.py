@@ -18,14 +18,8 @@ from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.spec import ModelSpec
 
 
-def write_kinds(folder: Path) -> dict[str, Artifact]:
-    """Write them into `folder`; by name. Those whose name begins with `other` are not for Android or take no image."""
-    classifier = tiny_spec(num_classes=3, image_size=24)
-    squashed = _changed(classifier, image_size=(24, 32), resize_mode="squash", interpolation="bicubic")
-    cropped = _changed(classifier, image_size=(24, 24), resize_size=27)
-    unnamed = msgspec.structs.replace(cropped, labels=None)
-    one = msgspec.structs.replace(unnamed, config={**unnamed.config, "num_classes": 1})
-    pooled, maps = (msgspec.structs.replace(unnamed, features=kind) for kind in ("pooled", "map"))
+def rejected_record() -> QuantizationRecord:
+    """Of an artifact that keeps the class of half the images."""
     rejected = Judgment(
         runtime="litert-cpu",
         images=100,
@@ -38,7 +32,7 @@ def write_kinds(folder: Path) -> dict[str, Artifact]:
         rejected=True,
         reasons=("the same class on 50 of 100 images is below 93%",),
     )
-    record = QuantizationRecord(
+    return QuantizationRecord(
         recipe=QuantizationRecipe(),
         images="a folder",
         data_free=False,
@@ -46,6 +40,16 @@ def write_kinds(folder: Path) -> dict[str, Artifact]:
         images_sha256="0" * 64,
         judgment=rejected,
     )
+
+
+def write_kinds(folder: Path) -> dict[str, Artifact]:
+    """Write them into `folder`; by name. Those whose name begins with `other` are not for Android or take no image."""
+    classifier = tiny_spec(num_classes=3, image_size=24)
+    squashed = _changed(classifier, image_size=(24, 32), resize_mode="squash", interpolation="bicubic")
+    cropped = _changed(classifier, image_size=(24, 24), resize_size=27)
+    unnamed = msgspec.structs.replace(cropped, labels=None)
+    one = msgspec.structs.replace(unnamed, config={**unnamed.config, "num_classes": 1})
+    pooled, maps = (msgspec.structs.replace(unnamed, features=kind) for kind in ("pooled", "map"))
     return {
         name: _write(folder / name, *row)
         for name, row in {
@@ -55,7 +59,7 @@ def write_kinds(folder: Path) -> dict[str, Artifact]:
             "one score": (one, "tflite", (1,)),
             "pooled features": (pooled, "executorch", (5,), {"backend": "xnnpack"}),
             "map of features": (maps, "tflite", (5, 3, 2)),
-            "rejected": (cropped, "tflite", (3,), {"precision": "int8", "quantization": record}),
+            "rejected": (cropped, "tflite", (3,), {"precision": "int8", "quantization": rejected_record()}),
             "other system": (cropped, "executorch", (3,), {"backend": "coreml"}),
             "other format": (cropped, "coreml", (3,)),
             "other input": (cropped, "tflite", (3,), {"app_input": None}),

@@ -41,12 +41,12 @@ class _Timer(threading.Thread):
 
 def stall(pipe: Path) -> None:
     """In a child: let every timer run out, also one that starts only now, until this process is ended."""
-    signal.alarm(120)
+    signal.alarm(1800)
     while True:
         Path(pipe).open("w").close()  # waits for a timer that reads
 
 
 def stay() -> None:
-    """Until somebody ends this process; two minutes at most, so that a failed test leaves nothing behind."""
-    signal.alarm(120)
+    """Until somebody ends this process; half an hour at most, so that a failed test leaves nothing behind."""
+    signal.alarm(1800)
     signal.pause()

@@ -42,7 +42,7 @@ else:
 exchange["times"] -= 1
 (here / "exchanges.json").write_text(json.dumps(exchanges))
 if exchange["hangs"]:
-    signal.alarm(60)
+    signal.alarm(1800)
     signal.pause()
 for argument in arguments:
     if argument.startswith("http://"):
@@ -53,7 +53,7 @@ if exchange["post"]:
     address = (here / "address").read_text()
     headers = {{"Content-Type": "application/json", "Origin": "/".join(address.split("/")[:3])}}
     body = Path(exchange["post"]).read_bytes()
-    urllib.request.urlopen(urllib.request.Request(address + "reports", body, headers), timeout=60).read()
+    urllib.request.urlopen(urllib.request.Request(address + "reports", body, headers), timeout=1800).read()
 if exchange["file"]:
     shutil.copy(exchange["file"], arguments[-1])
 sys.stdout.write(exchange["prints"])

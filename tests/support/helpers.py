@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,8 +62,9 @@ def tiny_model(seed: int = 0, **kwargs: int) -> tuple[nn.Module, ModelSpec]:
     return randomize(build_model(spec), seed).eval(), spec
 
 
+@cache
 def tiny_reference() -> Reference:
-    """The built-in cases, and the answers of `tiny_model` to them."""
+    """The built-in cases, and the answers of `tiny_model` to them; read only."""
     model, spec = tiny_model()
     return reference_of(model, spec.preprocessing, builtin_cases(spec.preprocessing))
 

@@ -92,8 +92,9 @@ import XCTest
         let (model, _) = model(engines)
         let running = model.start(try tinyArtifact(self), on: [all, gpu])
         await engines.reached(gpu.id)
-        // The steps are on their way to the main actor; each turn of this loop lets one arrive.
-        for _ in 0..<1000 {
+        // The steps are on their way to the main actor; a busy machine may take its time.
+        let end = ContinuousClock.now + .seconds(600)
+        while ContinuousClock.now < end {
             if case .running(let progress) = model.state, progress.engine == gpu.title { break }
             await Task.yield()
         }

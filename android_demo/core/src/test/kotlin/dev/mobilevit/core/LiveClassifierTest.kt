@@ -134,7 +134,7 @@ class LiveClassifierTest(@param:TempDir private val parent: File) {
             }
         cameras.forEach { it.join() }
         worker.shutdown()
-        assertTrue(worker.awaitTermination(60, TimeUnit.SECONDS))
+        assertTrue(worker.awaitTermination(30, TimeUnit.MINUTES))
         assertEquals(6000, taken.get() + live.dropped.toInt())
         assertEquals(taken.get(), results.size)
         assertTrue(results.all { it.scores[0] == 0f || it.scores[0] == 1f })
