@@ -96,6 +96,20 @@ def replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(workspace, ignore_errors=True)
 
 
+def require_place(folder: Path) -> None:
+    """Raise RequestError unless files can be made in `folder`, there or not yet; leaves nothing behind.
+
+    For what works long before it writes.
+    """
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    try:
+        tempfile.TemporaryDirectory(prefix=".mobilevit-", dir=place).cleanup()
+    except OSError as error:
+        raise RequestError(f"cannot write into {folder}: {full_disk(error) or _reason(error)}") from error
+
+
 def full_disk(error: BaseException, folder: Path | None = None) -> str | None:
     """In words, that a disk is full, where that is what an error, or what caused it, comes from; else None.
 

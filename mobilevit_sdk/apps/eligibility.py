@@ -18,6 +18,14 @@ def artifact_name(artifact: Artifact) -> str:
     return artifact.path.parent.resolve().name
 
 
+def refuse_rejected(artifacts: Sequence[Artifact]) -> None:
+    """Raise ArtifactError for an artifact that does its task too badly to be shipped."""
+    for artifact in artifacts:
+        if artifact.rejected:
+            shown = one_line(str(artifact.path.parent))
+            raise ArtifactError(f"{shown} was rejected ({'; '.join(artifact.reasons)}); do not ship it")
+
+
 def check_artifacts(artifacts: Sequence[Artifact]) -> None:
     """Raise ArtifactError or RequestError for an artifact that no app can take, or not beside another one.
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import threading
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilevit_sdk.apps.eligibility import artifact_name
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.errors import MobileViTError, RequestError
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import replacing, require_place
 from mobilevit_sdk.parity import Outcome, Run, Threshold, judge, judge_runs
 from mobilevit_sdk.parity.device import SUFFIX, DeviceReport, collect_runs, device_runs, parse_device_report
 from mobilevit_sdk.parity.device.collecting import DEVICE
@@ -56,8 +55,11 @@ class Inbox:
                 )
         elif out.exists() and not out.is_dir():
             raise RequestError(f"{out} is neither a folder nor a .json file; give another `out`")
-        _check_place(out)
+        require_place(out.parent if _is_file(out) else out)
         for artifact in artifacts:
+            if artifact.rejected:
+                reasons = "; ".join(artifact.reasons)
+                say(f"{artifact_name(artifact)} will fail on every phone: it was rejected ({reasons})")
             judge(Run(artifact, DEVICE, None, refusal=("unavailable", "not yet")), thresholds)
         self._artifacts, self._out, self._thresholds, self._say = tuple(artifacts), out, thresholds, say
         self._answers: dict[str, dict[str, object]] = {}  # by digest
@@ -146,18 +148,6 @@ def _left_out(report: DeviceReport) -> str:
 def _is_file(out: Path) -> bool:
     """Whether it is one .json file, there or not yet, and not a folder of reports."""
     return out.name.endswith(".json") and not out.is_dir()
-
-
-def _check_place(out: Path) -> None:
-    """Raise RequestError unless files can be made at `out`, before a phone does its work; leaves nothing there."""
-    place = out.parent if _is_file(out) else out
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    try:
-        tempfile.TemporaryDirectory(prefix=".mobilevit-", dir=place).cleanup()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RequestError(f"the reports cannot be kept at {out} ({reason}); give another `out`") from error
 
 
 def _slug(text: str) -> str:

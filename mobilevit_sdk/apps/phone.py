@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobilevit_sdk.apps import network
+from mobilevit_sdk.apps.eligibility import refuse_rejected
 from mobilevit_sdk.apps.export import export_site
 from mobilevit_sdk.apps.inbox import Inbox, Received
 from mobilevit_sdk.apps.server import Answer, Limits, PhoneServer, Request
 from mobilevit_sdk.apps.site import build_site, find_web_artifacts
 from mobilevit_sdk.apps.visitors import Visitors
 from mobilevit_sdk.artifacts.artifact import Artifact, ArtifactLike
-from mobilevit_sdk.errors import RequestError, ToolchainError
+from mobilevit_sdk.errors import MobileViTError, RequestError, ToolchainError
 from mobilevit_sdk.formats.toolchain import import_optional
 from mobilevit_sdk.parity import THRESHOLDS, Outcome, Threshold
 
@@ -32,13 +33,17 @@ def _nothing(line: str) -> None:
 
 @dataclass(frozen=True)
 class PhoneResult:
-    """What phones reported: verdicts as those of `verify`, and the reports with the files that hold them."""
+    """What phones reported: verdicts as those of `verify`, and the reports with the files that hold them.
+
+    `error` says why a report could not be kept; it was judged all the same, and has no file.
+    """
 
     outcome: Outcome
     reports: tuple[Received, ...]
+    error: MobileViTError | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The document of `phone --json`: that of `verify --json`, with the reports."""
+        """The document of `phone --json`: that of `verify --json`, with the reports and what went wrong with them."""
         reports = [
             {
                 "path": None if each.path is None else str(each.path),
@@ -47,7 +52,8 @@ class PhoneResult:
             }
             for each in self.reports
         ]
-        return {**self.outcome.to_json(), "reports": reports}
+        went_wrong = {"error": str(self.error), "exit_code": self.error.exit_code} if self.error else {}
+        return {**self.outcome.to_json(), "reports": reports, **went_wrong}
 
 
 def verify_on_phones(
@@ -68,8 +74,9 @@ def verify_on_phones(
     `host` is an IP address of this machine, by default the one of its local network; `on_address` gets the address to
     open on the phone, `say` a line for what happens. Without `https`, browsers run WebAssembly on one thread, and no
     WebGPU. Reports are kept in the folder `out`, or in that one .json file. With `keep`, more phones may come, until
-    `timeout` seconds have passed or Ctrl-C ends it. Raises ArtifactError and RequestError for what cannot be served,
-    and ToolchainError where a package is missing or no phone reported in time.
+    `timeout` seconds have passed or Ctrl-C ends it. A report that cannot be kept is judged, and the result's `error`
+    says so. Raises ArtifactError and RequestError for what cannot be served, and ToolchainError where a package is
+    missing or no phone reported in time.
     """
     served = find_web_artifacts(artifacts, say)
 
@@ -92,9 +99,11 @@ def verify_on_phones(
 def export_web_app(artifacts: ArtifactLike | Sequence[ArtifactLike], out: Path | str) -> list[Artifact]:
     """Write the browser app with these artifacts as static files into the folder `out`; the artifacts that it holds.
 
-    Raises ArtifactError where browsers run none of them, and RequestError where `out` holds something else.
+    Raises ArtifactError where browsers run none of them and for one that was rejected, and RequestError where `out`
+    holds something else.
     """
     served = find_web_artifacts(artifacts)
+    refuse_rejected(served)
     export_site(build_site(served, takes_reports=False), Path(out))
     return served
 
@@ -163,9 +172,7 @@ def serve(
 
 
 def result_of(inbox: Inbox, timeout: float) -> PhoneResult:
-    """What came. Raises ToolchainError where nothing did, and the error for which a report could not be kept."""
-    if inbox.failure:
-        raise inbox.failure
+    """What came. Raises ToolchainError where nothing did."""
     if not inbox.received:
         raise ToolchainError(f"no phone reported within {timeout:g} seconds; give a longer `timeout`")
-    return PhoneResult(inbox.outcome(), tuple(inbox.received))
+    return PhoneResult(inbox.outcome(), tuple(inbox.received), inbox.failure)

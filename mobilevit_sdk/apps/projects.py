@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from mobilevit_sdk.apps.eligibility import artifact_name, check_artifacts
+from mobilevit_sdk.apps.eligibility import artifact_name, check_artifacts, refuse_rejected
 from mobilevit_sdk.apps.platforms import PLATFORMS, AppNames, Platform, PlatformName
 from mobilevit_sdk.apps.readmes import readme
 from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, ArtifactLike, find_artifacts
@@ -115,8 +115,7 @@ def _check_artifacts(platform: Platform, artifacts: Sequence[Artifact]) -> None:
                 f"{shown}: the {platform.name} app runs {platform.describe_formats()} files, "
                 f"not {one_line(manifest.format)}{made_for}; convert to one of those"
             )
-        if artifact.rejected:
-            raise ArtifactError(f"{shown} was rejected ({'; '.join(artifact.reasons)}); do not ship it")
+    refuse_rejected(artifacts)
     check_artifacts(artifacts)
 
 

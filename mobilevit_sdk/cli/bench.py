@@ -10,6 +10,7 @@ import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, split_list, verb
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import require_place
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def command(
         raise RequestError("nothing to measure: give an artifact, or `device_reports` of phones")
     if not artifacts and (threads or against or checkpoint):
         raise RequestError("`threads`, `against` and `checkpoint` are about an artifact: give one")
+    if plot:
+        require_place(plot.parent)
     numbers = [_number(each) for each in threads]
     phones = phone_rows(device_reports, artifacts)
     document: dict[str, Any] = {"results": []}

@@ -9,6 +9,7 @@ import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
 from mobilevit_sdk.cli.tables import Table
+from mobilevit_sdk.files import require_place
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def command(artifact: Path, checkpoint: str | None, runtime: str | None, report:
     from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.parity import find_config, read_thresholds
 
+    if report:
+        require_place(report)
     thresholds = read_thresholds(find_config(Path.cwd()))
     with Display(log) as display:
         bisection = bisect(artifact, checkpoint=checkpoint, runtime=runtime, thresholds=thresholds, progress=display)

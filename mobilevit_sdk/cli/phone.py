@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, print_line, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_line, report_error, verb
 from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def command(artifacts: tuple[Path, ...], config: Path | None, as_json: bool, **o
         if config:
             log.print(f"thresholds: {config}", markup=False)
         print_outcome(result.outcome, out)
+    if result.error:
+        return report_error(str(result.error), result.error.exit_code, as_json=False)  # its document holds it already
     return 1 if result.outcome.missed else exit_code(result.outcome.verdicts)
 
 

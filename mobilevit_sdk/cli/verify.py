@@ -11,6 +11,7 @@ import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
 from mobilevit_sdk.cli.data_options import OpenImages, data_options
+from mobilevit_sdk.files import require_place
 
 if TYPE_CHECKING:
     from mobilevit_sdk.parity import Verdict
@@ -74,6 +75,8 @@ def command(
     from mobilevit_sdk.parity import find_config, judge_runs, read_baseline, read_thresholds
     from mobilevit_sdk.parity.device import collect_runs
 
+    for place in filter(None, (report, summary and summary.parent)):
+        require_place(place)
     config = config or find_config(Path.cwd())
     thresholds = read_thresholds(config)
     earlier = read_baseline(baseline) if baseline else None

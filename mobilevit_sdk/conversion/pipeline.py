@@ -23,6 +23,7 @@ from mobilevit_sdk.conversion.plan import Conversion, plan_conversions, plan_not
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import MobileViTError
+from mobilevit_sdk.files import require_place
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, verify
 from mobilevit_sdk.progress import Progress, Step, silent, summed
@@ -114,6 +115,7 @@ def convert(
     and precisions, for a folder that cannot be written and for images that cannot be read, and ToolchainError for a
     toolchain that is not installed.
     """
+    require_place(Path(out))
     conversions = plan_conversions(names(formats), names(precisions), backend)
     images = None if calibration is None else open_dataset(calibration)
     notes = plan_notes(conversions, names(precisions), calibration=calibration, recipe=recipe)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.files import require_place
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
 from mobilevit_sdk.progress import Progress, silent
@@ -48,6 +49,8 @@ def quantize(
     """
     if precision not in QUANTIZED:
         raise RequestError(f"{precision!r} is not an integer precision; {suggest(precision, QUANTIZED)}")
+    if out is not None:
+        require_place(Path(out))
     goal, recipe, checkpoint = goal or Goal(), as_recipe(recipe), as_checkpoint(checkpoint)
     checkpoint.spec.require_scores("a search for a recipe")
     images = None if calibration is None else open_dataset(calibration)
