@@ -39,11 +39,11 @@ __all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "exp
 def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = False) -> PhoneGraph:
     """Rewrite `model` into an equivalent graph for inference on `target`, one image at a time, preprocessing included.
 
-    `target` is "coreml", "coreml-ane", "litert-cpu", "litert-gpu" or "xnnpack"; `spec` describes the model, and its
-    preprocessing goes into the graph. The model itself is not changed. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits
-    [1, num_classes], with (H, W) = `spec.preprocessing.image_size`. The answers equal those of the model on normalized
-    input up to rounding. For integers, `quantized` equalizes the channels that share a scale, and skips the rewrite
-    that makes weights of very different magnitudes share one: a skip connection folded into a kernel is a one among
+    `target` is a name in `TARGETS`; `spec` describes the model, and its preprocessing goes into the graph. The model
+    itself is not changed. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits [1, num_classes], with (H, W) =
+    `spec.preprocessing.image_size`. The answers equal those of the model on normalized input up to rounding. For
+    integers, `quantized` equalizes the channels that share a scale, and skips the rewrite that makes weights of very
+    different magnitudes share one: a skip connection folded into a kernel is a one among
     small weights. Raises RequestError for an unknown target.
     """
     chosen, preprocessing = find_target(target), spec.preprocessing

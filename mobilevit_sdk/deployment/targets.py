@@ -181,6 +181,7 @@ TARGETS = {
             layer_norm="matmul",
             operators=_XNNPACK | dict.fromkeys(_ARITHMETIC, _of_tensors) | {"rsqrt.default": _always},
         ),
+        Target("onnx", 4, layer_norm="native", global_norm="native", operators=_NATIVE_NORMS, float16=True),
     )
 }
 

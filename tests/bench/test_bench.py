@@ -214,7 +214,7 @@ def test_the_cpu_runtimes_of_the_formats_can_be_timed_and_emulations_cannot():
         for runtime in converter.runtimes
         if isinstance(runtime, TimedRuntime)
     }
-    assert timed == {"executorch", "litert-cpu"}
+    assert timed == {"executorch", "litert-cpu", "onnxruntime"}
 
 
 def test_without_a_reference_ratios_are_over_the_first_artifact(folder, fake_runtimes, tmp_path):

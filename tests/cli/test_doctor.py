@@ -21,6 +21,7 @@ RUNTIMES = {
     ("executorch", "arm64"),
     ("executorch", "coreml-reference"),
     ("executorch", "executorch"),
+    ("onnx", "onnxruntime"),
     ("tflite", "arm64"),
     ("tflite", "litert-cpu"),
     ("tflite", "litert-cpu-builtin"),

@@ -30,6 +30,10 @@ class TestExecuTorchForCoreML(ConverterContract):
     format, backend, extra = "executorch", "coreml", "coreml"
 
 
+class TestONNX(ConverterContract):
+    format = extra = "onnx"
+
+
 def test_every_converter_is_held_to_the_contract():
     found = {(c.format, backend) for c in converters().values() for backend in [None, *c.backends]}
     held = {(contract.format, contract.backend) for contract in ConverterContract.__subclasses__()}
@@ -40,7 +44,7 @@ def test_asking_what_is_there_imports_no_toolchain():
     program = (
         "import sys; from mobilevit_sdk.formats.converter import converters\n"
         "for each in converters().values(): each.availability(), [r.availability() for r in each.runtimes]\n"
-        "heavy = {'torch', 'coremltools', 'executorch', 'litert_torch', 'ai_edge_litert'} & set(sys.modules)\n"
+        "heavy = {'torch', 'coremltools', 'executorch', 'litert_torch', 'ai_edge_litert', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -16,6 +16,7 @@ from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.layers import ConvNormAct
+from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.parity import passed
 from mobilevit_sdk.pruning import latency as latency_module
 from mobilevit_sdk.pruning import prune
@@ -41,11 +42,11 @@ def pruned(original, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("original", sorted(CONFIGS), indirect=True)
 def test_a_pruned_network_converts_to_every_format_in_one_delegate_and_is_verified(pruned, tmp_path):
-    for toolchain in ("coremltools", "executorch", "litert_torch"):
+    for toolchain in ("coremltools", "executorch", "litert_torch", "onnxscript"):
         pytest.importorskip(toolchain)
     result = convert(pruned, out=tmp_path, precisions=["fp32"])
     assert result.failures == []
-    assert [artifact.manifest.format for artifact in result.artifacts] == ["coreml", "executorch", "tflite"]
+    assert [artifact.manifest.format for artifact in result.artifacts] == sorted(converters())
     assert passed(result.verdicts), result.verdicts
     for artifact in result.artifacts:
         assert artifact.manifest.spec.config["widths"] == pruned.spec.config["widths"]
@@ -80,7 +81,7 @@ def test_the_report_compares_the_files_of_both_networks_and_keeps_them(original,
         return json.loads(result.stdout)["latency"]
 
     found = run()
-    assert {row["format"] for row in found["rows"]} == {"executorch", "tflite"} == set(timed_formats())
+    assert {row["format"] for row in found["rows"]} == {"executorch", "onnx", "tflite"} == set(timed_formats())
     for row in found["rows"]:
         before, after = row["median_ms"]
         assert row["ratio"] == pytest.approx(after / before)

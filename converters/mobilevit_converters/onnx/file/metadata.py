@@ -1,0 +1,44 @@
+"""What a .onnx file says of itself: the spec for this SDK, and the same facts for people and for other tools."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import msgspec
+
+from mobilevit_converters.onnx.file.model import PRODUCER, SPEC_KEY
+from mobilevit_sdk.formats.app_input import resizing_of
+from mobilevit_sdk.spec import ModelSpec
+
+
+def describe(model: Any, spec: ModelSpec) -> None:
+    """Write the metadata of `spec` into `model`, an `onnx.ModelProto`."""
+    what = "Image features" if spec.features else f"Image classifier with {spec.num_classes} classes"
+    model.producer_name, model.producer_version = PRODUCER, importlib.metadata.version("mobilevit-sdk")
+    model.doc_string = f"{spec.model}: {what}"
+    del model.metadata_props[:]
+    for key, value in _entries(spec).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def _entries(spec: ModelSpec) -> dict[str, str]:
+    """By the names that people look for; lists are JSON."""
+    height, width = spec.preprocessing.image_size
+    meaning = {
+        "logits": "class scores before softmax, the highest for the likeliest class",
+        "features": "features of the image, in no order that means anything",
+    }
+    entries = {
+        "model": spec.model,
+        "task": "image-feature-extraction" if spec.features else "image-classification",
+        "image": f"float32 [1, 3, {height}, {width}], RGB in [0, 1]; mean, std and channel order are in the graph",
+        "resizing": resizing_of(spec.preprocessing).describe(),
+        spec.output: meaning[spec.output],
+    }
+    if spec.labels is not None:
+        entries["labels"] = msgspec.json.encode(spec.labels).decode()
+    if spec.license:
+        entries["license"] = spec.license
+    return entries | {SPEC_KEY: msgspec.json.encode(spec).decode()}

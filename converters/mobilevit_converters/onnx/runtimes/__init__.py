@@ -1,0 +1,1 @@
+"""What runs a .onnx: onnxruntime on this machine."""
