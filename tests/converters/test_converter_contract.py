@@ -44,7 +44,8 @@ def test_asking_what_is_there_imports_no_toolchain():
     program = (
         "import sys; from mobilevit_sdk.formats.converter import converters\n"
         "for each in converters().values(): each.availability(), [r.availability() for r in each.runtimes]\n"
-        "heavy = {'torch', 'coremltools', 'executorch', 'litert_torch', 'ai_edge_litert', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
+        "heavy = {'torch', 'coremltools', 'executorch', 'litert_torch', 'ai_edge_litert', 'onnx', 'onnxruntime'}\n"
+        "heavy &= set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -15,8 +15,8 @@ from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.conversion.pipeline import convert
-from mobilevit_sdk.layers import ConvNormAct
 from mobilevit_sdk.formats.converter import converters
+from mobilevit_sdk.layers import ConvNormAct
 from mobilevit_sdk.parity import passed
 from mobilevit_sdk.pruning import latency as latency_module
 from mobilevit_sdk.pruning import prune
