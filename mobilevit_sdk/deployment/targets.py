@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -151,26 +151,32 @@ _LITERT = _NATIVE_NORMS | {
     "einsum.default": _rank4_product,
 }
 
+_COREML = Target("coreml", 4, layer_norm="native", global_norm="native", operators=_NATIVE_NORMS, float16=True)
+# What Apple recommends for its Neural Engine; the device decides what runs there.
+_COREML_ANE = Target(
+    "coreml-ane",
+    max_rank=4,
+    layer_norm="native",
+    operators=_CHANNELS_FIRST
+    | dict.fromkeys((*_ARITHMETIC, "pixel_shuffle.default", "pixel_unshuffle.default", "split.Tensor"), _always)
+    | {
+        "einsum.default": _channels_first_product,
+        "mean.dim": _over_space_or_channels,
+        "softmax.int": _channels_or_last_axis,
+        "sum.dim_IntList": _sum_over_width,
+    },
+    tokens="channels-first",
+    float16=True,
+)
+
 TARGETS = {
     target.name: target
     for target in (
-        Target("coreml", 4, layer_norm="native", global_norm="native", operators=_NATIVE_NORMS, float16=True),
-        # What Apple recommends for its Neural Engine; the device decides what runs there.
-        Target(
-            "coreml-ane",
-            max_rank=4,
-            layer_norm="native",
-            operators=_CHANNELS_FIRST
-            | dict.fromkeys((*_ARITHMETIC, "pixel_shuffle.default", "pixel_unshuffle.default", "split.Tensor"), _always)
-            | {
-                "einsum.default": _channels_first_product,
-                "mean.dim": _over_space_or_channels,
-                "softmax.int": _channels_or_last_axis,
-                "sum.dim_IntList": _sum_over_width,
-            },
-            tokens="channels-first",
-            float16=True,
-        ),
+        _COREML,
+        _COREML_ANE,
+        # The same processors behind Apple's newer framework, which asks for the same forms.
+        replace(_COREML, name="coreai"),
+        replace(_COREML_ANE, name="coreai-ane"),
         # One file for both: the CPU's graph has to fit the GPU too, in float16 and in the rank of its products.
         Target("litert-cpu", max_rank=5, layer_norm="decomposed", operators=_LITERT, product_rank=4, float16=True),
         Target("litert-gpu", max_rank=4, layer_norm="decomposed", operators=_LITERT, product_rank=4, float16=True),

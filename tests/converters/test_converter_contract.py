@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 
 from converter_contract import ConverterContract
 
 from mobilevit_sdk.formats.converter import converters
+
+
+class TestCoreAI(ConverterContract):
+    format, extra = "coreai", "coreai"
+
+    def seal(self, path):
+        (path / "main.hash").write_bytes(hashlib.sha256((path / "main.mlirb").read_bytes()).digest())
+
+
+class TestCoreAIForTheNeuralEngine(TestCoreAI):
+    backend = "ane"
 
 
 class TestCoreML(ConverterContract):
@@ -36,7 +48,9 @@ class TestONNX(ConverterContract):
 
 def test_every_converter_is_held_to_the_contract():
     found = {(c.format, backend) for c in converters().values() for backend in [None, *c.backends]}
-    held = {(contract.format, contract.backend) for contract in ConverterContract.__subclasses__()}
+    direct = ConverterContract.__subclasses__()
+    contracts = [*direct, *(each for contract in direct for each in contract.__subclasses__())]
+    held = {(contract.format, contract.backend) for contract in contracts}
     assert found == held | {("executorch", "xnnpack")}  # which is its default
 
 
@@ -44,8 +58,8 @@ def test_asking_what_is_there_imports_no_toolchain():
     program = (
         "import sys; from mobilevit_sdk.formats.converter import converters\n"
         "for each in converters().values(): each.availability(), [r.availability() for r in each.runtimes]\n"
-        "heavy = {'torch', 'coremltools', 'executorch', 'litert_torch', 'ai_edge_litert', 'onnx', 'onnxruntime'}\n"
-        "heavy &= set(sys.modules)\n"
+        "heavy = {'torch', 'coreai', 'coreai_torch', 'coremltools', 'executorch', 'litert_torch', 'ai_edge_litert'}\n"
+        "heavy = (heavy | {'onnx', 'onnxruntime'}) & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -1,0 +1,90 @@
+"""From a deployed graph to an .aimodel asset."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from mobilevit_converters.coreai.file.asset import BACKEND_KEY, IMAGE, SPEC_KEY, make_metadata_stable
+from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
+from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.spec import ModelSpec
+
+
+class _InHalf(nn.Module):
+    """A network in float16 between an image and scores in float32, as apps have and want them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).half()
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.network(image.half())
+        return scores.float()
+
+
+def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: str, path: Path) -> None:
+    """Write `graph` to `path`; see `Converter.convert`.
+
+    The asset's function `main` takes `image`, float32 [1, 3, H, W], RGB in [0, 1], and returns `logits`, float32
+    [1, num_classes], or `features`. Raises ToolchainError.
+    """
+    coreai_torch = import_coreai_torch()
+    try:
+        with quiet():
+            program = _program(coreai_torch, graph, spec, precision)
+            asset = program.save_asset(path)
+            asset.update_metadata(lambda metadata: _describe(metadata, spec, backend))
+    except OSError:
+        raise  # a full disk is not the toolchain's fault
+    except Exception as error:
+        raise ToolchainError(f"coreai-torch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
+    make_metadata_stable(path)
+
+
+def _program(coreai_torch: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
+    """The optimized program (coreai.authoring.AIProgram)."""
+    image = torch.zeros(1, 3, *spec.preprocessing.image_size)
+    network = (_InHalf(graph) if precision == "fp16" else graph).eval()
+    exported = torch.export.export(network, (image,)).run_decompositions(coreai_torch.get_decomp_table())
+    # Released: to debug, the library would write this machine's paths and lines of source into the file.
+    converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
+    return converter.add_exported_program(exported, input_names=[IMAGE], output_names=[spec.output]).to_coreai()
+
+
+def _describe(metadata: Any, spec: ModelSpec, backend: str | None) -> None:
+    """Fill in the asset's metadata: what Xcode shows, and spec and backend for our own tools."""
+    version = importlib.metadata.version("mobilevit-sdk")
+    metadata.author = f"mobilevit-sdk {version}"
+    metadata.license = spec.license or ""
+    metadata.model_description = description(spec)
+    metadata.set_custom(SPEC_KEY, msgspec.json.encode(spec).decode())
+    if spec.labels is not None:
+        metadata.set_custom("classes", list(spec.labels))
+    if backend is not None:
+        metadata.set_custom(BACKEND_KEY, backend)
+
+
+def description(spec: ModelSpec) -> str:
+    """In words: what the model is, and what goes in and comes out, for which an asset has no field of its own."""
+    height, width = spec.preprocessing.image_size
+    name = f"of {spec.labels[0]!r}" if spec.labels else "of the one class"
+    if spec.features:
+        what = "a network of image features"
+        answer = "the last map of features" if spec.features == "map" else "the mean of the last map of features"
+    elif spec.num_classes > 1:
+        what = f"an image classifier with {spec.num_classes} classes"
+        answer = "class scores before softmax, one for each class"
+    else:
+        what = "one score for an image"
+        answer = f"the score {name} before a sigmoid: above 0 means yes"
+    return (
+        f"{spec.model}, {what}. {IMAGE}: float32 [1, 3, {height}, {width}], RGB in [0, 1]; mean and std are inside. "
+        f"{spec.output}: {answer}."
+    )

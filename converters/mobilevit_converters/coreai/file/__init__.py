@@ -1,0 +1,1 @@
+"""The .aimodel asset: a folder with metadata, and a program that native code reads."""

@@ -1,0 +1,99 @@
+"""An .aimodel asset on disk, read as an untrusted file.
+
+An asset is a folder: `main.mlirb` is the program with its weights, in MLIR's bytecode; `main.hash` is the SHA-256 of
+that, 32 bytes; `metadata.json` describes it. What is read here is checked without native code; see `program.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.spec import ModelSpec
+
+IMAGE = "image"  # what a program of ours takes
+LOGITS, FEATURES = "logits", "features"  # what it returns, one of them
+MAIN = "main"  # the function
+SPEC_KEY = "mobilevit_sdk"  # of the creator's metadata that holds the ModelSpec, as JSON in a string
+BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
+_PROGRAM, _HASH, _METADATA = "main.mlirb", "main.hash", "metadata.json"
+
+
+class Metadata(msgspec.Struct, rename="camel"):
+    """The fields of metadata.json that Apple's tools show; other fields are ignored."""
+
+    author: str = ""
+    license: str = ""
+    description: str = ""
+    producer: str = ""
+    creator_defined_metadata: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An asset that was found to be complete."""
+
+    path: Path
+    metadata: Metadata
+
+    @property
+    def program(self) -> Path:
+        """The program's bytecode."""
+        return self.path / _PROGRAM
+
+    @property
+    def backend(self) -> str | None:
+        """The backend in the metadata, unchecked."""
+        found = self.metadata.creator_defined_metadata.get(BACKEND_KEY)
+        return None if found is None else str(found)
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """The ModelSpec in the metadata, None for an asset made by another tool. Raises ArtifactError."""
+        text = self.metadata.creator_defined_metadata.get(SPEC_KEY)
+        try:
+            return None if text is None else msgspec.json.decode(text, type=ModelSpec)
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise ArtifactError(f"{self.path} carries a malformed model spec: {error}") from error
+
+
+def answer_name(names: Collection[str]) -> str | None:
+    """Which of a program's outputs is the answer; None for a program of another tool."""
+    return next((name for name in (LOGITS, FEATURES) if name in names), None)
+
+
+def read_asset(path: Path) -> Asset:
+    """Read the metadata, and check that the program is the one that was written.
+
+    Nothing outside the folder is read. Raises ArtifactError for anything but a complete .aimodel.
+    """
+    if not path.is_dir():
+        raise ArtifactError(f"{path} is not an .aimodel: expected a folder with a {_PROGRAM}")
+    for name in (_PROGRAM, _HASH, _METADATA):
+        file = path / name
+        if file.is_symlink():
+            raise ArtifactError(f"{path} refers to a file outside itself: {file}")
+        if not file.is_file():
+            raise ArtifactError(f"{path} is not an .aimodel, or is incomplete: {file} is missing")
+    if hashlib.sha256((path / _PROGRAM).read_bytes()).digest() != (path / _HASH).read_bytes():
+        raise ArtifactError(f"{path} is damaged: the SHA-256 of {_PROGRAM} is not the one in {_HASH}")
+    try:
+        metadata = msgspec.json.decode((path / _METADATA).read_bytes(), type=Metadata)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path / _METADATA} is malformed: {error}") from error
+    return Asset(path, metadata)
+
+
+def make_metadata_stable(path: Path) -> None:
+    """Sort the fields of metadata.json and leave out the time: Apple's library writes them in a random order."""
+    file = path / _METADATA
+    document = json.loads(file.read_text(encoding="utf-8"))
+    document.pop("creationDate", None)
+    file.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Runtimes for .aimodel assets: Apple's own."""
