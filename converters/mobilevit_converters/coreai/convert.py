@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_converters.coreai.file.asset import BACKEND_KEY, IMAGE, SPEC_KEY, make_metadata_stable
+from mobilevit_converters.coreai.passes.decompositions import decomposition_table
 from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.spec import ModelSpec
@@ -52,7 +53,7 @@ def _program(coreai_torch: Any, graph: nn.Module, spec: ModelSpec, precision: st
     """The optimized program (coreai.authoring.AIProgram)."""
     image = torch.zeros(1, 3, *spec.preprocessing.image_size)
     network = (_InHalf(graph) if precision == "fp16" else graph).eval()
-    exported = torch.export.export(network, (image,)).run_decompositions(coreai_torch.get_decomp_table())
+    exported = torch.export.export(network, (image,)).run_decompositions(decomposition_table(coreai_torch))
     # Released: to debug, the library would write this machine's paths and lines of source into the file.
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
     return converter.add_exported_program(exported, input_names=[IMAGE], output_names=[spec.output]).to_coreai()

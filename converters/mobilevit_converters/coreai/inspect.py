@@ -18,9 +18,7 @@ def inspect(path: Path) -> Inspection:
     program, metadata = read_program(asset), asset.metadata
     shown = {name: getattr(metadata, name) for name in ("author", "description", "license", "producer")}
     others = {
-        name: value
-        for name, value in metadata.creator_defined_metadata.items()
-        if name not in (SPEC_KEY, BACKEND_KEY)
+        name: value for name, value in metadata.creator_defined_metadata.items() if name not in (SPEC_KEY, BACKEND_KEY)
     }
     return Inspection(
         inputs=program.inputs,

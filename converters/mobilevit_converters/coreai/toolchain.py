@@ -6,9 +6,8 @@ import contextlib
 import io
 import logging
 import platform
-import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mobilevit_sdk.formats.runtime import Availability
@@ -47,18 +46,23 @@ def _availability(distribution: str) -> Availability:
 
 def _no_wheel() -> str | None:
     """Why no wheel of coreai-core 1.0.0b3 fits this machine; None where one does."""
+    python = platform.python_version_tuple()[:2]
+    if _numbers(python) < (3, 11):
+        return f"Python {'.'.join(python)}: it needs 3.11 or newer"
     system, machine = platform.system(), platform.machine()
-    if sys.version_info < (3, 11):
-        return f"Python {sys.version_info.major}.{sys.version_info.minor}: it needs 3.11 or newer"
-    if system == "Linux" and machine == "x86_64":
+    if (system, machine) == ("Linux", "x86_64"):
         library, version = platform.libc_ver()
-        if library == "glibc" and tuple(int(part) for part in version.split(".")[:2]) < (2, 34):
-            return f"glibc {version}: it needs 2.34 or newer"
-        return None if library == "glibc" else "a Linux without glibc"
-    if system == "Darwin" and machine == "arm64":
+        if library != "glibc":
+            return "a Linux without glibc"
+        return f"glibc {version}: it needs 2.34 or newer" if _numbers(version.split(".")) < (2, 34) else None
+    if (system, machine) == ("Darwin", "arm64"):
         version = platform.mac_ver()[0]
-        return None if int(version.split(".")[0]) >= 26 else f"macOS {version}: it needs macOS 26 or newer"
+        return f"macOS {version}: it needs macOS 26 or newer" if _numbers(version.split(".")) < (26,) else None
     return f"{system} on {machine}: it runs on Linux x86-64 and on macOS 26 or newer"
+
+
+def _numbers(parts: Sequence[str]) -> tuple[int, ...]:
+    return tuple(int(part) for part in parts if part.isdigit())
 
 
 @contextlib.contextmanager

@@ -28,7 +28,11 @@ _DTYPES = {"f16": "float16", "f32": "float32", "bf16": "bfloat16", "i1": "bool",
 
 @dataclass(frozen=True)
 class Program:
-    """The function `main`. A call of a composite operator, such as `layer_norm`, counts under that one's name."""
+    """The function `main`.
+
+    A call of a composite operator, such as `layer_norm`, counts as one operator under that one's name: a device that
+    knows it does not evaluate what it is written as.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -56,12 +60,10 @@ def _read(path: Path) -> Program:
     main = graphs[MAIN]
     kinds: Counter[str] = Counter()
     ranks = [0]
-    for graph in graphs.values():
-        for operation in _operations(graph):
-            ranks += [result.type.rank for result in operation.results if hasattr(result.type, "rank")]
     for operation in _operations(main):
         if operation.operation.name not in _NOT_EXECUTED:
             kinds[_kind(operation, graphs)] += 1
+            ranks += [result.type.rank for result in operation.results if hasattr(result.type, "rank")]
     block = main.regions[0].blocks[0]
     inputs = _infos(block.arguments, main.attributes["arg_attrs"])
     outputs = _infos(list(block.operations)[-1].operands, main.attributes["res_attrs"])

@@ -1,0 +1,1 @@
+"""What becomes of operators of ATen before coreai-torch writes them."""
