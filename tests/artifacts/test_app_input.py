@@ -27,6 +27,7 @@ from mobilevit_sdk.formats.converter import TensorInfo, converters
 
 GUIDE = REPOSITORY / "docs" / "guides" / "artifact-folder.md"
 FED = {
+    "coreai": ("image", "NCHW", (1, 3, 36, 36), "float32", (0.0, 1.0)),
     "coreml": ("image", "picture", (1, 3, 36, 36), "uint8", (0.0, 255.0)),
     "executorch": ("input_0", "NCHW", (1, 3, 36, 36), "float32", (0.0, 1.0)),
     "tflite": ("image", "NHWC", (1, 36, 36, 3), "float32", (0.0, 1.0)),

@@ -105,7 +105,7 @@ def test_formats_agree_with_each_other_on_the_best_class(converted):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10_TEST.exists(), reason="needs ../shared/data/cifar10-test.parquet")
-@pytest.mark.parametrize("format_name", ["coreml", "executorch", "onnx", "tflite"])
+@pytest.mark.parametrize("format_name", ["coreai", "coreml", "executorch", "onnx", "tflite"])
 def test_an_artifact_is_as_accurate_as_its_checkpoint(converted, format_name):
     precision = converters()[format_name].precisions[0]
     folder = converted[2] / f"mobilevit_xxs-{format_name}-{precision}"

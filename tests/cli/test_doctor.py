@@ -12,6 +12,7 @@ from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.runtime import Availability, InstallableRuntime
 
 RUNTIMES = {
+    ("coreai", "coreai"),
     ("coreml", "coreml"),
     ("coreml", "coreml-ane"),
     ("coreml", "coreml-cpu"),

@@ -42,7 +42,7 @@ def pruned(original, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("original", sorted(CONFIGS), indirect=True)
 def test_a_pruned_network_converts_to_every_format_in_one_delegate_and_is_verified(pruned, tmp_path):
-    for toolchain in ("coremltools", "executorch", "litert_torch", "onnxscript"):
+    for toolchain in ("coreai_torch", "coremltools", "executorch", "litert_torch", "onnxscript"):
         pytest.importorskip(toolchain)
     result = convert(pruned, out=tmp_path, precisions=["fp32"])
     assert result.failures == []
