@@ -1,17 +1,18 @@
-"""Convert and verify every registered model in every format and precision; write docs/measured/matrix.md.
+"""Convert and verify every registered model in every format and float precision; write docs/measured/matrix.md.
 
     make matrix
-    python benchmarks/matrix.py --models tiny_vit_5m_224,efficientvit_m0
+    python benchmarks/matrix.py --models tiny_vit_5m_224,efficientvit_m0 --formats coreai
+    python benchmarks/matrix.py --formats executorch --backend coreml
 
 Weights are random and non-degenerate (seed 0): the table is about conversions, not about accuracy; the cost of integers
-is measured by benchmarks/quantization.py. Artifacts stay in `--out`, so an interrupted run resumes. Exit code 1 when
-anything failed, missed its threshold, or is not taken whole by LiteRT's GPU accelerator, where there is one.
+is measured by benchmarks/quantization.py. Artifacts stay in `--out`, so an interrupted run resumes, and a row takes the
+place of the row of the same model, format and precision, so a part can be measured alone. Exit code 1 when anything
+failed, missed its threshold, or is not taken whole by LiteRT's GPU accelerator, where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import platform
 import sys
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from shared import MEASURED, write_page
 
 from mobilevit_sdk import convert
@@ -27,14 +29,31 @@ from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.conversion.pipeline import ConvertResult
-from mobilevit_sdk.formats.converter import converters
+from mobilevit_sdk.formats.converter import Converter, converters, find_converter, label
 from mobilevit_sdk.formats.quantization import QUANTIZED
+from mobilevit_sdk.formats.runtime import OnRequestRuntime
 from mobilevit_sdk.models.registry import list_models, model_spec
-from mobilevit_sdk.parity import Run, Verdict, compare, passed, run_artifacts, verify
+from mobilevit_sdk.parity import Run, Verdict, compare, judge, run_artifacts
 from mobilevit_sdk.text import percent
 
-RUNTIMES = ("litert-cpu", "executorch", "coreml-reference")  # one for each format: the matrix is large
+RUNTIMES = ("litert-cpu", "coreml-reference")  # of a format with several: the matrix is large
 GPU = "litert-gpu"
+COLUMNS = {  # of the table, and whether they are numbers
+    "": False,
+    "parameters": True,
+    "input": True,
+    "format": False,
+    "precision": False,
+    "size": True,
+    "SQNR": True,
+    "PSNR": True,
+    "same best": True,
+    "rank": True,
+    "delegate": True,
+    "GPU alone": False,
+    "seconds": True,
+}
+Row = dict[str, str]  # cells by column
 
 _HEAD = """# Every model, format and precision
 
@@ -43,14 +62,16 @@ with PyTorch on 27 images.
 
 - *SQNR* is that of the worst image, *same best* the share of images with the same best class. A cell in **bold** missed
   its threshold.
-- *Delegate* counts calls into the accelerated backend and operators outside it; Core ML decides on the device.
+- *PSNR* is what Apple judges Core AI files by, of the worst image: 10 log10 of the largest squared score over the mean
+  squared error, with the constants of its published tests added to both, which end it at about 100 dB. Apple expects 70
+  dB of float32 and 50 dB of float16, and asks to look into 60 and 40; **bold** is below that.
+- *Delegate* counts calls into the accelerated backend and operators outside it; Core ML and Core AI decide on the
+  device.
 - *GPU alone*: whether LiteRT's GPU accelerator takes the file with nothing left to the CPU
   (`is_fully_accelerated()`), and the SQNR of its answer to the first image.
-- *Seconds* are those of one conversion, while two others ran on the same {cores} cores ({machine}).
+- *Seconds* are those of one conversion, while others ran on the same {cores} cores ({machine}).
 - Made with Python {python}, {tools}.
 
-| | parameters | input | format | precision | size | SQNR | same best | rank | delegate | GPU alone | seconds |
-| --- | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | --- | --- | ---: |
 """
 
 
@@ -58,33 +79,77 @@ def main() -> int:
     """Run the matrix; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", help="only these, separated by commas")
+    parser.add_argument("--formats", help="only these, separated by commas")
+    parser.add_argument("--backend", help="of the one format")
+    parser.add_argument("--precisions", help="only these, separated by commas; without it all that compute in floats")
     parser.add_argument("--defaults", action="store_true", help="only each format's default precision")
     parser.add_argument("--out", type=Path, default=Path("out/matrix"), help="folder of the artifacts")
     parser.add_argument("--table", type=Path, default=MEASURED / "matrix.md", help="the table to write")
     parser.add_argument("--force", action="store_true", help="convert again what is there")
     options = parser.parse_args()
     names = options.models.split(",") if options.models else list_models()
-    every = dict.fromkeys(p for converter in converters().values() for p in converter.precisions)
-    precisions = [] if options.defaults else [precision for precision in every if precision not in QUANTIZED]
-    rows: list[str] = []
+    formats = options.formats.split(",") if options.formats else list(converters())
+    chosen = [find_converter(name, options.backend) for name in formats]
+    wanted = options.precisions.split(",") if options.precisions else None
     good = True
     for number, name in enumerate(names, 1):
         started = time.monotonic()
         checkpoint = random_checkpoint(model_spec(name), seed=0)
-        result = convert(checkpoint, out=options.out, precisions=precisions, force=options.force, check=False)
-        result = dataclasses.replace(result, verdicts=verify(result.artifacts, runtimes=RUNTIMES))
-        on_gpu = _on_gpu(result.artifacts)
-        good &= not result.failures and passed(result.verdicts)
-        good &= not any(run.refusal and run.refusal[0] != "unavailable" for run in on_gpu.values())
-        parameters = sum(p.numel() for p in checkpoint.model.parameters())
-        rows += _rows(result, f"{parameters:,}", on_gpu)
-        write_page(_head() + "\n".join(rows) + "\n", options.table)
-        print(f"[{number}/{len(names)}] {name}: {_summary(result)}, {time.monotonic() - started:.0f} s", flush=True)
+        parameters = f"{sum(p.numel() for p in checkpoint.model.parameters()):,}"
+        rows: list[Row] = []
+        for converter in chosen:
+            possible = converter.precisions[:1] if options.defaults else converter.precisions
+            precisions = [p for p in possible if (p in wanted if wanted else p not in QUANTIZED)]
+            result = convert(
+                checkpoint,
+                out=options.out,
+                formats=converter.format,
+                backend=options.backend,
+                precisions=precisions,
+                force=options.force,
+                check=False,
+            )
+            runtime = _runtime(converter)
+            runs = run_artifacts(result.artifacts, runtimes=[runtime]) if runtime and result.artifacts else []
+            on_gpu = _on_gpu(result.artifacts)
+            good &= not result.failures and all(judge(run).status == "passed" for run in runs)
+            good &= not any(run.refusal and run.refusal[0] != "unavailable" for run in on_gpu.values())
+            rows += _rows(result, label(converter), parameters, runs, on_gpu)
+        _merge(rows, options.table)
+        print(f"[{number}/{len(names)}] {name}: {_summary(rows)}, {time.monotonic() - started:.0f} s", flush=True)
     return 0 if good else 1
 
 
+def _runtime(converter: Converter) -> str | None:
+    """The runtime that stands for a format: one of RUNTIMES, or its first that is available here."""
+    able = [each for each in converter.runtimes if each.availability() and not isinstance(each, OnRequestRuntime)]
+    names = [each.name for each in able]
+    return next((name for name in RUNTIMES if name in names), names[0] if names else None)
+
+
+def _merge(rows: Sequence[Row], table: Path) -> None:
+    """Write the page with `rows` in the places of those of the same model, format and precision."""
+    lines = table.read_text("utf-8").splitlines() if table.exists() else []
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    before = [dict(zip(cells[0], each, strict=True)) for each in cells[2:]] if cells else []
+    merged = {_key(row): row for row in [*before, *rows]}
+    order = {name: place for place, name in enumerate(list_models())}
+    body = sorted(merged.values(), key=lambda row: (order.get(row[""], len(order)), _key(row)))
+    rule = ["---:" if numeric else "---" for numeric in COLUMNS.values()]
+    text = [_line(COLUMNS), _line(rule), *(_line([row.get(column, "") for column in COLUMNS]) for row in body)]
+    write_page(_head() + "\n".join(text) + "\n", table)
+
+
+def _line(cells: Sequence[str] | dict[str, bool]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return row[""], row["format"], row["precision"]
+
+
 def _head() -> str:
-    tools = ("torch", "coremltools", "litert-torch", "executorch")
+    tools = ("torch", "coreai-torch", "coremltools", "litert-torch", "executorch", "onnxruntime")
     return _HEAD.format(
         cores=len(_usable_cores()),
         machine=platform.machine(),
@@ -116,42 +181,61 @@ def _usable_cores() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def _rows(result: ConvertResult, parameters: str, on_gpu: dict[Path, Run]) -> Iterator[str]:
+def _rows(
+    result: ConvertResult, format_name: str, parameters: str, runs: Sequence[Run], on_gpu: dict[Path, Run]
+) -> Iterator[Row]:
+    ran = {run.artifact.path: run for run in runs}
     for artifact in result.artifacts:
-        verdict = next(v for v in _verdicts_of(artifact, result.verdicts) if v.status != "unavailable")
-        manifest = artifact.manifest
-        size = "x".join(map(str, manifest.spec.preprocessing.image_size))
+        manifest, run = artifact.manifest, ran.get(artifact.path)
+        verdict = judge(run) if run else None
         outside = sum((manifest.undelegated_ops or {}).values())
-        delegate = "on the device" if manifest.delegates is None else f"{manifest.delegates}, {outside} outside"
-        sqnr = f"{verdict.agreement.sqnr_db.worst:.1f} dB" if verdict.agreement else f"{verdict.reason}"
-        best = percent(verdict.agreement.top1_agreement) if verdict.agreement else ""
-        cells = (
-            result.model,
-            parameters,
-            size,
-            manifest.format,
-            manifest.precision,
-            f"{manifest.bytes / 1e6:.2f} MB",
-            sqnr if verdict.status == "passed" else f"**{sqnr}**",
-            best,
-            str(manifest.max_rank),
-            delegate,
-            _gpu_cell(on_gpu.get(artifact.path)),
-            f"{manifest.seconds:.0f}",
-        )
-        yield f"| {' | '.join(cells)} |"
+        yield {
+            "": result.model,
+            "parameters": parameters,
+            "input": "x".join(map(str, manifest.spec.preprocessing.image_size)),
+            "format": format_name,
+            "precision": manifest.precision,
+            "size": f"{manifest.bytes / 1e6:.2f} MB",
+            "SQNR": _sqnr_cell(verdict),
+            "PSNR": _psnr_cell(run) if run and manifest.format == "coreai" else "",
+            "same best": percent(verdict.agreement.top1_agreement) if verdict and verdict.agreement else "",
+            "rank": str(manifest.max_rank),
+            "delegate": "on the device" if manifest.delegates is None else f"{manifest.delegates}, {outside} outside",
+            "GPU alone": _gpu_cell(on_gpu.get(artifact.path)),
+            "seconds": f"{manifest.seconds:.0f}",
+        }
     for failure in result.failures:
-        start = f"| {result.model} | {parameters} | | {failure.format} | {failure.precision} |"
-        yield f"{start} | **{failure.error}** | | | | | |"
+        place = {"": result.model, "parameters": parameters, "format": format_name, "precision": failure.precision}
+        yield place | {"size": f"**{failure.error}**"}
 
 
-def _verdicts_of(artifact: Artifact, verdicts: list[Verdict]) -> list[Verdict]:
-    return [verdict for verdict in verdicts if verdict.artifact == str(artifact.path)]
+def _sqnr_cell(verdict: Verdict | None) -> str:
+    if verdict is None or verdict.status == "unavailable":
+        return "not run here"
+    text = f"{verdict.agreement.sqnr_db.worst:.1f} dB" if verdict.agreement else f"{verdict.reason}"
+    return text if verdict.status == "passed" else f"**{text}**"
 
 
-def _summary(result: ConvertResult) -> str:
-    ran = [verdict for verdict in result.verdicts if verdict.status != "unavailable"]
-    return f"{sum(v.status == 'passed' for v in ran)} of {len(ran) + len(result.failures)} passed"
+MIN_PSNR_DB = {"fp32": 60.0, "fp16": 40.0, "int8-weight": 50.0, "int4-weight": 35.0}  # below it, Apple looks into it
+
+
+def psnr_db(expected: np.ndarray, found: np.ndarray) -> float:
+    """The lowest PSNR of the cases, by the definition in the tests of github.com/apple/coreai-models; [cases, N]."""
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
+    peak, noise = np.square(expected).max(axis=1), np.square(found - expected).mean(axis=1)
+    return float((10 * np.log10((peak + 1e-5) / (noise + 0.99e-10))).min())
+
+
+def _psnr_cell(run: Run) -> str:
+    if run.outputs is None or run.reference is None:
+        return ""
+    found = psnr_db(run.reference.logits, run.outputs)
+    text = f"{found:.1f} dB"
+    return text if found >= MIN_PSNR_DB.get(run.artifact.manifest.precision, 0.0) else f"**{text}**"
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    return ", ".join(f"{row['format']} {row['precision']} {row.get('SQNR', 'failed')}" for row in rows)
 
 
 if __name__ == "__main__":

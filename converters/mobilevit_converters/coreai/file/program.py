@@ -53,8 +53,7 @@ def _read(path: Path) -> Program:
     """In the child."""
     from coreai.authoring import AIModelAsset
 
-    module = AIModelAsset.load(path).program._module._mlir_module
-    graphs = {operation.attributes["sym_name"].value: operation for operation in module.body.operations}
+    graphs = graphs_of(AIModelAsset.load(path).program)
     if MAIN not in graphs:
         raise ArtifactError(f"{path} has no function {MAIN!r}; it has {', '.join(sorted(graphs)) or 'none'}")
     main = graphs[MAIN]
@@ -62,12 +61,18 @@ def _read(path: Path) -> Program:
     ranks = [0]
     for operation in _operations(main):
         if operation.operation.name not in _NOT_EXECUTED:
-            kinds[_kind(operation, graphs)] += 1
+            kinds[kind_of(operation, graphs)] += 1
             ranks += [result.type.rank for result in operation.results if hasattr(result.type, "rank")]
     block = main.regions[0].blocks[0]
     inputs = _infos(block.arguments, main.attributes["arg_attrs"])
     outputs = _infos(list(block.operations)[-1].operands, main.attributes["res_attrs"])
     return Program(inputs, outputs, dict(sorted(kinds.items())), max(ranks))
+
+
+def graphs_of(program: Any) -> dict[str, Any]:
+    """The graphs of a coreai.authoring.AIProgram by name: its functions, and what its composite operators are."""
+    operations = program._module._mlir_module.body.operations
+    return {operation.attributes["sym_name"].value: operation for operation in operations}
 
 
 def _operations(graph: Any) -> Iterator[Any]:
@@ -79,7 +84,7 @@ def _operations(graph: Any) -> Iterator[Any]:
                 yield from _operations(operation)
 
 
-def _kind(operation: Any, graphs: dict[str, Any]) -> str:
+def kind_of(operation: Any, graphs: dict[str, Any]) -> str:
     """The operator's name without its dialect; that of the composite where a graph of one is called."""
     if operation.operation.name == "coreai.invoke":
         called = graphs.get(_found(_CALLEE, operation.attributes["callee"]))

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from mobilevit_converters.coreai.file.asset import IMAGE, MAIN, Asset, answer_na
 from mobilevit_converters.coreai.toolchain import import_coreai, runtime_availability
 from mobilevit_sdk.errors import ArtifactError, MobileViTError
 from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.formats.taps import TappedArtifact
 
 T = TypeVar("T")
 
@@ -41,6 +44,12 @@ class CoreAIRuntime:
             return scores
 
         return predict
+
+    def tap(self, path: Path) -> TappedArtifact:
+        """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
+        from mobilevit_converters.coreai.runtimes.taps import tap_asset
+
+        return tap_asset(read_asset(path))
 
 
 class EventLoop:
