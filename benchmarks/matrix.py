@@ -86,7 +86,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/matrix"), help="folder of the artifacts")
     parser.add_argument("--table", type=Path, default=MEASURED / "matrix.md", help="the table to write")
     parser.add_argument("--force", action="store_true", help="convert again what is there")
+    parser.add_argument("--merge", type=Path, nargs="+", help="measure nothing, take the rows of these tables")
     options = parser.parse_args()
+    if options.merge:
+        _merge([row for table in options.merge for row in _rows_of(table)], options.table)
+        return 0
     names = options.models.split(",") if options.models else list_models()
     formats = options.formats.split(",") if options.formats else list(converters())
     chosen = [find_converter(name, options.backend) for name in formats]
@@ -129,15 +133,19 @@ def _runtime(converter: Converter) -> str | None:
 
 def _merge(rows: Sequence[Row], table: Path) -> None:
     """Write the page with `rows` in the places of those of the same model, format and precision."""
-    lines = table.read_text("utf-8").splitlines() if table.exists() else []
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    before = [dict(zip(cells[0], each, strict=True)) for each in cells[2:]] if cells else []
-    merged = {_key(row): row for row in [*before, *rows]}
+    merged = {_key(row): row for row in [*_rows_of(table), *rows]}
     order = {name: place for place, name in enumerate(list_models())}
     body = sorted(merged.values(), key=lambda row: (order.get(row[""], len(order)), _key(row)))
     rule = ["---:" if numeric else "---" for numeric in COLUMNS.values()]
     text = [_line(COLUMNS), _line(rule), *(_line([row.get(column, "") for column in COLUMNS]) for row in body)]
     write_page(_head() + "\n".join(text) + "\n", table)
+
+
+def _rows_of(table: Path) -> list[Row]:
+    """The rows of a page; none where it does not exist."""
+    lines = table.read_text("utf-8").splitlines() if table.exists() else []
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return [dict(zip(cells[0], each, strict=True)) for each in cells[2:]]
 
 
 def _line(cells: Sequence[str] | dict[str, bool]) -> str:
@@ -166,6 +174,8 @@ def _on_gpu(artifacts: Sequence[Artifact]) -> dict[Path, Run]:
         return Reference(whole.cases[:1], whole.logits[:1])
 
     files = [artifact for artifact in artifacts if artifact.manifest.format == "tflite"]
+    if not files:
+        return {}
     return {run.artifact.path: run for run in run_artifacts(files, runtimes=[GPU], reference=first_case)}
 
 
