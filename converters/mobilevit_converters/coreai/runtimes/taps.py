@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mobilevit_converters.coreai.file.asset import IMAGE, Asset
+from mobilevit_converters.coreai.file.asset import MAIN, Asset
 from mobilevit_converters.coreai.file.program import graphs_of, kind_of
-from mobilevit_converters.coreai.runtimes.coreai import EventLoop, image_size, image_tensor, loaded
+from mobilevit_converters.coreai.runtimes.session import Session
 from mobilevit_converters.coreai.toolchain import import_coreai
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import require_image
 from mobilevit_sdk.formats.taps import Tap, TappedArtifact
 
 
@@ -23,32 +21,33 @@ def tap_asset(asset: Asset) -> TappedArtifact:
 
     A composite operator, such as `layer_norm`, has one value. Raises ArtifactError.
     """
-    loop = EventLoop()
-    height, width = image_size(asset, loaded(asset, loop))
-    program = import_coreai("coreai.authoring").AIModelAsset.load(asset.path).program
-    graphs = graphs_of(program)
-    main = graphs["main"]
-    taps: list[Tap] = []
+    authoring = import_coreai("coreai.authoring")
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as folder:
+        path = Path(folder) / "tapped.aimodel"
         try:
-            with main.operation.context, main.operation.location:
-                outputs = []
-                for kind, value in _values(main, graphs):
-                    name = f"value_{len(taps)}"
-                    taps.append(Tap(kind, name, tuple(value.type.shape)))
-                    outputs.append((name, value))
-                main.outputs_spec = outputs
-            path = Path(folder) / "tapped.aimodel"
+            program = authoring.AIModelAsset.load(asset.path).program
+            taps = _expose_values(program)
             program.save_asset(path)
         except Exception as error:
-            raise ArtifactError(f"Core AI cannot expose the values of {asset.path}: {error}") from error
-        function = loaded(Asset(path, asset.metadata), loop)
+            reason = " ".join(str(error).split())[:300]
+            raise ArtifactError(f"Core AI cannot expose the values of {asset.path}: {reason}") from error
+        session = Session(replace(asset, path=path), asset.path.name)
+    return TappedArtifact(taps, session.call([tap.name for tap in taps]))
 
-    def values(image: np.ndarray) -> list[np.ndarray]:
-        require_image(image, height, width, asset.path.name)
-        return loop.run(_call(function, image, taps))
 
-    return TappedArtifact(tuple(taps), values)
+def _expose_values(program: Any) -> tuple[Tap, ...]:
+    """Make every value of the function `main` an output, in place of its own."""
+    graphs = graphs_of(program)
+    main = graphs[MAIN]
+    taps: list[Tap] = []
+    outputs: list[tuple[str, Any]] = []
+    with main.operation.context, main.operation.location:
+        for kind, value in _values(main, graphs):
+            name = f"value_{len(taps)}"
+            taps.append(Tap(kind, name, tuple(value.type.shape)))
+            outputs.append((name, value))
+        main.outputs_spec = outputs
+    return tuple(taps)
 
 
 def _values(main: Any, graphs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -64,10 +63,3 @@ def _values(main: Any, graphs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         for value in operation.results:
             if isinstance(value.type, RankedTensorType) and isinstance(value.type.element_type, FloatType):
                 yield kind_of(operation, graphs), value
-
-
-async def _call(function: Any, image: np.ndarray, taps: list[Tap]) -> list[np.ndarray]:
-    from coreai.runtime import NDArray
-
-    outputs = await function({IMAGE: NDArray(image_tensor(image))})
-    return [np.array(outputs[tap.name].numpy(), dtype=np.float32) for tap in taps]
