@@ -31,12 +31,13 @@ from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.runs import Run
 
 FORMATS = {
+    "coreai fp16": ("coreai", None, "fp16", "coreai"),
     "coreml fp16": ("coreml", None, "fp16", "coreml-reference"),
     "tflite fp32": ("tflite", None, "fp32", "litert-cpu"),
     "executorch fp32": ("executorch", "xnnpack", "fp32", "executorch"),
     "executorch-coreml fp16": ("executorch", "coreml", "fp16", "coreml-reference"),
 }
-TOOLCHAINS = {"coreml": "coremltools", "tflite": "litert_torch", "executorch": "executorch"}
+TOOLCHAINS = {"coreai": "coreai_torch", "coreml": "coremltools", "tflite": "litert_torch", "executorch": "executorch"}
 
 
 @torch.no_grad()
@@ -45,7 +46,7 @@ def swap_q_and_k(network):
         tensor[:32] = torch.cat((tensor[16:32], tensor[:16]))
 
 
-@pytest.fixture(scope="module", params=sampled(FORMATS, *list(FORMATS)[:3]))  # the last has taps of the first
+@pytest.fixture(scope="module", params=sampled(FORMATS, *list(FORMATS)[:4]))  # the last has taps of Core ML
 def files(request, tmp_path_factory):
     """The converter, the precision, the runtime, the network, and its file without and with a fault."""
     name, backend, precision, runtime_name = FORMATS[request.param]

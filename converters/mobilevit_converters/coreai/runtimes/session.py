@@ -46,7 +46,7 @@ class Session:
         """What computes these outputs."""
 
         def call(image: np.ndarray) -> list[np.ndarray]:
-            require_image(image, *self.image_shape[2:], self._file)
+            require_image(image, self.image_shape[2], self.image_shape[3], self._file)
             # uint8 [3, H, W] -> float32 [1, 3, H, W] in [0, 1], row by row
             given = np.ascontiguousarray(image, dtype=np.float32)[None] / np.float32(255)
             return self._run(self._call(given, outputs))
