@@ -183,7 +183,11 @@ def test_a_kill_at_any_stage_leaves_no_partial_artifact(stage, checkpoint, tmp_p
             if line.rstrip().endswith(f": {stage}"):
                 os.killpg(process.pid, signal.SIGKILL)
                 break
-    assert process.returncode == -signal.SIGKILL
-    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == []
-    with pytest.raises(ArtifactError, match="holds no artifact"):
-        find_artifacts([out])
+    if [path.name for path in out.iterdir() if not path.name.startswith(".")]:  # on a busy machine the kill is late
+        (artifact,) = find_artifacts([out])
+        assert artifact.is_unchanged()
+        assert artifact.reference().cases
+    else:
+        assert process.returncode == -signal.SIGKILL
+        with pytest.raises(ArtifactError, match="holds no artifact"):
+            find_artifacts([out])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,9 +24,14 @@ Answer = tuple[int, dict[str, Any]]
 
 
 def write_site(folder: Path, *artifacts: Path, reports: bool = True) -> Path:
-    """What `mobilevit phone --export` writes; with `reports`, what it serves."""
+    """What `mobilevit phone --export` writes; with `reports`, what it serves. Verifications take 3 times, not 50."""
     site = build_site(find_artifacts(artifacts), takes_reports=reports)
     export_site(site, folder)
+    verification = folder / "src/verification.js"
+    counts = r"^const (SAMPLES|WITH_PREPROCESSING) = \d+;$"
+    text, found = re.subn(counts, r"const \1 = 3;", verification.read_text(), flags=re.MULTILINE)
+    assert found == 2
+    verification.write_text(text)
     return folder
 
 
