@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, sampled
 
 from mobilevit_sdk.artifacts.artifact import find_artifacts
 from mobilevit_sdk.checkpoints.default import default_checkpoint
@@ -26,12 +26,16 @@ def mobilevit(*arguments):
     return done.returncode, json.loads(done.stdout)
 
 
-@pytest.fixture(scope="session")
-def converted(tmp_path_factory):
+EVERYTHING, ONE = ("--precision", "fp32,fp16"), ("--to", "tflite", "--precision", "fp32")
+
+
+@pytest.fixture(scope="session", params=sampled([ONE, EVERYTHING], ONE), ids=" ".join)
+def converted(request, tmp_path_factory):
+    """Exit code, document, folder and options; by default of one file."""
     for toolchain in ("coremltools", "executorch", "litert_torch"):
         pytest.importorskip(toolchain)
     out = tmp_path_factory.mktemp("default")
-    return (*mobilevit("convert", "--precision", "fp32,fp16", "--out", out), out)
+    return (*mobilevit("convert", *request.param, "--out", out), out, request.param)
 
 
 def test_the_weights_are_small_and_tell_how_they_came_to_be():
@@ -53,10 +57,11 @@ def test_the_accuracy_in_the_header_is_the_accuracy_that_it_has():
 
 
 def test_every_format_and_precision_passes_on_a_runtime_of_this_machine(converted):
-    code, document, _ = converted
+    code, document, _, options = converted
     assert code == 0, document
     made = {(row["format"], row["precision"]) for row in document["artifacts"]}
-    assert made == {(c.format, p) for c in converters().values() for p in c.precisions if p in ("fp32", "fp16")}
+    everything = {(c.format, p) for c in converters().values() for p in c.precisions if p in ("fp32", "fp16")}
+    assert made == (everything if options == EVERYTHING else {("tflite", "fp32")})
     for row in document["artifacts"]:
         statuses = {verdict["status"] for verdict in row["verdicts"]}
         assert "passed" in statuses, row
@@ -64,18 +69,18 @@ def test_every_format_and_precision_passes_on_a_runtime_of_this_machine(converte
 
 
 def test_the_document_has_the_keys_of_the_contract(converted):
-    _, document, _ = converted
+    document = converted[1]
     assert {"model", "artifacts", "preprocessing", "preprocessing_source", "license"} <= set(document)
     assert document["preprocessing"]["image_size"] == [64, 64]
     keys = {"path", "format", "precision", "bytes", "seconds", "max_rank", "delegates", "undelegated_ops", "verdicts"}
     assert all(keys <= set(row) for row in document["artifacts"])
 
 
-def test_graphs_have_rank_4_and_executorch_makes_one_delegate_call(converted):
-    _, document, _ = converted
-    assert all(row["max_rank"] <= 4 for row in document["artifacts"])
-    (pte,) = (row for row in document["artifacts"] if row["format"] == "executorch")
-    assert (pte["delegates"], pte["undelegated_ops"]) == (1, {})
+def test_graphs_have_rank_4_and_are_one_delegate_call(converted):
+    for row in converted[1]["artifacts"]:
+        assert row["max_rank"] <= 4
+        if row["format"] in ("executorch", "tflite"):
+            assert (row["delegates"], row["undelegated_ops"]) == (1, {})
 
 
 def test_labels_and_preprocessing_travel_inside_every_file(converted):
@@ -88,9 +93,9 @@ def test_labels_and_preprocessing_travel_inside_every_file(converted):
 
 
 def test_converting_again_keeps_what_is_up_to_date(converted):
-    *_, out = converted
+    _, _, out, options = converted
     before = {artifact.path: artifact.path.stat().st_mtime_ns for artifact in find_artifacts([out])}
-    code, document = mobilevit("convert", "--precision", "fp32,fp16", "--out", out, "--no-verify")
+    code, document = mobilevit("convert", *options, "--out", out, "--no-verify")
     assert code == 0
     assert len(document["artifacts"]) == len(before)
     assert {artifact.path: artifact.path.stat().st_mtime_ns for artifact in find_artifacts([out])} == before
@@ -105,6 +110,7 @@ def test_formats_agree_with_each_other_on_the_best_class(converted):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10_TEST.exists(), reason="needs ../shared/data/cifar10-test.parquet")
+@pytest.mark.parametrize("converted", [EVERYTHING], ids=" ".join, indirect=True)
 @pytest.mark.parametrize("format_name", ["coreai", "coreml", "executorch", "onnx", "tflite"])
 def test_an_artifact_is_as_accurate_as_its_checkpoint(converted, format_name):
     precision = converters()[format_name].precisions[0]

@@ -132,7 +132,8 @@ def test_a_file_of_features_is_verified_as_such(conversion, tmp_path):
     assert len(reference.shape) == (1 if kind == "pooled" else 3)
     assert open_artifact(artifact.path.parent).manifest.spec.labels is None
     report = tmp_path / "report"
-    done = CliRunner().invoke(main, ["verify", str(artifact.path), "--report", str(report), "--json"])
+    options = ["--runtime", ran[0].runtime, "--report", str(report), "--json"]
+    done = CliRunner().invoke(main, ["verify", str(artifact.path), *options])
     assert done.exit_code == 0, done.output
     assert json.loads((report / "verdicts.json").read_text())["passed"]
 

@@ -157,8 +157,9 @@ def test_what_does_its_task_too_badly_is_set_aside_with_exit_code_1(saved, image
     (named,) = find_artifacts([folder])  # ... unless it is named
     assert named.rejected
     (reason,) = named.reasons
-    assert {verdict.status for verdict in verify([named])} <= {"failed", "unavailable"}
-    assert reason in next(verdict.reason for verdict in verify([named], runtimes=["litert-cpu"]))
+    (verdict,) = verify([named], runtimes=["litert-cpu"])
+    assert verdict.status == "failed"
+    assert reason in verdict.reason
 
 
 @pytest.mark.slow

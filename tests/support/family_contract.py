@@ -11,6 +11,7 @@ spec.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import sampled
 from phone_files import SharedFiles, runtime_of
 from tiny_networks import noise
 from torch import nn
@@ -58,7 +60,6 @@ class FamilyContract:
         values = {
             "counted": self.parameters,
             "image_size": self.image_sizes,
-            "phone_size": self.phone_sizes,
             "option": self.stochastic,
             "name": list_models(family=self.family),
             "target": sorted(TARGETS),
@@ -66,6 +67,10 @@ class FamilyContract:
         for argument, found in values.items():
             if argument in metafunc.fixturenames:
                 metafunc.parametrize(argument, found, ids=[_id(value) for value in found])
+        if "sized_target" in metafunc.fixturenames:
+            pairs = list(itertools.product(sorted(TARGETS), self.phone_sizes))
+            in_turn = zip(sorted(TARGETS), itertools.cycle(self.phone_sizes), strict=False)
+            metafunc.parametrize("sized_target", sampled(pairs, *in_turn), ids=[_id(pair) for pair in pairs])
 
     def smallest(self, image_size: int, **options: Any) -> ModelSpec:
         """Of the family's registered models."""
@@ -158,9 +163,9 @@ class FamilyContract:
 
     # Its phone graphs.
 
-    def test_the_phone_graph_equals_the_reference_in_float64_and_is_taken_whole(self, target, phone_size):
-        model, spec = self.network()
-        check_graph(model, spec, target, phone_size)
+    def test_the_phone_graph_equals_the_reference_in_float64_and_is_taken_whole(self, sized_target):
+        """By default of each target at one size, in turn."""
+        check_graph(*self.network(), *sized_target)
 
     def test_the_phone_graph_of_a_resized_network_does_too(self, target):
         check_graph(*resize_network(*self.network(), *self.resized), target, self.resized)

@@ -16,9 +16,9 @@ def artifact(phone_files: SharedFiles) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    """One browser for the tests that need no other flags."""
-    with Page("about:blank") as page:
+def browser(request: pytest.FixtureRequest) -> Iterator[Page]:
+    """One browser for the tests that need no other flags; a module may say `GPU = False`."""
+    with Page("about:blank", gpu=getattr(request.module, "GPU", True)) as page:
         yield page
 
 

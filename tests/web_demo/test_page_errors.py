@@ -14,11 +14,13 @@ from browser_page import Page, Site, write_site
 from mobilevit_converters.tflite.runtimes.web import LiteRTWebRuntime
 
 from mobilevit_sdk.files import hash_and_size
-from mobilevit_sdk.parity.device import parse_device_report
+from mobilevit_sdk.parity.device import device_runs, parse_device_report
+from mobilevit_sdk.parity.outcome import judge_runs
 
 AVAILABLE = LiteRTWebRuntime().availability()
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason=f"litert-web: {AVAILABLE.reason}")
 
+GPU = False  # of the browser: what follows says nothing of WebGPU, which software computes slowly
 PHOTOS = Path(sklearn.__file__).parent / "datasets" / "images"
 CHINA = PHOTOS / "china.jpg"
 
@@ -114,6 +116,27 @@ def test_a_foreign_file_is_refused_by_name_and_the_next_model_runs(browser, comm
         )
         browser.wait(f"document.body.dataset.ready === {json.dumps(artifact.name)}")
         assert "Passed" in browser.verify()
+    finally:
+        site.close()
+
+
+def test_wasm_computes_with_one_thread_where_threads_fail(browser, site, folder):
+    (folder / "litert/wasm/litert_wasm_threaded_internal.wasm").unlink()
+    browser.go(site.url())
+    said = browser.verify()
+    assert "Passed" in said
+    assert "LiteRT.js 2.5.3, threads" not in said
+
+
+def test_without_a_command_the_report_can_be_saved(browser, artifact, tmp_path):
+    site = Site(write_site(tmp_path / "site", artifact, reports=False))
+    try:
+        browser.go(site.url())
+        assert "The report is ready" in browser.verify()
+        saved = browser.evaluate("fetch(document.querySelector('a[download]').href).then((answer) => answer.text())")
+        report = parse_device_report(saved.encode())
+        assert judge_runs(device_runs(artifact, report)).passed
+        assert browser.evaluate("document.querySelector('a[download]').download").endswith(".device-report.json")
     finally:
         site.close()
 
