@@ -53,7 +53,8 @@ def _read(path: Path) -> Program:
     """In the child."""
     from coreai.authoring import AIModelAsset
 
-    graphs = graphs_of(AIModelAsset.load(path).program)
+    program = AIModelAsset.load(path).program  # by a name: its graphs are gone when it is
+    graphs = graphs_of(program)
     if MAIN not in graphs:
         raise ArtifactError(f"{path} has no function {MAIN!r}; it has {', '.join(sorted(graphs)) or 'none'}")
     main = graphs[MAIN]
