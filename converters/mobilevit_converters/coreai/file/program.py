@@ -16,7 +16,7 @@ from mobilevit_converters.coreai.file.asset import MAIN, Asset
 from mobilevit_converters.coreai.toolchain import import_coreai
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
-from mobilevit_sdk.processes.child import run_in_child
+from mobilevit_sdk.processes import child
 
 TIMEOUT = 60.0  # seconds; the largest network takes less than two
 _CALLEE = re.compile(r"@\"?([^\"> ]+)")
@@ -44,7 +44,7 @@ def read_program(asset: Asset) -> Program:
     """Read the program of `asset` in a child process. Raises ArtifactError for one that is not Core AI's."""
     import_coreai("coreai")  # so that a missing library is not the file's fault
     try:
-        return run_in_child(_read, asset.path, timeout=TIMEOUT)
+        return child.run_in_child(_read, asset.path, timeout=TIMEOUT)
     except ToolchainError as error:
         raise ArtifactError(f"Core AI cannot read the program of {asset.path}: {error}") from error
 
