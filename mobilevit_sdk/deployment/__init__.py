@@ -9,6 +9,7 @@ import copy
 
 from torch import nn
 
+from mobilevit_sdk.deployment.batched_depthwise import unbatch_depthwise
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
 from mobilevit_sdk.deployment.channels_first import tokens_channels_first
 from mobilevit_sdk.deployment.cross_layer_equalization import equalize_channels
@@ -23,6 +24,7 @@ from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.mean_centering import center_residual_streams
 from mobilevit_sdk.deployment.merge_projections import merge_projections
 from mobilevit_sdk.deployment.phone_graph import PhoneGraph, exported
+from mobilevit_sdk.deployment.polynomial_gelu import gelus_as_polynomials
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
 from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
 from mobilevit_sdk.deployment.remove_dropout import remove_dropout
@@ -55,7 +57,7 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     fold_classifiers(network)
     if not quantized:
         fold_residual_depthwise(network)
-    fold_norm_affines(network)
+    fold_norm_affines(network, layer_norms=not chosen.norm_affine)
     merge_projections(network)
     if chosen.float16:
         scale_residual_streams(network)
@@ -66,6 +68,8 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     explicit_cascaded_attention(network, chosen.product_rank)
     patches_in_rank4(network)
     windows_in_rank4(network)
+    if not chosen.batched_convolutions:
+        unbatch_depthwise(network, preprocessing.image_size)
     separable_attention_nchw(network, preprocessing.image_size, chosen.product_rank)
     if chosen.layer_norm == "matmul":
         layer_norms_as_matmuls(network, centered)
@@ -73,6 +77,8 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
         decompose_layer_norms(network, centered)
     if chosen.global_norm == "matmul":
         global_norms_as_matmuls(network)
+    if not chosen.exact_gelu:
+        gelus_as_polynomials(network)
     dtype = next(network.parameters()).dtype
     normalization = fold_input_normalization(input_normalization(preprocessing), network)
     return PhoneGraph(preprocessing.image_size, normalization, network).to(dtype).eval().requires_grad_(False)

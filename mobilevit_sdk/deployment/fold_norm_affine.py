@@ -12,12 +12,13 @@ from mobilevit_sdk.layers import HasNormReaders
 from mobilevit_sdk.layers.traits import Norm, Projection
 
 
-def fold_norm_affines(network: nn.Module) -> None:
-    """Leave every norm whose reader its block declares without gain and bias, in place."""
+def fold_norm_affines(network: nn.Module, *, layer_norms: bool = True) -> None:
+    """Leave every norm whose reader its block declares without gain and bias, in place; LayerNorms if asked to."""
     for block in network.modules():
         if isinstance(block, HasNormReaders):
             for use in block.norm_readers():
-                fold_affine(use.norm, use.reader)
+                if layer_norms or not isinstance(use.norm, nn.LayerNorm):
+                    fold_affine(use.norm, use.reader)
 
 
 @torch.no_grad()

@@ -24,7 +24,9 @@ class Target:
     map: for backends without an operator for it, pools and 1x1 convolutions keep the map in its layout. `tokens` is the
     preferred layout: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. `product_rank` is the
     rank of batched products: 3 with the heads of attention folded into the batch, 4 with an axis of their own. With
-    `float16` the backend may compute in float16, and residual streams are scaled to fit.
+    `float16` the backend may compute in float16, and residual streams are scaled to fit. With `norm_affine` its
+    LayerNorm has gain and bias, which therefore stay there. Without `exact_gelu` its GELU is the tanh approximation,
+    and without `batched_convolutions` it convolves one map at a time.
     """
 
     name: str
@@ -35,6 +37,9 @@ class Target:
     tokens: Literal["rows", "channels-first"] = "rows"
     product_rank: Literal[3, 4] = 3
     float16: bool = False
+    norm_affine: bool = False
+    exact_gelu: bool = True
+    batched_convolutions: bool = True
 
 
 def _always(node: Node) -> str | None:
@@ -110,6 +115,31 @@ def _not_of_rank_3(node: Node) -> str | None:
 def _with_zeros(node: Node) -> str | None:
     mode = node.args[2] if len(node.args) > 2 else "constant"
     return None if mode == "constant" else f"in mode {mode!r}, expected 'constant'"
+
+
+def _of_one_map(node: Node) -> str | None:
+    """Vulkan convolves a single image, in one group or depthwise; any other number of groups it ignores."""
+    image, weight = (_shape_of(argument) for argument in node.args[:2])
+    groups = node.args[6] if len(node.args) > 6 else 1
+    if image[0] != 1:
+        return f"of a batch of {image[0]}, expected 1"
+    return None if groups == 1 or groups == image[1] == weight[0] else f"in {groups} groups, expected 1 or depthwise"
+
+
+def _with_gain_and_bias(node: Node) -> str | None:
+    axes, gain, bias = (*node.args[1:4], None, None)[:3]
+    given = isinstance(gain, Node) and isinstance(bias, Node)
+    return None if given and len(axes) == 1 else f"over axes {axes}, expected the last, with gain and bias"  # type: ignore[arg-type]
+
+
+def _tanh_approximation(node: Node) -> str | None:
+    kind = node.kwargs.get("approximate", "none")
+    return None if kind == "tanh" else f"with approximate={kind!r}, which Vulkan computes as 'tanh'"
+
+
+def _shape_of(value: object) -> tuple[int, ...]:
+    found = value.meta.get("val") if isinstance(value, Node) else value
+    return tuple(found.shape) if isinstance(found, Tensor) else ()
 
 
 def rank_of(value: object) -> int:
@@ -188,6 +218,24 @@ TARGETS = {
             operators=_XNNPACK | dict.fromkeys(_ARITHMETIC, _of_tensors) | {"rsqrt.default": _always},
         ),
         Target("onnx", 4, layer_norm="native", global_norm="native", operators=_NATIVE_NORMS, float16=True),
+        # ExecuTorch's Vulkan partitioner also takes what its runtime computes otherwise or refuses when it loads.
+        Target(
+            "vulkan",
+            max_rank=4,
+            layer_norm="native",
+            operators=_EVERYWHERE
+            | dict.fromkeys(_ARITHMETIC, _of_tensors)
+            | {
+                "rsqrt.default": _always,
+                "conv2d.default": _of_one_map,
+                "gelu.default": _tanh_approximation,
+                "layer_norm.default": _with_gain_and_bias,
+            },
+            float16=True,
+            norm_affine=True,
+            exact_gelu=False,
+            batched_convolutions=False,
+        ),
     )
 }
 

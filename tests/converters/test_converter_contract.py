@@ -46,6 +46,10 @@ class TestONNX(ConverterContract):
     format = extra = "onnx"
 
 
+class TestExecuTorchForVulkan(ConverterContract):
+    format, backend, extra = "executorch", "vulkan", "executorch"
+
+
 def test_every_converter_is_held_to_the_contract():
     found = {(c.format, backend) for c in converters().values() for backend in [None, *c.backends]}
     direct = ConverterContract.__subclasses__()

@@ -48,14 +48,17 @@ class Outer(nn.Module):
         (lambda x: x[:, 0], "select.int", "not take", set(TARGETS)),
         (lambda x: x.expand(2, 4, 8, 8), "expand", "not take", set(TARGETS)),
         (lambda x: x[:, torch.tensor([1, 0])], "index.Tensor", "not take", set(TARGETS)),
-        (lambda x: F.layer_norm(x, (8,)), "layer_norm", "not take", {"xnnpack"} | ANE),
+        (lambda x: F.layer_norm(x, (8,)), "layer_norm", "", {"xnnpack", "vulkan"} | ANE),
+        (lambda x: F.gelu(x), "gelu", "computes as 'tanh'", {"vulkan"}),
+        (lambda x: F.conv2d(x, torch.ones(2, 2, 1, 1), groups=2), "conv2d", "in 2 groups", {"vulkan"}),
+        (lambda x: F.conv2d(x.view(2, 2, 8, 8), torch.ones(2, 2, 1, 1)), "conv2d", "a batch of 2", {"vulkan"}),
         (lambda x: F.linear(x, x[0, 0]), "linear", "not take", ANE),
         (lambda x: torch.matmul(x, x), "matmul", "not take", set(TARGETS)),
         (lambda x: x.split(2, 1)[1], "split.Tensor", "not take", ROWS),
         (lambda x: torch.einsum("abcd,adce->abce", x, x.transpose(1, 3)), "einsum", "", ROWS),
         (lambda x: x.mean(1, keepdim=True), "mean.dim", "expected a global pool", ROWS),
         (lambda x: x.sum(-1, keepdim=True), "sum.dim_IntList", "not take", ROWS),
-        (lambda x: x * 2.0, "mul.Tensor", "a number instead of a tensor", {"xnnpack"}),
+        (lambda x: x * 2.0, "mul.Tensor", "a number instead of a tensor", {"xnnpack", "vulkan"}),
         (lambda x: x.mean((1, 2), keepdim=True), "mean.dim", "expected a global pool", set(TARGETS)),
         (lambda x: x.mean((2, 3)), "mean.dim", "keeps H and W", set(TARGETS)),
         (lambda x: x.softmax(1), "softmax.int", "expected the last", ROWS),
@@ -83,7 +86,7 @@ def test_what_every_target_with_tokens_in_rows_takes_is_not_named():
         tokens = x.flatten(2).transpose(1, 2).reshape(1, *heads, 64, 4)
         scores = product(tokens, tokens.transpose(-1, -2)).softmax(-1)
         y = product(scores, tokens).transpose(-1, -2).reshape(1, 4, 8, 8)
-        return F.gelu(y + F.silu(x)).mean((2, 3), keepdim=True)
+        return F.gelu(y + F.silu(x), approximate="tanh").mean((2, 3), keepdim=True)
 
     for target in ROWS - RANK_4:
         assert audit(Outer(lambda x: everything(x, torch.bmm)), target, SIZE) == []

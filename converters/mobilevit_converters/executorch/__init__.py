@@ -1,4 +1,4 @@
-"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS, or to Core ML, for iOS."""
+"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS, to Core ML, for iOS, or to Vulkan, for Android."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from mobilevit_converters.executorch.runtimes.arm64 import ExecuTorchARM64Runtime
 from mobilevit_converters.executorch.runtimes.coreml import CoreMLDelegateRuntime, CoreMLReferenceRuntime
 from mobilevit_converters.executorch.runtimes.host import ExecuTorchRuntime
+from mobilevit_converters.executorch.runtimes.vulkan import VulkanDelegateRuntime
+from mobilevit_converters.executorch.runtimes.vulkan_reference import VulkanReferenceRuntime
 from mobilevit_converters.executorch.toolchain import availability, coreml_availability
 from mobilevit_sdk.formats.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
@@ -78,6 +80,14 @@ _BACKENDS["coreml"] = ExecuTorchConverter(
     "coreml",
     ("fp16", "fp32"),
     (CoreMLDelegateRuntime(), CoreMLReferenceRuntime()),
+    _BACKENDS,
+    nearest_precision=dict.fromkeys(("int8", "int8-dynamic", "int8-weight", "int4-weight"), "fp16"),
+)
+_BACKENDS["vulkan"] = ExecuTorchConverter(
+    "vulkan",
+    "vulkan",
+    ("fp16", "fp32"),
+    (VulkanDelegateRuntime(), VulkanReferenceRuntime()),
     _BACKENDS,
     nearest_precision=dict.fromkeys(("int8", "int8-dynamic", "int8-weight", "int4-weight"), "fp16"),
 )

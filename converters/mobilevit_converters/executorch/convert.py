@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from mobilevit_converters.executorch.file.program import LABELS, SPEC
 from mobilevit_converters.executorch.passes.lowering import xnnpack_lowering
+from mobilevit_converters.executorch.passes.vulkan_lowering import lower_to_vulkan, vulkan_program
 from mobilevit_converters.executorch.quantize.pt2e import quantized
 from mobilevit_converters.executorch.toolchain import import_module
 from mobilevit_sdk.deployment import exported
@@ -38,11 +39,14 @@ def convert(
     if spec.labels is not None:
         strings[LABELS] = "\n".join(" ".join(label.split()) for label in spec.labels)
     try:
-        traced = exported(graph, spec.preprocessing.image_size)
-        if quantization is not None:
-            traced = quantized(traced, precision, quantization)
-        lower = _lower_to_coreml if backend == "coreml" else _lower_to_xnnpack
-        program = lower(traced, strings, precision)
+        if backend == "vulkan":
+            program = lower_to_vulkan(vulkan_program(graph, spec.preprocessing.image_size, precision), strings)
+        else:
+            traced = exported(graph, spec.preprocessing.image_size)
+            if quantization is not None:
+                traced = quantized(traced, precision, quantization)
+            lower = _lower_to_coreml if backend == "coreml" else _lower_to_xnnpack
+            program = lower(traced, strings, precision)
     except (OSError, ToolchainError):
         raise  # a full disk is not the toolchain's fault
     except Exception as error:

@@ -20,11 +20,12 @@ from mobilevit_converters.executorch.file.program import (
     read_program,
     read_xnnpack_graph,
 )
+from mobilevit_converters.executorch.file.vulkan_delegate import VULKAN, read_vulkan_delegate
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.converter import Inspection, TensorInfo
 from mobilevit_sdk.spec import ModelSpec
 
-BACKENDS = {XNNPACK: "xnnpack", COREML: "coreml"}
+BACKENDS = {XNNPACK: "xnnpack", COREML: "coreml", VULKAN: "vulkan"}
 # ExecuTorch's names of tensor types, where they differ from everyone else's.
 DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "BYTE": "uint8", "CHAR": "int8", "LONG": "int64"}
 
@@ -32,9 +33,10 @@ DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "BYTE": "u
 def inspect(path: Path) -> Inspection:
     """Read a file back, with what its delegates run. Raises ArtifactError for anything but a .pte file.
 
-    `operators` counts what XNNPACK runs under XNNPACK's names, what Core ML runs under MIL's, the rest under the
-    kernels' names; a delegate that cannot be read counts as one operator under its own name. A program names neither
-    its input nor its output, so they are numbered. Raises ToolchainError for a Core ML delegate without coremltools.
+    `operators` counts what XNNPACK runs under XNNPACK's names, what Core ML runs under MIL's, what Vulkan runs under
+    ATen's, the rest under the kernels' names; a delegate that cannot be read counts as one operator under its own name.
+    A program names neither its input nor its output, so they are numbered. Raises ToolchainError for a Core ML delegate
+    without coremltools.
     """
     file = read_program(path)
     forward = file.method("forward")
@@ -92,6 +94,9 @@ def _contents(file: ProgramFile, delegate: Delegate) -> tuple[dict[str, int], in
             with contents.package() as package:
                 found = describe(package)
             return found.operators, found.max_rank
+    if delegate.id == VULKAN:
+        contents_of_gpu = read_vulkan_delegate(file, delegate)
+        return Counter(step.name for step in contents_of_gpu.graph.chain), max(contents_of_gpu.ranks, default=0)
     return {delegate.id: 1}, 0
 
 

@@ -17,7 +17,7 @@ from mobilevit_converters.executorch.toolchain import wheel_file
 from mobilevit_sdk.errors import ArtifactError
 
 LABELS, SPEC = "labels", "model_spec"  # the methods that return what travels with the model
-XNNPACK, COREML = "XnnpackBackend", "CoreMLBackend"  # as programs name their delegates
+XNNPACK, COREML, COREAI = "XnnpackBackend", "CoreMLBackend", "CoreAIBackend"  # as programs name their delegates
 
 PROGRAM_SCHEMA, GRAPH_SCHEMA = "exir/_serialize/program.fbs", "backends/xnnpack/serialization/schema.fbs"
 
@@ -104,12 +104,20 @@ class InlineData(msgspec.Struct):
     data: list[int] = []
 
 
+class NamedData(msgspec.Struct):
+    """Bytes that a backend finds by a name of its own."""
+
+    key: str
+    segment_index: int
+
+
 class Program(msgspec.Struct):
     """The root table."""
 
     execution_plan: list[Plan]
     segments: list[Segment] = []
     backend_delegate_data: list[InlineData] = []
+    named_data: list[NamedData] = []
 
 
 # ... and of executorch/backends/xnnpack/serialization/schema.fbs.
@@ -156,9 +164,20 @@ class ProgramFile:
         try:
             if reference.location == "INLINE":
                 return bytes(self.program.backend_delegate_data[reference.index].data)
-            segment = self.program.segments[reference.index]
+            return self._segment(reference.index)
         except (IndexError, ValueError) as error:
             raise ArtifactError(f"{self.path} is damaged: a delegate refers to data that is not there") from error
+
+    def named_data(self, key: str) -> bytes:
+        """The bytes of that name. Raises ArtifactError when they are not in the file, or in it twice."""
+        try:
+            (index,) = (entry.segment_index for entry in self.program.named_data if entry.key == key)
+            return self._segment(index)
+        except (IndexError, ValueError) as error:
+            raise ArtifactError(f"{self.path} is damaged: it does not hold {key!r} once") from error
+
+    def _segment(self, index: int) -> bytes:
+        segment = self.program.segments[index]
         start = self.segments_start + segment.offset
         return self.content[start : start + segment.size]
 
@@ -210,6 +229,29 @@ def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
             named = f"{tensor.scalar_type.lower()} {tensor.sizes} in the order {tensor.dim_order}"
             raise ArtifactError(f"{file.path} does not go from float32 [1, 3, H, W] to [1, num_classes]: {named}")
     return image, scores
+
+
+def read_sole_delegate(file: ProgramFile, backend: str) -> tuple[Delegate, Tensor, Tensor]:
+    """The one delegate that a program calls, the image that it takes and the scores that it returns.
+
+    Its answer is the program's only where the .pte around it passes the image on unchanged and does nothing else: one
+    that does more, calls another `backend`, or does not take float32 [1, 3, H, W] in that order is refused with
+    ArtifactError.
+    """
+    forward = file.method("forward")
+    try:
+        if forward is None:
+            raise ValueError("it has no method `forward`")
+        (step,) = (instruction for chain in forward.chains for instruction in chain.instructions)
+        delegate = forward.delegates[step.instr_args["delegate_index"]]
+        (given,), (answered,) = forward.inputs, forward.outputs
+        if delegate.id != backend or step.instr_args["args"] != [given, answered]:
+            raise ValueError(f"its step is {delegate.id} from other values")
+    except (ValueError, LookupError, TypeError) as error:
+        name = {COREML: "Core ML", COREAI: "Core AI"}.get(backend, backend)
+        reason = f"{file.path} is not one {name} delegate from an image to scores"
+        raise ArtifactError(f"{reason} ({error})") from error
+    return delegate, *read_interface(file)
 
 
 def read_xnnpack_graph(path: Path, data: bytes) -> XGraph:
