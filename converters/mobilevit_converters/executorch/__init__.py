@@ -11,7 +11,7 @@ from mobilevit_converters.executorch.runtimes.arm64 import ExecuTorchARM64Runtim
 from mobilevit_converters.executorch.runtimes.coreml import CoreMLDelegateRuntime, CoreMLReferenceRuntime
 from mobilevit_converters.executorch.runtimes.host import ExecuTorchRuntime
 from mobilevit_converters.executorch.runtimes.vulkan import VulkanDelegateRuntime
-from mobilevit_converters.executorch.runtimes.vulkan_reference import VulkanReferenceRuntime
+from mobilevit_converters.executorch.runtimes.vulkan_reference import VulkanReferenceRuntime, VulkanTruncationRuntime
 from mobilevit_converters.executorch.toolchain import availability, coreml_availability
 from mobilevit_sdk.formats.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
@@ -87,7 +87,7 @@ _BACKENDS["vulkan"] = ExecuTorchConverter(
     "vulkan",
     "vulkan",
     ("fp16", "fp32"),
-    (VulkanDelegateRuntime(), VulkanReferenceRuntime()),
+    (VulkanDelegateRuntime(), VulkanReferenceRuntime(), VulkanTruncationRuntime()),
     _BACKENDS,
     nearest_precision=dict.fromkeys(("int8", "int8-dynamic", "int8-weight", "int4-weight"), "fp16"),
 )

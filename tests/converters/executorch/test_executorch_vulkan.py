@@ -13,17 +13,19 @@ from mobilevit_converters.executorch.file.program import read_program
 from mobilevit_converters.executorch.file.vulkan_delegate import VkGraph, read_vulkan_delegate
 from mobilevit_converters.executorch.runtimes import vulkan
 from mobilevit_converters.executorch.runtimes.vulkan_reference.operators import call
+from mobilevit_converters.executorch.runtimes.vulkan_reference.program import _truncated
 from phone_files import PhoneFile, SharedFiles, artifact_of
 from tiny_networks import FAMILIES
 
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 from mobilevit_sdk.parity import verify
+from mobilevit_sdk.parity.metrics import compare
 
 pytest.importorskip("executorch.exir")
 
 converter = xnnpack.backends["vulkan"]
-DELEGATE, REFERENCE = converter.runtimes
+DELEGATE, REFERENCE, TRUNCATION = converter.runtimes
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,18 @@ def test_taps_are_every_value_in_the_order_of_execution(fp16: PhoneFile):
     assert [tap.operator for tap in tapped.taps if "norm" not in tap.operator] == [
         step.name for step in steps if "norm" not in step.name
     ]
+
+
+def test_float16_is_rounded_to_the_nearest_or_toward_zero():
+    below, above = np.float16(1), np.nextafter(np.float16(1), np.float16(2))
+    x = torch.tensor([below + 0.9 * (above - below), -below - 0.9 * (above - below), 1.0, 0.0, 7e4, -1e-9])
+    assert _truncated(x).tolist() == [below, -below, 1, 0, 65504, 0]
+
+
+def test_truncation_is_another_answer_and_a_worse_one(fp16: PhoneFile):
+    image, expected = fp16.reference.cases[0].as_passed(), fp16.reference.logits[:1]
+    sqnr = [compare(expected, r.load(fp16.path)(image)[None]).sqnr_db.worst for r in (REFERENCE, TRUNCATION)]
+    assert 30 < sqnr[1] < sqnr[0] - 6
 
 
 # What the evaluator makes of single operators: what the shaders compute, whatever their ATen name promises.

@@ -30,13 +30,14 @@ class VulkanReferenceRuntime:
 
     name = "vulkan-reference"
     format = "executorch"
+    truncate = False
 
     def availability(self) -> Availability:
         return availability()
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ToolchainError that names an operator it does not know."""
-        program, to_input = _load(path)
+        program, to_input = _load(path, truncate=self.truncate)
 
         def predict(pixels: np.ndarray) -> np.ndarray:
             scores: np.ndarray = program(to_input(pixels)).reshape(-1).numpy()
@@ -48,7 +49,7 @@ class VulkanReferenceRuntime:
         """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
         from mobilevit_sdk.formats.taps import Tap, TappedArtifact
 
-        program, to_input = _load(path)
+        program, to_input = _load(path, truncate=self.truncate)
         taps = {
             index: Tap(step.name, f"value {index}", program.shape(index) or ())
             for step in program.graph.chain
@@ -63,7 +64,15 @@ class VulkanReferenceRuntime:
         return TappedArtifact(tuple(taps.values()), values)
 
 
-def _load(path: Path) -> tuple[VulkanProgram, Callable[[np.ndarray], torch.Tensor]]:
+class VulkanTruncationRuntime(VulkanReferenceRuntime):
+    """The same rounded toward zero, which Vulkan allows a driver and Mesa's lavapipe does."""
+
+    name = "vulkan-truncate"
+    truncate = True
+    on_request = "a worst case, which no device has to be"
+
+
+def _load(path: Path, *, truncate: bool = False) -> tuple[VulkanProgram, Callable[[np.ndarray], torch.Tensor]]:
     """The program of the file's one delegate, and what makes its input from an image."""
     import torch
 
@@ -71,7 +80,7 @@ def _load(path: Path) -> tuple[VulkanProgram, Callable[[np.ndarray], torch.Tenso
 
     file = read_program(path)
     delegate, image, scores = read_sole_delegate(file, VULKAN)
-    program = VulkanProgram(read_vulkan_delegate(file, delegate))
+    program = VulkanProgram(read_vulkan_delegate(file, delegate), truncate=truncate)
     borders = [(*map(program.shape, ids),) for ids in (program.graph.input_ids, program.graph.output_ids)]
     if borders != [(tuple(image.sizes),), (tuple(scores.sizes),)]:
         raise ArtifactError(f"{path} is damaged: its Vulkan delegate takes and returns other tensors than it says")

@@ -25,13 +25,17 @@ _PLAIN = {
 
 
 class VulkanProgram:
-    """A graph with its constants. Values travel as float32, rounded to float16 where the graph states float16."""
+    """A graph with its constants. Values travel as float32, rounded to float16 where the graph states float16.
 
-    def __init__(self, delegate: VulkanDelegate) -> None:
+    With `truncate` they are rounded toward zero instead of to the nearest.
+    """
+
+    def __init__(self, delegate: VulkanDelegate, *, truncate: bool = False) -> None:
         """Read all constants. Raises ArtifactError for a damaged file, ToolchainError for an unknown operator."""
         self.path = delegate.file.path
         self.graph = delegate.graph
         self._delegate = delegate
+        self._truncate = truncate
         for step in self.graph.chain:
             if step.name not in OPERATORS:
                 raise ToolchainError(f"{self.path}: vulkan-reference does not know operator {step.name}")
@@ -94,7 +98,8 @@ class VulkanProgram:
         if tensor is None or list(value.shape) != tensor.dims:
             stated = "no tensor" if tensor is None else tensor.dims
             raise ToolchainError(f"{self.path}: {place} is {list(value.shape)} where the file states {stated}")
-        return value.to(self._dtype(tensor)).float()
+        dtype = self._dtype(tensor)
+        return _truncated(value) if self._truncate and dtype == torch.float16 else value.to(dtype).float()
 
     def _dtype(self, tensor: VkTensor) -> torch.dtype:
         if tensor.datatype not in _DTYPES:
@@ -105,6 +110,13 @@ class VulkanProgram:
         if not 0 <= index < len(self.graph.values):
             raise ArtifactError(f"{self.path} is damaged: its Vulkan delegate refers to a value that is not there")
         return index
+
+
+def _truncated(value: Tensor) -> Tensor:
+    """To the next float16 toward zero: the one before the nearest where that is larger."""
+    nearest = value.half()
+    before = (nearest.view(torch.int16) - 1).view(torch.float16)
+    return torch.where(nearest.float().abs() > value.float().abs(), before, nearest).float()
 
 
 def _whole(value: Any) -> Any:
