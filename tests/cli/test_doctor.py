@@ -22,6 +22,8 @@ RUNTIMES = {
     ("executorch", "arm64"),
     ("executorch", "coreml-reference"),
     ("executorch", "executorch"),
+    ("executorch", "vulkan-reference"),
+    ("executorch", "vulkan-truncate"),
     ("onnx", "onnxruntime"),
     ("tflite", "arm64"),
     ("tflite", "litert-cpu"),
