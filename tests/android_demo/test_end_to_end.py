@@ -81,7 +81,7 @@ def out(maven, artifacts, kinds, pictures, tmp_path_factory) -> Path:
     }
     command = [maven, "--batch-mode", "--offline", "--quiet", "--projects", "core", "test", "-Dtest=EndToEndTest"]
     command += [f"-Dmobilevit.{name}={value}" for name, value in properties.items()]
-    run = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=900, check=False)
+    run = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=3600, check=False)
     if "in offline mode" in run.stdout:
         pytest.skip("needs what Maven downloads once: run `make android`")
     assert run.returncode == 0, run.stdout + run.stderr

@@ -53,7 +53,7 @@ def test_a_report_that_swift_wrote_of_the_default_is_judged(tmp_path, swift, pre
     fed = app_input_of(artifact.manifest.inputs, spec.preprocessing)
     write_manifest(artifact.path.parent, msgspec.structs.replace(artifact.manifest, app_input=fed))
     command = [*swift, "env", f"MOBILEVIT_EXCHANGE={tmp_path}", "swift", "test", "--package-path", KIT]
-    done = subprocess.run([*command, "--filter", "SDKExchangeTests"], capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*command, "--filter", "SDKExchangeTests"], capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stdout + done.stderr
 
     report = tmp_path / "swift.device-report.json"

@@ -40,7 +40,7 @@ def copy_of_the_app(folder: Path) -> Path:
 
 
 def typecheck(folder: Path, swift: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*swift, "./typecheck.sh"], cwd=folder, capture_output=True, text=True, timeout=900)
+    return subprocess.run([*swift, "./typecheck.sh"], cwd=folder, capture_output=True, text=True, timeout=3600)
 
 
 @pytest.mark.slow

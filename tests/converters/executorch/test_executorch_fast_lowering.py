@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from helpers import randomize, sampled, tiny_model
+from helpers import randomize, tiny_model
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, traceback
@@ -81,7 +81,8 @@ def lowered(graph: nn.Module, size: int, precision: str, fast: bool) -> tuple[by
         return executorch_convert._lower_to_xnnpack(program, {}, precision), ran
 
 
-@pytest.mark.parametrize("case", sampled(["mobilevit", "mobilevit in int8", "all operators"], "all operators"))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["mobilevit", "mobilevit in int8", "all operators"])
 def test_the_file_is_the_same_byte_for_byte(case):
     size, (family, _, precision) = 32, case.partition(" in ")
     if family == "mobilevit":
