@@ -20,6 +20,7 @@ from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
 from mobilevit_sdk.deployment.fold_norm_affine import fold_norm_affines
 from mobilevit_sdk.deployment.global_norm import global_norms_as_matmuls
 from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
+from mobilevit_sdk.deployment.map_cascaded_attention import cascaded_attention_on_maps
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.mean_centering import center_residual_streams
 from mobilevit_sdk.deployment.merge_projections import merge_projections
@@ -65,6 +66,8 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     if chosen.tokens == "channels-first":
         tokens_channels_first(network)
     split_attention(network, chosen.product_rank)
+    if chosen.cascaded_attention == "maps":
+        cascaded_attention_on_maps(network)
     explicit_cascaded_attention(network, chosen.product_rank)
     patches_in_rank4(network)
     windows_in_rank4(network)

@@ -23,7 +23,8 @@ class Target:
     form of LayerNorm that the backend runs without leaving its delegate, and `global_norm` that of a norm over a whole
     map: for backends without an operator for it, pools and 1x1 convolutions keep the map in its layout. `tokens` is the
     preferred layout: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. `product_rank` is the
-    rank of batched products: 3 with the heads of attention folded into the batch, 4 with an axis of their own. With
+    rank of batched products: 3 with the heads of attention folded into the batch, 4 with an axis of their own.
+    `cascaded_attention` is of linears on tokens, or of 1x1 convolutions on maps and products with transposed maps. With
     `float16` the backend may compute in float16, and residual streams are scaled to fit. With `norm_affine` its
     LayerNorm has gain and bias, which therefore stay there. Without `exact_gelu` its GELU is the tanh approximation,
     and without `batched_convolutions` it convolves one map at a time.
@@ -36,6 +37,7 @@ class Target:
     global_norm: Literal["native", "matmul"] = "matmul"
     tokens: Literal["rows", "channels-first"] = "rows"
     product_rank: Literal[3, 4] = 3
+    cascaded_attention: Literal["tokens", "maps"] = "tokens"
     float16: bool = False
     norm_affine: bool = False
     exact_gelu: bool = True
@@ -217,7 +219,16 @@ TARGETS = {
             layer_norm="matmul",
             operators=_XNNPACK | dict.fromkeys(_ARITHMETIC, _of_tensors) | {"rsqrt.default": _always},
         ),
-        Target("onnx", 4, layer_norm="native", global_norm="native", operators=_NATIVE_NORMS, float16=True),
+        # onnxruntime folds transposes into its products, and has kernels for norms.
+        Target(
+            "onnx",
+            max_rank=4,
+            layer_norm="native",
+            global_norm="native",
+            operators=_NATIVE_NORMS | dict.fromkeys(("split.Tensor", "split_with_sizes.default"), _always),
+            cascaded_attention="maps",
+            float16=True,
+        ),
         # ExecuTorch's Vulkan partitioner also takes what its runtime computes otherwise or refuses when it loads.
         Target(
             "vulkan",

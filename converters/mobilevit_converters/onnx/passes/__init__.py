@@ -1,0 +1,1 @@
+"""Rewrites of an exported graph that change no value."""
