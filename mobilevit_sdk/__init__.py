@@ -26,6 +26,7 @@ _PUBLIC = {
     "prune": "mobilevit_sdk.pruning",
     "evaluate": "mobilevit_sdk.evaluation.measure",
     "predict": "mobilevit_sdk.evaluation.predict",
+    "compare_formats": "mobilevit_sdk.comparison",
     "benchmark": "mobilevit_sdk.bench.benchmark",
     "inspect_artifact": "mobilevit_sdk.artifacts.artifact",
 }

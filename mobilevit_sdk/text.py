@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Sized
 
+_ESCAPES = str.maketrans({c: f"\\{c}" for c in "\\`*_[]#~"} | {c: f"&#{ord(c)};" for c in "<>&|@"})
+
 
 def one_line(text: str, limit: int = 200) -> str:
     """`text` on one line, without control characters, not longer than `limit`."""
@@ -14,6 +16,11 @@ def one_line(text: str, limit: int = 200) -> str:
 def printable(text: str) -> str:
     """`text` with a replacement character for each that a terminal would act on instead of showing it."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def markdown(text: str | None) -> str:
+    """Text on one line, with everything escaped that Markdown or HTML would interpret; None is empty."""
+    return one_line(text or "", 2000).translate(_ESCAPES)
 
 
 def shorten(names: Sequence[str], shown: int = 3) -> str:

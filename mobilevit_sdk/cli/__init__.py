@@ -17,6 +17,7 @@ VERBS = {
     "list": "list_",
     "convert": "convert",
     "verify": "verify",
+    "compare": "compare",
     "predict": "predict",
     "phone": "phone",
     "bisect": "bisect",

@@ -125,7 +125,12 @@ def _set_aside_if_rejected(artifact: Artifact) -> Artifact:
 
 
 def find_up_to_date(conversion: Conversion, network: Network, folder: Path) -> Artifact | None:
-    """The artifact in `folder`, when converting again would make the same one."""
+    """The artifact in `folder`, or set aside from it, when converting again would make the same one."""
+    aside = folder.with_name(folder.name + REJECTED)
+    return _up_to_date(conversion, network, folder) or _up_to_date(conversion, network, aside)
+
+
+def _up_to_date(conversion: Conversion, network: Network, folder: Path) -> Artifact | None:
     if not folder.exists():
         return None
     try:

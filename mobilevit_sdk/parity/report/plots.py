@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT = 340, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 24, 40  # the top holds what a plot says in words, so that nothing crosses it
 
 
-class _Axes:
+class Axes:
     """A frame with two linear axes; x and y map data to the picture."""
 
     def __init__(
@@ -79,11 +79,11 @@ def scatter(reference: np.ndarray, outputs: np.ndarray) -> Markup:
         worst = np.argsort(-np.abs(actual - expected))[: MAX_POINTS // 5]
         spread = np.linspace(0, expected.size - 1, MAX_POINTS - len(worst)).astype(int)
         rows = np.unique(np.concatenate([worst, spread]))
-    low, high = _padded(min(expected.min(), actual.min()), max(expected.max(), actual.max()))
-    axes = _Axes((low, high), (low, high), ("PyTorch's score (logit)", "artifact's score (logit)"))
+    low, high = padded(min(expected.min(), actual.min()), max(expected.max(), actual.max()))
+    axes = Axes((low, high), (low, high), ("PyTorch's score (logit)", "artifact's score (logit)"))
     axes.line("diagonal", low, low, high, high)
     axes.dots("points", zip(expected[rows].tolist(), actual[rows].tolist(), strict=True))
-    ticks = _ticks(low, high)
+    ticks = round_ticks(low, high)
     return axes.svg("scores of the artifact over those of PyTorch", x_ticks=ticks, y_ticks=ticks)
 
 
@@ -94,7 +94,7 @@ def histogram(errors: np.ndarray) -> Markup:
         return Markup("")
     reach = float(np.abs(values).max()) or 1e-9
     counts, edges = np.histogram(values, bins=BINS, range=(-reach, reach))
-    axes = _Axes((-reach, reach), (0, float(counts.max()) * 1.05), ("artifact - PyTorch (logits)", "number of scores"))
+    axes = Axes((-reach, reach), (0, float(counts.max()) * 1.05), ("artifact - PyTorch (logits)", "number of scores"))
     base = axes.y(0)
     bars = "".join(
         f"M{axes.x(left):g} {base:g}V{axes.y(count):g}H{axes.x(right):g}V{base:g}"
@@ -103,28 +103,32 @@ def histogram(errors: np.ndarray) -> Markup:
     )
     axes.parts.append(f'<path class="bars" d="{bars}"/>')
     return axes.svg(
-        "histogram of the differences", x_ticks=_ticks(-reach, reach, 3), y_ticks=_ticks(0, float(counts.max()), 3)
+        "histogram of the differences",
+        x_ticks=round_ticks(-reach, reach, 3),
+        y_ticks=round_ticks(0, float(counts.max()), 3),
     )
 
 
 def ranked(sqnr_db: Sequence[float], threshold: float) -> Markup:
     """The SQNR of every case, worst first, with the threshold."""
     values = sorted(sqnr_db)
-    low, high = _padded(min(*values, threshold), max(*values, threshold))
-    axes = _Axes((0, len(values) + 1), (low, high), ("cases, worst first", "SQNR in dB"))
+    low, high = padded(min(*values, threshold), max(*values, threshold))
+    axes = Axes((0, len(values) + 1), (low, high), ("cases, worst first", "SQNR in dB"))
     axes.line("threshold", 0, threshold, len(values) + 1, threshold)
     for kind, below in (("points", False), ("missed", True)):
         axes.dots(kind, ((i, value) for i, value in enumerate(values, 1) if (value < threshold) is below))
     axes.text("note end", _WIDTH - _RIGHT, _TOP - 9, f"dashed: at least {threshold:g} dB")
-    return axes.svg("SQNR of every case", x_ticks=_ticks(1, len(values), 4, whole=True), y_ticks=_ticks(low, high))
+    return axes.svg(
+        "SQNR of every case", x_ticks=round_ticks(1, len(values), 4, whole=True), y_ticks=round_ticks(low, high)
+    )
 
 
 def depth(modules: Sequence[tuple[str, float]], culprit: int | None) -> Markup:
     """SQNR after each module, in the order of computation; the module at the position `culprit` is named."""
     values = [sqnr for _, sqnr in modules]
-    low, high = _padded(min(values), max(values))
+    low, high = padded(min(values), max(values))
     labels = ("operators, first to last", "SQNR in dB")
-    axes = _Axes((0, len(values) + 1), (low, high), labels, 2 * _WIDTH)
+    axes = Axes((0, len(values) + 1), (low, high), labels, 2 * _WIDTH)
     path = "L".join(f"{axes.x(i):g} {axes.y(value):g}" for i, value in enumerate(values, 1))
     axes.parts.append(f'<path class="curve" d="M{path}"/>')
     for i, (module, sqnr) in enumerate(modules):
@@ -136,15 +140,17 @@ def depth(modules: Sequence[tuple[str, float]], culprit: int | None) -> Markup:
         axes.line("threshold", culprit + 1, low, culprit + 1, axes.high[1])
         right = culprit + 1 > len(values) / 2
         axes.text("note end" if right else "note", axes.x(culprit + 1), _TOP - 9, modules[culprit][0])
-    return axes.svg("SQNR along the depth", x_ticks=_ticks(1, len(values), 4, whole=True), y_ticks=_ticks(low, high))
+    return axes.svg(
+        "SQNR along the depth", x_ticks=round_ticks(1, len(values), 4, whole=True), y_ticks=round_ticks(low, high)
+    )
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
+def padded(low: float, high: float) -> tuple[float, float]:
     margin = (high - low or abs(high) or 1.0) * 0.08
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, count: int = 4, *, whole: bool = False) -> list[float]:
+def round_ticks(low: float, high: float, count: int = 4, *, whole: bool = False) -> list[float]:
     """Round numbers from low to high, about `count` of them."""
     rough = (high - low) / count or 1.0
     unit = 10.0 ** math.floor(math.log10(rough))

@@ -7,11 +7,9 @@ from pathlib import Path
 from mobilevit_sdk.parity.gate import Verdict, loosened
 from mobilevit_sdk.parity.outcome import Outcome
 from mobilevit_sdk.parity.pairs import Pair
-from mobilevit_sdk.text import count, one_line, percent
+from mobilevit_sdk.text import count, markdown, percent
 
 _MARKS = {"passed": "✅ passed", "failed": "❌ failed", "error": "❌ error", "unavailable": "⚪ unavailable"}
-
-_ESCAPES = str.maketrans({c: f"\\{c}" for c in "\\`*_[]#~"} | {c: f"&#{ord(c)};" for c in "<>&|@"})
 
 
 def summary(outcome: Outcome) -> str:
@@ -21,17 +19,17 @@ def summary(outcome: Outcome) -> str:
     lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     lines += [_row(verdict) for verdict in outcome.verdicts]
     notes = [
-        f"**{verdict.status}**: {_name(verdict.artifact)} on {_safe(verdict.place)}: {_safe(verdict.reason)}"
+        f"**{verdict.status}**: {_name(verdict.artifact)} on {markdown(verdict.place)}: {markdown(verdict.reason)}"
         for verdict in outcome.verdicts
         if verdict.reason
     ]
     notes += [
-        f"**{name} has a lowered threshold**: {_safe(row.reason)}"
+        f"**{name} has a lowered threshold**: {markdown(row.reason)}"
         for name, row in loosened(outcome.verdicts).items()
         if row.reason
     ]
     notes += [
-        f"**where**: {_name(divergence.artifact)} on {_safe(divergence.runtime)}: {_safe(divergence.message)}"
+        f"**where**: {_name(divergence.artifact)} on {markdown(divergence.runtime)}: {markdown(divergence.message)}"
         for divergence in outcome.divergences
     ]
     if outcome.pairs:
@@ -39,15 +37,16 @@ def summary(outcome: Outcome) -> str:
         among = f"{count(outcome.pairs, 'pair')} among each other, the farthest at {worst.sqnr_db.worst:.1f} dB"
         notes.append(f"{among}: {_both(worst)}")
         notes += [
-            f"**failed**: {_both(pair)}, which pass alone: {_safe(pair.reason)}" for pair in outcome.contradictions
+            f"**failed**: {_both(pair)}, which pass alone: {markdown(pair.reason)}" for pair in outcome.contradictions
         ]
     if drift := outcome.drift:
         notes += [
-            f"**worse**: {_name(item.artifact)} on {_safe(item.place)}: {_safe(item.message)}" for item in drift.worse
+            f"**worse**: {_name(item.artifact)} on {markdown(item.place)}: {markdown(item.message)}"
+            for item in drift.worse
         ]
         if not drift.worse:
             notes.append(f"no worse than the baseline in {count(drift.compared, 'verdict')}")
-        notes += [_safe(note) for note in drift.notes]
+        notes += [markdown(note) for note in drift.notes]
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
@@ -64,18 +63,13 @@ def _row(verdict: Verdict) -> str:
             percent(agreement.top1_agreement),
             percent(agreement.top5_agreement),
         ]
-    cells = [_MARKS[verdict.status], _name(verdict.artifact), _safe(verdict.place), *numbers]
+    cells = [_MARKS[verdict.status], _name(verdict.artifact), markdown(verdict.place), *numbers]
     return f"| {' | '.join(cells)} | {verdict.bytes / 1e6:.2f} MB |"
 
 
 def _both(pair: Pair) -> str:
-    return " and ".join(f"{_name(artifact)} on {_safe(where)}" for artifact, where in pair.both)
+    return " and ".join(f"{_name(artifact)} on {markdown(where)}" for artifact, where in pair.both)
 
 
 def _name(artifact: str) -> str:
-    return _safe(Path(artifact).parent.name)
-
-
-def _safe(text: str | None) -> str:
-    """Text with everything escaped that Markdown or HTML would interpret."""
-    return one_line(text or "", 2000).translate(_ESCAPES)
+    return markdown(Path(artifact).parent.name)
