@@ -75,6 +75,26 @@ class TimedRuntime(Runtime, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class InstructionCount:
+    """What one inference executes, in one thread: exact, and the same on every machine that counts."""
+
+    by_mnemonic: dict[str, int]  # in the processor's own language, such as "fmla"
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_mnemonic.values())
+
+
+@runtime_checkable
+class CountedRuntime(Runtime, Protocol):
+    """A runtime that counts instructions: one on an emulated processor."""
+
+    def count_instructions(self, path: Path, image: np.ndarray) -> InstructionCount:
+        """Of one inference, warmed up; called in a child process. Raises ArtifactError like `load`, ToolchainError."""
+        ...
+
+
 @runtime_checkable
 class OnRequestRuntime(Runtime, Protocol):
     """A runtime that runs only when it is requested by name: slow, or of interest to few."""

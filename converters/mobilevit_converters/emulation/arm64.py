@@ -50,6 +50,7 @@ class EmulatedMachine:
     """The emulator and its root, in a folder."""
 
     folder: Path
+    options: tuple[str, ...] = ()  # of the emulator, further ones
 
     @property
     def root(self) -> Path:
@@ -57,7 +58,8 @@ class EmulatedMachine:
 
     def command(self, program: Path | str, *arguments: str) -> list[str]:
         """What runs an ARM64 program. Paths within the root are those of its files; all others are this machine's."""
-        return [str(self.folder / "qemu-aarch64"), "-cpu", PROCESSOR, "-L", str(self.root), str(program), *arguments]
+        emulator = [str(self.folder / "qemu-aarch64"), *self.options, "-cpu", PROCESSOR, "-L", str(self.root)]
+        return [*emulator, str(program), *arguments]
 
     @property
     def python(self) -> list[str]:

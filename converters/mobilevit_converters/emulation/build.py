@@ -26,6 +26,7 @@ class ARM64Build:
     installed: Callable[[], Availability]  # on this machine, where it also reads files before native code does
     fetch: Callable[[str, Path, OnProgress], None]  # puts the build of a version into a folder, which it makes
     check: Callable[[EmulatedMachine, Path], Sequence[str]]  # a command that succeeds where the build in a folder works
+    revision: str = ""  # of what this SDK adds to the build: another one takes another folder
 
     @property
     def title(self) -> str:
@@ -35,7 +36,7 @@ class ARM64Build:
     @property
     def folder(self) -> Path:
         """Where the build is, or is to be. Raises RequestError for a user without a home."""
-        return arm64.part(f"{self.name.lower()}-{self.installed().version}")
+        return arm64.part("-".join(filter(None, (self.name.lower(), self.installed().version, self.revision))))
 
     def availability(self) -> Availability:
         """See `Runtime.availability`."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from mobilevit_converters.emulation import arm64
 from mobilevit_converters.emulation.build import ARM64Build, OnProgress
+from mobilevit_converters.emulation.instructions import count_instructions
 from mobilevit_converters.executorch.file.program import read_interface, read_program
-from mobilevit_converters.executorch.runtimes.arm64_build import RUNNER, build
+from mobilevit_converters.executorch.runtimes.arm64_build import RUNNER, build, revision
 from mobilevit_converters.executorch.toolchain import availability
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
+from mobilevit_sdk.formats.runtime import Availability, InstructionCount, LoadedArtifact, require_image
 from mobilevit_sdk.processes.external_runtime import ExternalRuntime
 
 _BUILD = ARM64Build(
@@ -19,6 +21,7 @@ _BUILD = ARM64Build(
     installed=availability,
     fetch=build,
     check=lambda machine, folder: machine.command(folder / RUNNER),
+    revision=revision(),
 )
 
 
@@ -38,22 +41,30 @@ class ExecuTorchARM64Runtime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Also raises ToolchainError when its process dies or hangs."""
-        image, scores = read_interface(read_program(path))
-        command = arm64.emulated().command(_runner(), str(path.resolve()), *map(str, image.sizes))
-        runtime = ExternalRuntime(
-            _BUILD.title,
-            command,
-            classes=scores.sizes[1],
-            timeout=arm64.TIMEOUT,
-            environment=arm64.ENVIRONMENT,
-        )
-        _, _, height, width = image.sizes
+        return _load(path, arm64.emulated())
 
-        def predict(pixels: np.ndarray) -> np.ndarray:
-            require_image(pixels, height, width, path.name)
-            return runtime(np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255))
+    def count_instructions(self, path: Path, image: np.ndarray) -> InstructionCount:
+        """See `CountedRuntime.count_instructions`."""
+        return count_instructions(arm64.emulated(), partial(_load, path), image)
 
-        return predict
+
+def _load(path: Path, machine: arm64.EmulatedMachine) -> LoadedArtifact:
+    image, scores = read_interface(read_program(path))
+    command = machine.command(_runner(), str(path.resolve()), *map(str, image.sizes))
+    runtime = ExternalRuntime(
+        _BUILD.title,
+        command,
+        classes=scores.sizes[1],
+        timeout=arm64.TIMEOUT,
+        environment=arm64.ENVIRONMENT,
+    )
+    _, _, height, width = image.sizes
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        require_image(pixels, height, width, path.name)
+        return runtime(np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255))
+
+    return predict
 
 
 def _runner() -> Path:

@@ -7,6 +7,7 @@ packages and runs with the C library that it was built for, so it is the same on
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -48,6 +49,11 @@ SYSROOT = tuple(
         *(f"libgcc-{GCC}-dev", "libgcc-s1", f"libstdc++-{GCC}-dev", "libstdc++6"),
     )
 )
+
+
+def revision() -> str:
+    """Of the program, by its source: a cache folder that another release of this SDK filled is not taken for ours."""
+    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:8]
 
 
 def build(version: str, folder: Path, on_progress: Callable[[str], None]) -> None:

@@ -5,6 +5,7 @@
 
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor.h>
+#include <executorch/extension/threadpool/threadpool_guard.h>
 #include <executorch/runtime/platform/platform.h>
 
 #include <poll.h>
@@ -68,6 +69,8 @@ int main(int argc, char** argv) {
   }
   std::thread(end_with_parent).detach();
   executorch::runtime::register_pal(executorch::runtime::PalImpl::create(keep_complaint, __FILE__));
+  // One thread, as LiteRT's: what it executes is the same number of instructions each time.
+  const executorch::extension::threadpool::NoThreadPoolGuard one_thread;
   std::vector<int32_t> sizes;
   size_t count = 1;
   for (int i = 2; i < argc; ++i) {

@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from mobilevit_converters.emulation import arm64
 from mobilevit_converters.emulation.build import ARM64Build, OnProgress
+from mobilevit_converters.emulation.instructions import count_instructions
 from mobilevit_converters.emulation.wheels import install_wheels
 from mobilevit_converters.tflite.runtimes.other_python import load_in
 from mobilevit_converters.tflite.toolchain import availability
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact
+from mobilevit_sdk.formats.runtime import Availability, InstructionCount, LoadedArtifact
 
 MODULE = "ai_edge_litert.interpreter"
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
@@ -44,7 +47,16 @@ class LiteRTARM64Runtime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Also raises ToolchainError when its process dies or hangs."""
-        python = arm64.emulated().python
-        return load_in(
-            _BUILD.title, python, _BUILD.folder, MODULE, path, timeout=arm64.TIMEOUT, environment=arm64.ENVIRONMENT
-        )
+        return _load(path, arm64.emulated())
+
+    def count_instructions(self, path: Path, image: np.ndarray) -> InstructionCount:
+        """See `CountedRuntime.count_instructions`."""
+        return count_instructions(arm64.emulated(), partial(_load, path), image)
+
+
+def _load(path: Path, machine: arm64.EmulatedMachine) -> LoadedArtifact:
+    return load_in(
+        *(_BUILD.title, machine.python, _BUILD.folder, MODULE, path),
+        timeout=arm64.TIMEOUT,
+        environment=arm64.ENVIRONMENT,
+    )
