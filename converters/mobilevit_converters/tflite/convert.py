@@ -86,13 +86,13 @@ def float_model(graph: nn.Module, spec: ModelSpec) -> bytes:
 
 
 def _with_float16_weights(content: bytes) -> bytes:
-    quantizer = import_from("ai-edge-quantizer", "ai_edge_quantizer.quantizer").Quantizer(content)
+    quantizer = import_from("litert-quantizer", "litert_quantizer.quantizer").Quantizer(content)
     quantizer.load_quantization_recipe(FLOAT16_WEIGHTS)
     return bytes(quantizer.quantize(enable_progress_report=False).quantized_model)
 
 
 def _with_float16_constants(model: Any) -> None:
-    """Position biases, which ai-edge-quantizer ignores: half of TinyViT-21M at 384 pixels."""
+    """Position biases, which litert-quantizer ignores: half of TinyViT-21M at 384 pixels."""
     pack_constants(model, "FLOAT16", keeps=lambda operator: False)
 
 
@@ -112,7 +112,7 @@ def _name_by_modules(model: Any) -> None:
 def _tidy(model: Any) -> None:
     """Name the interface as the signature does, and put every constant into the flatbuffer.
 
-    ai-edge-quantizer moves constants behind the flatbuffer, where older runtimes do not look.
+    litert-quantizer moves constants behind the flatbuffer, where older runtimes do not look.
     """
     model.description = DESCRIPTION
     (subgraph,) = model.subgraphs

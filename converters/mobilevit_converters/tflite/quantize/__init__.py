@@ -1,1 +1,1 @@
-"""Integer precisions of TFLite: ranges, choice of operators, ai-edge-quantizer."""
+"""Integer precisions of TFLite: ranges, choice of operators, litert-quantizer."""

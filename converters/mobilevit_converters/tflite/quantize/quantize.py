@@ -1,4 +1,4 @@
-"""Integer precisions in a .tflite file: ai-edge-quantizer rewrites it, by a form and ranges for each operator."""
+"""Integer precisions in a .tflite file: litert-quantizer rewrites it, by a form and ranges for each operator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BY_CHANNEL = 12  # the version of FULLY_CONNECTED with a scale for each channel 
 _INT8 = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
 _ACTIVATION = {"num_bits": 8, "symmetric": False, "granularity": "TENSORWISE", "dtype": "INT"}
 
-# What becomes of an operator, in the terms of ai-edge-quantizer.
+# What becomes of an operator, in the terms of litert-quantizer.
 FORMS: dict[str, dict[str, Any]] = {
     "static": {
         "activation_tensor_config": _ACTIVATION,
@@ -88,7 +88,7 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
 
 
 def _raise_version(model: Any) -> None:
-    """Write the version that ai-edge-quantizer leaves out: matrices need a kernel with a scale for each channel.
+    """Write the version that litert-quantizer leaves out: matrices need a kernel with a scale for each channel.
 
     An older kernel uses the first scale for all channels and answers wrongly; given the version, it refuses the file.
     """
@@ -153,7 +153,7 @@ def _group_size(model: Any, operator: Operator, recipe: QuantizationRecipe) -> i
 
 
 def _recipe(operators: Sequence[Operator], forms: Mapping[int, str]) -> list[dict[str, Any]]:
-    """A recipe of ai-edge-quantizer, which selects operators by the names of the tensors that they compute."""
+    """A recipe of litert-quantizer, which selects operators by the names of the tensors that they compute."""
     numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, form in forms.items():
         numbers[form, operators[index].code].append(operators[index].outputs[0])
@@ -209,7 +209,7 @@ def _values(model: Any, tensor: int) -> np.ndarray:
 
 
 def _rewritten(content: bytes, recipe: list[dict[str, Any]], statistics: Mapping[str, Statistics]) -> bytes:
-    quantizer = import_from("ai-edge-quantizer", "ai_edge_quantizer.quantizer").Quantizer(content)
+    quantizer = import_from("litert-quantizer", "litert_quantizer.quantizer").Quantizer(content)
     quantizer.load_quantization_recipe(recipe)
     result = quantizer.quantize(dict(statistics) or None, enable_progress_report=False, enable_progress_bar=False)
     return bytes(result.quantized_model)
