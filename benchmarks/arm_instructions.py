@@ -109,8 +109,8 @@ def _count(model: str, name: str, precision: str, out: Path) -> Counted:
 
 def _images(preprocessing: Preprocessing, folder: Path) -> Path:
     folder = folder / "x".join(map(str, preprocessing.image_size))
-    if not folder.exists():
-        folder.mkdir(parents=True)
+    if not (folder / "00.png").exists():
+        folder.mkdir(parents=True, exist_ok=True)
         for number, case in enumerate(builtin_cases(preprocessing)):
             Image.fromarray(case.image.transpose(1, 2, 0)).save(folder / f"{number:02}.png")
     return folder

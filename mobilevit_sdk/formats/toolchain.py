@@ -8,14 +8,16 @@ from typing import Any
 
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.runtime import Availability
+from mobilevit_sdk.formats.wheels import no_wheel
 
 
 def installed(distribution: str, *, extra: str) -> Availability:
-    """The version of an installed `distribution`, or how to get it with the SDK's `extra`."""
+    """The version of an installed `distribution`; or how to get it with the SDK's `extra`, or why that cannot work."""
     try:
         return Availability(importlib.metadata.version(distribution))
     except importlib.metadata.PackageNotFoundError:
-        return Availability(None, f"{distribution} is not installed: pip install 'mobilevit-sdk[{extra}]'")
+        hint = f"{distribution} is not installed: pip install 'mobilevit-sdk[{extra}]'"
+        return Availability(None, no_wheel(distribution) or hint)
 
 
 def import_optional(distribution: str, module: str, *, extra: str) -> Any:

@@ -113,8 +113,8 @@ class _Log:
         if executed:
             block = executed + rest
             self._blocks[block] += 1
-            if block not in self._content:
-                self._content[block] = self._translated[_address(block)][-1]
+            if block not in self._content and (known := self._translated.get(_address(block))):
+                self._content[block] = known[-1]
             self._translating = None
         elif line.startswith(b"IN:"):
             self._translating = Counter()
