@@ -27,6 +27,7 @@ from mobilevit_sdk.conversion import phone_file
 from mobilevit_sdk.errors import RequestError, ToolchainError
 from mobilevit_sdk.formats import converter as plug_ins
 from mobilevit_sdk.formats.runtime import Availability
+from mobilevit_sdk.parity import THRESHOLDS, Threshold
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +153,11 @@ def test_a_repeated_call_does_nothing_twice_and_an_interrupted_one_goes_on(check
     last.runtime.available = Availability("2.0")
     assert compare().rows[2].runtime_version == "2.0"
     assert first.runtime.answers == 2 * (CASES + 12)
-    assert compare(limit=5).images == 5
-    assert first.runtime.answers == 2 * (CASES + 12) + 5
+    strict = THRESHOLDS | {"fp32": Threshold(sqnr_db=199.0, top1_agreement=1.0)}
+    assert {row.status for row in compare(thresholds=strict).rows} == {"failed"}
+    assert first.runtime.answers == 2 * (CASES + 12) + CASES  # the images not again
+    assert compare(limit=5, thresholds=strict).images == 5
+    assert first.runtime.answers == 2 * (CASES + 12) + CASES + 5
 
 
 def _interrupt():

@@ -154,6 +154,9 @@ def test_what_does_its_task_too_badly_is_set_aside_with_exit_code_1(saved, image
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     with pytest.raises(ArtifactError, match="holds no artifact"):  # `verify out/` passes it over ...
         find_artifacts([tmp_path])
+    made = (folder / "manifest.json").stat().st_ino
+    assert CliRunner().invoke(main, ["convert", str(saved), *options]).exit_code == 1
+    assert (folder / "manifest.json").stat().st_ino == made  # it is up to date
     (named,) = find_artifacts([folder])  # ... unless it is named
     assert named.rejected
     (reason,) = named.reasons
