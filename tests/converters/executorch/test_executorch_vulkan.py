@@ -113,9 +113,10 @@ def test_taps_are_every_value_in_the_order_of_execution(fp16: PhoneFile):
 
 
 def test_float16_is_rounded_to_the_nearest_or_toward_zero():
-    below, above = np.float16(1), np.nextafter(np.float16(1), np.float16(2))
-    x = torch.tensor([below + 0.9 * (above - below), -below - 0.9 * (above - below), 1.0, 0.0, 7e4, -1e-9])
-    assert _truncated(x).tolist() == [below, -below, 1, 0, 65504, 0]
+    step = 2**-10  # of float16 behind 1
+    x = torch.tensor([1 + 0.9 * step, -1 - 0.9 * step, 1.0, 0.0, 7e4, -1e-9])
+    assert _truncated(x).tolist() == [1, -1, 1, 0, 65504, 0]
+    assert x.half()[:2].tolist() == [1 + step, -1 - step]
 
 
 def test_truncation_is_another_answer_and_a_worse_one(fp16: PhoneFile):

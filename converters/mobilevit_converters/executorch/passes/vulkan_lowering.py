@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from mobilevit_converters.executorch.passes.fast_lowering import fast_lowering
 from mobilevit_converters.executorch.passes.graph_rewrites import write_silu_as_product
+from mobilevit_converters.executorch.passes.lowering import why_stock
 from mobilevit_converters.executorch.passes.replacement import is_there, replaced
 from mobilevit_converters.executorch.toolchain import import_module
 from mobilevit_sdk.deployment import exported
@@ -58,7 +60,7 @@ def lower_to_vulkan(traced: ExportedProgram, strings: dict[str, str]) -> bytes:
     whole, keep = partitioner.ops_to_not_decompose(traced)
     # Of a slice, which is not contiguous, a linear would become a product with as many copies of its weight as rows.
     partitioner.ops_to_not_decompose = lambda _: ([*whole, torch.ops.aten.linear.default], keep)
-    with without_language_patterns():
+    with without_language_patterns(), nullcontext() if why_stock() else fast_lowering():
         edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner], constant_methods=strings)
     nodes = edge.exported_program().graph.nodes
     calls = [getattr(node.target, "__name__", str(node.target)) for node in nodes if node.op == "call_function"]
