@@ -36,6 +36,8 @@ from mobilevit_sdk.spec import ModelSpec
 
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
 FLOAT_FILES = (
+    pytest.param("coreai", "fp32", marks=pytest.mark.slow),
+    pytest.param("coreai", "fp16", marks=pytest.mark.slow),
     pytest.param("coreml", "fp32", marks=pytest.mark.slow),
     ("coreml", "fp16"),
     ("executorch", "fp32"),
