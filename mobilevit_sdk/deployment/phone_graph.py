@@ -27,6 +27,10 @@ class PhoneGraph(nn.Module):
         """The exported graph; tracing takes seconds at published sizes, so it is done once, on first use."""
         return torch.export.export(self.eval(), (torch.zeros(1, 3, *self.image_size),))
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without the exported graph: a copy may get other weights, and is traced anew."""
+        return {name: value for name, value in self.__dict__.items() if name != "program"}
+
 
 def exported(graph: nn.Module, image_size: tuple[int, int]) -> ExportedProgram:
     """`graph` as torch.export traces it, for an image float32 [1, 3, H, W] with (H, W) = `image_size`.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 
 from converter_contract import ConverterContract
+from mobilevit_converters.executorch.file.program import read_program
 
 from mobilevit_sdk.formats.converter import converters
 
@@ -40,6 +42,24 @@ class TestExecuTorch(ConverterContract):
 
 class TestExecuTorchForCoreML(ConverterContract):
     format, backend, extra = "executorch", "coreml", "coreml"
+
+
+class TestExecuTorchForCoreAI(ConverterContract):
+    format, backend, extra = "executorch", "coreai", "coreai"
+
+    def seal(self, path):
+        """The hash of the program stands in the names of its parts, in the delegate, and beside the program."""
+        content = path.read_bytes()
+        old = re.search(rb"coreai/([0-9a-f]{64})/", content)[1]
+        start = content.index(b"ML\xefR")
+        size = next(
+            segment.size
+            for segment in read_program(path).program.segments
+            if read_program(path).segments_start + segment.offset == start
+        )
+        new = hashlib.sha256(content[start : start + size])
+        content = content.replace(old, new.hexdigest().encode())
+        path.write_bytes(content.replace(bytes.fromhex(old.decode()), new.digest()))
 
 
 class TestONNX(ConverterContract):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from helpers import randomize, tiny_model
@@ -11,7 +13,7 @@ from torch import nn
 
 from mobilevit_sdk.checkpoints.create import create_model
 from mobilevit_sdk.data import to_model_input
-from mobilevit_sdk.deployment import TARGETS, deploy
+from mobilevit_sdk.deployment import TARGETS, deploy, exported
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norm, fold_batch_norms
 from mobilevit_sdk.deployment.fold_norm_affine import fold_affine
@@ -266,3 +268,14 @@ def test_an_unknown_target_names_the_nearest():
     model, spec = tiny_model()
     with pytest.raises(RequestError, match="did you mean xnnpack"):
         deploy(model, "xnpack", spec)
+
+
+def test_a_copy_of_a_graph_is_traced_anew():
+    model, spec = tiny_model()
+    graph = deploy(model, "coreml", spec)
+    image = torch.rand(1, 3, 32, 32)
+    before = exported(graph, (32, 32)).module()(image)
+    other = copy.deepcopy(graph)
+    with torch.no_grad():
+        other.network.head.bias += 1
+    torch.testing.assert_close(exported(other, (32, 32)).module()(image), before + 1)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from mobilevit_sdk.processes import child
+
 
 def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
     """`folder`, filled by `make` in the first process that asks for it, while all others wait. Read only."""
@@ -39,8 +41,17 @@ def in_this_process() -> Iterator[None]:
         with one_at_a_time:
             return function(*args)
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("mobilevit_") and hasattr(module, "run_in_child"):
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in _with_run_in_child():
                 patch.setattr(module, "run_in_child", call)
-        yield
+            yield
+    finally:
+        for module in _with_run_in_child():  # those that were imported meanwhile took `call`
+            if module.run_in_child is call:
+                module.run_in_child = child.run_in_child
+
+
+def _with_run_in_child() -> list[Any]:
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("mobilevit_")]
+    return [module for module in modules if hasattr(module, "run_in_child")]

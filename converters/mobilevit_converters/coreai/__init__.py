@@ -32,8 +32,10 @@ class CoreAIConverter:
     backends: Mapping[str, Converter] = field(repr=False)
     format: str = "coreai"
     suffix: str = ".aimodel"
-    precisions: tuple[str, ...] = ("fp16", "fp32")
-    nearest_precision: Mapping[str, str] = field(default_factory=dict)
+    precisions: tuple[str, ...] = ("fp16", "fp32", "int8", "int8-weight", "int4-weight")
+    nearest_precision: Mapping[str, str] = field(
+        default_factory=lambda: {"int8-dynamic": "int8-weight, as Core AI does not find ranges at run time"}
+    )
     runtimes: tuple[Runtime, ...] = (CoreAIRuntime(),)
 
     def availability(self) -> Availability:
@@ -49,7 +51,7 @@ class CoreAIConverter:
     ) -> None:
         from mobilevit_converters.coreai.convert import convert
 
-        convert(graph, spec, self.backend, precision, path)
+        convert(graph, spec, self.backend, precision, path, quantization)
 
     def inspect(self, path: Path) -> Inspection:
         from mobilevit_converters.coreai.inspect import inspect

@@ -10,15 +10,19 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from mobilevit_converters.coreai.file.asset import BACKEND_KEY, IMAGE, SPEC_KEY, make_metadata_stable
 from mobilevit_converters.coreai.passes.decompositions import decomposition_table
+from mobilevit_converters.coreai.quantize.quantize import quantized
 from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
+from mobilevit_sdk.deployment import exported
 from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
 
 
-class _InHalf(nn.Module):
+class InHalf(nn.Module):
     """A network in float16 between an image and scores in float32, as apps have and want them."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -30,7 +34,14 @@ class _InHalf(nn.Module):
         return scores.float()
 
 
-def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: str, path: Path) -> None:
+def convert(
+    graph: nn.Module,
+    spec: ModelSpec,
+    backend: str | None,
+    precision: str,
+    path: Path,
+    quantization: Quantization | None = None,
+) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
     The asset's function `main` takes `image`, float32 [1, 3, H, W], RGB in [0, 1], and returns `logits`, float32
@@ -39,7 +50,7 @@ def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: s
     coreai_torch = import_coreai_torch()
     try:
         with quiet():
-            program = _program(coreai_torch, graph, spec, precision)
+            program = _program(coreai_torch, graph, spec, precision, quantization)
             asset = program.save_asset(path)
             asset.update_metadata(lambda metadata: _describe(metadata, spec, backend))
     except OSError:
@@ -49,14 +60,23 @@ def convert(graph: nn.Module, spec: ModelSpec, backend: str | None, precision: s
     make_metadata_stable(path)
 
 
-def _program(coreai_torch: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
-    """The optimized program (coreai.authoring.AIProgram)."""
+def _program(
+    coreai_torch: Any, graph: nn.Module, spec: ModelSpec, precision: str, quantization: Quantization | None
+) -> Any:
     image = torch.zeros(1, 3, *spec.preprocessing.image_size)
-    network = (_InHalf(graph) if precision == "fp16" else graph).eval()
-    exported = torch.export.export(network, (image,)).run_decompositions(decomposition_table(coreai_torch))
+    if quantization is not None:
+        graph = quantized(exported(graph, spec.preprocessing.image_size), precision, quantization)
+    network = graph if precision == "fp32" else InHalf(graph)
+    traced = torch.export.export(network.eval(), (image,)).run_decompositions(decomposition_table(coreai_torch))
+    return to_program(traced, spec.output)
+
+
+def to_program(decomposed: ExportedProgram, output: str) -> Any:
+    """The optimized program (coreai.authoring.AIProgram) of a graph from `image` to `output`."""
+    coreai_torch = import_coreai_torch()
     # Released: to debug, the library would write this machine's paths and lines of source into the file.
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
-    return converter.add_exported_program(exported, input_names=[IMAGE], output_names=[spec.output]).to_coreai()
+    return converter.add_exported_program(decomposed, input_names=[IMAGE], output_names=[output]).to_coreai()
 
 
 def _describe(metadata: Any, spec: ModelSpec, backend: str | None) -> None:

@@ -1,4 +1,4 @@
-"""ExecuTorch: .pte files lowered to XNNPACK, for Android and iOS, to Core ML, for iOS, or to Vulkan, for Android."""
+"""ExecuTorch: .pte files lowered to XNNPACK, to Core ML or Core AI, for iOS, or to Vulkan, for Android."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevit_converters.executorch.runtimes.arm64 import ExecuTorchARM64Runtime
-from mobilevit_converters.executorch.runtimes.coreml import CoreMLDelegateRuntime, CoreMLReferenceRuntime
+from mobilevit_converters.executorch.runtimes.coreai import CoreAIProgramRuntime
+from mobilevit_converters.executorch.runtimes.coreml import CoreMLReferenceRuntime
+from mobilevit_converters.executorch.runtimes.delegates import CoreAIDelegateRuntime, CoreMLDelegateRuntime
 from mobilevit_converters.executorch.runtimes.host import ExecuTorchRuntime
 from mobilevit_converters.executorch.runtimes.vulkan import VulkanDelegateRuntime
 from mobilevit_converters.executorch.runtimes.vulkan_reference import VulkanReferenceRuntime, VulkanTruncationRuntime
-from mobilevit_converters.executorch.toolchain import availability, coreml_availability
+from mobilevit_converters.executorch.toolchain import availability, coreai_availability, coreml_availability
 from mobilevit_sdk.formats.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
 
@@ -37,7 +39,7 @@ class ExecuTorchConverter:
     nearest_precision: Mapping[str, str] = field(default_factory=dict)
 
     def availability(self) -> Availability:
-        return coreml_availability() if self.backend == "coreml" else availability()
+        return {"coreml": coreml_availability, "coreai": coreai_availability}.get(self.backend or "", availability)()
 
     def import_toolchain(self) -> None:
         from mobilevit_converters.executorch.toolchain import EXPORTER, import_module
@@ -80,6 +82,14 @@ _BACKENDS["coreml"] = ExecuTorchConverter(
     "coreml",
     ("fp16", "fp32"),
     (CoreMLDelegateRuntime(), CoreMLReferenceRuntime()),
+    _BACKENDS,
+    nearest_precision=dict.fromkeys(("int8", "int8-dynamic", "int8-weight", "int4-weight"), "fp16"),
+)
+_BACKENDS["coreai"] = ExecuTorchConverter(
+    "coreai",
+    "coreai",
+    ("fp16", "fp32"),
+    (CoreAIDelegateRuntime(), CoreAIProgramRuntime()),
     _BACKENDS,
     nearest_precision=dict.fromkeys(("int8", "int8-dynamic", "int8-weight", "int4-weight"), "fp16"),
 )

@@ -11,6 +11,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from mobilevit_converters.executorch.file.program import LABELS, SPEC
+from mobilevit_converters.executorch.passes.coreai_lowering import lower_to_coreai
 from mobilevit_converters.executorch.passes.lowering import xnnpack_lowering
 from mobilevit_converters.executorch.passes.vulkan_lowering import lower_to_vulkan, vulkan_program
 from mobilevit_converters.executorch.quantize.pt2e import quantized
@@ -41,6 +42,8 @@ def convert(
     try:
         if backend == "vulkan":
             program = lower_to_vulkan(vulkan_program(graph, spec.preprocessing.image_size, precision), strings)
+        elif backend == "coreai":
+            program = lower_to_coreai(graph, spec, precision, strings)
         else:
             traced = exported(graph, spec.preprocessing.image_size)
             if quantization is not None:

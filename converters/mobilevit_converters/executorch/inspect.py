@@ -7,8 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from mobilevit_converters.executorch.file.coreai_delegate import read_coreai_delegate
 from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_delegate
 from mobilevit_converters.executorch.file.program import (
+    COREAI,
     COREML,
     SPEC,
     XNNPACK,
@@ -25,7 +27,7 @@ from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.converter import Inspection, TensorInfo
 from mobilevit_sdk.spec import ModelSpec
 
-BACKENDS = {XNNPACK: "xnnpack", COREML: "coreml", VULKAN: "vulkan"}
+BACKENDS = {XNNPACK: "xnnpack", COREML: "coreml", COREAI: "coreai", VULKAN: "vulkan"}
 # ExecuTorch's names of tensor types, where they differ from everyone else's.
 DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "BYTE": "uint8", "CHAR": "int8", "LONG": "int64"}
 
@@ -33,10 +35,10 @@ DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "BYTE": "u
 def inspect(path: Path) -> Inspection:
     """Read a file back, with what its delegates run. Raises ArtifactError for anything but a .pte file.
 
-    `operators` counts what XNNPACK runs under XNNPACK's names, what Core ML runs under MIL's, what Vulkan runs under
-    ATen's, the rest under the kernels' names; a delegate that cannot be read counts as one operator under its own name.
-    A program names neither its input nor its output, so they are numbered. Raises ToolchainError for a Core ML delegate
-    without coremltools.
+    `operators` counts what a delegate runs under the names of XNNPACK, MIL, Core AI or, for Vulkan, ATen, and the rest
+    under the kernels'; a delegate that cannot be read counts as one operator under its own name. A program names
+    neither its input nor its output, so they are numbered. Raises ToolchainError for a Core ML delegate without
+    coremltools, and for one of Core AI without coreai-core.
     """
     file = read_program(path)
     forward = file.method("forward")
@@ -97,6 +99,14 @@ def _contents(file: ProgramFile, delegate: Delegate) -> tuple[dict[str, int], in
     if delegate.id == VULKAN:
         contents_of_gpu = read_vulkan_delegate(file, delegate)
         return Counter(step.name for step in contents_of_gpu.graph.chain), max(contents_of_gpu.ranks, default=0)
+    if delegate.id == COREAI:
+        found_asset = read_coreai_delegate(file, file.delegate_data(delegate))
+        if found_asset.files:
+            from mobilevit_converters.coreai.file.program import read_program as read_coreai_program
+
+            with found_asset.asset() as asset:
+                program = read_coreai_program(asset)
+            return program.operators, program.max_rank
     return {delegate.id: 1}, 0
 
 

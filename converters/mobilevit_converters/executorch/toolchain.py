@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mobilevit_converters.coreai import toolchain as coreai_toolchain
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.formats.toolchain import import_optional, installed
@@ -16,6 +17,7 @@ from mobilevit_sdk.formats.toolchain import import_optional, installed
 availability = partial(installed, "executorch", extra="executorch")
 import_module = partial(import_optional, "executorch", extra="executorch")
 EXPORTER = "executorch.exir"
+NO_RUNTIME = "writes Core AI delegates and has no runtime for them yet"  # of 1.5
 
 
 def import_runtime(module: str) -> Any:
@@ -58,3 +60,11 @@ def coreml_availability() -> Availability:
     if not (executorch and coremltools):
         return coremltools if executorch else executorch
     return Availability(f"{executorch.version} with coremltools {coremltools.version}")
+
+
+def coreai_availability() -> Availability:
+    """Whether Core AI programs can be written into .pte files, which also takes coreai-torch."""
+    executorch, coreai = availability(), coreai_toolchain.availability()
+    if not (executorch and coreai):
+        return coreai if executorch else executorch
+    return Availability(f"{executorch.version} with coreai-torch {coreai.version}")

@@ -23,8 +23,9 @@ pytest.importorskip("coremltools")
 
 from coremltools.converters.mil.mil import types
 from mobilevit_converters.coreml.file.package import load_program, read_package
-from mobilevit_converters.coreml.quantize.activations import ACTIVATIONS, INTEGER, affine
-from mobilevit_converters.coreml.quantize.palettes import palettes
+from mobilevit_converters.coreml.quantize.activations import ACTIVATIONS, INTEGER
+from mobilevit_converters.quantization.integers import affine
+from mobilevit_converters.quantization.palettes import palettes
 
 SIZE = 36
 REFERENCE = next(runtime for runtime in converter.runtimes if runtime.name == "coreml-reference")

@@ -22,6 +22,7 @@ import torch
 from mobilevit_converters.coreml.file.package import IMAGE
 from mobilevit_converters.coreml.quantize.mil_edits import KeptFloat, first, new_operators, replace_input
 from mobilevit_converters.coreml.runtimes.reference.program import ReferenceFunction
+from mobilevit_converters.quantization.integers import affine
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.formats.ranges import RangeEstimator
 
@@ -40,8 +41,6 @@ MOVES = {
     "squeeze",
     "transpose",
 }
-LEVELS = 255  # steps from the lowest to the highest of 8 bits
-MIN_SCALE = 2.0**-14  # the smallest normal float16: hardware may take smaller ones for 0
 
 
 def quantize_activations(function: Any, quantization: Quantization, kept: KeptFloat) -> None:
@@ -152,9 +151,3 @@ def _leaders(function: Any) -> dict[Any, Any]:
             for other in others:
                 above[other] = to
     return {var: leader(var) for var in list(above)}
-
-
-def affine(low: float, high: float) -> tuple[np.float16, np.int8]:
-    """Scale and zero point, real = scale * (integer - zero point), for [low, high], which holds 0."""
-    scale = np.float16(max((high - low) / LEVELS, MIN_SCALE))
-    return scale, np.int8(np.rint(-128 - low / float(scale)).clip(-128, 127))

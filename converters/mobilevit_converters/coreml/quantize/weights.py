@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from mobilevit_converters.coreml.quantize.mil_edits import KeptFloat, first, new_operators, replace_input
-from mobilevit_converters.coreml.quantize.palettes import MIN_PALETTE_ELEMENTS, TABLE, palettes
+from mobilevit_converters.quantization.integers import MIN_QUANTIZED_ELEMENTS, along, int8
+from mobilevit_converters.quantization.palettes import MIN_PALETTE_ELEMENTS, TABLE, palettes
 from mobilevit_sdk.formats.quantization import Quantization
 
 WEIGHTED = {"conv": "convolution", "linear": "linear"}  # MIL operator -> its kind in a recipe
-MIN_QUANTIZED_ELEMENTS = 1024  # of constants that are not weights, such as position biases
 
 
 def quantize(program: Any, precision: str, quantization: Quantization, wrappers: int) -> None:
@@ -77,16 +77,3 @@ def _stored(value: np.ndarray, name: str, bits: int, has_four_bits: bool) -> Any
     return mb.constexpr_affine_dequantize(
         quantized_data=integers, zero_point=zero_point, scale=scale, axis=np.int32(axis), name=name
     )
-
-
-def int8(value: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Integers from -127 to 127, and the scale in the type of `value` for each index along `axis`."""
-    others = tuple(i for i in range(value.ndim) if i != axis)
-    scale = (np.abs(value.astype(np.float32)).max(others) / 127).astype(value.dtype)
-    scale[scale == 0] = np.finfo(value.dtype).smallest_normal
-    wide = along(scale.astype(np.float32), axis, value.ndim)
-    return np.rint(value / wide).clip(-127, 127).astype(np.int8), scale
-
-
-def along(vector: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    return vector.reshape([-1 if i == axis else 1 for i in range(rank)])

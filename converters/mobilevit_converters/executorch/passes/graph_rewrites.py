@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.fx import GraphModule, Node
 
 aten = torch.ops.aten
@@ -20,12 +18,6 @@ def write_silu_as_product(module: GraphModule) -> None:
             gate = _call(node, aten.sigmoid.default, x)
             _replace(node, _call(node, aten.mul.Tensor, x, gate))
     module.recompile()
-
-
-def constant(node: Any) -> Tensor:
-    """The tensor that a `get_attr` node reads."""
-    values: Tensor = attrgetter(str(node.target))(node.graph.owning_module)
-    return values
 
 
 def _call(like: Node, target: Any, *args: Any) -> Node:

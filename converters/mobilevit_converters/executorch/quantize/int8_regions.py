@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from mobilevit_converters.exported_graphs import module_path
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 
 aten = torch.ops.aten
@@ -99,9 +100,3 @@ def is_silu(node: Node) -> bool:
 def activations(node: Node) -> list[Node]:
     """What a call reads, without constants."""
     return [value for value in node.all_input_nodes if value.op != "get_attr"]
-
-
-def module_path(node: Node) -> str:
-    """Of the module that a call comes from, within the network, such as "stages.2.1.transformer.0.mlp.fc1"."""
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    return str(stack[-1][0]).removeprefix("network.") if stack else ""

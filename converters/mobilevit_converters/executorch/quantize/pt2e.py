@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from mobilevit_converters.executorch.passes.graph_rewrites import constant
 from mobilevit_converters.executorch.quantize.groups import in_groups
 from mobilevit_converters.executorch.toolchain import import_module
+from mobilevit_converters.exported_graphs import constant, drop_unused_constants, new_constant
 from mobilevit_sdk.formats.quantization import Quantization
 
 
@@ -36,7 +34,7 @@ def quantized(traced: ExportedProgram, precision: str, quantization: Quantizatio
     module = pt2e.convert_pt2e(module)
     if precision == "int4-weight":
         _group_weights(module, quantization.recipe.group_size)
-    _drop_unused_constants(module)
+    drop_unused_constants(module)
     return torch.export.export(module, (image,))
 
 
@@ -54,7 +52,7 @@ def _group_weights(module: GraphModule, group_size: int) -> None:
         integers = (groups / scales[..., None]).round().clamp(-7, 7).to(torch.int8).reshape(values.shape)
         parts: dict[str, Tensor] = {"integers": integers, "scales": scales, "zeros": torch.zeros_like(scales)}
         with module.graph.inserting_before(node):
-            constants = [_constant(module, f"{weight.name}_{name}", part) for name, part in parts.items()]
+            constants = [new_constant(module, f"{weight.name}_{name}", part) for name, part in parts.items()]
             how = (-8, 7, torch.int8, size, torch.float32)
             node.args = (
                 x,
@@ -63,16 +61,3 @@ def _group_weights(module: GraphModule, group_size: int) -> None:
             )
     module.graph.eliminate_dead_code()
     module.recompile()
-
-
-def _drop_unused_constants(module: GraphModule) -> None:
-    """Forget the float constants whose integers the graph reads: ExecuTorch would write buffers that nothing reads."""
-    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
-    for name in {*dict(module.named_parameters()), *dict(module.named_buffers())} - read:
-        owner, _, leaf = name.rpartition(".")
-        delattr(module.get_submodule(owner), leaf)
-
-
-def _constant(module: GraphModule, name: str, values: Tensor) -> Any:
-    module.register_buffer(name, values)
-    return module.graph.get_attr(name)

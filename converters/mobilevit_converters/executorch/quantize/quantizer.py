@@ -16,7 +16,7 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
-from mobilevit_converters.executorch.passes.graph_rewrites import constant, write_silu_as_product
+from mobilevit_converters.executorch.passes.graph_rewrites import write_silu_as_product
 from mobilevit_converters.executorch.quantize.groups import in_groups
 from mobilevit_converters.executorch.quantize.int8_regions import (
     MOVES,
@@ -26,6 +26,7 @@ from mobilevit_converters.executorch.quantize.int8_regions import (
     integer_nodes,
     is_product,
 )
+from mobilevit_converters.exported_graphs import constant
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.formats.ranges import RangeEstimator
 

@@ -1,8 +1,7 @@
-"""Runtimes for .pte files whose graph is a Core ML delegate: ExecuTorch on a Mac, and the reference anywhere."""
+"""The runtime for .pte files whose graph is a Core ML delegate that runs anywhere: Core ML's reference."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,17 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_delegate
-from mobilevit_converters.executorch.file.program import (
-    COREML,
-    Delegate,
-    ProgramFile,
-    Tensor,
-    read_interface,
-    read_program,
-)
-from mobilevit_converters.executorch.runtimes.host import ExecuTorchRuntime
-from mobilevit_converters.executorch.toolchain import availability, coreml_availability, import_runtime
-from mobilevit_sdk.errors import ArtifactError, ToolchainError
+from mobilevit_converters.executorch.file.program import COREML, read_program, read_sole_delegate
+from mobilevit_converters.executorch.toolchain import coreml_availability
+from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
 
 if TYPE_CHECKING:
@@ -28,28 +19,6 @@ if TYPE_CHECKING:
 
     from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram
     from mobilevit_sdk.formats.taps import TappedArtifact
-
-
-class CoreMLDelegateRuntime:
-    """ExecuTorch's own runtime with its Core ML delegate, which ExecuTorch's wheels for macOS carry."""
-
-    name = "executorch"
-    format = "executorch"
-
-    def availability(self) -> Availability:
-        if platform.system() != "Darwin":
-            reason = (
-                "ExecuTorch's Core ML delegate runs on macOS and iOS only; coreml-reference executes its program here"
-            )
-            return Availability(None, reason)
-        return availability()
-
-    def load(self, path: Path) -> LoadedArtifact:
-        read_program(path)  # an incomplete program is refused before native code sees it
-        backends = import_runtime("executorch.runtime").Runtime.get().backend_registry
-        if not backends.is_available(COREML):
-            raise ToolchainError(f"executorch {availability().version} was built without {COREML}")
-        return ExecuTorchRuntime().load(path)
 
 
 class CoreMLReferenceRuntime:
@@ -64,8 +33,7 @@ class CoreMLReferenceRuntime:
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ToolchainError that names an operator it does not know.
 
-        The answer is the embedded program's, so the .pte around it must pass the image on unchanged and do nothing
-        else: one that does more, or that has another memory layout, is refused with ArtifactError.
+        The answer is the embedded program's, so a .pte that does anything else is refused: see `read_sole_delegate`.
         """
         program, to_input, answer = self._load(path)
 
@@ -90,7 +58,7 @@ class CoreMLReferenceRuntime:
         from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram
 
         file = read_program(path)
-        delegate, image, scores = _only_step(file)
+        delegate, image, scores = read_sole_delegate(file, COREML)
         contents = read_coreml_delegate(path, file.delegate_data(delegate))
         with contents.package() as package:
             inside, program = describe(package), ReferenceProgram(package)
@@ -113,23 +81,3 @@ class CoreMLReferenceRuntime:
             return {name: torch.from_numpy(unit)}
 
         return program, to_input, answer
-
-
-def _only_step(file: ProgramFile) -> tuple[Delegate, Tensor, Tensor]:
-    """The one Core ML delegate that a program calls, the image that it takes and the scores that it returns.
-
-    Raises ArtifactError for a program that does anything else, or does not take float32 [1, 3, H, W] in that order.
-    """
-    forward = file.method("forward")
-    try:
-        if forward is None:
-            raise ValueError("it has no method `forward`")
-        (step,) = (instruction for chain in forward.chains for instruction in chain.instructions)
-        delegate = forward.delegates[step.instr_args["delegate_index"]]
-        (given,), (answered,) = forward.inputs, forward.outputs
-        if delegate.id != COREML or step.instr_args["args"] != [given, answered]:
-            raise ValueError(f"its step is {delegate.id} from other values")
-    except (ValueError, LookupError, TypeError) as error:
-        reason = f"{file.path} is not one Core ML delegate from an image to scores"
-        raise ArtifactError(f"{reason} ({error})") from error
-    return delegate, *read_interface(file)

@@ -1,0 +1,1 @@
+"""What the integer precisions of several formats share: integers, palettes."""
