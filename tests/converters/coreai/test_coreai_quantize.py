@@ -8,6 +8,7 @@ import torch
 from helpers import tiny_model, without_normalization
 from mobilevit_converters.coreai import converter
 from mobilevit_converters.exported_graphs import constant
+from torch import nn
 
 from mobilevit_sdk.deployment import deploy, exported
 from mobilevit_sdk.errors import ToolchainError
@@ -59,9 +60,10 @@ def test_every_operator_in_integers_has_pairs_around_it(tiny, int8, backend):
     module = int8 if backend is None else module_of(tiny, "int8", backend=backend)
     after = []
     for node in module.graph.nodes:
-        constants = [each for each in node.all_input_nodes if each not in values_of(node)]
-        if node.target not in INTEGER or (node.target == aten.add.Tensor and constants):
-            continue
+        if node.target not in INTEGER or (
+            node.target == aten.add.Tensor and not set(node.args) <= set(values_of(node))
+        ):
+            continue  # a norm adds a number, an attention its biases
         assert {name(value) for value in values_of(node)} == {"dequantize"}
         result = node
         if [user.target for user in node.users] in ([each] for each in ACTIVATIONS):
@@ -124,11 +126,14 @@ def test_nothing_of_the_float_weights_is_left(tiny):
 def test_int8_weights_are_those_of_the_simulation_that_corrects_biases(tiny):
     model, spec = tiny
     graph = deploy(model, "coreai", spec)
-    module = module_of(tiny, "int8-weight")
-    round_weights(graph, DEFAULT)
-    image = torch.from_numpy(IMAGES[0])
+    module, image = module_of(tiny, "int8-weight"), torch.from_numpy(IMAGES[0])
     with torch.no_grad():
-        torch.testing.assert_close(module(image), graph(image), rtol=0.02, atol=0.02)
+        exact = graph(image)
+        for layer in graph.network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.weight.copy_(round_weights(layer.weight, 8, 32))
+        expected, (found,) = graph(image), module(image)
+    assert (found - expected).norm() < 0.2 * (exact - expected).norm()  # the scales in the file are of float16
 
 
 @pytest.mark.parametrize(
