@@ -113,7 +113,7 @@ def _with_value(plan, index, changes):
 
 
 def test_a_file_for_another_backend_is_not_run(phone_files: SharedFiles):
-    with pytest.raises(ArtifactError, match=r"is not one Core AI delegate .* its step is XnnpackBackend"):
+    with pytest.raises(ArtifactError, match=r"is not one Core AI delegate .*its step is XnnpackBackend"):
         RUNTIME.load(phone_files.file("executorch", "fp32").path)
 
 
