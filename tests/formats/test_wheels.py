@@ -73,3 +73,27 @@ def test_nobody_is_sent_to_an_install_that_cannot_work(monkeypatch: pytest.Monke
     assert toolchain.installed("litert-torch", extra="tflite").reason == (
         "litert-torch is not installed: pip install 'mobilevit-sdk[tflite]'"
     )
+
+
+@pytest.mark.parametrize(
+    ("system", "processor", "libc", "mac", "machine"),
+    [
+        ("Linux", "x86_64", ("glibc", "2.36"), "", ("Linux x86_64", (2, 36))),
+        ("Linux", "x86_64", ("", ""), "", ("Linux x86_64", ())),
+        ("Darwin", "arm64", ("", ""), "15.6", ("Darwin arm64", (15, 6))),
+        ("Windows", "AMD64", ("", ""), "", ("Windows AMD64", ())),
+    ],
+)
+def test_this_machine_is_read_from_the_system(
+    system: str,
+    processor: str,
+    libc: tuple[str, str],
+    mac: str,
+    machine: tuple[str, tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = {"system": system, "machine": processor, "libc_ver": libc, "mac_ver": (mac, ("", "", ""), "")}
+    for name, answer in answers.items():
+        monkeypatch.setattr(wheels.platform, name, lambda answer=answer: answer)
+    found = wheels.this_machine()
+    assert (found.system, found.version) == machine

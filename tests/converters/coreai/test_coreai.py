@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from mobilevit_converters.coreai import converter
 from mobilevit_converters.coreai.convert import description
 from mobilevit_converters.coreai.file.asset import read_asset
-from mobilevit_converters.coreai.toolchain import availability
 from phone_files import runtime_of
 
 from mobilevit_sdk.errors import ArtifactError
@@ -121,35 +119,3 @@ def test_a_program_that_is_none_is_refused_though_its_hash_is_right(copy, conten
     with pytest.raises(ArtifactError) as refusal:
         converter.inspect(copy)
     assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("system", "machine", "python", "libc", "mac", "reason"),
-    [
-        ("Linux", "x86_64", "3.11.2", ("glibc", "2.36"), "", "not installed: pip install"),
-        ("Linux", "x86_64", "3.10.9", ("glibc", "2.36"), "", "Python 3.10: it needs 3.11 or newer"),
-        ("Linux", "x86_64", "3.12.0", ("glibc", "2.31"), "", "glibc 2.31: it needs 2.34 or newer"),
-        ("Linux", "x86_64", "3.12.0", ("", ""), "", "a Linux without glibc"),
-        ("Linux", "aarch64", "3.12.0", ("glibc", "2.36"), "", "Linux on aarch64: it runs on Linux x86-64"),
-        ("Windows", "AMD64", "3.12.0", ("", ""), "", "Windows on AMD64: it runs on Linux x86-64"),
-        ("Darwin", "arm64", "3.12.0", ("", ""), "15.6", "macOS 15.6: it needs macOS 26 or newer"),
-        ("Darwin", "arm64", "3.12.0", ("", ""), "26.1", "not installed: pip install"),
-    ],
-)
-def test_a_missing_wheel_is_named_with_the_reason(system, machine, python, libc, mac, reason, monkeypatch):
-    import importlib.metadata
-
-    def missing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", missing)
-    answers = {
-        "system": system,
-        "machine": machine,
-        "python_version_tuple": tuple(python.split(".")),
-        "libc_ver": libc,
-        "mac_ver": (mac, ("", "", ""), ""),
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(platform, name, lambda answer=answer: answer)
-    assert reason in str(availability().reason)
