@@ -71,11 +71,11 @@ _BACKENDS: dict[str, Converter] = {}
 _BACKENDS["xnnpack"] = ExecuTorchConverter(
     "xnnpack",
     "xnnpack",
-    ("fp32", "int8", "int8-dynamic", "int4-weight"),
+    ("fp32", "fp16", "int8", "int8-dynamic", "int4-weight"),
     (ExecuTorchRuntime(), ExecuTorchARM64Runtime()),
     _BACKENDS,
-    # XNNPACK has no convolution of float values with int8 weights, and its lowering here is in float32.
-    nearest_precision={"int8-weight": "int8-dynamic", "fp16": "fp32; `backend=coreml` has fp16"},
+    # XNNPACK has no convolution of float values with int8 weights.
+    nearest_precision={"int8-weight": "int8-dynamic"},
 )
 _BACKENDS["coreml"] = ExecuTorchConverter(
     "coreml",

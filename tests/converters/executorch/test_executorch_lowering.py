@@ -59,8 +59,8 @@ def test_with_another_executorch_stock_lowering_gives_the_same_answers_and_a_not
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", lowering.NEED_CORRECTIONS)
-def test_a_precision_that_needs_a_correction_is_refused_without_it(precision, monkeypatch):
+@pytest.mark.parametrize("precision", lowering.NEED_PASSES)
+def test_a_precision_that_needs_our_passes_is_refused_without_them(precision, monkeypatch):
     other_version(monkeypatch)
     with (
         pytest.raises(ToolchainError, match=rf"^{precision} needs ExecuTorch 1\.5: "),

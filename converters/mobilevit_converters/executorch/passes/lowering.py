@@ -11,6 +11,7 @@ from typing import Any
 from mobilevit_converters.executorch.passes import (
     dynamic_input_layout,
     fast_lowering,
+    half_precision,
     partitioner,
     separate_ranges,
     transpose_elimination,
@@ -30,8 +31,9 @@ REPLACES = (
     *fast_lowering.REPLACES,
     *transpose_elimination.REPLACES,
     *partitioner.REPLACES,
+    *half_precision.REPLACES,
 )
-NEED_CORRECTIONS = ("int8-dynamic", "int4-weight")
+NEED_PASSES = ("fp16", "int8-dynamic", "int4-weight")
 
 
 @contextmanager
@@ -43,12 +45,14 @@ def xnnpack_lowering(precision: str = "fp32") -> Iterator[Callable[[], Any]]:
     ToolchainError.
     """
     if reason := why_stock():
-        if precision in NEED_CORRECTIONS:
+        if precision in NEED_PASSES:
             raise ToolchainError(f"{precision} needs ExecuTorch {MADE_FOR}: {reason}, and its answers may be wrong")
         warnings.warn(f"stock ExecuTorch lowering: {reason}", ConversionWarning, stacklevel=3)
         yield import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
         return
     with ExitStack() as stack:
+        if precision == "fp16":  # entered first, so the last to edit a graph that is about to be serialized
+            stack.enter_context(half_precision.half_precision())
         for replacing in (*CORRECTIONS, *OPTIMIZATIONS):
             stack.enter_context(replacing())
         yield partitioner.partitioner

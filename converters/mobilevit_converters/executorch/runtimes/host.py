@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mobilevit_converters.executorch.runtimes.session import load_program
+from mobilevit_converters.executorch.runtimes.float16 import float16_refusal
 from mobilevit_converters.executorch.toolchain import availability, import_runtime
 from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session
 
@@ -25,6 +27,12 @@ class ExecuTorchRuntime:
 
     def availability(self) -> Availability:
         return availability()
+
+    @property
+    def refuses(self) -> Mapping[str, str]:
+        """See SelectiveRuntime: float16, on a processor without it."""
+        reason = float16_refusal()
+        return {} if reason is None else {"fp16": reason}
 
     def load(self, path: Path) -> LoadedArtifact:
         return _session(path)

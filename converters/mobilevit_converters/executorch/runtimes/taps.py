@@ -26,6 +26,7 @@ from mobilevit_sdk.formats.taps import Tap, TappedArtifact
 EXTERNAL_OUTPUT = 2  # XNN_VALUE_FLAG_EXTERNAL_OUTPUT
 HEADER = struct.Struct("<4s4sHIIIQ")  # zeros, "XH00", its size; then where the flatbuffer and the constants are
 ALIGNMENT = 16  # bytes, of tensors and of the parts of a delegate
+FLOATS = {"xnn_datatype_fp32": ("FLOAT", 4), "xnn_datatype_fp16": ("HALF", 2)}  # ExecuTorch's name, and the bytes
 
 
 def tap(path: Path) -> TappedArtifact:
@@ -68,7 +69,7 @@ def _expose(content: bytes) -> tuple[tuple[Tap, ...], bytes]:
                 value["external_id"] = graph["num_externs"]
                 graph["num_externs"] += 1
                 graph["output_ids"].append(value["id_out"])
-                plan.outputs.append(_add_tensor(schema, plan, value["dims"]))
+                plan.outputs.append(_add_tensor(schema, plan, value["dims"], value["datatype"]))
                 call.args.append(plan.outputs[-1])
             taps.append(Tap(operator, f"value {value['id_out']}", tuple(value["dims"])))
         inline.data = _write(graph, constants)
@@ -78,7 +79,7 @@ def _expose(content: bytes) -> tuple[tuple[Tap, ...], bytes]:
 
 
 def _computed(graph: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """The float32 values that operators of an XNNPACK graph compute, in order, each with its operator."""
+    """The values in floating point that operators of an XNNPACK graph compute, in order, each with its operator."""
     plain = {value["xvalue_union"]["id_out"]: value["xvalue_union"] for value in graph["xvalues"] if _is_float(value)}
     for node in graph["xnodes"]:
         for field, number in node["xnode_union"].items():
@@ -87,15 +88,16 @@ def _computed(graph: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _is_float(value: dict[str, Any]) -> bool:
-    return value["xvalue_union_type"] == "XNNTensorValue" and value["xvalue_union"]["datatype"] == "xnn_datatype_fp32"
+    return value["xvalue_union_type"] == "XNNTensorValue" and value["xvalue_union"]["datatype"] in FLOATS
 
 
-def _add_tensor(schema: Any, plan: Any, sizes: list[int]) -> int:
-    """Add a float32 tensor to a method, with memory of its own behind what was planned; returns its index."""
+def _add_tensor(schema: Any, plan: Any, sizes: list[int], datatype: str) -> int:
+    """Add a tensor to a method, with memory of its own behind what was planned; returns its index."""
+    scalar_type, width = FLOATS[datatype]
     start = plan.non_const_buffer_sizes[1]
-    plan.non_const_buffer_sizes[1] += -(-4 * math.prod(sizes) // ALIGNMENT) * ALIGNMENT
+    plan.non_const_buffer_sizes[1] += _aligned(width * math.prod(sizes))
     tensor = schema.Tensor(
-        scalar_type=schema.ScalarType.FLOAT,
+        scalar_type=schema.ScalarType[scalar_type],
         storage_offset=0,
         sizes=list(sizes),
         dim_order=list(range(len(sizes))),

@@ -1,0 +1,122 @@
+"""XNNPACK files in float16: half the weights, one delegate between float32 ends, and norms that hold at any size."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from phone_files import PhoneFile, SharedFiles, convert_model, mobilevit_xxs, runtime_of
+from torch import Tensor, nn
+
+from mobilevit_sdk.errors import ToolchainError
+from mobilevit_sdk.parity.metrics import compare
+
+pytest.importorskip("executorch.exir", reason="needs the extra executorch")
+from helpers import sampled, tiny_spec
+from mobilevit_converters.executorch import converter
+from mobilevit_converters.executorch.file.program import read_program, read_xnnpack_graph
+from mobilevit_converters.executorch.passes.half_precision import in_half
+from mobilevit_converters.executorch.runtimes import float16
+
+from mobilevit_sdk.deployment.matmul_layer_norm import MatmulLayerNorm, RootMeanSquareNorm
+
+MIN_SQNR_DB = 30  # of networks of 16 random channels, where one value's rounding is much of the answer
+FAMILIES = ("mobilevit", "mobilevitv2", "tiny_vit", "efficientvit")
+
+
+class Normed(nn.Module):
+    """Tokens of `size` that a norm brings back to 1. Shapes: [1, 3, H, W] -> [1, 5]."""
+
+    def __init__(self, size: float, kind: type[RootMeanSquareNorm]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(3, 32), kind(nn.LayerNorm(32, eps=1e-12)), nn.Linear(32, 5)).float()
+        self.network[0].weight.data.mul_(size)
+        self.network[0].bias.data.mul_(size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = image.mean((2, 3), keepdim=True).view(1, 1, 3)
+        out: Tensor = self.network(tokens).view(1, 5)
+        return out
+
+
+@pytest.fixture(params=sampled(FAMILIES, "mobilevit", "tiny_vit"))
+def family(request) -> str:
+    return request.param
+
+
+def types(file: PhoneFile) -> Counter[tuple[str, bool]]:
+    """How many values of a file's delegate there are by type, constants apart."""
+    program = read_program(file.path)
+    (delegate,) = program.method("forward").delegates
+    values = (each.xvalue_union for each in read_xnnpack_graph(file.path, program.delegate_data(delegate)).xvalues)
+    return Counter((value.get("datatype", ""), bool(value.get("constant_buffer_idx"))) for value in values)
+
+
+def test_every_family_is_one_delegate_between_float32_ends(family, phone_files: SharedFiles):
+    file = phone_files.file("executorch", "fp16", family)
+    found = converter.inspect(file.path)
+    assert (found.delegates, found.undelegated_ops, found.max_rank) == (1, {}, 4)
+    assert {tensor.dtype for tensor in (*found.inputs, *found.outputs)} == {"float32"}
+    agreement = file.agreement(converter)
+    assert MIN_SQNR_DB <= agreement.sqnr_db.worst < 80
+    assert agreement.sqnr_db.median >= 40
+
+
+def test_weights_and_activations_are_float16_and_only_variances_and_gelu_are_not(family, phone_files: SharedFiles):
+    file = phone_files.file("executorch", "fp16", family)
+    found, operators = types(file), converter.inspect(file.path).operators
+    norms = operators.get("XNNReciprocalSquareRoot", 0)
+    assert found["xnn_datatype_fp32", True] <= norms  # each an epsilon
+    assert found["xnn_datatype_fp16", True] > 20 > found["xnn_datatype_fp32", True]
+    assert found["xnn_datatype_fp16", False] > 2 * found["xnn_datatype_fp32", False] > 0
+    assert operators["XNNConvert"] >= 2 + 2 * norms + 2 * operators.get("XNNGelu", 0)
+
+
+@pytest.mark.parametrize("kind", [RootMeanSquareNorm, MatmulLayerNorm])
+@pytest.mark.parametrize("size", sampled([2.0**-12, 1.0, 2.0**12], 2.0**-12, 2.0**12))
+def test_a_norm_holds_where_squares_are_infinite_or_nothing_in_float16(size, kind, tmp_path):
+    spec, graph, path = tiny_spec(), Normed(size, kind), tmp_path / "normed.pte"
+    converter.convert(graph, spec, "fp16", path)
+    answer = runtime_of(converter).load(path)
+    images = [np.full((3, *spec.preprocessing.image_size), level, np.uint8) for level in (40, 200)]
+    images += [image * np.array([1, 0, 1], np.uint8)[:, None, None] for image in images]
+    expected = [graph(torch.from_numpy(image)[None].float() / 255)[0].detach().numpy() for image in images]
+    assert compare(np.stack(expected), np.stack([answer(image) for image in images])).sqnr_db.worst >= 45
+
+
+def test_a_weight_that_float16_does_not_hold_is_refused():
+    assert torch.equal(in_half(torch.tensor([65504.0, 1e-9, float("inf")]), "w").isinf(), torch.tensor([0, 0, 1]).bool())
+    with pytest.raises(ToolchainError, match=r"fp16 ends at 65504, and w reaches 7e\+04; use fp32"):
+        in_half(torch.tensor([7e4, 1.0]), "w")
+
+
+@pytest.mark.parametrize(
+    ("machine", "text", "missing"),
+    [
+        ("x86_64", "flags\t\t: fpu avx2 fma f16c", None),
+        ("x86_64", "flags\t\t: fpu avx fma f16c", "avx2"),
+        ("aarch64", "Features\t: fp asimd fphp asimdhp", None),
+        ("aarch64", "Features\t: fp asimd", "fphp, asimdhp"),
+        ("aarch64", "nothing that tells", None),
+        ("arm64", "flags : none", None),
+    ],
+)
+def test_a_processor_without_float16_is_named_with_what_it_lacks(machine, text, missing, tmp_path, monkeypatch):
+    monkeypatch.setattr(float16, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert float16.float16_refusal() is None  # no such file: nothing tells
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{text}\n", "utf-8")
+    expected = None if missing is None else f"this processor lacks {missing}, which XNNPACK's float16 kernels need"
+    assert float16.float16_refusal() == expected
+    assert converter.runtimes[0].refuses == ({} if expected is None else {"fp16": expected})
+
+
+@pytest.mark.slow
+def test_mobilevit_xxs_is_half_the_size_and_near_its_answers(tmp_path):
+    half, single = (convert_model(converter, *mobilevit_xxs(64), precision, tmp_path) for precision in ("fp16", "fp32"))
+    assert half.path.stat().st_size <= 0.54 * single.path.stat().st_size
+    assert half.agreement(converter).sqnr_db.worst >= 40
