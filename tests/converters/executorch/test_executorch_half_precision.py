@@ -66,14 +66,15 @@ def test_every_family_is_one_delegate_between_float32_ends(family, phone_files: 
     assert agreement.sqnr_db.median >= 40
 
 
-def test_weights_and_activations_are_float16_and_only_variances_and_gelu_are_not(family, phone_files: SharedFiles):
+def test_weights_are_float16_and_float32_is_kept_where_the_pass_says(family, phone_files: SharedFiles):
     file = phone_files.file("executorch", "fp16", family)
     found, operators = types(file), converter.inspect(file.path).operators
-    norms = operators.get("XNNReciprocalSquareRoot", 0)
-    assert found["xnn_datatype_fp32", True] <= norms  # each an epsilon
-    assert found["xnn_datatype_fp16", True] > 20 > found["xnn_datatype_fp32", True]
-    assert found["xnn_datatype_fp16", False] > 2 * found["xnn_datatype_fp32", False] > 0
-    assert operators["XNNConvert"] >= 2 + 2 * norms + 2 * operators.get("XNNGelu", 0)
+    weights = file.path.stat().st_size / phone_files.file("executorch", "fp32", family).path.stat().st_size
+    assert weights < 0.8  # most of such a small file is its graph
+    assert found["xnn_datatype_fp16", True] > 10  # weights, ...
+    assert found["xnn_datatype_fp32", True] > 0  # ... biases of what computes in float32
+    assert found["xnn_datatype_fp16", False] > 10
+    assert operators["XNNConvert"] >= 2  # into float16 behind the large maps, and back before the scores
 
 
 @pytest.mark.parametrize("kind", [RootMeanSquareNorm, MatmulLayerNorm])
@@ -89,7 +90,9 @@ def test_a_norm_holds_where_squares_are_infinite_or_nothing_in_float16(size, kin
 
 
 def test_a_weight_that_float16_does_not_hold_is_refused():
-    assert torch.equal(in_half(torch.tensor([65504.0, 1e-9, float("inf")]), "w").isinf(), torch.tensor([0, 0, 1]).bool())
+    assert torch.equal(
+        in_half(torch.tensor([65504.0, 1e-9, float("inf")]), "w").isinf(), torch.tensor([0, 0, 1]).bool()
+    )
     with pytest.raises(ToolchainError, match=r"fp16 ends at 65504, and w reaches 7e\+04; use fp32"):
         in_half(torch.tensor([7e4, 1.0]), "w")
 

@@ -20,8 +20,12 @@ REPLACES = (
 IN_INT8_TOO = ("SigmoidConfig", "GeluConfig", "HardswishConfig", "ConstantPadConfig")
 
 
-def partitioner() -> Any:
-    """A partitioner for float graphs and quantized ones."""
+def partitioner(*, with_constants: bool = False) -> Any:
+    """A partitioner for float graphs and quantized ones.
+
+    ExecuTorch leaves the constant operands of sums and elementwise products outside and gives them to each call of the
+    delegate. With `with_constants` they are in it, where they can have another type.
+    """
     module = import_module(f"{_PARTITION}.xnnpack_partitioner")
     configs = import_module(f"{_PARTITION}.config").ALL_PARTITIONER_CONFIGS
     kind = import_module(f"{_PARTITION}.config.xnnpack_config").ConfigPrecisionType
@@ -34,6 +38,11 @@ def partitioner() -> Any:
         taken = {node for group in self.get_matched_nodes_from_configs(program) for node in group}
         calls = {node for node in program.graph_module.graph.nodes if node.op == "call_function"}
         if calls <= taken:
+            if with_constants:
+                signature = program.graph_signature
+                names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+                nodes = program.graph_module.graph.find_nodes(op="placeholder")
+                taken |= {node for node in nodes if node.name in names | signature.inputs_to_lifted_tensor_constants}
             return [Partition(id=0, nodes=taken)]
         return list(part_by_part(self, program))
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_converters.executorch.runtimes.session import load_program
 from mobilevit_converters.executorch.runtimes.float16 import float16_refusal
+from mobilevit_converters.executorch.runtimes.session import load_program
 from mobilevit_converters.executorch.toolchain import availability, import_runtime
 from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session
 
