@@ -47,6 +47,8 @@ def test_the_command_says_it_in_options_before_it_converts(tmp_path, monkeypatch
     Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "a.png")
     options += ["--recipe", str(tmp_path / "recipe.json"), "--calibration", str(tmp_path / "photos")]
     result = CliRunner().invoke(main, ["convert", str(tmp_path / "tiny.safetensors"), *options])
-    assert "note: executorch has no fp16 (fp16 comes nearest in fp32; --backend coreml has fp16)" in result.stderr
     assert "note: --recipe is for integer precisions and has no effect on fp32, fp16" in result.stderr
     assert "note: --calibration is for integer precisions" in result.stderr
+    options[3] = "fp32,int8-weight"
+    result = CliRunner().invoke(main, ["convert", str(tmp_path / "tiny.safetensors"), *options])
+    assert "note: executorch has no int8-weight (int8-weight comes nearest in int8-dynamic)" in result.stderr
