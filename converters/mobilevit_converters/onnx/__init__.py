@@ -25,8 +25,8 @@ class ONNXConverter:
     backend = None
     backends: Mapping[str, Converter] = {}
     suffix = ".onnx"
-    precisions = ("fp32", "fp16")
-    nearest_precision: Mapping[str, str] = dict.fromkeys(("int8", "int8-dynamic", "int8-weight", "int4-weight"), "fp16")
+    precisions = ("fp32", "fp16", "int8", "int8-weight")
+    nearest_precision: Mapping[str, str] = {"int8-dynamic": "int8", "int4-weight": "int8-weight"}
     target = "onnx"
     runtimes: tuple[Runtime, ...] = (ONNXRuntime(),)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mobilevit_converters.onnx.file.metadata import describe
 from mobilevit_converters.onnx.passes.token_rows import tokens_as_rows
+from mobilevit_converters.onnx.quantize.qdq import quantize
 from mobilevit_converters.onnx.toolchain import import_from
 from mobilevit_sdk.deployment import exported
 from mobilevit_sdk.errors import ToolchainError
@@ -50,6 +51,8 @@ def convert(
         model = _exported(HalfPrecision(graph.half()) if precision == "fp16" else graph, spec)
         _tidy(model)
         tokens_as_rows(model)
+        if quantization is not None:
+            quantize(model, precision, quantization)
         describe(model, spec)
         content = model.SerializeToString(deterministic=True)
     except Exception as error:

@@ -1,0 +1,1 @@
+"""Integer precisions of ONNX: QuantizeLinear and DequantizeLinear around what computes in 8 bits."""
