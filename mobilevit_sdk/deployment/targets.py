@@ -219,12 +219,11 @@ TARGETS = {
             layer_norm="matmul",
             operators=_XNNPACK | dict.fromkeys(_ARITHMETIC, _of_tensors) | {"rsqrt.default": _always},
         ),
-        # onnxruntime folds transposes into its products, and has kernels for norms.
+        # onnxruntime folds transposes into its products. ncnn computes a norm over a whole map wrongly.
         Target(
             "onnx",
             max_rank=4,
             layer_norm="native",
-            global_norm="native",
             operators=_NATIVE_NORMS | dict.fromkeys(("split.Tensor", "split_with_sizes.default"), _always),
             cascaded_attention="maps",
             float16=True,

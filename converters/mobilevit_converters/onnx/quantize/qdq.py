@@ -1,8 +1,9 @@
 """A float model with QuantizeLinear and DequantizeLinear around its products: the form that every ONNX runtime fuses.
 
-In int8, convolutions and linears read 8 bits, multiply by 8 bits a weight, with a scale for each output channel,
-and add up in 32. A convolution also writes 8 bits, having no other kernel. A linear writes floating point,
-and so does the last product, whose answer only the caller reads. In int8-weight, weights alone have 8 bits.
+In int8, convolutions and linears read 8 bits without a sign (onnxruntime's kernels for x86 want that), multiply by 8
+bits a weight with a scale for each output channel, and add up in 32. A convolution also writes 8 bits, having no other
+kernel. A linear writes floating point, and so does the last product, whose answer only the caller reads. In
+int8-weight, weights alone have 8 bits.
 """
 
 from __future__ import annotations
@@ -103,33 +104,34 @@ class _Quantizer:
             return name
         values = self.numpy_helper.to_array(found)
         scale, zero = self._scale((min(float(values.min()), 0.0), max(float(values.max()), 0.0)))
-        integers = np.clip(np.round(values / scale) + zero, -128, 127).astype(np.int8)
-        return self._dequantized(name, node, integers, np.float32(scale), None, np.int8(zero))
+        integers = np.clip(np.round(values / scale) + zero, 0, 255).astype(np.uint8)
+        return self._dequantized(name, node, integers, np.float32(scale), None, zero)
 
     @staticmethod
     def _scale(low_high: Range) -> tuple[float, int]:
+        """The step of 256 levels, and the one that is zero. onnxruntime fuses nothing without written zeros."""
         low, high = low_high
         scale = max((high - low) / 255, MIN_SCALE)
-        return float(np.float32(scale)), int(np.clip(round(-128 - low / scale), -128, 127))
+        return float(np.float32(scale)), int(np.clip(round(-low / scale), 0, 255))
 
     def _requantize(self, value: str) -> str:
         """The value after a round through 8 bits, once for all that read it."""
         if value not in self.ready:
             scale, zero = self._scale(self.ranges[value])
-            ends = [self._store(f"{value}_scale", np.float32(scale)), self._store(f"{value}_zero", np.int8(zero))]
+            ends = [self._store(f"{value}_scale", np.float32(scale)), self._store(f"{value}_zero", np.uint8(zero))]
             name = self.ready[value] = f"{value}_dequantized"
             self._add("QuantizeLinear", [value, *ends], f"{value}_quantized", value)
             self._add("DequantizeLinear", [f"{value}_quantized", *ends], name, value)
         return self.ready[value]
 
     def _dequantized(
-        self, name: str, node: Any, integers: np.ndarray, scale: Any, axis: int | None, zero: Any = None
+        self, name: str, node: Any, integers: np.ndarray, scale: Any, axis: int | None, zero: int = 0
     ) -> str:
         """A constant in integers, and the operator that reads it as numbers; by `node`, for one may read it."""
         base = f"{module_of(node)}.{name}" if f"{name}_integers" in self.constants else name
-        inputs = [self._store(f"{base}_integers", integers), self._store(f"{base}_scale", scale)]
-        if zero is not None:
-            inputs.append(self._store(f"{base}_zero", zero))
+        zeros = np.full(np.shape(scale), zero, integers.dtype)
+        parts = {"integers": integers, "scale": scale, "zero": zeros}
+        inputs = [self._store(f"{base}_{part}", values) for part, values in parts.items()]
         self._add("DequantizeLinear", inputs, f"{base}_dequantized", base, **({} if axis is None else {"axis": axis}))
         return f"{base}_dequantized"
 
