@@ -20,6 +20,7 @@ RUNTIMES = {
     ("coreml", "coreml-fp16-accumulate"),
     ("coreml", "coreml-reference"),
     ("executorch", "arm64"),
+    ("executorch", "coreai"),
     ("executorch", "coreml-reference"),
     ("executorch", "executorch"),
     ("executorch", "vulkan-reference"),

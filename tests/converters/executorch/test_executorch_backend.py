@@ -35,10 +35,12 @@ def checkpoint(tmp_path_factory) -> Path:
     return path
 
 
-def test_without_options_the_three_formats_go_to_their_own_backends():
+def test_without_options_each_format_goes_to_its_own_backend():
     assert [(label(p.converter), p.converter.backend) for p in plan_conversions((), (), None)] == [
+        ("coreai", None),
         ("coreml", None),
         ("executorch", "xnnpack"),
+        ("onnx", None),
         ("tflite", None),
     ]
     assert [each.name for each in plan_conversions(["executorch"], (), "coreml")] == ["executorch-coreml fp16"]
@@ -48,8 +50,11 @@ def test_without_options_the_three_formats_go_to_their_own_backends():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--to", "executorch", "--backend", "coremll"], "executorch has no backend 'coremll'; did you mean coreml?"),
-        (["--to", "executorch", "--backend", "qnn"], "known: coreml, xnnpack"),
+        (
+            ["--to", "executorch", "--backend", "coremll"],
+            "executorch has no backend 'coremll'; did you mean coreml or coreai?",
+        ),
+        (["--to", "executorch", "--backend", "qnn"], "known: coreai, coreml, vulkan, xnnpack"),
         (["--to", "tflite", "--backend", "coreml"], "tflite has no backends to choose from"),
         (["--backend", "coreml"], "give --backend coreml with --to executorch"),
         (["--to", "executorch", "--backend", "xnnpack", "--precision", "fp16"], "fp32"),
