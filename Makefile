@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 # The parts of `make apps`, each a target of its own; one whose tools are missing says so and succeeds.
 APPS := web android apk ios
 
-.PHONY: help demo test test-slow matrix lint format apps $(APPS) build clean
+.PHONY: help demo test test-slow matrix instructions lint format apps $(APPS) build clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -33,6 +33,10 @@ test-slow: $(INSTALLED) ## Run what `make test` leaves out: networks of full siz
 
 matrix: $(INSTALLED) ## Convert and verify every model, format and precision, and write docs/measured/matrix.md (an hour).
 	$(BIN)/python benchmarks/matrix.py
+
+instructions: $(INSTALLED) ## Count an emulated ARM processor's instructions again; fails at 2% more than measured.
+	$(BIN)/mobilevit doctor --install arm64
+	$(BIN)/python benchmarks/arm_instructions.py --models efficientvit_m0 --check
 
 lint: $(INSTALLED) ## Check style, formatting, types and the direction of imports.
 	$(BIN)/ruff check
