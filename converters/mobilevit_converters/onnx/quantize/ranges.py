@@ -25,7 +25,7 @@ def find_ranges(model: Any, names: Sequence[str], quantization: Quantization) ->
     exposed.CopyFrom(model)
     del exposed.graph.output[:]
     exposed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in computed)
-    session = open_session(Path("the model to calibrate"), exposed.SerializeToString(), threads=0)
+    session = open_session(Path("the model to calibrate"), exposed.SerializeToString(), threads=1)
     estimators = {name: RangeEstimator(quantization.recipe) for name in computed}
     for pixels in quantization.images:
         for name, values in zip(computed, session.run(computed, {image: pixels}), strict=True):
