@@ -18,7 +18,7 @@ from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import TensorInfo
 from mobilevit_sdk.processes import child
 
-TIMEOUT = 60.0  # seconds; the largest network takes less than two
+TIMEOUT = 600.0  # seconds; the largest network takes less than two, and a starved machine makes no file damaged
 _CALLEE = re.compile(r"@\"?([^\"> ]+)")
 _COMPOSITE = re.compile(r'composite_declaration<"([^"]+)"')
 _NOT_EXECUTED = {"coreai.constant", "coreai.output"}
