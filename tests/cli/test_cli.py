@@ -61,7 +61,10 @@ BAD_REQUESTS = {
     "a missing checkpoint": (["convert", "missing/file.pth"], "missing/file.pth"),
     "an unknown format": (["convert", "{tiny}", "--to", "tflight"], "did you mean tflite"),
     "an unknown precision": (["convert", "{tiny}", "--precision", "fp23"], "fp32"),
-    "a precision that a format lacks": (["convert", "{tiny}", "--to", "executorch", "--precision", "fp16"], "fp32"),
+    "a precision that a format lacks": (
+        ["convert", "{tiny}", "--to", "executorch", "--precision", "int8-weight"],
+        "int8-dynamic",
+    ),
     "a wrong class count": (["convert", "{tiny}", "--num-classes", "7"], "5 classes"),
     "labels of another length": (["convert", "{tiny}", "--labels", "{labels}"], "3 labels, but the head has 5"),
     "labels that are missing": (["convert", "{tiny}", "--labels", "nowhere.txt"], "nowhere.txt"),

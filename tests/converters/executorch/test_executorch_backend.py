@@ -57,7 +57,7 @@ def test_without_options_each_format_goes_to_its_own_backend():
         (["--to", "executorch", "--backend", "qnn"], "known: coreai, coreml, vulkan, xnnpack"),
         (["--to", "tflite", "--backend", "coreml"], "tflite has no backends to choose from"),
         (["--backend", "coreml"], "give --backend coreml with --to executorch"),
-        (["--to", "executorch", "--backend", "xnnpack", "--precision", "fp16"], "fp32"),
+        (["--to", "executorch", "--backend", "xnnpack", "--precision", "int8-weight"], "int8-dynamic"),
     ],
 )
 def test_a_backend_that_is_not_there_is_one_line(options, message, checkpoint, tmp_path):
