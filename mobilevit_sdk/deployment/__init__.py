@@ -24,7 +24,7 @@ from mobilevit_sdk.deployment.map_cascaded_attention import cascaded_attention_o
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.mean_centering import center_residual_streams
 from mobilevit_sdk.deployment.merge_projections import merge_projections
-from mobilevit_sdk.deployment.phone_graph import PhoneGraph, exported
+from mobilevit_sdk.deployment.phone_graph import InHalf, PhoneGraph, exported
 from mobilevit_sdk.deployment.polynomial_gelu import gelus_as_polynomials
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
 from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
@@ -36,7 +36,7 @@ from mobilevit_sdk.deployment.static_audit import Finding, audit
 from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
 from mobilevit_sdk.spec import ModelSpec
 
-__all__ = ["TARGETS", "Finding", "PhoneGraph", "Target", "audit", "deploy", "exported", "find_target"]
+__all__ = ["TARGETS", "Finding", "InHalf", "PhoneGraph", "Target", "audit", "deploy", "exported", "find_target"]
 
 
 def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = False) -> PhoneGraph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 
 import torch
@@ -30,6 +31,21 @@ class PhoneGraph(nn.Module):
     def __getstate__(self) -> dict[str, object]:
         """Without the exported graph: a copy may get other weights, and is traced anew."""
         return {name: value for name, value in self.__dict__.items() if name != "program"}
+
+
+class InHalf(nn.Module):
+    """A network in float16 between an image and scores in float32, as apps have and want them.
+
+    Shapes: those of the network, of which it holds a copy.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).half()
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.network(image.half())
+        return scores.float()
 
 
 def exported(graph: nn.Module, image_size: tuple[int, int]) -> ExportedProgram:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,26 @@ def evaluate(
     dataset = dataset.sample(limit or len(dataset)).checked(progress)
     known = data.notes if isinstance(data, ImageDataset) else ()
     notes = tuple(note for note in dataset.notes if note not in known)
+    result = ask(measure, target, runtime, dataset, batch_size, preparation, progress)
+    return dataclasses.replace(result, notes=(*result.notes, *notes))
+
+
+def ask(
+    function: Callable[..., Answer],
+    target: Checkpoint | Artifact | Path | str | None,
+    runtime: str | None,
+    dataset: ImageDataset,
+    number: int,
+    preparation: Preparation,
+    progress: Progress,
+) -> Answer:
+    """`function` of these, such as `measure`: in a child process for a file, and here for a checkpoint in memory."""
     if isinstance(target, Artifact):
         target = target.path.parent
     if target is None or isinstance(target, str | Path):
         name = None if target is None else str(target)
-        result = run_in_child(measure, name, runtime, dataset, batch_size, preparation, on_event=progress)
-    else:
-        result = measure(target, runtime, dataset, batch_size, preparation, progress)
-    return dataclasses.replace(result, notes=(*result.notes, *notes))
+        return run_in_child(function, name, runtime, dataset, number, preparation, on_event=progress)
+    return function(target, runtime, dataset, number, preparation, progress)
 
 
 def measure(

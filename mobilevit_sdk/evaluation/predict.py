@@ -15,8 +15,8 @@ from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.data import crop_image, open_dataset, open_pictures
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.measure import predictor_for
-from mobilevit_sdk.processes.child import emit, run_in_child
+from mobilevit_sdk.evaluation.measure import ask, predictor_for
+from mobilevit_sdk.processes.child import emit
 from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.spec import ModelSpec, Preprocessing, Strict
 
@@ -88,14 +88,7 @@ def predict(
         raise RequestError(f"`top` counts classes, from 1 on: not {top}")
     given: list[Path | str] = several(images)
     pictures = _pictures([Path(each) for each in given])
-    preparation = preparation or AS_STATED
-    if isinstance(target, Artifact):
-        target = target.path.parent
-    if target is None or isinstance(target, str | Path):
-        name = None if target is None else str(target)
-        result = run_in_child(predict_dataset, name, runtime, pictures, top, preparation, on_event=progress)
-    else:
-        result = predict_dataset(target, runtime, pictures, top, preparation, progress)
+    result = ask(predict_dataset, target, runtime, pictures, top, preparation or AS_STATED, progress)
     return dataclasses.replace(result, notes=(*result.notes, *pictures.notes))
 
 

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 
 from mobilevit_converters.coreai.file.asset import BACKEND_KEY, IMAGE, SPEC_KEY, make_metadata_stable
 from mobilevit_converters.coreai.passes.decompositions import decomposition_table
 from mobilevit_converters.coreai.quantize.quantize import quantized
 from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
-from mobilevit_sdk.deployment import exported
+from mobilevit_sdk.deployment import InHalf, exported
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
-
-
-class InHalf(nn.Module):
-    """A network in float16 between an image and scores in float32, as apps have and want them."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = copy.deepcopy(network).half()
-
-    def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.network(image.half())
-        return scores.float()
 
 
 def convert(

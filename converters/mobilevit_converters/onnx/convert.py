@@ -10,31 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mobilevit_converters.onnx.file.metadata import describe
 from mobilevit_converters.onnx.passes.token_rows import tokens_as_rows
 from mobilevit_converters.onnx.quantize.qdq import quantize
 from mobilevit_converters.onnx.toolchain import import_from
-from mobilevit_sdk.deployment import exported
+from mobilevit_sdk.deployment import InHalf, exported
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
 
 IMAGE = "image"
 OPSET = 20  # the first with Gelu; onnxruntime 1.17, of early 2024, and its builds for browsers know it
-
-
-class HalfPrecision(nn.Module):
-    """The graph in float16 between float32 ends. Shapes: those of the graph."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.network(image.half())
-        return scores.float()
 
 
 def convert(
@@ -48,7 +36,7 @@ def convert(
     import_from("onnx", "onnx")
     import_from("onnxscript", "onnxscript")
     try:
-        model = _exported(HalfPrecision(graph.half()) if precision == "fp16" else graph, spec)
+        model = _exported(InHalf(graph) if precision == "fp16" else graph, spec)
         _tidy(model)
         tokens_as_rows(model)
         if quantization is not None:

@@ -10,14 +10,13 @@ from mobilevit_converters.coreai import converter
 from mobilevit_converters.exported_graphs import constant
 from torch import nn
 
-from mobilevit_sdk.deployment import deploy, exported
+from mobilevit_sdk.deployment import InHalf, deploy, exported
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
 
 pytest.importorskip("coreai_torch")
 
-from mobilevit_converters.coreai.convert import InHalf
 from mobilevit_converters.coreai.quantize.activations import ACTIVATIONS, INTEGER, MOVES
 from mobilevit_converters.coreai.quantize.quantize import quantized
 from mobilevit_converters.coreai.quantize.weights import WEIGHTED

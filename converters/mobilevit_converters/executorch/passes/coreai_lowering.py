@@ -13,13 +13,13 @@ from typing import Any
 from torch import nn
 from torch.export import ExportedProgram
 
-from mobilevit_converters.coreai.convert import InHalf, to_program
+from mobilevit_converters.coreai.convert import to_program
 from mobilevit_converters.coreai.file.asset import make_metadata_stable
 from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
 from mobilevit_converters.executorch.passes.lowering import MADE_FOR
 from mobilevit_converters.executorch.passes.replacement import is_there, replaced
 from mobilevit_converters.executorch.toolchain import NO_RUNTIME, availability, import_module
-from mobilevit_sdk.deployment import exported
+from mobilevit_sdk.deployment import InHalf, exported
 from mobilevit_sdk.errors import ConversionWarning, ToolchainError
 from mobilevit_sdk.spec import ModelSpec
 

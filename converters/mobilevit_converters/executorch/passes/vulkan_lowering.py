@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -15,7 +14,7 @@ from mobilevit_converters.executorch.passes.graph_rewrites import write_silu_as_
 from mobilevit_converters.executorch.passes.lowering import why_stock
 from mobilevit_converters.executorch.passes.replacement import is_there, replaced
 from mobilevit_converters.executorch.toolchain import import_module
-from mobilevit_sdk.deployment import exported
+from mobilevit_sdk.deployment import InHalf, exported
 from mobilevit_sdk.deployment.polynomial_gelu import gelus_as_tanh
 from mobilevit_sdk.errors import ToolchainError
 
@@ -23,25 +22,15 @@ from mobilevit_sdk.errors import ToolchainError
 OPTIONS = {"small_texture_limits": True}
 
 
-class InHalf(nn.Module):
-    """A graph in float16 that takes and gives float32: the delegate converts both, and the file is half the size."""
-
-    def __init__(self, graph: nn.Module) -> None:
-        super().__init__()
-        self.network = copy.deepcopy(graph).half()
-        gelus_as_tanh(self.network)
-
-    def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.network(image.half()).float()
-        return scores
-
-
 def vulkan_program(graph: nn.Module, image_size: tuple[int, int], precision: str) -> ExportedProgram:
     """The exported `graph` in the precision of its file, "fp16" or "fp32"; it takes and gives float32 in both.
 
     ExecuTorch decomposes a SiLU of float16 into one of float32 between two conversions, which leave the textures.
     """
-    traced = exported(InHalf(graph) if precision == "fp16" else graph, image_size)
+    if precision == "fp16":
+        graph = InHalf(graph)
+        gelus_as_tanh(graph)
+    traced = exported(graph, image_size)
     write_silu_as_product(traced.graph_module)
     for values in (traced.state_dict, traced.constants):
         for name, value in values.items():
