@@ -107,7 +107,7 @@ test("accelerators are asked about the model that is verified, whatever is chose
   const artifact = { name: "first", manifest: { file: "a.tflite", sha256: "0".repeat(64) }, reference: { cases: [{}] }, referenceSha256: "1".repeat(64) };
   const asked = [];
   globalThis.fetch = lost; // LiteRT.js does not load, which is an error of each run
-  const app = { config: { reports: null, version: "1" }, clear() {}, artifact: () => chosen, missing: (accelerator, of) => (asked.push([accelerator, of.name]), null) };
+  const app = { config: { reports: null, version: "1" }, clear() {}, settled: async () => chosen, missing: (accelerator, of) => (asked.push([accelerator, of.name]), null) };
   let chosen = artifact;
   const panel = page.element();
   verifyScreen(panel, app);
@@ -116,4 +116,21 @@ test("accelerators are asked about the model that is verified, whatever is chose
   await settle();
   assert.deepEqual(asked, [["wasm", "first"], ["webgpu", "first"]]);
   assert.match(panel.textContent, /mobilevit verify first --device-report first\./);
+});
+
+test("a verification that is asked for while a model loads is of that model", async () => {
+  const artifact = { name: "late", manifest: { file: "a.tflite", sha256: "0".repeat(64) }, reference: { cases: [{}] }, referenceSha256: "1".repeat(64) };
+  globalThis.fetch = lost;
+  let loaded;
+  const loading = new Promise((done) => (loaded = done));
+  const app = { config: { reports: null, version: "1" }, clear() {}, settled: () => loading, missing: () => null };
+  const panel = page.element();
+  const screen = verifyScreen(panel, app);
+  panel.press("Verify");
+  await settle();
+  screen.changed(); // as the page says once the model is loaded
+  loaded(artifact);
+  await settle();
+  assert.match(panel.textContent, /mobilevit verify late --device-report late\./);
+  assert.equal(panel.children[1].hidden, false); // the accelerators' cards
 });

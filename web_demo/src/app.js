@@ -24,6 +24,8 @@ const app = {
   session: new Session(),
   config: { reports: null, version: "0.1.0" },
   artifact: () => chosen.artifact,
+  /** The chosen model once it is loaded; null where it did not load. */
+  settled: () => chosen.settled(),
   /** Why an accelerator does not run an artifact here; null where it does. */
   missing: (accelerator, artifact) => (accelerator === "webgpu" ? noWebGPU ?? webGPURefuses(artifact?.manifest.precision) : null),
   /** Show one line of what is wrong; a model that did not load is the reason for whatever follows. */
@@ -55,7 +57,6 @@ function tell(error, again = null) {
 function notLoaded(error, again) {
   failed = true;
   find("facts").textContent = "Not loaded";
-  delete document.body.dataset.ready;
   tell(error, error instanceof NetworkError ? again : null);
 }
 
@@ -87,6 +88,7 @@ async function choose(name) {
   failed = false;
   app.clear();
   find("facts").textContent = "Loading…";
+  delete document.body.dataset.ready;
   try {
     const mine = await chosen.choose(name, (share) => {
       find("facts").textContent = `Loading… ${Math.floor(100 * share)}%`;

@@ -26,8 +26,8 @@ export function verifyScreen(panel, app) {
 
   async function verify() {
     app.clear();
-    const artifact = app.artifact();
-    if (!artifact) return;
+    const artifact = await app.settled();
+    if (!artifact) return; // why stands on the screen
     delivery.tidy();
     const rows = ACCELERATORS.map((accelerator) => new Row(accelerator));
     cards.replaceChildren(...rows.map((row) => row.element));
