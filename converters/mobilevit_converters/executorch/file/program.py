@@ -127,6 +127,7 @@ class XNode(msgspec.Struct):
     """An operator of an XNNPACK graph."""
 
     xnode_union_type: str
+    xnode_union: dict[str, Any] = {}
 
 
 class XValue(msgspec.Struct):

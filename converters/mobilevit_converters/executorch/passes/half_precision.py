@@ -16,15 +16,17 @@ ExecuTorch 1.5 takes half tensors too, but then keeps the weights of convolution
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
+from mobilevit_converters.executorch.passes import partitioner
 from mobilevit_converters.executorch.passes.replacement import replaced
 from mobilevit_converters.executorch.toolchain import import_module
 from mobilevit_sdk.errors import ToolchainError
@@ -34,7 +36,8 @@ DATATYPE = f"{_VISITOR}:NodeVisitor.get_serialized_dtype"
 BUFFER = f"{_VISITOR}:NodeVisitor.get_serialized_buffer_index"
 CONSTANT = f"{_VISITOR}:get_param_tensor"
 SERIALIZE = "executorch.backends.xnnpack.xnnpack_preprocess:serialize_xnnpack_binary"
-REPLACES = (DATATYPE, BUFFER, CONSTANT, SERIALIZE)
+EMIT = "executorch.exir.program:EdgeProgramManager.to_executorch"
+REPLACES = (DATATYPE, BUFFER, CONSTANT, SERIALIZE, EMIT)
 
 MAX_STEPS = 8  # from an rsqrt back to its square: a mean and changes of layout
 LARGE_MAP = 8  # from which share of the image's side on a map is computed in float32
@@ -46,6 +49,7 @@ CONVOLUTION, LINEAR = "aten.convolution.default", "aten.linear.default"
 def half_precision() -> Iterator[None]:
     """Within the context, float32 graphs are lowered to XNNPACK in float16. For graphs without integers."""
     datatypes = _schema().XNNDatatype
+    given: set[str] = set()  # the names of the constants that the delegate is given in float16
     single_precision = lru_cache(maxsize=1)(in_float32)  # the graph is complete when its values are written
 
     def in_single(node: Node) -> bool:
@@ -54,8 +58,11 @@ def half_precision() -> Iterator[None]:
     def datatype(original: Any) -> Any:
         def of_value(self: Any, quant_params: Any, node: Node, force_fp32: bool = False) -> Any:
             chosen = original(self, quant_params, node, force_fp32)
-            at_border = self.is_graph_input(node) or self.is_graph_output(node)
+            is_input, is_constant = self.is_graph_input(node), partitioner.CONSTANT in node.meta
+            at_border = (is_input and not is_constant) or self.is_graph_output(node)
             is_half = chosen == datatypes.xnn_datatype_fp32 and not at_border and not in_single(node)
+            if is_half and is_input:
+                given.add(node.name)
             return datatypes.xnn_datatype_fp16 if is_half else chosen
 
         return of_value
@@ -81,10 +88,31 @@ def half_precision() -> Iterator[None]:
 
         return convert_and_serialize
 
+    def emit(original: Any) -> Any:
+        def to_executorch(self: Any, *arguments: Any, **options: Any) -> Any:
+            store_in_half(self.exported_program(), given)
+            return original(self, *arguments, **options)
+
+        return to_executorch
+
+    wraps = (datatype, buffer, constant, serialize, emit)
     with ExitStack() as stack:
-        for place, wrap in ((DATATYPE, datatype), (BUFFER, buffer), (CONSTANT, constant), (SERIALIZE, serialize)):
+        for place, wrap in zip(REPLACES, wraps, strict=True):
             stack.enter_context(replaced(place, wrap))
         yield
+
+
+def store_in_half(program: ExportedProgram, names: Collection[str]) -> None:
+    """Store the constants that a delegate of `program` is given under these names in float16."""
+    signature = program.graph_signature
+    sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    sources.update(signature.inputs_to_lifted_tensor_constants)
+    nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder") if node.name in sources}
+    for name in names:
+        key, node = sources[name], nodes[name]
+        tensors = program.state_dict if key in program.state_dict else program.constants
+        tensors[key] = in_half(tensors[key].detach(), key)
+        node.meta["val"] = node.meta["val"].half()
 
 
 def in_half(values: Tensor, name: str) -> Tensor:

@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 from mobilevit_converters.executorch.passes import (
@@ -56,7 +55,7 @@ def xnnpack_lowering(precision: str = "fp32") -> Iterator[Callable[[], Any]]:
             stack.enter_context(half_precision.half_precision())
         for replacing in (*CORRECTIONS, *OPTIMIZATIONS):
             stack.enter_context(replacing())
-        yield partial(partitioner.partitioner, with_constants=precision == "fp16")
+        yield partitioner.partitioner
 
 
 def why_stock() -> str | None:

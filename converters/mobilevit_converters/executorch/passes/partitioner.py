@@ -20,11 +20,15 @@ REPLACES = (
 IN_INT8_TOO = ("SigmoidConfig", "GeluConfig", "HardswishConfig", "ConstantPadConfig")
 
 
-def partitioner(*, with_constants: bool = False) -> Any:
+CONSTANT = "mobilevit_constant"  # in the meta of an input of a delegate: that it is always the same
+
+
+def partitioner() -> Any:
     """A partitioner for float graphs and quantized ones.
 
-    ExecuTorch leaves the constant operands of sums and elementwise products outside and gives them to each call of the
-    delegate. With `with_constants` they are in it, where they can have another type.
+    Constant operands of sums and elementwise products stay outside and are inputs of the delegate, marked `CONSTANT`:
+    XNNPACK packs the weights of products alone, and ExecuTorch 1.5 on phones, where it caches what is packed, frees the
+    others too (https://github.com/pytorch/executorch/pull/22779). Nothing is copied at a call.
     """
     module = import_module(f"{_PARTITION}.xnnpack_partitioner")
     configs = import_module(f"{_PARTITION}.config").ALL_PARTITIONER_CONFIGS
@@ -38,11 +42,9 @@ def partitioner(*, with_constants: bool = False) -> Any:
         taken = {node for group in self.get_matched_nodes_from_configs(program) for node in group}
         calls = {node for node in program.graph_module.graph.nodes if node.op == "call_function"}
         if calls <= taken:
-            if with_constants:
-                signature = program.graph_signature
-                names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-                nodes = program.graph_module.graph.find_nodes(op="placeholder")
-                taken |= {node for node in nodes if node.name in names | signature.inputs_to_lifted_tensor_constants}
+            for node in program.graph_module.graph.find_nodes(op="placeholder"):
+                if node.name not in program.graph_signature.user_inputs:
+                    node.meta[CONSTANT] = True
             return [Partition(id=0, nodes=taken)]
         return list(part_by_part(self, program))
 
