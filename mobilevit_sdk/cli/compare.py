@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, split_list, verb
+from mobilevit_sdk.cli.conversion_options import conversion_options
 from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 
@@ -33,12 +34,7 @@ _STYLE = {
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", default=500, show_default=True, help="Only N images, spread evenly."
 )
-@click.option(
-    "--to", "formats", callback=split_list, metavar="FORMATS", help="Only these; all that are installed by default."
-)
-@click.option(
-    "--precision", "precisions", callback=split_list, metavar="PRECISIONS", help="Only these; all by default."
-)
+@conversion_options(precisions="all", calibration=", none of them in --data")
 @click.option(
     "--backend",
     "backends",
@@ -47,19 +43,6 @@ _STYLE = {
     help="Only these, of which `default` is each format's own; all by default.",
 )
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True)
-@click.option(
-    "--calibration",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Images for integer precisions, none of which may be in --data.  [default: synthesized ones]",
-)
-@click.option(
-    "--recipe",
-    "recipe_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The recipe that mobilevit quantize wrote.",
-)
 @click.option(
     "--max-drop", type=click.FloatRange(0), metavar="POINTS", help="Fail where top-1 is further below PyTorch's."
 )

@@ -1,4 +1,4 @@
-"""`mobilevit convert`: one checkpoint to all three phone formats, verified."""
+"""`mobilevit convert`: one checkpoint to all phone formats, verified."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, split_list, verb
+from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
+from mobilevit_sdk.cli.conversion_options import conversion_options
 from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.cli.wording import in_options
@@ -20,20 +21,11 @@ if TYPE_CHECKING:
 
 @verb("convert", "Convert a checkpoint to phone files, and verify them.")
 @click.argument("source", metavar="[MODEL_OR_CHECKPOINT]", required=False)
-@click.option(
-    "--to", "formats", callback=split_list, metavar="FORMATS", help="coreml,tflite,executorch; all by default."
-)
-@click.option(
-    "--precision",
-    "precisions",
-    callback=split_list,
-    metavar="PRECISIONS",
-    help="fp32, fp16, int8, int8-dynamic, int8-weight, int4-weight; each format's own by default.",
-)
+@conversion_options(precisions="each format's own")
 @click.option(
     "--backend",
     metavar="NAME",
-    help="With --to executorch: xnnpack, the default, or coreml, for iOS. With --to coreml: ane, the Neural Engine.",
+    help="With --to executorch: xnnpack, the default, coreml, coreai or vulkan. With --to coreml or coreai: ane.",
 )
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("out"), show_default=True)
 @click.option("--model", help="The model of the checkpoint; by default found by its keys and shapes.")
@@ -52,19 +44,6 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Class names: a line each, or JSON (see the guide).",
-)
-@click.option(
-    "--calibration",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="100 to 500 images for integer precisions: a folder or a Parquet file.  [default: synthesized ones]",
-)
-@click.option(
-    "--recipe",
-    "recipe_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The recipe that mobilevit quantize wrote.",
 )
 @click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by name, without a checkpoint.")
 @click.option("--no-verify", is_flag=True, help="Do not run the files.")

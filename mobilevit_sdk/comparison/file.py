@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +10,18 @@ import msgspec
 import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.comparison.images import LabeledImages
 from mobilevit_sdk.comparison.record import FileRow, Floors, Status
 from mobilevit_sdk.comparison.store import Store
-from mobilevit_sdk.conversion.pipeline import convert
-from mobilevit_sdk.conversion.plan import Conversion
-from mobilevit_sdk.data import ImageDataset
+from mobilevit_sdk.conversion.folder import Network
+from mobilevit_sdk.conversion.pipeline import make_artifact
+from mobilevit_sdk.conversion.plan import Conversion, require_toolchain
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.evaluation.accuracy import top5_hits
 from mobilevit_sdk.formats.converter import label
-from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.formats.runtime import OnRequestRuntime, Runtime, SelectiveRuntime, TimedRuntime
-from mobilevit_sdk.parity import Threshold, Verdict, compare, verify
-from mobilevit_sdk.progress import Progress, Step, summed
+from mobilevit_sdk.parity import Verdict, compare, verify
+from mobilevit_sdk.progress import Progress, summed
 from mobilevit_sdk.text import one_line
 
 
@@ -32,13 +29,10 @@ from mobilevit_sdk.text import one_line
 class Subject:
     """What all files of a comparison are made from and asked about."""
 
-    checkpoint: Checkpoint
+    network: Network
     network_sha256: str
     images: LabeledImages
     reference: np.ndarray  # PyTorch's scores, float32 [images, num_classes]
-    calibration: ImageDataset | None
-    recipe: QuantizationRecipe | None
-    thresholds: Mapping[str, Threshold]
     floors: Floors
     out: Path
     store: Store
@@ -109,27 +103,12 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 def _artifact(conversion: Conversion, subject: Subject, progress: Progress) -> Artifact | str:
     """The artifact, kept where it is up to date, or why there is none."""
 
-    def tell(step: Step) -> None:
-        if step.status == "running":  # the others are about a run of `convert`, of which this is one step
-            progress(step if step.task else dataclasses.replace(step, task=conversion.name))
-
-    converter = conversion.converter
     try:
-        result = convert(
-            subject.checkpoint,
-            out=subject.out / "artifacts",
-            formats=converter.format,
-            precisions=conversion.precision,
-            backend=converter.backend,
-            recipe=subject.recipe,
-            calibration=subject.calibration,
-            check=False,
-            thresholds=subject.thresholds,
-            progress=tell,
-        )
+        require_toolchain(conversion.converter)
+        artifact, _ = make_artifact(conversion, subject.network, subject.out / "artifacts", progress=progress)
     except ToolchainError as error:
         return str(error)
-    return result.failures[0].error if result.failures else result.artifacts[0]
+    return artifact
 
 
 def _verified(
@@ -142,14 +121,14 @@ def _verified(
     key = [
         artifact.manifest.sha256,
         subject.network_sha256,
-        subject.thresholds[artifact.manifest.precision],
+        subject.network.thresholds[artifact.manifest.precision],
         [(name, available.version, available.reason) for name, available in runtimes],
     ]
     verdicts = subject.store.value(
         f"{artifact.path.parent.name}.verdicts",
         key,
         list[Verdict],
-        lambda: verify(artifact, thresholds=subject.thresholds, progress=summed("verify", task, progress)),
+        lambda: verify(artifact, thresholds=subject.network.thresholds, progress=summed("verify", task, progress)),
         keep=lambda found: all(verdict.status != "error" for verdict in found),
     )
     worst = [(v.agreement.sqnr_db.worst, v.runtime) for v in verdicts if v.agreement]

@@ -14,7 +14,7 @@ import numpy as np
 from mobilevit_sdk.arguments import names
 from mobilevit_sdk.artifacts.reference import check_answers
 from mobilevit_sdk.bench import usable_cores
-from mobilevit_sdk.checkpoints.checkpoint import network_sha256
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.comparison.file import Compared, Subject, accuracy, compare_file
@@ -24,13 +24,14 @@ from mobilevit_sdk.comparison.record import Comparison, FileRow, Floors
 from mobilevit_sdk.comparison.report import write_report
 from mobilevit_sdk.comparison.store import Store
 from mobilevit_sdk.comparison.timing import Timing, time_files
+from mobilevit_sdk.conversion.pipeline import opened_network
 from mobilevit_sdk.conversion.plan import Conversion
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.calibration import split_images
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.accuracy import class_order_notes, match_answers, yes_notes
 from mobilevit_sdk.evaluation.measure import network_predictor
-from mobilevit_sdk.files import portable
+from mobilevit_sdk.files import portable, require_place
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
 from mobilevit_sdk.progress import Progress, Step, silent
@@ -85,41 +86,73 @@ def compare_formats(
     if not 1 <= threads <= usable_cores():
         raise RequestError(f"`threads` takes a number from 1 to {usable_cores()}, not {threads}")
     out = Path(out).resolve()
+    require_place(out)
     loaded = as_checkpoint(checkpoint, preparation or AS_STATED)
-    spec = loaded.spec
-    spec.require_scores("a comparison")
+    loaded.spec.require_scores("a comparison")
     dataset = open_dataset(data, labeled=True)
     dataset = dataset.sample(limit or len(dataset)).checked(progress)
-    images = LabeledImages(match_answers(dataset, spec), spec.preprocessing)
-    quantizing = any(conversion.precision in QUANTIZED for conversion in plan)
-    given = None if calibration is None or not quantizing else open_dataset(calibration)
-    if given is not None:
-        refuse_overlap(given, images)
-        split_images(given, spec.preprocessing)  # now, and not after the first hour: are they enough, and whole?
-    check_answers(loaded.model, spec.preprocessing)
-    network = network_sha256(loaded.model, spec)
-    store = Store(out / "steps")
-    reference = store.scores(
-        "pytorch.scores",
-        [network, images.sha256],
-        (len(images), spec.num_classes),
-        lambda: images.answers(network_predictor(loaded.model, spec), _of("pytorch", progress)),
-    )
-    if not np.isfinite(reference).all():
-        raise RequestError(f"PyTorch answers images of {dataset.source} with NaN or infinity: nothing can be compared")
-    floors = Floors(max_drop, min_top1)
-    subject = Subject(
+    images = LabeledImages(match_answers(dataset, loaded.spec), loaded.spec.preprocessing)
+    given = _to_calibrate_with(calibration, plan, images)
+    store, network_hash = Store(out / "steps"), network_sha256(loaded.model, loaded.spec)
+    reference = _reference(loaded, network_hash, images, store, progress)
+    with opened_network(
         loaded,
-        network,
-        images,
-        reference,
-        given,
-        as_recipe(recipe),
-        thresholds or THRESHOLDS,
-        floors,
-        out,
-        store,
+        plan,
+        out=out,
+        recipe=as_recipe(recipe),
+        calibration=given,
+        thresholds=thresholds or THRESHOLDS,
+        at_once=1,
+        progress=_of("prepare", progress),
+    ) as network:
+        subject = Subject(network, network_hash, images, reference, Floors(max_drop, min_top1), out, store)
+        compared = _compare_files(plan, subject, progress)
+    timing = Timing()
+    if timed:
+        timing = time_files(compared, loaded, store, threads=threads, rounds=rounds, progress=_of("timing", progress))
+    known = data.notes if isinstance(data, ImageDataset) else ()
+    notes = (
+        *loaded.notes,
+        *(note for note in dataset.notes if note not in known),
+        *class_order_notes(dataset, loaded.spec),
+        *yes_notes(dataset, loaded.spec),
+        *_without_effect(plan, calibration, recipe),
     )
+    comparison = _record(loaded, subject, compared, timing, threads, notes)
+    write_report(comparison, out)
+    return comparison
+
+
+def _to_calibrate_with(
+    calibration: ImageDataset | Path | str | None, plan: Sequence[Conversion], images: LabeledImages
+) -> ImageDataset | None:
+    """The images for ranges where they are needed. Raises RequestError for too few and for some of `images`."""
+    if calibration is None or not _quantizes(plan):
+        return None
+    given = open_dataset(calibration)
+    refuse_overlap(given, images)
+    split_images(given, images.preprocessing)  # now, and not after the first hour: are they enough, and whole?
+    return given
+
+
+def _reference(
+    loaded: Checkpoint, network_hash: str, images: LabeledImages, store: Store, progress: Progress
+) -> np.ndarray:
+    """PyTorch's scores, float32 [images, num_classes]. Raises RequestError where they are not finite."""
+    check_answers(loaded.model, images.preprocessing)
+    scores = store.scores(
+        "pytorch.scores",
+        [network_hash, images.sha256],
+        (len(images), loaded.spec.num_classes),
+        lambda: images.answers(network_predictor(loaded.model, loaded.spec), _of("pytorch", progress)),
+    )
+    if not np.isfinite(scores).all():
+        source = images.dataset.source
+        raise RequestError(f"PyTorch answers images of {source} with NaN or infinity: nothing can be compared")
+    return scores
+
+
+def _compare_files(plan: Sequence[Conversion], subject: Subject, progress: Progress) -> list[Compared]:
     compared = []
     for done, conversion in enumerate(plan):
         progress(Step("comparing", done, len(plan), detail=f"{done} of {len(plan)} files"))
@@ -127,47 +160,54 @@ def compare_formats(
         compared.append(found)
         progress(RowFound("compared", 1, 1, task=conversion.name, row=found.row))
     progress(Step("comparing", len(plan), len(plan)))
-    timing = Timing()
-    if timed:
-        timing = time_files(compared, loaded, store, threads=threads, rounds=rounds, progress=_of("timing", progress))
-    known = data.notes if isinstance(data, ImageDataset) else ()
-    top1, top5 = accuracy(reference, images.labels)
-    comparison = Comparison(
-        model=spec.model,
+    return compared
+
+
+def _record(
+    loaded: Checkpoint,
+    subject: Subject,
+    compared: Sequence[Compared],
+    timing: Timing,
+    threads: int,
+    notes: tuple[str, ...],
+) -> Comparison:
+    top1, top5 = accuracy(subject.reference, subject.images.labels)
+    return Comparison(
+        model=loaded.spec.model,
         checkpoint=portable(loaded.source),
         sha256=loaded.origin.sha256,
-        data=dataset.source.name,
-        images=len(images),
+        data=subject.images.dataset.source.name,
+        images=len(subject.images),
         top1=top1,
         top5=top5,
         median_ms=timing.pytorch.median_ms if timing.pytorch else None,
         p90_ms=timing.pytorch.p90_ms if timing.pytorch else None,
         rows=tuple(timing.added(each) for each in compared),
-        floors=floors,
+        floors=subject.floors,
         calibration=_calibrated_with(compared),
         threads=threads,
         machine=timing.machine,
         sdk=version("mobilevit-sdk"),
         when=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        notes=(
-            *loaded.notes,
-            *(note for note in dataset.notes if note not in known),
-            *class_order_notes(dataset, spec),
-            *yes_notes(dataset, spec),
-            *_notes(plan, calibration, recipe),
-        ),
+        notes=notes,
     )
-    write_report(comparison, out)
-    return comparison
 
 
 def _of(task: str, progress: Progress) -> Progress:
-    return lambda step: progress(dataclasses.replace(step, task=task))
+    def tell(step: Step) -> None:
+        if step.status == "running":  # and not what waits for it
+            progress(dataclasses.replace(step, task=task))
+
+    return tell
 
 
-def _notes(plan: Sequence[Conversion], calibration: object, recipe: object) -> list[str]:
+def _quantizes(plan: Sequence[Conversion]) -> bool:
+    return any(conversion.precision in QUANTIZED for conversion in plan)
+
+
+def _without_effect(plan: Sequence[Conversion], calibration: object, recipe: object) -> list[str]:
     given = [name for name, value in (("calibration", calibration), ("recipe", recipe)) if value is not None]
-    if any(conversion.precision in QUANTIZED for conversion in plan):
+    if _quantizes(plan):
         return []
     return [f"`{name}` is for integer precisions and has no effect here" for name in given]
 

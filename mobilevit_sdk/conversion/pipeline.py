@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mobilevit_sdk.arguments import names
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.origin import origin_of
 from mobilevit_sdk.artifacts.reference import reference_of
-from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.conversion.folder import Network, find_up_to_date, folder_of, write_artifact_folder
 from mobilevit_sdk.conversion.plan import Conversion, plan_conversions, plan_notes
@@ -119,32 +120,28 @@ def convert(
     conversions = plan_conversions(names(formats), names(precisions), backend)
     images = None if calibration is None else open_dataset(calibration)
     notes = plan_notes(conversions, names(precisions), calibration=calibration, recipe=recipe)
-    recipe, thresholds = as_recipe(recipe), thresholds or THRESHOLDS
     checkpoint = as_checkpoint(checkpoint)
-    origin = origin_of(checkpoint, Path(out))  # hashes the file now, while it is the one that was loaded
-    for conversion in conversions:
-        progress(Step("waiting", task=conversion.name, status="waiting"))
-    spec = checkpoint.spec
-    reference = reference_of(checkpoint.model, spec.preprocessing, builtin_cases(spec.preprocessing), progress)
-    with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
-        weights = Path(scratch) / "weights.safetensors"
-        save_checkpoint(checkpoint.model, spec, weights)
-        quantizing = any(conversion.precision in QUANTIZED for conversion in conversions)
-        calibrated = calibration_for(checkpoint, recipe, images, Path(scratch), progress) if quantizing else None
-        at_once = max(3, os.cpu_count() or 1)
-        # Side by side, each with all cores, they would mostly wait for one another.
-        threads = max(1, (os.cpu_count() or 1) // min(len(conversions), at_once))
-        network = Network(spec, origin, reference, weights, calibrated, thresholds, threads)
+    at_once = max(3, os.cpu_count() or 1)
+    with opened_network(
+        checkpoint,
+        conversions,
+        out=Path(out),
+        recipe=as_recipe(recipe),
+        calibration=images,
+        thresholds=thresholds or THRESHOLDS,
+        at_once=at_once,
+        progress=progress,
+    ) as network:
 
         def work(conversion: Conversion) -> tuple[Artifact, list[Verdict]] | Failure:
-            folder, name = folder_of(conversion, network, Path(out)), conversion.name
+            name = conversion.name
             try:
-                kept = None if force else find_up_to_date(conversion, network, folder)
-                artifact = kept or write_artifact_folder(conversion, network, folder, progress)
+                artifact, kept = make_artifact(conversion, network, Path(out), force=force, progress=progress)
                 progress(Step("verify", task=name))
                 verdicts = []
                 if check and not artifact.rejected:
-                    verdicts = verify([artifact], thresholds=thresholds, progress=summed("verify", name, progress))
+                    steps = summed("verify", name, progress)
+                    verdicts = verify([artifact], thresholds=network.thresholds, progress=steps)
             except MobileViTError as error:
                 progress(Step("failed", task=name, status="failed"))
                 return Failure(conversion.converter.format, conversion.precision, str(error), error.exit_code)
@@ -158,9 +155,53 @@ def convert(
             outcomes = list(pool.map(work, conversions))
     done = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
     return ConvertResult(
-        model=spec.model,
+        model=checkpoint.spec.model,
         artifacts=[artifact for artifact, _ in done],
         verdicts=[verdict for _, verdicts in done for verdict in verdicts],
         failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
         notes=notes,
     )
+
+
+@contextmanager
+def opened_network(
+    checkpoint: Checkpoint,
+    conversions: Sequence[Conversion],
+    *,
+    out: Path,
+    recipe: QuantizationRecipe,
+    calibration: ImageDataset | None,
+    thresholds: Mapping[str, Threshold],
+    at_once: int,
+    progress: Progress,
+) -> Iterator[Network]:
+    """What these conversions of a checkpoint to `out` share, `at_once` of them at a time; good within the context.
+
+    PyTorch's answers, the weights in a file and, for integer precisions, the calibration: each is made once. Raises
+    RequestError for images that cannot be read.
+    """
+    origin = origin_of(checkpoint, out)  # hashes the file now, while it is the one that was loaded
+    for conversion in conversions:
+        progress(Step("waiting", task=conversion.name, status="waiting"))
+    spec = checkpoint.spec
+    reference = reference_of(checkpoint.model, spec.preprocessing, builtin_cases(spec.preprocessing), progress)
+    with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
+        weights = Path(scratch) / "weights.safetensors"
+        save_checkpoint(checkpoint.model, spec, weights)
+        quantizing = any(conversion.precision in QUANTIZED for conversion in conversions)
+        calibrated = calibration_for(checkpoint, recipe, calibration, Path(scratch), progress) if quantizing else None
+        # Side by side, each with all cores, they would mostly wait for one another.
+        threads = max(1, (os.cpu_count() or 1) // min(len(conversions), at_once))
+        yield Network(spec, origin, reference, weights, calibrated, thresholds, threads)
+
+
+def make_artifact(
+    conversion: Conversion, network: Network, out: Path, *, force: bool = False, progress: Progress
+) -> tuple[Artifact, bool]:
+    """The artifact of a conversion in `out`, and whether it is the one that was there, being up to date.
+
+    Raises RequestError and ToolchainError as `write_artifact_folder`.
+    """
+    folder = folder_of(conversion, network, out)
+    kept = None if force else find_up_to_date(conversion, network, folder)
+    return kept or write_artifact_folder(conversion, network, folder, progress), kept is not None

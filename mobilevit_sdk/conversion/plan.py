@@ -39,11 +39,16 @@ def plan_conversions(formats: Sequence[str], precisions: Sequence[str], backend:
         wanted = [p for p in dict.fromkeys(precisions) if p in converter.precisions]
         if precisions and not wanted:
             raise RequestError(_refusal(converter, precisions))
-        availability = converter.availability()
-        if not availability:
-            raise ToolchainError(f"cannot convert to {converter.format}: {availability.reason}")
+        require_toolchain(converter)
         plan += [Conversion(converter, precision) for precision in wanted or converter.precisions[:1]]
     return plan
+
+
+def require_toolchain(converter: Converter) -> None:
+    """Raise ToolchainError for a converter whose toolchain is not installed."""
+    availability = converter.availability()
+    if not availability:
+        raise ToolchainError(f"cannot convert to {converter.format}: {availability.reason}")
 
 
 def plan_notes(

@@ -17,13 +17,14 @@ from stand_in_format import StandInConverter, TimedStandInRuntime, install
 from tiny_networks import phone_checkpoint
 
 from mobilevit_sdk import compare_formats, predict, save_checkpoint
+from mobilevit_sdk.artifacts import reference as artifacts
 from mobilevit_sdk.bench import BenchResult, Row, describe_machine
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import compare as command
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.comparison import RowFound, timing
 from mobilevit_sdk.comparison.plan import plan_comparison
-from mobilevit_sdk.conversion import phone_file
+from mobilevit_sdk.conversion import phone_file, pipeline
 from mobilevit_sdk.errors import RequestError, ToolchainError
 from mobilevit_sdk.formats import converter as plug_ins
 from mobilevit_sdk.formats.runtime import Availability
@@ -113,6 +114,20 @@ def test_every_file_is_a_row_and_what_fails_stops_no_other(checkpoint, data, tmp
     assert page.count('<tr class="why">') == len(reasons)
     assert json.loads((tmp_path / "comparison.json").read_text())["rows"][3]["name"] == "beta-two"
     assert msgspec.json.decode((tmp_path / "comparison.json").read_bytes(), type=type(found)) == found
+
+
+def test_what_the_files_share_is_made_once(checkpoint, data, tmp_path, monkeypatch):
+    made = []
+
+    def reference_of(*given):
+        made.append(given)
+        return artifacts.reference_of(*given)
+
+    monkeypatch.setattr(pipeline, "reference_of", reference_of)
+    install(monkeypatch, StandInConverter("alpha", precisions=("fp32", "fp16")), StandInConverter("beta"))
+    found = compare_formats(checkpoint, data=data, out=tmp_path, timed=False)
+    assert len(found.rows) == 3
+    assert len(made) == 1
 
 
 def test_numbers_are_those_of_the_images_beside_pytorch_s(checkpoint, data, tmp_path, monkeypatch):

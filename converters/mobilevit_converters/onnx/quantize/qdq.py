@@ -68,8 +68,12 @@ class _Quantizer:
         self._finish()
 
     def _is_product(self, node: Any) -> bool:
-        constant = node.op_type in PRODUCTS and node.input[1] in self.constants
-        return constant and not self.recipe.keeps_float(module_of(node))
+        """Whether a convolution or linear has weights to store in 8 bits: the means of norms are products, too."""
+        if node.op_type not in PRODUCTS or node.input[1] not in self.constants:
+            return False
+        weight = self.numpy_helper.to_array(self.constants[node.input[1]])
+        is_mean = len(weight) == 1 and bool((weight == weight.flat[0]).all())
+        return not is_mean and not self.recipe.keeps_float(module_of(node))
 
     def _written(self, node: Any) -> str:
         """The value that a convolution writes in 8 bits: a ReLU that is all that follows is the end of its range."""
@@ -127,8 +131,8 @@ class _Quantizer:
     def _dequantized(
         self, name: str, node: Any, integers: np.ndarray, scale: Any, axis: int | None, zero: int = 0
     ) -> str:
-        """A constant in integers, and the operator that reads it as numbers; by `node`, for one may read it."""
-        base = f"{module_of(node)}.{name}" if f"{name}_integers" in self.constants else name
+        """A constant in integers, and the operator that reads it as numbers; `node` alone may read it."""
+        base = f"{node.output[0]}.{name}" if f"{name}_integers" in self.constants else name
         zeros = np.full(np.shape(scale), zero, integers.dtype)
         parts = {"integers": integers, "scale": scale, "zero": zeros}
         inputs = [self._store(f"{base}_{part}", values) for part, values in parts.items()]
