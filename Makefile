@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## Convert the trained default to Core ML, TFLite and ExecuTorch, and compare each with PyTorch.
+demo: $(INSTALLED) ## Convert the trained default to all five formats, and compare each file with PyTorch.
 	$(BIN)/mobilevit convert --out out/demo
 	@echo "the files are in out/demo; \"source $(BIN)/activate\" puts mobilevit on your path"
 

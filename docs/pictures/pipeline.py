@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-WIDTH, HEIGHT = 1200, 400
+WIDTH, HEIGHT = 1200, 500
 SANS = "-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif"
 MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'Liberation Mono', monospace"
 
@@ -24,7 +24,7 @@ class Theme:
     line: str
     card: str
     node: str
-    formats: tuple[str, str, str]
+    formats: tuple[str, ...]
     passed: str
 
 
@@ -41,16 +41,28 @@ class File:
 
 
 THEMES = {
-    "light": Theme("#1f2328", "#59636e", "#afb8c1", "#f6f8fa", "#ffffff", ("#0072b2", "#d55e00", "#cc79a7"), "#1a7f37"),
-    "dark": Theme("#f0f6fc", "#9198a1", "#4a525c", "#161b22", "#0d1117", ("#56b4e9", "#e69f00", "#cc79a7"), "#3fb950"),
+    "light": Theme(
+        *("#1f2328", "#59636e", "#afb8c1", "#f6f8fa", "#ffffff"),
+        formats=("#0072b2", "#8250df", "#d55e00", "#b0508a", "#7d6b00"),
+        passed="#1a7f37",
+    ),
+    "dark": Theme(
+        *("#f0f6fc", "#9198a1", "#4a525c", "#161b22", "#0d1117"),
+        formats=("#56b4e9", "#ab7df8", "#e69f00", "#cc79a7", "#d2c057"),
+        passed="#3fb950",
+    ),
 }
 FILES = (
     File("Core ML", "mobilevit_xxs.mlpackage", "fp16, 1.94 MB", "coreml-reference", 48.9, 40),
+    File("Core AI", "mobilevit_xxs.aimodel", "fp16, 1.86 MB", "coreai", 45.5, 40),
     File("TFLite", "mobilevit_xxs.tflite", "fp32, 3.66 MB", "litert-cpu", 116.7, 90),
     File("ExecuTorch", "mobilevit_xxs.pte", "fp32, 3.67 MB", "executorch", 114.6, 90),
+    File("ONNX", "mobilevit_xxs.onnx", "fp32, 3.64 MB", "onnxruntime", 118.5, 90),
 )
-HEADINGS = (("checkpoint", 92), ("phone graph", 374), ("phone files", 672), ("verdicts", 1030))
+HEADINGS = (("checkpoint", 92), ("phone graph", 374), ("phone files", 669), ("verdicts", 1030))
 FULL_SCALE_DB = 130
+TOP, PITCH, ROW = 64, 82, 70  # of the rows of files, the distance and the height of each
+MIDDLE = TOP + (PITCH * (len(FILES) - 1) + ROW) / 2
 
 
 def draw(theme: Theme) -> str:
@@ -72,7 +84,8 @@ def draw(theme: Theme) -> str:
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="One checkpoint '
-        f'becomes a phone graph, then Core ML, TFLite and ExecuTorch files, each with a verdict against PyTorch">',
+        f"becomes a phone graph, then Core ML, Core AI, TFLite, ExecuTorch and ONNX files, each with a verdict against "
+        f'PyTorch">',
         f'<defs><marker id="tip" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" '
         f'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="{theme.muted}"/></marker></defs>',
     ]
@@ -80,6 +93,7 @@ def draw(theme: Theme) -> str:
         text(x, 34, words.upper(), 13, theme.muted, font_weight="600", letter_spacing="1.5") for words, x in HEADINGS
     ]
 
+    parts.append(f'<g transform="translate(0 {MIDDLE - 217:g})">')
     # The checkpoint: sheets of paper, the releases that load as they are.
     parts += [box(24 - shift, 130 - shift, 148, 174, theme.card) for shift in (-12, -6)]
     releases = ("timm", "transformers", "ml-cvnets", "Microsoft Cream")
@@ -109,35 +123,37 @@ def draw(theme: Theme) -> str:
         width = 40 if len(name) == 1 else 72
         parts += [box(x - width / 2, y - 14, width, 28, theme.node, radius=14), text(x, y + 5, name.strip(), 13)]
 
+    parts.append("</g>")
+
     # Each file, the runtime that executes it, and its worst case next to the threshold.
     for row, (file, color) in enumerate(zip(FILES, theme.formats, strict=True)):
-        y = 64 + 106 * row
-        middle = y + 47
+        y = TOP + PITCH * row
+        middle = y + ROW / 2
         parts += [
-            arrow(f"M482 217C520 217 512 {middle} 552 {middle}"),
-            box(556, y, 232, 94, theme.node),
-            f'<rect x="556" y="{y + 10}" width="5" height="74" rx="2" fill="{color}"/>',
-            text(578, y + 30, file.format, 16, color, text_anchor="start", font_weight="600"),
-            text(578, y + 54, file.name, 13, text_anchor="start", font_family=MONO),
-            text(578, y + 76, file.detail, 13, theme.muted, text_anchor="start"),
-            arrow(f"M788 {middle}H858"),
-            text(822, middle - 10, "run", 13, theme.muted),
-            box(864, y, 328, 94, theme.card),
-            f'<circle cx="892" cy="{y + 28}" r="11" fill="{theme.passed}"/>',
-            f'<path d="M886.5 {y + 28}l4 4.5l7 -8" fill="none" stroke="{theme.node}" stroke-width="2.4"/>',
-            text(912, y + 33, file.runtime, 14, text_anchor="start", font_family=MONO),
-            text(1176, y + 33, f"{file.sqnr_db} dB", 16, theme.passed, text_anchor="end", font_weight="600"),
+            arrow(f"M482 {MIDDLE:g}C518 {MIDDLE:g} 508 {middle:g} 542 {middle:g}"),
+            box(546, y, 246, ROW, theme.node),
+            f'<rect x="546" y="{y + 9}" width="5" height="{ROW - 18}" rx="2" fill="{color}"/>',
+            text(566, y + 29, file.format, 16, color, text_anchor="start", font_weight="600"),
+            text(780, y + 29, file.detail, 12, theme.muted, text_anchor="end"),
+            text(566, y + 53, file.name, 13, text_anchor="start", font_family=MONO),
+            arrow(f"M792 {middle:g}H858"),
+            text(824, middle - 9, "run", 13, theme.muted),
+            box(864, y, 328, ROW, theme.card),
+            f'<circle cx="890" cy="{y + 20}" r="10" fill="{theme.passed}"/>',
+            f'<path d="M885 {y + 20}l3.6 4.1l6.4 -7.3" fill="none" stroke="{theme.node}" stroke-width="2.2"/>',
+            text(910, y + 25, file.runtime, 14, text_anchor="start", font_family=MONO),
+            text(1176, y + 25, f"{file.sqnr_db} dB", 16, theme.passed, text_anchor="end", font_weight="600"),
         ]
         scale = 296 / FULL_SCALE_DB
-        tick = 880 + file.threshold_db * scale
+        tick, reached = 880 + file.threshold_db * scale, round(file.sqnr_db * scale, 1)
         parts += [
-            f'<rect x="880" y="{y + 48}" width="296" height="8" rx="4" fill="{theme.line}" opacity="0.45"/>',
-            f'<rect x="880" y="{y + 48}" width="{file.sqnr_db * scale:.1f}" height="8" rx="4" fill="{theme.passed}"/>',
-            f'<path d="M{tick:.1f} {y + 43}v18" stroke="{theme.text}" stroke-width="2"/>',
-            text(round(tick, 1), y + 78, f"{file.threshold_db} dB required", 12, theme.muted),
+            f'<rect x="880" y="{y + 38}" width="296" height="7" rx="3.5" fill="{theme.line}" opacity="0.45"/>',
+            f'<rect x="880" y="{y + 38}" width="{reached}" height="7" rx="3.5" fill="{theme.passed}"/>',
+            f'<path d="M{tick:.1f} {y + 34}v15" stroke="{theme.text}" stroke-width="2"/>',
+            text(round(tick, 1), y + 63, f"{file.threshold_db} dB required", 12, theme.muted),
         ]
-    parts.append(text(1028, 392, "SQNR against PyTorch, worst of 27 images", 12, theme.muted))
-    parts.append(text(374, 392, "exact rewrites, preprocessing inside", 12, theme.muted))
+    parts.append(text(1028, HEIGHT - 10, "SQNR against PyTorch, worst of 27 images", 12, theme.muted))
+    parts.append(text(374, MIDDLE + 176, "exact rewrites, preprocessing inside", 12, theme.muted))
     return "\n".join([*parts, "</svg>", ""])
 
 
