@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,15 +61,15 @@ def family(request) -> str:
     return request.param
 
 
-def xnnpack_graph(file: PhoneFile) -> XGraph:
-    program = read_program(file.path)
+def xnnpack_graph(path: Path) -> XGraph:
+    program = read_program(path)
     (delegate,) = program.method("forward").delegates
-    return read_xnnpack_graph(file.path, program.delegate_data(delegate))
+    return read_xnnpack_graph(path, program.delegate_data(delegate))
 
 
 def tensors(file: PhoneFile) -> list[tuple[str, list[int], bool]]:
     """The tensors of a file's delegate: type, shape, and whether it is a constant."""
-    values = [each.xvalue_union for each in xnnpack_graph(file).xvalues]
+    values = [each.xvalue_union for each in xnnpack_graph(file.path).xvalues]
     named = [(each["datatype"].removeprefix("xnn_datatype_"), each.get("dims", []), each) for each in values]
     return [(datatype, shape, bool(value.get("constant_buffer_idx"))) for datatype, shape, value in named]
 
@@ -95,7 +96,7 @@ def test_weights_are_float16_and_float32_is_kept_where_the_pass_says(family, pho
 def test_the_constants_of_a_delegate_are_those_that_xnnpack_packs(family, phone_files: SharedFiles):
     """Phones free all that are in it once they are packed; what a sum adds would be read from freed memory."""
     file = phone_files.file("executorch", "fp16", family)
-    graph = xnnpack_graph(file)
+    graph = xnnpack_graph(file.path)
     operators = [node.xnode_union for node in graph.xnodes]
     packed = {operator.get(f"{name}_id") for operator in operators for name in ("filter", "bias")}
     values = [value.xvalue_union for value in graph.xvalues]
@@ -114,6 +115,19 @@ def test_a_norm_holds_where_squares_are_infinite_or_nothing_in_float16(size, kin
     images += [image * np.array([1, 0, 1], np.uint8)[:, None, None] for image in images]
     expected = [graph(torch.from_numpy(image)[None].float() / 255)[0].detach().numpy() for image in images]
     assert compare(np.stack(expected), np.stack([answer(image) for image in images])).sqnr_db.worst >= 45
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(113, "fp16"), (114, "fp32")])
+def test_a_convolution_of_windows_adds_up_1024_products_and_more_in_float32(channels, kind, tmp_path):
+    torch.manual_seed(0)
+    spec, path = tiny_spec(), tmp_path / "sums.pte"
+    maps = (nn.Conv2d(3, channels, 1, stride=16), nn.Conv2d(channels, 8, 3, padding=1), nn.Conv2d(8, 5, 1))
+    graph = nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 5)).eval()
+    converter.convert(graph, spec, "fp16", path)
+    found = xnnpack_graph(path)
+    types = {each.get("id_out", 0): each["datatype"] for each in (value.xvalue_union for value in found.xvalues)}
+    convolutions = [node.xnode_union["output_id"] for node in found.xnodes if node.xnode_union_type == "XNNConv2d"]
+    assert [types[number] for number in convolutions] == [f"xnn_datatype_{each}" for each in ("fp16", kind, "fp16")]
 
 
 def test_a_weight_that_float16_does_not_hold_is_refused():
