@@ -18,6 +18,7 @@ from mobilevit_sdk.layers import (
     CascadedGroupAttention,
     ConvNormAct,
     InvertedResidual,
+    LayerScale,
     Residual,
     SeparableAttention,
     SqueezeExcite,
@@ -100,9 +101,16 @@ def _transformer_block(
     yield from block_groups(block.mlp)
 
 
-@stream_slices.register(TransformerBlock)
-@stream_slices.register(SeparableTransformerBlock)
-def _transformer_stream(block: TransformerBlock | SeparableTransformerBlock) -> tuple[ChannelSlice, ...]:
+@stream_slices.register
+def _transformer_stream(block: TransformerBlock) -> tuple[ChannelSlice, ...]:
+    attention = (*writes(block.norm1), *reads(block.attention.qkv), *writes(block.attention.proj))
+    scales = [scale for scale in (block.layer_scale1, block.layer_scale2) if isinstance(scale, LayerScale)]
+    mlp = (*writes(block.norm2), *reads(block.mlp.fc1), *writes(block.mlp.fc2))
+    return (*attention, *mlp, *(ChannelSlice(scale, "weight", 0) for scale in scales))
+
+
+@stream_slices.register
+def _separable_transformer_stream(block: SeparableTransformerBlock) -> tuple[ChannelSlice, ...]:
     attention = (*writes(block.norm1), *reads(block.attention.qkv), *writes(block.attention.proj))
     return (*attention, *writes(block.norm2), *reads(block.mlp.fc1), *writes(block.mlp.fc2))
 

@@ -23,6 +23,7 @@ from mobilevit_sdk.checkpoints.key_maps import KeyMap, all_key_maps, own_key_map
 from mobilevit_sdk.checkpoints.match import Match, match_network
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile
+from mobilevit_sdk.checkpoints.twins import with_note_on_twins
 from mobilevit_sdk.checkpoints.widths import read_widths
 from mobilevit_sdk.checkpoints.wrappers import (
     MIN_KNOWN_SHARE,
@@ -47,8 +48,8 @@ def identify(file: TensorFile, model: str | None = None, preparation: Preparatio
     """
     if HEADER_KEY in file.metadata:
         return _identify_own(file, model)
-    match = match_release(file.tensors, model, file.source)
-    return _describe(match, file, preparation)
+    match = _describe(match_release(file.tensors, model, file.source), file, preparation)
+    return match if model else with_note_on_twins(match, preparation)
 
 
 def match_spec(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> Match:
@@ -177,7 +178,17 @@ def _nearest(tensors: Mapping[str, Tensor], entry: Entry | None) -> Match | None
             best = match if best is None or match.problems < best.problems else best
         if best is not None and best.fits:
             break
-    return best
+    return best if best is None or best.fits else _sibling(best, tensors, entry) or best
+
+
+def _sibling(best: Match, tensors: Mapping[str, Tensor], entry: Entry | None) -> Match | None:
+    """The fit of a release of the same family whose names differ where its first variant has none; None without one."""
+    for key_map in (each for each in all_key_maps() if each.family == best.key_map.family and each != best.key_map):
+        if _share_of_names(key_map, set(key_map.strip(tensors))) >= MIN_KNOWN_SHARE:
+            match = _best(key_map, [entry] if entry else model_entries(key_map.family), tensors)
+            if match.fits:
+                return match
+    return None
 
 
 def _nearest_key_map(
@@ -280,9 +291,8 @@ def _parameters(model: str) -> int:
 
 def _matches(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) -> Iterator[Match]:
     """How the file fits each entry. The likeliest first: its widths occur in the file, few options are others."""
-    stripped = key_map.strip(tensors)
+    stripped, candidates = key_map.strip(tensors), []
     sides = {side for tensor in tensors.values() for side in tensor.shape}
-    candidates = []
     for entry in entries:
         options, complaint = _options(key_map, entry, stripped)
         config = msgspec.structs.replace(entry.config, **options)

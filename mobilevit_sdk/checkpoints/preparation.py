@@ -97,6 +97,8 @@ class Preparation:
         own, at = _windows(spec), f"at {height}x{width} pixels"
         if self.windows and not own:
             yield f"`windows` has no effect: {spec.model} has none"
+        elif resized.config != spec.config and not own:
+            yield f"positions were interpolated from {_pixels(spec)} to {_pixels(resized)} pixels"
         elif resized.config != spec.config:
             yield f"windows of {own} positions became {_windows(resized)} {at}, and position biases were interpolated"
         elif own and windows == "keep":
@@ -107,6 +109,10 @@ class Preparation:
 
 def _windows(spec: ModelSpec) -> str:
     return ", ".join(map(str, spec.config.get("window_sizes", ())))
+
+
+def _pixels(spec: ModelSpec) -> str:
+    return "x".join(map(str, spec.config["image_size"]))
 
 
 AS_STATED = Preparation()

@@ -1,4 +1,4 @@
-"""Step 1, read: names and tensors out of an untrusted file, `.safetensors` or what `torch.save` writes.
+"""Step 1, read: names and tensors out of an untrusted file: `.safetensors`, what `torch.save` writes, or .npz.
 
 Nothing in a file is executed. The weights are copied into memory of their own: no file stays mapped, so that one that
 is rewritten later cannot take the process down.
@@ -20,6 +20,7 @@ from torch import Tensor
 from mobilevit_sdk.checkpoints import hub
 from mobilevit_sdk.checkpoints.foreign import describe_file, describe_folder
 from mobilevit_sdk.checkpoints.index_file import check_shards, read_shards
+from mobilevit_sdk.checkpoints.npz_file import is_npz, read_npz
 from mobilevit_sdk.checkpoints.torch_file import looks_like_torch, read_torch
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import hash_and_size
@@ -105,7 +106,8 @@ def read_tensors(source: str | Path) -> TensorFile:
     """Read a local file or `hf-hub:org/name`. The content decides on the format, not the suffix.
 
     An index (`model.safetensors.index.json`) is read with the files beside it that it joins. Raises CheckpointError
-    when the file is missing, truncated, unsafe, changed while it is read, or neither of the two formats.
+    when the file is missing, truncated, unsafe, changed while it is read, or of none of the formats: safetensors, what
+    torch.save writes, and .npz as Google publishes ViT.
     """
     name = str(source)
     path = hub.download(name) if name.startswith(hub.PREFIX) else Path(source)
@@ -139,6 +141,9 @@ def _read(version: FileVersion, start: bytes) -> TensorFile | None:
     """The tensors of one file; None where it is of neither format."""
     if start[8:9] == b"{":
         return TensorFile(version, *_read_safetensors(version))
+    if start.startswith(b"PK") and is_npz(version.path):
+        tensors, notes = read_npz(version.path, version.source)
+        return TensorFile(version, tensors, notes=notes)
     if looks_like_torch(start):
         tensors, notes = read_torch(version.path, version.source)
         return TensorFile(version, tensors, notes=notes)

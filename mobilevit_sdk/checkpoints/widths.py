@@ -17,6 +17,7 @@ from mobilevit_sdk.models.efficientvit import EfficientViTConfig
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
 from mobilevit_sdk.models.mobilevitv2 import MobileViTv2Config
 from mobilevit_sdk.models.tiny_vit import TinyViTConfig
+from mobilevit_sdk.models.vit import ViTConfig
 
 Size = Callable[..., int]  # (our name of a tensor, axis=0) -> its size in the file
 
@@ -26,6 +27,7 @@ _INPUTS = {
     "mobilevitv2": "stem.conv.weight",
     "tiny_vit": "stem.0.conv.weight",
     "efficientvit": "patch_embed.0.conv.weight",
+    "vit": "tokens.conv.weight",
 }
 
 
@@ -103,9 +105,18 @@ def _efficientvit(config: EfficientViTConfig, size: Size) -> dict[str, Any]:
     }
 
 
+def _vit(config: ViTConfig, size: Size) -> dict[str, Any]:
+    """Weights do not show the heads; all published networks have 64 dimensions in each."""
+    dim, mlp_dim, patch = size("tokens.conv.weight"), size("blocks.0.mlp.fc1.weight"), size("tokens.conv.weight", 2)
+    if dim % 64 or mlp_dim % dim:
+        raise ArithmeticError(f"{dim} channels are not heads of 64, or {mlp_dim} within MLPs are no multiple of them")
+    return {"dim": dim, "num_heads": dim // 64, "mlp_ratio": mlp_dim // dim, "patch_size": patch}
+
+
 _FAMILIES: dict[str, Callable[[Any, Size], dict[str, Any]]] = {
     "mobilevit": _mobilevit,
     "mobilevitv2": _mobilevitv2,
     "tiny_vit": _tiny_vit,
     "efficientvit": _efficientvit,
+    "vit": _vit,
 }

@@ -15,8 +15,10 @@ from mobilevit_sdk.deployment.channels_first import tokens_channels_first
 from mobilevit_sdk.deployment.cross_layer_equalization import equalize_channels
 from mobilevit_sdk.deployment.decomposed_layer_norm import decompose_layer_norms
 from mobilevit_sdk.deployment.explicit_attention import split_attention
+from mobilevit_sdk.deployment.first_tokens import answer_first_tokens
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
+from mobilevit_sdk.deployment.fold_layer_scale import fold_layer_scales
 from mobilevit_sdk.deployment.fold_norm_affine import fold_norm_affines
 from mobilevit_sdk.deployment.global_norm import global_norms_as_matmuls
 from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
@@ -24,6 +26,7 @@ from mobilevit_sdk.deployment.map_cascaded_attention import cascaded_attention_o
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.mean_centering import center_residual_streams
 from mobilevit_sdk.deployment.merge_projections import merge_projections
+from mobilevit_sdk.deployment.padded_tokens import pad_tokens
 from mobilevit_sdk.deployment.phone_graph import InHalf, PhoneGraph, exported
 from mobilevit_sdk.deployment.polynomial_gelu import gelus_as_polynomials
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
@@ -34,6 +37,7 @@ from mobilevit_sdk.deployment.residual_scaling import scale_residual_streams
 from mobilevit_sdk.deployment.separable_attention_nchw import separable_attention_nchw
 from mobilevit_sdk.deployment.static_audit import Finding, audit
 from mobilevit_sdk.deployment.targets import TARGETS, Target, find_target
+from mobilevit_sdk.deployment.token_classifier import join_token_classifiers
 from mobilevit_sdk.spec import ModelSpec
 
 __all__ = ["TARGETS", "Finding", "InHalf", "PhoneGraph", "Target", "audit", "deploy", "exported", "find_target"]
@@ -52,10 +56,13 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     chosen, preprocessing = find_target(target), spec.preprocessing
     network = copy.deepcopy(model).eval().requires_grad_(False)
     remove_dropout(network)
+    fold_layer_scales(network)
     if quantized:
         equalize_channels(network)
     fold_batch_norms(network)
     fold_classifiers(network)
+    join_token_classifiers(network)
+    answer_first_tokens(network)
     if not quantized:
         fold_residual_depthwise(network)
     fold_norm_affines(network, layer_norms=not chosen.norm_affine)
@@ -84,4 +91,5 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
         gelus_as_polynomials(network)
     dtype = next(network.parameters()).dtype
     normalization = fold_input_normalization(input_normalization(preprocessing), network)
+    pad_tokens(network, preprocessing.image_size, channels_first=chosen.tokens == "channels-first")
     return PhoneGraph(preprocessing.image_size, normalization, network).to(dtype).eval().requires_grad_(False)

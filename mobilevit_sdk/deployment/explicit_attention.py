@@ -19,7 +19,10 @@ from mobilevit_sdk.layers import Attention
 
 
 class ExplicitAttention(nn.Module):
-    """The inference form of `Attention`, with products of `product_rank` 3 or 4. Shapes: [B, N, dim] -> [B, N, dim]."""
+    """The inference form of `Attention`, with products of `product_rank` 3 or 4.
+
+    Shapes: [B, N, dim] -> [B, num_queries or N, dim].
+    """
 
     bias: Tensor | None
 
@@ -27,6 +30,7 @@ class ExplicitAttention(nn.Module):
         super().__init__()
         self.product_rank = product_rank
         self.num_heads = attention.num_heads
+        self.num_queries = attention.num_queries
         self.key_dim = attention.key_dim
         self.value_dim = attention.value_dim
         keys = attention.num_heads * attention.key_dim
@@ -40,22 +44,25 @@ class ExplicitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape
+        queries = tokens if self.num_queries is None else self.num_queries
         if tokens == 1:
             alone: Tensor = self.proj(self.v(x))
             return alone
         axes = batch_axes(batch, self.num_heads, self.product_rank)
-        q, k = (part(x).view(batch, tokens, self.num_heads, self.key_dim) for part in (self.q, self.k))
+        asking = x if queries == tokens else x[:, :queries]
+        q = self.q(asking).view(batch, queries, self.num_heads, self.key_dim)
+        k = self.k(x).view(batch, tokens, self.num_heads, self.key_dim)
         v = self.v(x).view(batch, tokens, self.num_heads, self.value_dim)
-        q = q.permute(0, 2, 1, 3).reshape(*axes, tokens, self.key_dim)  # [B, N, heads, d] -> [B, heads, N, d]
+        q = q.permute(0, 2, 1, 3).reshape(*axes, queries, self.key_dim)  # [B, N, heads, d] -> [B, heads, N, d]
         k = k.permute(0, 2, 3, 1).reshape(*axes, self.key_dim, tokens)  # [B, N, heads, d] -> [B, heads, d, N]
         v = v.permute(0, 2, 1, 3).reshape(*axes, tokens, self.value_dim)
         scores = batched_product(q, k)
         if self.bias is not None:
-            scores = scores.view(batch, self.num_heads, tokens, tokens) + self.bias
-            scores = scores.view(*axes, tokens, tokens)
+            scores = scores.view(batch, self.num_heads, queries, tokens) + self.bias
+            scores = scores.view(*axes, queries, tokens)
         x = batched_product(scores.softmax(-1), v)
-        x = x.view(batch, self.num_heads, tokens, self.value_dim).permute(0, 2, 1, 3)
-        out: Tensor = self.proj(x.reshape(batch, tokens, self.num_heads * self.value_dim))
+        x = x.view(batch, self.num_heads, queries, self.value_dim).permute(0, 2, 1, 3)
+        out: Tensor = self.proj(x.reshape(batch, queries, self.num_heads * self.value_dim))
         return out
 
 

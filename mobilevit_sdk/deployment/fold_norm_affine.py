@@ -1,6 +1,7 @@
 """Gain and bias of a norm taken over by the projection that reads it.
 
-W (g * x + b) + c  ==  (W diag(g)) x + (W b + c). The products are taken in float64 and rounded once.
+W (g * x + b) + c  ==  (W diag(g)) x + (W b + c). A projection that reads the channels of several tokens, one after the
+other, takes gain and bias once for each. The products are taken in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def fold_affine(norm: Norm, reader: Projection) -> None:
     if reader.bias is None:
         raise ValueError("a projection without bias cannot take over that of a norm")
     weight = reader.weight.flatten(1).double()  # [out, C, 1, 1] of a convolution -> [out, C]
-    reader.bias.copy_(reader.bias.double() + weight @ norm.bias.double())
-    reader.weight.copy_((weight * norm.weight.double()).view_as(reader.weight))
+    tokens = weight.shape[1] // len(norm.weight)
+    gain, bias = norm.weight.double().repeat(tokens), norm.bias.double().repeat(tokens)
+    reader.bias.copy_(reader.bias.double() + weight @ bias)
+    reader.weight.copy_((weight * gain).view_as(reader.weight))
     norm.register_parameter("weight", None)
     norm.register_parameter("bias", None)

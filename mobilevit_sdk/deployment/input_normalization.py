@@ -2,8 +2,9 @@
 
 (P x - mean) / std  ==  N x - mean / std, with P the permutation of the channels and N = diag(1 / std) P: a convolution
 over three channels that every backend takes, instead of a flip, a subtraction and a division. Where the mean is 0, the
-first convolution takes it over, W * (N x)  ==  (W N) * x; with another mean it cannot, because what pads the normalized
-image with zeros would pad the image with the mean.
+first convolution takes it over, W * (N x)  ==  (W N) * x. With another mean only a convolution without padding can,
+W * (N x - m) + b  ==  (W N) * x + (b - the sum of W m over the kernel): what pads the normalized image with zeros would
+have to pad the image with the mean.
 """
 
 from __future__ import annotations
@@ -37,8 +38,12 @@ def fold_input_normalization(normalization: nn.Module, network: nn.Module) -> nn
     if not (isinstance(normalization, nn.Conv2d) and isinstance(network, HasInputConvolution)):
         return normalization
     first = network.input_convolution()
-    if normalization.bias is None or normalization.bias.any() or first.groups != 1:
+    shifts = normalization.bias is None or bool(normalization.bias.any())
+    if first.groups != 1 or (shifts and (first.padding != (0, 0) or first.bias is None)):
         return normalization
+    if first.bias is not None and normalization.bias is not None:
+        shift = first.weight.double().sum((2, 3)) @ normalization.bias.double()
+        first.bias.copy_(first.bias.double() + shift)
     matrix = normalization.weight[:, :, 0, 0]
     first.weight.copy_(torch.einsum("ojhw,ji->oihw", first.weight.double(), matrix))
     return nn.Identity()

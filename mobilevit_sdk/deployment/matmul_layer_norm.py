@@ -16,7 +16,7 @@ from mobilevit_sdk.deployment.replace import replace_layers
 
 
 class RootMeanSquareNorm(nn.Module):
-    """LayerNorm of tokens whose mean is 0, without gain and bias. Shapes: [..., C] -> [..., C]."""
+    """LayerNorm of tokens whose mean is 0. Shapes: [..., C] -> [..., C]."""
 
     row: Tensor
     eps: Tensor
@@ -24,24 +24,21 @@ class RootMeanSquareNorm(nn.Module):
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
         (channels,) = norm.normalized_shape
+        self.weight, self.bias = norm.weight, norm.bias
         self.register_buffer("row", torch.full((1, channels), 1 / channels, dtype=torch.float64))
         # The bias of the product that takes the variance: an addition of a scalar would stay outside the delegate.
         self.register_buffer("eps", torch.full((1,), norm.eps, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(F.linear(x * x, self.row, self.eps))
+        x = x * torch.rsqrt(F.linear(x * x, self.row, self.eps))
+        return x if self.weight is None else x * self.weight + self.bias
 
 
 class MatmulLayerNorm(RootMeanSquareNorm):
     """The inference form of LayerNorm over the last axis. Shapes: [..., C] -> [..., C]."""
 
-    def __init__(self, norm: nn.LayerNorm) -> None:
-        super().__init__(norm)
-        self.weight, self.bias = norm.weight, norm.bias
-
     def forward(self, x: Tensor) -> Tensor:
-        normalized = super().forward(x - F.linear(x, self.row))
-        return normalized if self.weight is None else normalized * self.weight + self.bias
+        return super().forward(x - F.linear(x, self.row))
 
 
 def layer_norms_as_matmuls(network: nn.Module, centered: Collection[nn.Module]) -> None:

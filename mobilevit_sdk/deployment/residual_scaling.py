@@ -1,8 +1,9 @@
 """Residual streams at an eighth of their size, for backends that may compute in float16.
 
 A norm does not depend on the scale of its input: norm(s x) with s^2 eps instead of eps == norm(x). So what writes to a
-stream writes s times as much, W' = s W and b' = s b, its norms have s^2 eps, and what reads it without a norm reads
-1/s times as much. A power of two is exact: in float32 the answers are the same, bit for bit.
+stream writes s times as much, W' = s W and b' = s b, and constants are s times themselves; its norms have s^2
+eps, and what reads it without a norm reads 1/s times as much. A power of two is exact: in float32 the answers are the
+same, bit for bit.
 
 A GPU squares what a norm reads, and in float16 squares are infinite from 256 on. With s = 1/8 they are finite for
 deviations up to 2047, and have all their digits from 1/16 on. At the small end, s^2 eps is a subnormal float16 (1.8e-7
@@ -30,6 +31,8 @@ def scale_stream(stream: ResidualStream) -> None:
     """Scale this one, in place."""
     for writer in stream.writers:
         writer.weight.mul_(SCALE)
+    for constant in stream.constants:
+        constant.mul_(SCALE)
     for layer in (*stream.writers, *stream.within):
         if layer.bias is not None:
             layer.bias.mul_(SCALE)

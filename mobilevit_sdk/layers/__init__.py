@@ -5,6 +5,7 @@ from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.classifier import BatchNormClassifier
 from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
+from mobilevit_sdk.layers.layer_scale import LayerScale
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
 from mobilevit_sdk.layers.position_bias import PositionBias
@@ -12,11 +13,15 @@ from mobilevit_sdk.layers.residual import Residual
 from mobilevit_sdk.layers.separable_attention import SeparableAttention, SeparableTransformer
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
+from mobilevit_sdk.layers.tokens import FirstTokens, PatchMap, PatchTokens, TokenClassifier, TokenMean
 from mobilevit_sdk.layers.traits import (
+    HasFirstTokens,
     HasInputConvolution,
+    HasNoDecay,
     HasNormReaders,
     HasProjectionPairs,
     HasResidualStreams,
+    HasSizedTables,
     NormReader,
     ProjectionPair,
     ResidualStream,
@@ -31,13 +36,20 @@ __all__ = [
     "BatchNormClassifier",
     "CascadedGroupAttention",
     "ConvNormAct",
+    "FirstTokens",
     "Fold",
+    "HasFirstTokens",
     "HasInputConvolution",
+    "HasNoDecay",
     "HasNormReaders",
     "HasProjectionPairs",
     "HasResidualStreams",
+    "HasSizedTables",
     "InvertedResidual",
+    "LayerScale",
     "NormReader",
+    "PatchMap",
+    "PatchTokens",
     "PositionBias",
     "ProjectionPair",
     "Residual",
@@ -46,6 +58,8 @@ __all__ = [
     "SeparableTransformer",
     "SqueezeExcite",
     "StochasticDepth",
+    "TokenClassifier",
+    "TokenMean",
     "TransformerBlock",
     "Unfold",
     "WindowPartition",

@@ -13,8 +13,11 @@ class Attention(nn.Module):
 
     Shapes: [B, N, dim] -> [B, N, dim]. The rows of `qkv` are all of q, all of k, all of v; within each, head by head.
     In each head, q and k have `key_dim` rows and v has `value_dim`; both default to dim / num_heads. With
-    `window_size`, N is its square and the bias is a `PositionBias`; without, there is no bias.
+    `window_size`, N is its square and the bias is a `PositionBias`; without, there is no bias. Where only the first
+    tokens of the answer are read, `num_queries` may be set to their number: [B, N, dim] -> [B, num_queries, dim].
     """
+
+    num_queries: int | None = None
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Attention(nn.Module):
         keys, values = self.num_heads * self.key_dim, self.num_heads * self.value_dim
         parts = self.qkv(x).split((keys, keys, values), 2)
         q, k, v = (part.view(batch, tokens, self.num_heads, -1).transpose(1, 2) for part in parts)  # [B, heads, N, d]
+        q = q[:, :, : self.num_queries] if self.num_queries is not None else q
         bias = self.position_bias() if self.position_bias is not None else None  # [heads, N, N]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0)
-        return self.proj(x.transpose(1, 2).reshape(batch, tokens, values))
+        return self.proj(x.transpose(1, 2).reshape(batch, -1, values))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,3 +38,12 @@ class PositionBias(nn.Module):
         maps = self.table.detach().view(1, self.num_heads, self.window_size, self.window_size)
         resized = F.interpolate(maps, (window_size, window_size), mode="bicubic", align_corners=False)
         return resized.view(self.num_heads, window_size**2)
+
+    def tables_for(self, resized: nn.Module) -> Mapping[str, Tensor]:
+        """See `layers.traits.HasSizedTables`."""
+        assert isinstance(resized, PositionBias)
+        return {"table": self.resized_table(resized.window_size)}
+
+    def no_decay(self) -> tuple[nn.Parameter, ...]:
+        """A table of scores, not a matrix."""
+        return (self.table,)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 Norm = nn.LayerNorm | nn.GroupNorm
-Projection = nn.Linear | nn.Conv2d  # over the channels; a convolution is 1x1, in one group
+Projection = nn.Linear | nn.Conv2d  # over the channels; a convolution is in one group, and 1x1 where it reads a norm
 
 
 @dataclass(frozen=True)
 class NormReader:
-    """Only `reader` reads the output of `norm`; what lies between them moves values and does not mix channels."""
+    """Only `reader` reads the output of `norm`; what lies between them moves values and does not mix channels.
+
+    It may read the channels of several tokens, one after the other.
+    """
 
     norm: Norm
     reader: Projection
@@ -35,14 +38,16 @@ class ProjectionPair:
 class ResidualStream:
     """A sum that only `writers` add to and only `norms` and `readers` read: norms of a token, or of a whole image.
 
-    `within` are depthwise convolutions that the sum passes, which leave it the same stream. What else lies between a
-    writer and the sum, or the sum and a norm or reader, is linear without bias and does not mix channels.
+    `constants` are added to it as well: learned tokens and positions, the channels on their last axis. `within` are
+    depthwise convolutions that the sum passes, which leave it the same stream. What else lies between a writer and the
+    sum, or the sum and a norm or reader, is linear without bias and does not mix channels.
     """
 
     writers: tuple[Projection, ...]
     norms: tuple[Norm, ...]
     readers: tuple[Projection, ...] = ()
     within: tuple[nn.Conv2d, ...] = ()
+    constants: tuple[nn.Parameter, ...] = ()
 
 
 @runtime_checkable
@@ -78,6 +83,33 @@ class HasResidualStreams(Protocol):
 
     def residual_streams(self) -> Iterable[ResidualStream]:
         """Each with all that writes to it and reads from it, layers within blocks included."""
+        ...
+
+
+@runtime_checkable
+class HasSizedTables(Protocol):
+    """A layer with weights that depend on the size of the image."""
+
+    def tables_for(self, resized: nn.Module) -> Mapping[str, Tensor]:
+        """Its tensors of that kind, by their names, interpolated for `resized`, the same layer of a resized network."""
+        ...
+
+
+@runtime_checkable
+class HasNoDecay(Protocol):
+    """A layer with parameters of more than one axis that weight decay must leave alone."""
+
+    def no_decay(self) -> Iterable[nn.Parameter]:
+        """Tables and tokens, which are no matrices. Those of one axis need not be named."""
+        ...
+
+
+@runtime_checkable
+class HasFirstTokens(Protocol):
+    """A network that reads only the first tokens of what its last block answers."""
+
+    def first_tokens(self) -> tuple[nn.Module, int] | None:
+        """The last block and how many of its tokens are read; None where all are."""
         ...
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers.attention import Attention
+from mobilevit_sdk.layers.layer_scale import LayerScale
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 from mobilevit_sdk.layers.traits import NormReader
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)). Shapes: [B, N, dim] -> [B, N, dim]."""
+    """x + attention(norm(x)), then x + mlp(norm(x)). Shapes: [B, N, dim] -> [B, N, dim].
+
+    With `layer_scale`, each of the two sums takes its branch times a learned factor per channel. Where the attention
+    answers its first `num_queries` tokens alone, so does the block.
+    """
 
     def __init__(
         self,
@@ -21,7 +28,9 @@ class TransformerBlock(nn.Module):
         *,
         key_dim: int | None = None,
         value_dim: int | None = None,
+        activation: Callable[[], nn.Module] = nn.SiLU,
         norm_eps: float = 1e-5,
+        layer_scale: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         mlp_dropout: float = 0.0,
@@ -31,14 +40,19 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attention = Attention(dim, num_heads, key_dim=key_dim, value_dim=value_dim, dropout=attention_dropout)
+        self.layer_scale1 = LayerScale(dim) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = MLP(dim, mlp_dim, dropout=mlp_dropout)
+        self.mlp = MLP(dim, mlp_dim, activation=activation, dropout=mlp_dropout)
+        self.layer_scale2 = LayerScale(dim) if layer_scale else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.stochastic_depth = StochasticDepth(stochastic_depth, groups=stochastic_depth_groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.stochastic_depth(self.dropout(self.attention(self.norm1(x))))
-        return x + self.stochastic_depth(self.dropout(self.mlp(self.norm2(x))))
+        attended = self.layer_scale1(self.attention(self.norm1(x)))
+        if self.attention.num_queries is not None:
+            x = x[:, : self.attention.num_queries]
+        x = x + self.stochastic_depth(self.dropout(attended))
+        return x + self.stochastic_depth(self.dropout(self.layer_scale2(self.mlp(self.norm2(x)))))
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.layers import StochasticDepth
 from mobilevit_sdk.layers.hooks import forward_hooks
+from mobilevit_sdk.layers.traits import residual_streams
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,8 +28,10 @@ def randomize(model: M, seed: int) -> M:
     """Fill every parameter and buffer, in place, with values that depend on its name and `seed` alone.
 
     Kernels and matrices are normal with a gain that keeps activations alive through the depth; gains and variances lie
-    in [0.5, 1.5]; biases and means are normal with standard deviation 0.2. Integer buffers stay as they are.
+    in [0.5, 1.5]; biases and means are normal with standard deviation 0.2, and so are learned tokens and
+    positions. Integer buffers stay as they are.
     """
+    constants = {each.data_ptr() for stream in residual_streams(model) for each in stream.constants}
     for name, tensor in model.state_dict().items():
         if not tensor.is_floating_point():
             continue
@@ -36,7 +39,7 @@ def randomize(model: M, seed: int) -> M:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
         if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
             value = torch.rand(tensor.shape, generator=generator) + 0.5
-        elif tensor.ndim > 1:
+        elif tensor.ndim > 1 and tensor.data_ptr() not in constants:
             value = torch.randn(tensor.shape, generator=generator) * (1.4 / tensor[0].numel() ** 0.5)
         else:
             value = torch.randn(tensor.shape, generator=generator) * 0.2

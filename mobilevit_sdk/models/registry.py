@@ -37,7 +37,13 @@ class Entry:
     info: ModelInfo
 
 
-_FAMILIES = ("efficientvit", "mobilevit", "mobilevitv2", "tiny_vit")  # modules of this package, in alphabetical order
+_FAMILIES = (
+    "efficientvit",
+    "mobilevit",
+    "mobilevitv2",
+    "tiny_vit",
+    "vit",
+)  # modules of this package, in alphabetical order
 _families: dict[str, Family] = {}
 _models: dict[str, Entry] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from mobilevit_sdk.layers import PositionBias
+from mobilevit_sdk.layers import HasSizedTables
 from mobilevit_sdk.models.registry import build_model, spec_at_size
 from mobilevit_sdk.spec import ModelSpec, Windows
 
@@ -22,18 +22,19 @@ def resize_network(
 
 
 def fit_network(model: nn.Module, spec: ModelSpec, wanted: ModelSpec) -> nn.Module:
-    """The network of `wanted` with the weights of `model`, the network of `spec`, which may differ in windows.
+    """The network of `wanted` with the weights of `model`, the network of `spec`, which may differ in windows or grid.
 
-    The tables of `PositionBias` are interpolated to the windows wanted, the only weights that depend on them.
+    Tables of positions are interpolated to those wanted, the only weights that depend on them.
     """
     if wanted.config == spec.config:
         return model
     fitted = build_model(wanted)
     weights = model.state_dict()
     for name, layer in fitted.named_modules():
-        if isinstance(layer, PositionBias):
+        if isinstance(layer, HasSizedTables):
             old = model.get_submodule(name)
-            assert isinstance(old, PositionBias)
-            weights[f"{name}.table"] = old.resized_table(layer.window_size)
+            assert isinstance(old, HasSizedTables)
+            tables = old.tables_for(fitted.get_submodule(name))
+            weights |= {f"{name}.{table}": tensor for table, tensor in tables.items()}
     fitted.load_state_dict(weights)
     return fitted.train(model.training)

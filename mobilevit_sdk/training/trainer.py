@@ -21,7 +21,7 @@ from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.accuracy import Accuracy, match_classes, measure_accuracy
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.layers import PositionBias
+from mobilevit_sdk.layers import HasNoDecay
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.training.augment import augment, mix
@@ -299,8 +299,8 @@ class Trainer:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, but not biases, position biases and normalization."""
-    tables = {layer.table for layer in model.modules() if isinstance(layer, PositionBias)}
+    """AdamW that decays matrices and kernels, but not biases, positions, tokens and normalization."""
+    tables = {each for layer in model.modules() if isinstance(layer, HasNoDecay) for each in layer.no_decay()}
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():
         groups[parameter.ndim > 1 and parameter not in tables].append(parameter)

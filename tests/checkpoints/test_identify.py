@@ -20,6 +20,7 @@ from mobilevit_sdk.checkpoints.identify import match_release
 from mobilevit_sdk.checkpoints.key_maps import OWN, KeyMap, all_key_maps
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models import meta_model
+from mobilevit_sdk.models.catalog import catalog
 from mobilevit_sdk.models.meta_model import build_bare_on_meta, build_on_meta, tensor_shapes
 from mobilevit_sdk.models.registry import build_model, list_models, model_entries, model_spec
 from mobilevit_sdk.spec import ModelSpec
@@ -252,7 +253,16 @@ def test_family_with_no_layout_but_our_own_is_known(monkeypatch: pytest.MonkeyPa
     assert match_release(shapes(OWN, "mobilevit_s"), None, "file").spec.model == "mobilevit_s"
 
 
-@pytest.mark.parametrize("entry", model_entries(), ids=lambda entry: entry.name)
+LARGE = {entry.model for entry in catalog() if entry.parameters > 25_000_000}  # which take seconds to initialize
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, id=entry.name, marks=[pytest.mark.slow] if entry.name in LARGE else [])
+        for entry in model_entries()
+    ],
+)
 def test_network_without_weights_is_the_network(entry: Any) -> None:
     """Names, shapes and what the network computes itself; for an untrusted config, none of the latter."""
     spec = model_spec(entry.name)

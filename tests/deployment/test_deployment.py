@@ -194,7 +194,7 @@ def test_a_layer_norm_of_centered_tokens_is_a_root_mean_square_norm(channels, sc
     torch.testing.assert_close(RootMeanSquareNorm(norm).double()(stream), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", ["mobilevit", "mobilevitv2", "tiny_vit", "efficientvit"])
+@pytest.mark.parametrize("family", ["mobilevit", "mobilevitv2", "tiny_vit", "efficientvit", "vit"])
 def test_every_norm_of_our_families_is_declared_by_its_block(family):
     entry = model_entries(family)[0]
     with torch.device("meta"):
@@ -208,7 +208,7 @@ def test_every_norm_of_our_families_is_declared_by_its_block(family):
     on_streams = [norm for stream in residual_streams(network) for norm in stream.norms]
     assert len(on_streams) == len(norms)
     assert set(on_streams) == norms
-    assert center_residual_streams(network) == (norms if family == "mobilevit" else set())
+    assert center_residual_streams(network) == (norms if family in ("mobilevit", "vit") else set())
 
 
 @given(

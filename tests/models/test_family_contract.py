@@ -86,6 +86,42 @@ class TestEfficientViT(FamilyContract):
     stochastic = ("stochastic_depth",)
 
 
+class TestViT(FamilyContract):
+    family = "vit"
+    network = staticmethod(partial(tiny_model, family))
+    parameters = (
+        ("vit_tiny_patch16_224", {}, 5_717_416),
+        ("vit_tiny_patch16_384", {}, 5_790_376),
+        ("vit_small_patch32_224", {}, 22_878_952),
+        ("vit_small_patch32_384", {}, 22_915_432),
+        ("vit_small_patch16_224", {}, 22_050_664),
+        ("vit_small_patch16_384", {}, 22_196_584),
+        ("vit_base_patch32_224", {}, 88_224_232),
+        ("vit_base_patch32_384", {}, 88_297_192),
+        ("vit_base_patch16_224", {}, 86_567_656),
+        ("vit_base_patch16_384", {}, 86_859_496),
+        ("vit_base_patch8_224", {}, 86_576_872),
+        ("deit_tiny_patch16_224", {}, 5_717_416),
+        ("deit_small_patch16_224", {}, 22_050_664),
+        ("deit_base_patch16_224", {}, 86_567_656),
+        ("deit_base_patch16_384", {}, 86_859_496),
+        ("deit_tiny_distilled_patch16_224", {}, 5_910_800),
+        ("deit_small_distilled_patch16_224", {}, 22_436_432),
+        ("deit_base_distilled_patch16_224", {}, 87_338_192),
+        ("deit_base_distilled_patch16_384", {}, 87_630_032),
+        ("deit3_small_patch16_224", {}, 22_059_496),
+        ("deit3_small_patch16_384", {}, 22_205_416),
+        ("deit3_medium_patch16_224", {}, 38_849_512),
+        ("deit3_base_patch16_224", {}, 86_585_320),
+        ("deit3_base_patch16_384", {}, 86_877_160),
+    )
+    image_sizes = ((32, 32), (16, 8), (40, 72))
+    phone_sizes = ((32, 32), (48, 48), (24, 40))
+    resized = (48, 64)
+    stochastic = ("dropout", "stochastic_depth")
+    exact_sizes = (64, 96)  # of whole patches
+
+
 def test_every_registered_family_is_held_to_the_contract():
     held = {contract.family for contract in FamilyContract.__subclasses__()}
     assert held == {entry.family for entry in model_entries()} == set(FAMILIES)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mobilevit_sdk.models import efficientvit, mobilevit, mobilevitv2, tiny_vit
+from mobilevit_sdk.models import efficientvit, mobilevit, mobilevitv2, tiny_vit, vit
 from mobilevit_sdk.models.random_weights import condition_weights, randomize
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.pruning.structure import Pruning, Structure
@@ -43,12 +43,24 @@ CONFIGS: dict[str, ModelConfig] = {
         key_dim=6,
         distilled=True,
     ),
+    "vit": vit.ViTConfig(
+        dim=16,
+        num_heads=2,
+        depth=3,
+        mlp_ratio=2,
+        patch_size=16,
+        image_size=(SIZE, SIZE),
+        distillation_token=True,
+        distillation_head=True,
+        layer_scale=True,
+    ),
 }
 MODELS = {
     "mobilevit": "mobilevit_xxs",
     "mobilevitv2": "mobilevitv2_050",
     "tiny_vit": "tiny_vit_5m_224",
     "efficientvit": "efficientvit_m0",
+    "vit": "deit_tiny_distilled_patch16_224",
 }
 
 

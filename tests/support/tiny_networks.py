@@ -18,21 +18,23 @@ from mobilevit_sdk.models.mobilevitv2 import MobileViTv2Config
 from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.models.tiny_vit import TinyViTConfig
+from mobilevit_sdk.models.vit import ViTConfig
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 # Pixels. At the first of each family all maps divide into whole patches or windows, at the second none does.
-WHOLE = {"mobilevit": 32, "mobilevitv2": 32, "tiny_vit": 48, "efficientvit": 96}
-ODD = {"mobilevit": 36, "mobilevitv2": 36, "tiny_vit": 52, "efficientvit": 80}
+WHOLE = {"mobilevit": 32, "mobilevitv2": 32, "tiny_vit": 48, "efficientvit": 96, "vit": 32}
+ODD = {"mobilevit": 36, "mobilevitv2": 36, "tiny_vit": 52, "efficientvit": 80, "vit": 48}
 MODELS = {
     "mobilevit": "mobilevit_xxs",
     "mobilevitv2": "mobilevitv2_050",
     "tiny_vit": "tiny_vit_5m_224",
     "efficientvit": "efficientvit_m0",
+    "vit": "deit_tiny_distilled_patch16_224",
 }
 FAMILIES = tuple(MODELS)
 # Of random weights at the sizes of ODD: rounding the network to float16 leaves 46 dB of SQNR or more, and moves no
 # score by more than a thirtieth of the distance between the two best classes. Other seeds have images that nearly tie.
-_SEEDS = {"mobilevit": 4, "mobilevitv2": 10, "tiny_vit": 10, "efficientvit": 6}
+_SEEDS = {"mobilevit": 4, "mobilevitv2": 10, "tiny_vit": 10, "efficientvit": 6, "vit": 6}
 
 
 def _stages(depth: int) -> tuple[StageConfig, ...]:
@@ -52,6 +54,10 @@ def _config(family: str, depth: int, **options: Any) -> Any:
     if family == "tiny_vit":  # a stage of convolutions and two with attention, in four windows and in one
         sizes = {"dims": (8, 16, 24), "depths": (1, 1, 1), "window_sizes": (3, 3), "head_dim": 8}
         return TinyViTConfig(**{**sizes, **options})
+    if family == "vit":  # all options at once; at the odd size positions are interpolated
+        sizes = {"dim": 16, "num_heads": 2, "depth": depth, "mlp_ratio": 2, "patch_size": 8, "image_size": (32, 32)}
+        options = {"distillation_token": True, "distillation_head": True, "layer_scale": True, **options}
+        return ViTConfig(**{**sizes, **options})
     # Two stages, in several windows and in one, with a downsampling between.
     stages = tuple(EfficientViTStage(channels=c, blocks=1, num_heads=heads) for c, heads in ((16, 2), (24, 3)))
     sizes = {"kernels": (5, 3, 1), "window_sizes": (3, 3), "max_window_size": 3, "key_dim": 4}

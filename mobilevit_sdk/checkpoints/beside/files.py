@@ -22,6 +22,7 @@ from mobilevit_sdk.checkpoints.beside.preprocessing import (
 )
 from mobilevit_sdk.checkpoints.hub import CONFIG, PROCESSOR, WEIGHTS
 from mobilevit_sdk.checkpoints.labels import in_order
+from mobilevit_sdk.checkpoints.twins import release_of
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.registry import list_models, model_config, model_entry
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
@@ -55,7 +56,7 @@ def read_beside(
     must fit them; beside others, files that describe another network are left, with a note. Raises CheckpointError,
     which names the key, for what is not understood, or does not fit.
     """
-    result = Beside(spec.preprocessing, f"the {release} release of {spec.model}")
+    result = Beside(spec.preprocessing, release_of(release, spec))
     named_as_published = path.name.removesuffix(".index.json") in WEIGHTS
     try:
         config, processor = (read_json(path.parent / name, source) for name in (CONFIG, PROCESSOR))
@@ -99,7 +100,7 @@ def _check_same_family(config: Keys | None, processor: Keys | None, spec: ModelS
 def _family(name: str) -> str:
     """The family of a model's name in timm, or a model type of transformers, which is our name of the family."""
     name = name.partition(".")[0]
-    return model_entry(name).family if name in list_models() else name
+    return model_entry(name).family if name in list_models() else network.MODEL_TYPES.get(name, name)
 
 
 @dataclass
@@ -152,14 +153,15 @@ class _Reader:
                 raise ValueError(f"model_args holds {', '.join(unknown)}, which is not known here")
         if "model_type" in config and not is_timm:
             model_type = config.take("model_type", str)
-            if model_type != self.spec.family:
+            if network.MODEL_TYPES.get(str(model_type), model_type) != self.spec.family:
                 raise _Elsewhere(f"model_type is {plain(model_type)}, and the weights are of a {self.spec.family}")
-        if not is_timm or self.release == "transformers":
+        if not is_timm or self.release.startswith("transformers"):
             shown += differences(config, network.SHOWN.get(self.spec.family, {}), typed)
             unseen += differences(config, network.UNSEEN.get(self.spec.family, {}), typed)
             if size := config.take("image_size", Size):
                 self._image_size(size, "image_size")
             self._heads(config, typed)
+            self._norm_eps(config, typed)
         self._labels(config, pretrained, is_timm)
         if shown:
             raise _Elsewhere("; ".join(map(str, shown)))
@@ -179,6 +181,7 @@ class _Reader:
             return
         named = model_entry(name)
         free = {"num_classes", "in_channels", "window_sizes", "max_window_size", "distilled", "widths", "num_heads"}
+        free |= {"image_size", "norm_eps"}
         fields = set(named.config.__struct_fields__) - free
         if named.family != self.spec.family or any(getattr(named.config, f) != getattr(typed, f) for f in fields):
             yield Difference("architecture", stated, self.spec.model)
@@ -197,6 +200,17 @@ class _Reader:
             raise ValueError(f"num_attention_heads is {heads}: {one_line(str(error))}") from error
         self.result.config |= changes
         self._note(f"attention has {heads} heads, as {CONFIG} says; {self.spec.model} has {typed.num_heads}")
+
+    def _norm_eps(self, config: Keys, typed: Any) -> None:
+        """Weights do not show it either. Families with one for all have it checked as a key."""
+        if self.spec.family != "vit":
+            return
+        eps = config.take("layer_norm_eps", float)
+        if eps is not None and eps != typed.norm_eps:
+            if not 0 < eps <= 1:
+                raise ValueError(f"layer_norm_eps is {eps}, expected one above 0 and not above 1")
+            self.result.config["norm_eps"] = eps
+            self._note(f"norms have an eps of {eps:g}, as {CONFIG} says; the layout's is {typed.norm_eps:g}")
 
     def _image_size(self, stated: Any, key: str) -> None:
         """The size that the network was configured for, which holds where no image processor says another."""
@@ -246,7 +260,7 @@ class _Reader:
         elif timm is not None:
             name = CONFIG
         if timm is not None and processor is not None:
-            left, name = (CONFIG, PROCESSOR) if self.release == "transformers" else (PROCESSOR, CONFIG)
+            left, name = (CONFIG, PROCESSOR) if self.release.startswith("transformers") else (PROCESSOR, CONFIG)
             self._note(f"{left} prepares images as well and was not asked: {name} is of the weights' release")
             timm, processor = (None, processor) if name == PROCESSOR else (timm, None)
         keys = timm if timm is not None else processor

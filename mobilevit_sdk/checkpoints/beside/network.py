@@ -106,7 +106,7 @@ def _features(config: Any, stated: Any) -> Any:
     """How many channels the classifier reads."""
     if hasattr(config, "stages"):
         return getattr(config, "final_channels", config.stages[-1].channels)
-    return config.dims[-1]
+    return config.dim if hasattr(config, "class_position") else config.dims[-1]
 
 
 def _problem(config: Any, stated: Any) -> Any:
@@ -115,7 +115,13 @@ def _problem(config: Any, stated: Any) -> Any:
     return stated if stated in known else "one class to choose"
 
 
-_POOLS = _always("avg", "fast", "fastavg")
+def _pool(config: Any, stated: Any) -> Any:
+    """What becomes of the map, or of the tokens."""
+    known = ("token",) if hasattr(config, "class_position") else ("avg", "fast", "fastavg")
+    return stated if stated in known else known[0]
+
+
+_POOLS = _pool
 _SILU = _always("silu", "swish")
 _KERNEL = _side(lambda config: 3)
 
@@ -140,6 +146,14 @@ SHOWN: Mapping[str, Table] = {
         "n_attn_blocks": _attending(lambda stage: stage.depth),
         "ffn_multiplier": _mlp_ratio,
     },
+    "vit": {
+        "num_channels": _is("in_channels"),
+        "hidden_size": _is("dim"),
+        "num_hidden_layers": _is("depth"),
+        "intermediate_size": lambda config, stated: config.dim * config.mlp_ratio,
+        "patch_size": _side(lambda config: config.patch_size),
+        "qkv_bias": _always(True),
+    },
 }
 _UNSEEN: Table = {
     "hidden_act": _SILU,
@@ -151,13 +165,23 @@ _UNSEEN: Table = {
     "quantization_config": _always(None),
     "auto_map": _always(None),
 }
-UNSEEN: Mapping[str, Table] = {"mobilevit": _UNSEEN, "mobilevitv2": _UNSEEN}
+UNSEEN: Mapping[str, Table] = {
+    "mobilevit": _UNSEEN,
+    "mobilevitv2": _UNSEEN,
+    "vit": {
+        "hidden_act": _always("gelu"),
+        **{key: _UNSEEN[key] for key in ("problem_type", "pruned_heads", "quantization_config", "auto_map")},
+    },
+}
+MODEL_TYPES = {"deit": "vit"}  # transformers' name -> the family's, where they differ
 # Of config.json: what is read elsewhere or follows from it; of training and of heads that are not classifiers; of the
 # file, and of what callers get beside the scores; of language models, in files of older versions.
 HARMLESS = words(
     """model_type architecture pretrained_cfg label_descriptions license
 
     hidden_dropout_prob attention_probs_dropout_prob classifier_dropout_prob attn_dropout ffn_dropout initializer_range
+    encoder_stride pooler_act pooler_output_size
+
     aspp_out_channels aspp_dropout_prob atrous_rates semantic_loss_ignore_index do_pooling
 
     _name_or_path name_or_path architectures transformers_version torch_dtype dtype use_cache output_attentions
@@ -173,6 +197,17 @@ HARMLESS = words(
 TIMM_SHOWN: Table = {"num_features": _features}
 TIMM: Table = {"global_pool": _POOLS, "problem_type": _UNSEEN["problem_type"]}
 _ARGS_SHOWN: Table = {"in_chans": _is("in_channels")}
+_VIT_ARGS: Table = {
+    **_ARGS_SHOWN,
+    "patch_size": _side(lambda config: config.patch_size),
+    "embed_dim": _is("dim"),
+    "depth": _is("depth"),
+    "mlp_ratio": _is("mlp_ratio"),
+    "class_token": _always(True),
+    "no_embed_class": lambda config, stated: not config.class_position,
+    "init_values": lambda config, stated: stated if config.layer_scale else 0,
+    "qkv_bias": _always(True),
+}
 ARGS_SHOWN: Mapping[str, Table] = {
     "mobilevit": _ARGS_SHOWN,
     "mobilevitv2": _ARGS_SHOWN,
@@ -197,6 +232,7 @@ ARGS_SHOWN: Mapping[str, Table] = {
         # They are cut to the maps of an image, so the largest tells.
         "window_size": lambda config, stated: [config.max_window_size] * len(config.stages),
     },
+    "vit": _VIT_ARGS,
 }
 _ARGS_UNSEEN: Table = {"global_pool": _POOLS, "features_only": _always(False)}
 _BYOB: Table = {**_ARGS_UNSEEN, "output_stride": _is("stride"), "act_layer": _SILU}
@@ -205,9 +241,19 @@ ARGS_UNSEEN: Mapping[str, Table] = {
     "mobilevitv2": _BYOB,
     "tiny_vit": {**_ARGS_UNSEEN, "act_layer": _always("gelu")},
     "efficientvit": _ARGS_UNSEEN,
+    "vit": {
+        **_ARGS_UNSEEN,
+        "num_heads": _is("num_heads"),
+        "act_layer": _always("gelu"),
+        "pre_norm": _always(False),
+        "qk_norm": _always(False),
+        "fc_norm": _always(False),
+        "reg_tokens": _always(0),
+    },
 }
 # Of training, and of how weights were found.
 ARGS_HARMLESS = words(
     """drop_rate drop_path_rate proj_drop_rate drop_block_rate drop_block_size zero_init_last use_checkpoint device
+    patch_drop_rate pos_drop_rate attn_drop_rate weight_init dynamic_img_size
     dtype pretrained pretrained_cfg pretrained_cfg_overlay checkpoint_path cache_dir exportable scriptable no_jit"""
 )

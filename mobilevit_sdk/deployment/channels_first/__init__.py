@@ -14,6 +14,7 @@ from mobilevit_sdk.deployment.channels_first.cascaded_attention import cascaded_
 from mobilevit_sdk.deployment.channels_first.patches import patches_channels_first
 from mobilevit_sdk.deployment.channels_first.pooled import pooled_layers_as_maps
 from mobilevit_sdk.deployment.channels_first.separable_attention import separable_attention_channels_first
+from mobilevit_sdk.deployment.channels_first.tokens import image_tokens_channels_first
 from mobilevit_sdk.deployment.channels_first.windows import windows_channels_first
 
 __all__ = ["tokens_channels_first"]
@@ -26,6 +27,7 @@ def tokens_channels_first(network: nn.Module) -> None:
     """
     patches_channels_first(network)
     windows_channels_first(network)
+    image_tokens_channels_first(network)
     cascaded_attention_channels_first(network)
     separable_attention_channels_first(network)
     pooled_layers_as_maps(network)

@@ -18,7 +18,7 @@ from mobilevit_sdk.layers import Attention
 
 
 class ChannelsFirstAttention(nn.Module):
-    """The inference form of `Attention`. Shapes: [1, dim, P, N] -> [1, dim, P, N], across N."""
+    """The inference form of `Attention`. Shapes: [1, dim, P, N] -> [1, dim, P, num_queries or N], across N."""
 
     bias: Tensor | None
 
@@ -26,6 +26,7 @@ class ChannelsFirstAttention(nn.Module):
         super().__init__()
         keys = attention.num_heads * attention.key_dim
         self.num_heads = attention.num_heads
+        self.num_queries = attention.num_queries
         self.key_dim = attention.key_dim
         self.value_dim = attention.value_dim
         self.q = convolution(attention.qkv, slice(0, keys), scale=attention.key_dim**-0.5)
@@ -40,7 +41,7 @@ class ChannelsFirstAttention(nn.Module):
         if x.shape[3] > 1:
             k = self.k(x).permute(0, 3, 2, 1)  # [1, dim, P, N] -> [1, N, P, dim]
             heads = zip(
-                torch.split(self.q(x), self.key_dim, 1),
+                torch.split(self.q(x if self.num_queries is None else x[..., : self.num_queries]), self.key_dim, 1),
                 torch.split(k, self.key_dim, 3),
                 torch.split(v, self.value_dim, 1),
                 self._biases(),

@@ -55,7 +55,8 @@ class ChannelsFirstBlock(nn.Module):
         self.mlp = PointwiseMLP(block.mlp)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x))
+        attended = self.attention(self.norm1(x))
+        x = (x if self.attention.num_queries is None else x[..., : self.attention.num_queries]) + attended
         return x + self.mlp(self.norm2(x))
 
 

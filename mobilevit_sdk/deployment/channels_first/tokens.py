@@ -1,0 +1,77 @@
+"""ViT's tokens in the layout [1, C, 1, N]: its blocks, norms and heads on them.
+
+The heads read their tokens one after the other, W (x1, x2): a convolution whose kernel is as wide as there are tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mobilevit_sdk.deployment.channels_first.norm import ChannelsFirstNorm
+from mobilevit_sdk.deployment.channels_first.patches import ChannelsFirstBlock
+from mobilevit_sdk.deployment.replace import replace_layers
+from mobilevit_sdk.deployment.token_classifier import JoinedClassifier
+from mobilevit_sdk.layers import FirstTokens, PatchMap, PatchTokens, TokenMean, TransformerBlock
+
+
+class ChannelsFirstClassifier(nn.Module):
+    """The form of `JoinedClassifier` here. Shapes: [1, C, 1, p] -> [1, num_classes]."""
+
+    @torch.no_grad()
+    def __init__(self, classifier: JoinedClassifier, dim: int) -> None:
+        super().__init__()
+        linear = classifier.linear
+        count = linear.in_features // dim
+        self.conv = nn.Conv2d(dim, linear.out_features, (1, count), dtype=linear.weight.dtype)
+        self.conv.weight.copy_(linear.weight.view(-1, count, dim).transpose(1, 2)[:, :, None])
+        self.conv.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(1)
+
+
+class ChannelsFirstFirstTokens(nn.Module):
+    """The form of `FirstTokens` here. Shapes: [1, C, 1, N] -> [1, C, 1, count]."""
+
+    def __init__(self, first: FirstTokens) -> None:
+        super().__init__()
+        self.count = first.count
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :, : self.count]
+
+
+class ChannelsFirstPatchMap(nn.Module):
+    """The form of `PatchMap` here. Shapes: [1, C, 1, N] -> [1, C, h, w]."""
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        return x[:, :, :, x.shape[3] - grid[0] * grid[1] :].reshape(1, x.shape[1], *grid)
+
+
+class ChannelsFirstTokenMean(nn.Module):
+    """The form of `TokenMean` here. Shapes: [1, C, 1, p] -> [1, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True).flatten(1)
+
+
+def image_tokens_channels_first(network: nn.Module) -> None:
+    """Replace what works on the tokens of a PatchTokens beside it, in place; `pad_tokens` makes them in this layout."""
+    for parent in list(network.modules()):
+        tokens = [child for child in parent.children() if type(child) is PatchTokens]
+        if not tokens:
+            continue
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Sequential:
+                replace_layers(child, TransformerBlock, ChannelsFirstBlock)
+            elif type(child) is nn.LayerNorm:
+                setattr(parent, name, ChannelsFirstNorm(child))
+            elif type(child) is FirstTokens:
+                setattr(parent, name, ChannelsFirstFirstTokens(child))
+            elif type(child) is JoinedClassifier:
+                setattr(parent, name, ChannelsFirstClassifier(child, tokens[0].conv.out_channels))
+            elif type(child) is PatchMap:
+                setattr(parent, name, ChannelsFirstPatchMap())
+            elif type(child) is TokenMean:
+                setattr(parent, name, ChannelsFirstTokenMean())

@@ -1,0 +1,350 @@
+"""An Image is Worth 16x16 Words, and its data-efficient successors.
+
+ViT: Dosovitskiy et al., ICLR 2021, https://arxiv.org/abs/2010.11929; DeiT: Touvron et al., ICML 2021,
+https://arxiv.org/abs/2012.12877; DeiT III: Touvron et al., ECCV 2022, https://arxiv.org/abs/2204.07118. This is the
+reference form: written to be read and trained. `mobilevit_sdk.deployment` turns it into the graph that phones run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, cast
+
+import msgspec
+import torch
+from msgspec import UNSET, Meta, UnsetType
+from torch import Tensor, nn
+
+from mobilevit_sdk.layers import (
+    FirstTokens,
+    NormReader,
+    PatchMap,
+    PatchTokens,
+    ResidualStream,
+    TokenClassifier,
+    TokenMean,
+    TransformerBlock,
+)
+from mobilevit_sdk.models.backbone import Backbone
+from mobilevit_sdk.models.registry import register_family, register_model
+from mobilevit_sdk.spec import Features, ModelConfig, ModelInfo, Preprocessing, Strict
+
+# Configs come from untrusted files: a network of any config within these limits must build and run.
+Channels = Annotated[int, Meta(ge=2, le=16384)]
+Count = Annotated[int, Meta(ge=1, le=128)]
+Width = Annotated[int, Meta(ge=1, le=1_048_576)]
+Side = Annotated[int, Meta(ge=1, le=4096)]
+PatchSize = Annotated[int, Meta(ge=1, le=256)]
+
+
+class BlockWidths(Strict, frozen=True):
+    """Of a block: heads, dimensions of each head, channels within the MLP."""
+
+    num_heads: Width
+    key_dim: Width
+    value_dim: Width
+    mlp_dim: Width
+
+
+class ViTConfig(ModelConfig, frozen=True):
+    """Everything that defines the network. Table 1 of both papers; probabilities default to inference.
+
+    `image_size` (height, width) is the one whose patches the positions are for. `distillation_token` stands behind the
+    class token, and `distillation_head` reads it; without the head, the token is there and not read. `class_position`:
+    whether the tokens before the patches have positions of their own. A pruned network has `widths`, where a block that
+    was removed is null; then `dim` still counts, but not `num_heads` and `mlp_ratio`.
+    """
+
+    dim: Channels
+    num_heads: Count
+    depth: Count = 12
+    mlp_ratio: Annotated[int, Meta(ge=1, le=16)] = 4
+    patch_size: PatchSize = 16
+    image_size: tuple[Side, Side] = (224, 224)
+    distillation_token: bool = False
+    distillation_head: bool = False
+    class_position: bool = True
+    layer_scale: bool = False
+    norm_eps: Annotated[float, Meta(gt=0, le=1)] = 1e-6
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    widths: tuple[BlockWidths | None, ...] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.widths is not UNSET and len(self.widths) != self.depth:
+            raise ValueError("the widths are not those of the blocks")
+        if self.distillation_head > self.distillation_token:
+            raise ValueError("a distillation_head reads a distillation_token")
+        self.check_image_size(*self.image_size)
+
+    def explicit(self) -> ViTConfig:
+        """The same network with all its widths written out."""
+        if self.widths is not UNSET:
+            return self
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} is not divisible by num_heads {self.num_heads}")
+        head_dim = self.dim // self.num_heads
+        block = BlockWidths(
+            num_heads=self.num_heads, key_dim=head_dim, value_dim=head_dim, mlp_dim=self.dim * self.mlp_ratio
+        )
+        return msgspec.structs.replace(self, widths=(block,) * self.depth)
+
+    @property
+    def stride(self) -> int:
+        return self.patch_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many patches the image has, in rows and columns."""
+        return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
+
+    def check_image_size(self, height: int, width: int) -> None:
+        super().check_image_size(height, width)
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"images of {height}x{width} are not whole patches of {self.patch_size} pixels")
+
+    def at_image_size(self, height: int, width: int) -> ViTConfig:
+        """The config for images of another size, in pixels: the grid of positions is theirs."""
+        self.check_image_size(height, width)
+        return msgspec.structs.replace(self, image_size=(height, width))
+
+
+@register_family("vit", ViTConfig)
+class ViT(Backbone):
+    """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], H and W of whole patches.
+
+    `ModelSpec.preprocessing` describes the input: public weights of ViT have another mean and std than those of DeiT.
+    """
+
+    head: nn.Module
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.explicit().widths
+        assert widths is not UNSET
+        self.tokens = PatchTokens(
+            config.in_channels,
+            config.dim,
+            config.patch_size,
+            config.grid,
+            prefix=1 + config.distillation_token,
+            prefix_positions=config.class_position,
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        rates = torch.linspace(0, config.stochastic_depth, config.depth, device="cpu")  # deeper blocks drop more
+        self.blocks = nn.Sequential()
+        for i, (own, p) in enumerate(zip(widths, rates.tolist(), strict=True)):
+            if own is not None:  # removed blocks leave gaps in the numbering
+                block = TransformerBlock(
+                    config.dim,
+                    own.num_heads,
+                    own.mlp_dim,
+                    key_dim=own.key_dim,
+                    value_dim=own.value_dim,
+                    activation=nn.GELU,
+                    norm_eps=config.norm_eps,
+                    layer_scale=config.layer_scale,
+                    dropout=config.dropout,
+                    mlp_dropout=config.dropout,
+                    stochastic_depth=p,
+                )
+                self.blocks.add_module(str(i), block)
+        self.first = FirstTokens(1 + config.distillation_head)
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.head = TokenClassifier(config.dim, config.num_classes, distilled=config.distillation_head)
+        self.apply(_initialize)
+
+    def return_features(self, kind: Features) -> None:
+        """Pooled: the mean of the tokens that the classifier reads, [B, dim]; map: the patches' tokens, [B, dim, h, w].
+
+        Both are normalized, as timm's with `num_classes=0` and of `forward_features`.
+        """
+        self.output = kind
+        self.head = TokenMean() if kind == "pooled" else PatchMap()
+        if kind == "map":
+            self.first = nn.Identity()  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        x = self.norm(self.first(self.blocks(self.dropout(self.tokens(x)))))
+        patch = self.config.patch_size
+        answer: Tensor = self.head(x, (height // patch, width // patch)) if self.output == "map" else self.head(x)
+        return answer
+
+    def input_convolution(self) -> nn.Conv2d:
+        return self.tokens.conv
+
+    def first_tokens(self) -> tuple[nn.Module, int] | None:
+        return (self.blocks[-1], self.first.count) if isinstance(self.first, FirstTokens) else None
+
+    def norm_readers(self) -> Iterator[NormReader]:
+        if self.output == "logits" and getattr(self.head, "linear_dist", None) is None:
+            yield NormReader(self.norm, cast("nn.Linear", self.head.linear))
+
+    def residual_streams(self) -> Iterator[ResidualStream]:
+        blocks = cast("list[TransformerBlock]", list(self.blocks))
+        yield ResidualStream(
+            writers=(self.tokens.conv, *(each for block in blocks for each in (block.attention.proj, block.mlp.fc2))),
+            norms=(*(norm for block in blocks for norm in (block.norm1, block.norm2)), self.norm),
+            constants=(self.tokens.prefix, self.tokens.positions),
+        )
+
+
+def _initialize(module: nn.Module) -> None:
+    """Truncated normal (std 0.02) for linears, as the authors train."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+_HALF = (0.5, 0.5, 0.5)
+_VIT = ("https://arxiv.org/abs/2010.11929", "Apache-2.0 (google-research/vision_transformer)")
+_DEIT = ("https://arxiv.org/abs/2012.12877", "Apache-2.0 (facebookresearch/deit)")
+_DEIT3 = ("https://arxiv.org/abs/2204.07118", "Apache-2.0 (facebookresearch/deit)")
+
+
+def _info(release: tuple[str, str], weights: str, top1: float, *, image_size: int = 224) -> ModelInfo:
+    """timm evaluates all of them alike: nine tenths of the shorter side at 224, all of it at 384."""
+    paper, license = release
+    return ModelInfo(
+        paper=paper,
+        top1=top1,
+        top1_source=f"timm's results ({weights} at {image_size}x{image_size})",
+        license=license,
+        preprocessing=Preprocessing(
+            image_size=(image_size, image_size),
+            resize_size=image_size if image_size > 224 else int(image_size / 0.9),
+            interpolation="bicubic",
+            mean=_HALF if release is _VIT else (0.485, 0.456, 0.406),
+            std=_HALF if release is _VIT else (0.229, 0.224, 0.225),
+        ),
+    )
+
+
+_AUGREG = "ImageNet-21k, then ImageNet-1k"
+_Fields = dict[str, Any]
+_TINY, _SMALL, _MEDIUM, _BASE = (_Fields(dim=64 * heads, num_heads=heads) for heads in (3, 6, 8, 12))
+_384 = _Fields(image_size=(384, 384))
+_DISTILLED = _Fields(distillation_token=True, distillation_head=True)
+_III = _Fields(layer_scale=True, class_position=False)
+
+
+@register_model(_info(_VIT, _AUGREG, 75.452))
+def vit_tiny_patch16_224() -> ViTConfig:
+    return ViTConfig(**_TINY)
+
+
+@register_model(_info(_VIT, _AUGREG, 78.438, image_size=384))
+def vit_tiny_patch16_384() -> ViTConfig:
+    return ViTConfig(**_TINY, **_384)
+
+
+@register_model(_info(_VIT, _AUGREG, 76.010))
+def vit_small_patch32_224() -> ViTConfig:
+    return ViTConfig(**_SMALL, patch_size=32)
+
+
+@register_model(_info(_VIT, _AUGREG, 80.476, image_size=384))
+def vit_small_patch32_384() -> ViTConfig:
+    return ViTConfig(**_SMALL, patch_size=32, **_384)
+
+
+@register_model(_info(_VIT, _AUGREG, 81.402))
+def vit_small_patch16_224() -> ViTConfig:
+    return ViTConfig(**_SMALL)
+
+
+@register_model(_info(_VIT, _AUGREG, 83.814, image_size=384))
+def vit_small_patch16_384() -> ViTConfig:
+    return ViTConfig(**_SMALL, **_384)
+
+
+@register_model(_info(_VIT, _AUGREG, 80.732))
+def vit_base_patch32_224() -> ViTConfig:
+    return ViTConfig(**_BASE, patch_size=32)
+
+
+@register_model(_info(_VIT, _AUGREG, 83.358, image_size=384))
+def vit_base_patch32_384() -> ViTConfig:
+    return ViTConfig(**_BASE, patch_size=32, **_384)
+
+
+@register_model(_info(_VIT, _AUGREG, 84.534))
+def vit_base_patch16_224() -> ViTConfig:
+    return ViTConfig(**_BASE)
+
+
+@register_model(_info(_VIT, _AUGREG, 86.010, image_size=384))
+def vit_base_patch16_384() -> ViTConfig:
+    return ViTConfig(**_BASE, **_384)
+
+
+@register_model(_info(_VIT, _AUGREG, 85.798))
+def vit_base_patch8_224() -> ViTConfig:
+    return ViTConfig(**_BASE, patch_size=8)
+
+
+@register_model(_info(_DEIT, "ImageNet-1k", 72.190))
+def deit_tiny_patch16_224() -> ViTConfig:
+    return ViTConfig(**_TINY)
+
+
+@register_model(_info(_DEIT, "ImageNet-1k", 79.856))
+def deit_small_patch16_224() -> ViTConfig:
+    return ViTConfig(**_SMALL)
+
+
+@register_model(_info(_DEIT, "ImageNet-1k", 81.980))
+def deit_base_patch16_224() -> ViTConfig:
+    return ViTConfig(**_BASE)
+
+
+@register_model(_info(_DEIT, "ImageNet-1k", 83.108, image_size=384))
+def deit_base_patch16_384() -> ViTConfig:
+    return ViTConfig(**_BASE, **_384)
+
+
+@register_model(_info(_DEIT, "ImageNet-1k, distilled", 74.538))
+def deit_tiny_distilled_patch16_224() -> ViTConfig:
+    return ViTConfig(**_TINY, **_DISTILLED)
+
+
+@register_model(_info(_DEIT, "ImageNet-1k, distilled", 81.204))
+def deit_small_distilled_patch16_224() -> ViTConfig:
+    return ViTConfig(**_SMALL, **_DISTILLED)
+
+
+@register_model(_info(_DEIT, "ImageNet-1k, distilled", 83.384))
+def deit_base_distilled_patch16_224() -> ViTConfig:
+    return ViTConfig(**_BASE, **_DISTILLED)
+
+
+@register_model(_info(_DEIT, "ImageNet-1k, distilled", 85.438, image_size=384))
+def deit_base_distilled_patch16_384() -> ViTConfig:
+    return ViTConfig(**_BASE, **_DISTILLED, **_384)
+
+
+@register_model(_info(_DEIT3, "ImageNet-1k", 81.382))
+def deit3_small_patch16_224() -> ViTConfig:
+    return ViTConfig(**_SMALL, **_III)
+
+
+@register_model(_info(_DEIT3, "ImageNet-1k", 83.432, image_size=384))
+def deit3_small_patch16_384() -> ViTConfig:
+    return ViTConfig(**_SMALL, **_III, **_384)
+
+
+@register_model(_info(_DEIT3, "ImageNet-1k", 83.086))
+def deit3_medium_patch16_224() -> ViTConfig:
+    return ViTConfig(**_MEDIUM, **_III)
+
+
+@register_model(_info(_DEIT3, "ImageNet-1k", 83.800))
+def deit3_base_patch16_224() -> ViTConfig:
+    return ViTConfig(**_BASE, **_III)
+
+
+@register_model(_info(_DEIT3, "ImageNet-1k", 85.088, image_size=384))
+def deit3_base_patch16_384() -> ViTConfig:
+    return ViTConfig(**_BASE, **_III, **_384)
