@@ -23,7 +23,7 @@ from mobilevit_sdk.models.vit import ViT
 def _vit_groups(network: ViT) -> Iterator[ChannelGroup]:
     stream = stream_slices(network.tokens)
     for i, block in numbered(network.blocks).items():
-        yield from located(block_groups(block), f"block {i}", "widths", i)
+        yield from located(block_groups(block), f"block {i}", "widths", "blocks", i)
         stream += stream_slices(block)
     stream += (*writes(network.norm), *stream_slices(network.head))
     yield ChannelGroup((("dim",),), "stream", network.config.dim, (stream,), minimum=2, stage="stream")
@@ -31,10 +31,10 @@ def _vit_groups(network: ViT) -> Iterator[ChannelGroup]:
 
 @network_blocks.register
 def _vit_blocks(network: ViT) -> Iterator[RemovableBlock]:
-    """All but the last, without which the class token would see no patch."""
-    *others, _ = numbered(network.blocks).items()
-    for i, block in others:
-        yield RemovableBlock(("widths", i), None, block, f"block {i}")
+    """All but the first, without which the class token could see no patch."""
+    for i, block in numbered(network.blocks).items():
+        if i:
+            yield RemovableBlock(("widths", "blocks", i), None, block, f"block {i}")
 
 
 @stream_slices.register

@@ -1,4 +1,4 @@
-"""An Image is Worth 16x16 Words, and its data-efficient successors.
+"""Vision transformers on patches, and their data-efficient training.
 
 ViT: Dosovitskiy et al., ICLR 2021, https://arxiv.org/abs/2010.11929; DeiT: Touvron et al., ICML 2021,
 https://arxiv.org/abs/2012.12877; DeiT III: Touvron et al., ECCV 2022, https://arxiv.org/abs/2204.07118. This is the
@@ -29,12 +29,11 @@ from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import Features, ModelConfig, ModelInfo, Preprocessing, Strict
 
-# Configs come from untrusted files: a network of any config within these limits must build and run.
+# Of configs from untrusted files: any within these limits must build and run.
 Channels = Annotated[int, Meta(ge=2, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=128)]
 Width = Annotated[int, Meta(ge=1, le=1_048_576)]
 Side = Annotated[int, Meta(ge=1, le=4096)]
-PatchSize = Annotated[int, Meta(ge=1, le=256)]
 
 
 class BlockWidths(Strict, frozen=True):
@@ -46,20 +45,26 @@ class BlockWidths(Strict, frozen=True):
     mlp_dim: Width
 
 
+class Widths(Strict, frozen=True):
+    """All numbers that pruning may change on their own."""
+
+    blocks: tuple[BlockWidths | None, ...]  # null: removed
+
+
 class ViTConfig(ModelConfig, frozen=True):
     """Everything that defines the network. Table 1 of both papers; probabilities default to inference.
 
     `image_size` (height, width) is the one whose patches the positions are for. `distillation_token` stands behind the
     class token, and `distillation_head` reads it; without the head, the token is there and not read. `class_position`:
-    whether the tokens before the patches have positions of their own. A pruned network has `widths`, where a block that
-    was removed is null; then `dim` still counts, but not `num_heads` and `mlp_ratio`.
+    whether the tokens before the patches have positions of their own. A pruned network has `widths`. Then `dim` still
+    counts, but not `num_heads` and `mlp_ratio`.
     """
 
     dim: Channels
     num_heads: Count
     depth: Count = 12
     mlp_ratio: Annotated[int, Meta(ge=1, le=16)] = 4
-    patch_size: PatchSize = 16
+    patch_size: Side = 16
     image_size: tuple[Side, Side] = (224, 224)
     distillation_token: bool = False
     distillation_head: bool = False
@@ -68,10 +73,10 @@ class ViTConfig(ModelConfig, frozen=True):
     norm_eps: Annotated[float, Meta(gt=0, le=1)] = 1e-6
     dropout: float = 0.0
     stochastic_depth: float = 0.0
-    widths: tuple[BlockWidths | None, ...] | UnsetType = UNSET
+    widths: Widths | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if self.widths is not UNSET and len(self.widths) != self.depth:
+        if self.widths is not UNSET and len(self.widths.blocks) != self.depth:
             raise ValueError("the widths are not those of the blocks")
         if self.distillation_head > self.distillation_token:
             raise ValueError("a distillation_head reads a distillation_token")
@@ -87,7 +92,7 @@ class ViTConfig(ModelConfig, frozen=True):
         block = BlockWidths(
             num_heads=self.num_heads, key_dim=head_dim, value_dim=head_dim, mlp_dim=self.dim * self.mlp_ratio
         )
-        return msgspec.structs.replace(self, widths=(block,) * self.depth)
+        return msgspec.structs.replace(self, widths=Widths(blocks=(block,) * self.depth))
 
     @property
     def stride(self) -> int:
@@ -123,33 +128,15 @@ class ViT(Backbone):
         self.config = config
         widths = config.explicit().widths
         assert widths is not UNSET
-        self.tokens = PatchTokens(
-            config.in_channels,
-            config.dim,
-            config.patch_size,
-            config.grid,
-            prefix=1 + config.distillation_token,
-            prefix_positions=config.class_position,
-        )
+        sizes = (config.in_channels, config.dim, config.patch_size, config.grid)
+        count = 1 + config.distillation_token
+        self.tokens = PatchTokens(*sizes, prefix=count, prefix_positions=config.class_position)
         self.dropout = nn.Dropout(config.dropout)
-        rates = torch.linspace(0, config.stochastic_depth, config.depth, device="cpu")  # deeper blocks drop more
         self.blocks = nn.Sequential()
-        for i, (own, p) in enumerate(zip(widths, rates.tolist(), strict=True)):
+        rates = torch.linspace(0, config.stochastic_depth, config.depth, device="cpu")  # deeper blocks drop more
+        for i, (own, p) in enumerate(zip(widths.blocks, rates.tolist(), strict=True)):
             if own is not None:  # removed blocks leave gaps in the numbering
-                block = TransformerBlock(
-                    config.dim,
-                    own.num_heads,
-                    own.mlp_dim,
-                    key_dim=own.key_dim,
-                    value_dim=own.value_dim,
-                    activation=nn.GELU,
-                    norm_eps=config.norm_eps,
-                    layer_scale=config.layer_scale,
-                    dropout=config.dropout,
-                    mlp_dropout=config.dropout,
-                    stochastic_depth=p,
-                )
-                self.blocks.add_module(str(i), block)
+                self.blocks.add_module(str(i), _block(config, own, p))
         self.first = FirstTokens(1 + config.distillation_head)
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.head = TokenClassifier(config.dim, config.num_classes, distilled=config.distillation_head)
@@ -191,6 +178,22 @@ class ViT(Backbone):
         )
 
 
+def _block(config: ViTConfig, own: BlockWidths, stochastic_depth: float) -> TransformerBlock:
+    return TransformerBlock(
+        config.dim,
+        own.num_heads,
+        own.mlp_dim,
+        key_dim=own.key_dim,
+        value_dim=own.value_dim,
+        activation=nn.GELU,
+        norm_eps=config.norm_eps,
+        layer_scale=config.layer_scale,
+        dropout=config.dropout,
+        mlp_dropout=config.dropout,
+        stochastic_depth=stochastic_depth,
+    )
+
+
 def _initialize(module: nn.Module) -> None:
     """Truncated normal (std 0.02) for linears, as the authors train."""
     if isinstance(module, nn.Linear):
@@ -198,7 +201,6 @@ def _initialize(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-_HALF = (0.5, 0.5, 0.5)
 _VIT = ("https://arxiv.org/abs/2010.11929", "Apache-2.0 (google-research/vision_transformer)")
 _DEIT = ("https://arxiv.org/abs/2012.12877", "Apache-2.0 (facebookresearch/deit)")
 _DEIT3 = ("https://arxiv.org/abs/2204.07118", "Apache-2.0 (facebookresearch/deit)")
@@ -206,18 +208,17 @@ _DEIT3 = ("https://arxiv.org/abs/2204.07118", "Apache-2.0 (facebookresearch/deit
 
 def _info(release: tuple[str, str], weights: str, top1: float, *, image_size: int = 224) -> ModelInfo:
     """timm evaluates all of them alike: nine tenths of the shorter side at 224, all of it at 384."""
-    paper, license = release
     return ModelInfo(
-        paper=paper,
+        paper=release[0],
         top1=top1,
         top1_source=f"timm's results ({weights} at {image_size}x{image_size})",
-        license=license,
+        license=release[1],
         preprocessing=Preprocessing(
             image_size=(image_size, image_size),
             resize_size=image_size if image_size > 224 else int(image_size / 0.9),
             interpolation="bicubic",
-            mean=_HALF if release is _VIT else (0.485, 0.456, 0.406),
-            std=_HALF if release is _VIT else (0.229, 0.224, 0.225),
+            mean=(0.5,) * 3 if release is _VIT else (0.485, 0.456, 0.406),
+            std=(0.5,) * 3 if release is _VIT else (0.229, 0.224, 0.225),
         ),
     )
 

@@ -25,7 +25,7 @@ from mobilevit_sdk.channel_groups import (
 )
 from mobilevit_sdk.deployment.cross_layer_equalization import equalize_channels
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.layers import ConvNormAct, PositionBias, SeparableAttention
+from mobilevit_sdk.layers import ConvNormAct, PatchTokens, PositionBias, SeparableAttention
 from mobilevit_sdk.layers.conv import is_depthwise
 from mobilevit_sdk.models.mobilevit import MobileViT
 from mobilevit_sdk.pruning.structure import Pruning, Structure
@@ -83,6 +83,10 @@ def of_no_channel(model):
             expected |= {(f"{name}.weight", 0): classes, (f"{name}.bias", 0): classes}
         elif isinstance(module, nn.Conv2d) and is_depthwise(module):
             expected[f"{name}.weight", 1] = [0]
+        elif isinstance(module, PatchTokens):  # tokens and places
+            for table in ("prefix", "positions"):
+                shape = getattr(module, table).shape
+                expected |= {(f"{name}.{table}", axis): list(range(shape[axis])) for axis in (0, 1)}
         elif isinstance(module, PositionBias):
             expected[f"{name}.table", 1] = list(range(module.table.shape[1]))
         elif isinstance(module, SeparableAttention):
@@ -119,7 +123,7 @@ def test_only_the_first_block_of_a_stage_must_stay(family):
         holder[block.path[-1]] = block.placeholder
     for name in ("hidden", "transformers", "convolutional", "blocks"):
         stages = config["widths"].get(name, [])
-        for stage in [stages] if name == "convolutional" else stages:
+        for stage in [stages] if name == "convolutional" or family == "vit" else stages:
             assert not any(stage[1:]), (name, stage)
 
 

@@ -1,0 +1,156 @@
+"""Google's .npz files: the arrays of a ViT under timm's names, and nothing of a file is executed."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.checkpoints.npz_file import read_npz
+from mobilevit_sdk.checkpoints.tensor_file import read_tensors
+from mobilevit_sdk.errors import CheckpointError
+
+DIM, HEADS, DEPTH = 64, 1, 12
+
+
+def noise(*shape: int, seed: int) -> np.ndarray:
+    return np.random.RandomState(seed).standard_normal(shape).astype(np.float32) * 0.2
+
+
+def google(*, big_vision: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
+    """Arrays of a small ViT as JAX holds them, and by hand what they are in timm."""
+    attention, norm2, mlp = (0, 1, 0) if big_vision else (1, 2, 3)
+    arrays: dict[str, np.ndarray] = {}
+    tensors: dict[str, Tensor] = {}
+
+    def add(theirs: str, ours: str, array: np.ndarray, value: np.ndarray) -> None:
+        arrays[theirs], tensors[ours] = array, torch.from_numpy(np.ascontiguousarray(value))
+
+    seeds = iter(range(10_000))
+    patch = noise(16, 16, 3, DIM, seed=next(seeds))
+    add("embedding/kernel", "patch_embed.proj.weight", patch, patch.transpose(3, 2, 0, 1))
+    for theirs, ours, shape in (
+        ("embedding/bias", "patch_embed.proj.bias", (DIM,)),
+        ("cls", "cls_token", (1, 1, DIM)),
+        ("pos_embedding" if big_vision else "Transformer/posembed_input/pos_embedding", "pos_embed", (1, 5, DIM)),
+        ("Transformer/encoder_norm/scale", "norm.weight", (DIM,)),
+        ("Transformer/encoder_norm/bias", "norm.bias", (DIM,)),
+        ("head/bias", "head.bias", (10,)),
+    ):
+        array = noise(*shape, seed=next(seeds))
+        add(theirs, ours, array, array)
+    head = noise(DIM, 10, seed=next(seeds))
+    add("head/kernel", "head.weight", head, head.T)
+    for i in range(DEPTH):
+        theirs, ours = f"Transformer/encoderblock_{i}", f"blocks.{i}"
+        for number, name in ((0, "norm1"), (norm2, "norm2")):
+            for leaf, leaf_of_ours in (("scale", "weight"), ("bias", "bias")):
+                array = noise(DIM, seed=next(seeds))
+                add(f"{theirs}/LayerNorm_{number}/{leaf}", f"{ours}.{name}.{leaf_of_ours}", array, array)
+        kernels, biases = [], []
+        for part in ("query", "key", "value"):
+            kernels.append(noise(DIM, HEADS, 64, seed=next(seeds)))
+            biases.append(noise(HEADS, 64, seed=next(seeds)))
+            arrays[f"{theirs}/MultiHeadDotProductAttention_{attention}/{part}/kernel"] = kernels[-1]
+            arrays[f"{theirs}/MultiHeadDotProductAttention_{attention}/{part}/bias"] = biases[-1]
+        rows = [kernel[:, head, d] for kernel in kernels for head in range(HEADS) for d in range(64)]
+        tensors[f"{ours}.attn.qkv.weight"] = torch.from_numpy(np.stack(rows))
+        tensors[f"{ours}.attn.qkv.bias"] = torch.from_numpy(np.concatenate([bias.ravel() for bias in biases]))
+        out = noise(HEADS, 64, DIM, seed=next(seeds))
+        prefix = f"{theirs}/MultiHeadDotProductAttention_{attention}/out"
+        add(f"{prefix}/kernel", f"{ours}.attn.proj.weight", out, out.reshape(HEADS * 64, DIM).T)
+        bias = noise(DIM, seed=next(seeds))
+        add(f"{prefix}/bias", f"{ours}.attn.proj.bias", bias, bias)
+        for number, (inputs, outputs) in enumerate(((DIM, 4 * DIM), (4 * DIM, DIM))):
+            kernel, bias = noise(inputs, outputs, seed=next(seeds)), noise(outputs, seed=next(seeds))
+            prefix = f"{theirs}/MlpBlock_{mlp}/Dense_{number}"
+            add(f"{prefix}/kernel", f"{ours}.mlp.fc{number + 1}.weight", kernel, kernel.T)
+            add(f"{prefix}/bias", f"{ours}.mlp.fc{number + 1}.bias", bias, bias)
+    return arrays, tensors
+
+
+@pytest.mark.parametrize("prefix", ["", "opt/target/", "params/"])
+def test_arrays_get_timm_s_names_and_axes(tmp_path: Path, prefix: str) -> None:
+    arrays, expected = google(big_vision=prefix == "params/")
+    np.savez(tmp_path / "vit.npz", **{prefix + name: array for name, array in arrays.items()})
+    found, _ = read_npz(tmp_path / "vit.npz", "vit.npz")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_authors_own_file_loads_and_says_what_it_was_trained_with(tmp_path: Path) -> None:
+    arrays, tensors = google()
+    np.savez(tmp_path / "vit.npz", **arrays)
+    checkpoint = load_checkpoint(tmp_path / "vit.npz")
+    assert (checkpoint.layout, checkpoint.spec.family, checkpoint.spec.num_classes) == ("timm", "vit", 10)
+    assert checkpoint.spec.config["image_size"] == [32, 32]
+    assert any("GELU" in note for note in checkpoint.notes)
+    assert torch.equal(checkpoint.model.blocks[3].attention.qkv.weight, tensors["blocks.3.attn.qkv.weight"])
+
+
+class Planted:
+    """Runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_an_array_of_objects_is_refused_and_not_unpickled(tmp_path: Path) -> None:
+    planted = np.array([Planted(tmp_path / "ran")], dtype=object)
+    np.savez(tmp_path / "bad.npz", cls=planted, allow_pickle=True)
+    with pytest.raises(CheckpointError, match=r"bad\.npz is no complete \.npz file of numbers"):
+        read_tensors(tmp_path / "bad.npz")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_unpacks_to_much_more_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "zeros.npz", cls=np.zeros((1000, 1000), np.float32))
+    with pytest.raises(CheckpointError, match="claims 4,000,128 bytes of arrays"):
+        read_tensors(tmp_path / "zeros.npz")
+
+
+def test_text_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "text.npz", cls=np.array(["a", "b"]))
+    with pytest.raises(CheckpointError, match="an array of type <U1"):
+        read_tensors(tmp_path / "text.npz")
+
+
+def test_a_layer_before_the_head_is_refused_by_name(tmp_path: Path) -> None:
+    arrays, _ = google()
+    np.savez(tmp_path / "in21k.npz", **arrays, **{"pre_logits/kernel": noise(DIM, DIM, seed=1)})
+    with pytest.raises(CheckpointError, match="pre_logits/kernel"):
+        load_checkpoint(tmp_path / "in21k.npz")
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    array = io.BytesIO()
+    np.lib.format.write_array_header_1_0(array, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
+        archive.writestr("cls.npy", array.getvalue() + b"\0" * 64)
+    with pytest.raises(CheckpointError, match="is no complete"):
+        read_tensors(tmp_path / "huge.npz")
+
+
+@given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_file_is_refused_or_read(tmp_path_factory: pytest.TempPathFactory, position, value, cut) -> None:
+    """Never another exception. A zip archive has a checksum for each part."""
+    path = tmp_path_factory.mktemp("npz") / "damaged.npz"
+    np.savez(path, cls=noise(1, 1, 8, seed=0), **{"head/kernel": noise(8, 4, seed=1)})
+    content = bytearray(path.read_bytes())
+    at = int(position * len(content))
+    content[at] = value
+    path.write_bytes(content[:at] if cut else content)
+    with suppress(CheckpointError):
+        read_tensors(path)
