@@ -50,7 +50,7 @@ class PatchTokens(nn.Module):
             return self.positions
         before = self.positions.shape[1] - self.grid[0] * self.grid[1]
         prefix, patches = self.positions[:, :before], self.positions[:, before:]
-        maps = patches.transpose(1, 2).unflatten(2, self.grid)  # [1, dim, h, w]
+        maps = patches.transpose(1, 2).reshape(1, -1, *self.grid)  # [1, dim, h, w]
         shrinks = grid[0] < self.grid[0] or grid[1] < self.grid[1]
         maps = F.interpolate(maps, grid, mode="bicubic", align_corners=False, antialias=shrinks)
         return torch.cat([prefix, maps.flatten(2).transpose(1, 2)], 1)

@@ -29,7 +29,6 @@ from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import Features, ModelConfig, ModelInfo, Preprocessing, Strict
 
-# Of configs from untrusted files: any within these limits must build and run.
 Channels = Annotated[int, Meta(ge=2, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=128)]
 Width = Annotated[int, Meta(ge=1, le=1_048_576)]
