@@ -39,6 +39,7 @@ _SUFFIXES = {
 
 # The names in a zip archive that torch.save did not write.
 _PARTS = (
+    (r".+\.npy", f"an archive of NumPy's arrays (.npz), {_OTHER}"),
     (r"(.*/)?model\.weights\.h5", f"a .keras file, {_OTHER}"),
     (r"(.*/)?(archive_format|models/model\.(json|pt2))", "a program of torch.export; save its .state_dict instead"),
     (r"(.*/)?constants\.pkl", "a TorchScript archive, which holds a program; {jit}"),

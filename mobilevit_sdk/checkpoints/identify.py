@@ -182,9 +182,9 @@ def _nearest(tensors: Mapping[str, Tensor], entry: Entry | None) -> Match | None
 
 
 def _sibling(best: Match, tensors: Mapping[str, Tensor], entry: Entry | None) -> Match | None:
-    """The fit of a release of the same family whose names differ where its first variant has none; None without one."""
+    """The fit of a release whose names are the same but for what the family's first variant lacks; None without one."""
     for key_map in (each for each in all_key_maps() if each.family == best.key_map.family and each != best.key_map):
-        if _share_of_names(key_map, set(key_map.strip(tensors))) >= MIN_KNOWN_SHARE:
+        if _known_names(key_map) == _known_names(best.key_map):
             match = _best(key_map, [entry] if entry else model_entries(key_map.family), tensors)
             if match.fits:
                 return match

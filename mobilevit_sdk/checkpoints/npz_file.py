@@ -46,13 +46,13 @@ _QKV = re.compile(r"^MultiHeadDotProductAttention_[01]/(query|key|value)$")
 
 
 def is_npz(path: Path) -> bool:
-    """Whether the file is a zip archive of nothing but arrays of NumPy."""
+    """Whether the file is a zip archive of nothing but arrays of NumPy, a class token among them."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
-    return bool(names) and all(name.endswith(".npy") for name in names)
+    return all(name.endswith(".npy") for name in names) and any(_WRAPPERS.sub("", name) == "cls.npy" for name in names)
 
 
 def read_npz(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:

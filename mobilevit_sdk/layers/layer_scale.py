@@ -11,7 +11,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, dim: int, initial: float = 1e-4) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full((dim,), initial))
+        self.weight = nn.Parameter(nn.init.constant_(torch.empty(dim), initial))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight

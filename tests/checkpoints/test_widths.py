@@ -26,7 +26,7 @@ from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model, model_entries, model_entry, model_spec
 from mobilevit_sdk.spec import ModelSpec
 
-RELEASES = [each for each in all_key_maps() if (each.family, each.release) in ALL]
+RELEASES = [each for each in all_key_maps() if (each.family, each.release) in [*ALL, ("vit", "timm")]]
 
 
 def key_map_of(family: str, release: str) -> KeyMap:
@@ -69,6 +69,9 @@ def widths(draw: st.DrawFn) -> ModelSpec:
         head = wide(4, 8)
         changes = {"dims": (wide(4), *(wide(head) for _ in config.dims[1:])), "head_dim": head, "mlp_ratio": wide(1, 5)}
         changes |= {"expansion": wide(1, 6), "in_channels": wide(1, 4)}
+    elif entry.family == "vit":
+        heads = draw(st.integers(1, 4))
+        changes = {"dim": 64 * heads, "num_heads": heads, "mlp_ratio": wide(1, 5), "in_channels": wide(1, 4)}
     else:
         stages = []
         for stage in config.stages:
