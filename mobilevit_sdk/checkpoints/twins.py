@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from mobilevit_sdk.checkpoints.beside.files import release_of
 from mobilevit_sdk.checkpoints.match import Match
 from mobilevit_sdk.checkpoints.preparation import Preparation
 from mobilevit_sdk.models.registry import model_entries
-from mobilevit_sdk.spec import ModelSpec
 
 
 def with_note_on_twins(match: Match, preparation: Preparation) -> Match:
@@ -35,8 +35,3 @@ def with_note_on_twins(match: Match, preparation: Preparation) -> Match:
         f"`model={twins[0]}`"
     )
     return dataclasses.replace(match, notes=(*match.notes, note))
-
-
-def release_of(release: str, spec: ModelSpec) -> str:
-    """What says how images are prepared where no file does."""
-    return f"the {release} release of {spec.model}"

@@ -22,7 +22,6 @@ from mobilevit_sdk.checkpoints.beside.preprocessing import (
 )
 from mobilevit_sdk.checkpoints.hub import CONFIG, PROCESSOR, WEIGHTS
 from mobilevit_sdk.checkpoints.labels import in_order
-from mobilevit_sdk.checkpoints.twins import release_of
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.registry import list_models, model_config, model_entry
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
@@ -80,6 +79,11 @@ def read_beside(
             raise
         result.notes = (one_line(str(error).removeprefix(f"{source}: "), 400),)
     return result
+
+
+def release_of(release: str, spec: ModelSpec) -> str:
+    """What says how images are prepared where no file does."""
+    return f"the {release} release of {spec.model}"
 
 
 def _check_same_family(config: Keys | None, processor: Keys | None, spec: ModelSpec) -> None:
