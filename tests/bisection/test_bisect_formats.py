@@ -35,9 +35,16 @@ FORMATS = {
     "coreml fp16": ("coreml", None, "fp16", "coreml-reference"),
     "tflite fp32": ("tflite", None, "fp32", "litert-cpu"),
     "executorch fp32": ("executorch", "xnnpack", "fp32", "executorch"),
+    "onnx fp32": ("onnx", None, "fp32", "onnxruntime"),
     "executorch-coreml fp16": ("executorch", "coreml", "fp16", "coreml-reference"),
 }
-TOOLCHAINS = {"coreai": "coreai_torch", "coreml": "coremltools", "tflite": "litert_torch", "executorch": "executorch"}
+TOOLCHAINS = {
+    "coreai": "coreai_torch",
+    "coreml": "coremltools",
+    "tflite": "litert_torch",
+    "executorch": "executorch",
+    "onnx": "onnxscript",
+}
 
 
 @torch.no_grad()
@@ -80,7 +87,9 @@ def test_the_values_of_a_file_are_those_that_lead_to_its_answer(files):
         for case, row in zip(cases, values, strict=True):
             scores = answer(case.as_passed())
             assert [value.shape for value in row] == [tap.shape for tap in taps]
-            assert any(value.size == scores.size and np.array_equal(value.reshape(-1), scores) for value in row)
+            # onnxruntime fuses operators between which nobody asks for a value.
+            slack = 1e-5 if converter.format == "onnx" else 0
+            assert any(value.size == scores.size and np.allclose(value.ravel(), scores, slack, slack) for value in row)
 
 
 def test_every_operator_that_computes_is_found_in_the_file(files):
