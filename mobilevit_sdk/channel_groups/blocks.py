@@ -56,6 +56,8 @@ def _attention(attention: Attention) -> Iterator[ChannelGroup]:
     )
     if attention.position_bias is not None:
         head += (ChannelSlice(attention.position_bias, "table", 0),)
+    if attention.mixing is not None:
+        head += (*writes(attention.mixing.conv), *reads(attention.mixing.conv), *writes(attention.mixing.norm))
     yield group("heads", heads, head, name="num_heads", rows=key_dim)
     # From here on one part a head: the slices of its dimension i.
     queries = [writes(qkv, h * key_dim, effect=True) for h in range(heads)]

@@ -18,6 +18,7 @@ from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.first_tokens import answer_first_tokens
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norms
 from mobilevit_sdk.deployment.fold_classifiers import fold_classifiers
+from mobilevit_sdk.deployment.fold_head_mixing import fold_head_mixings
 from mobilevit_sdk.deployment.fold_layer_scale import fold_layer_scales
 from mobilevit_sdk.deployment.fold_norm_affine import fold_norm_affines
 from mobilevit_sdk.deployment.global_norm import global_norms_as_matmuls
@@ -60,6 +61,7 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     if quantized:
         equalize_channels(network)
     fold_batch_norms(network)
+    fold_head_mixings(network)
     fold_classifiers(network)
     join_token_classifiers(network)
     answer_first_tokens(network)

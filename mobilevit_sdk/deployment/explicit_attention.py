@@ -40,12 +40,13 @@ class ExplicitAttention(nn.Module):
         position_bias = attention.position_bias
         bias = None if position_bias is None else position_bias().detach()[None]  # [1, heads, N, N]
         self.register_buffer("bias", bias)
+        self.mixing = attention.mixing
         self.proj = attention.proj
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape
         queries = tokens if self.num_queries is None else self.num_queries
-        if tokens == 1:
+        if tokens == 1 and self.mixing is None:
             alone: Tensor = self.proj(self.v(x))
             return alone
         axes = batch_axes(batch, self.num_heads, self.product_rank)
@@ -60,7 +61,11 @@ class ExplicitAttention(nn.Module):
         if self.bias is not None:
             scores = scores.view(batch, self.num_heads, queries, tokens) + self.bias
             scores = scores.view(*axes, queries, tokens)
-        x = batched_product(scores.softmax(-1), v)
+        maps = scores.softmax(-1)
+        if self.mixing is not None:  # re-attention, over the axis of heads
+            mixed: Tensor = self.mixing(maps.view(batch, self.num_heads, queries, tokens))
+            maps = mixed.view(*axes, queries, tokens)
+        x = batched_product(maps, v)
         x = x.view(batch, self.num_heads, queries, self.value_dim).permute(0, 2, 1, 3)
         out: Tensor = self.proj(x.reshape(batch, queries, self.num_heads * self.value_dim))
         return out

@@ -1,4 +1,4 @@
-"""LayerScale within the linear that ends its branch: g * (W x + b)  ==  (diag(g) W) x + g b.
+"""LayerScale within the linear that ends its branch: g * (W x + b)  ==  (diag(g) W) x + g b, and so is a constant.
 
 The products are taken in float64 and rounded once.
 """
@@ -20,6 +20,9 @@ def fold_layer_scales(network: nn.Module) -> None:
                 if isinstance(scale, LayerScale):
                     fold_scale(scale, linear)
                     setattr(block, name, nn.Identity())
+                linear.weight.data.mul_(block.branch_scale)
+                linear.bias.data.mul_(block.branch_scale)
+            block.branch_scale = 1.0
 
 
 @torch.no_grad()

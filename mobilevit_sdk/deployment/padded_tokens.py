@@ -27,11 +27,12 @@ class PaddedTokens(nn.Module):
         self.channels_first = channels_first
         constant = token_constant(tokens, image_size)
         self.register_buffer("constant", constant.transpose(1, 2)[:, :, None] if channels_first else constant)
+        self.stem = tokens.stem
         self.conv = tokens.conv
         self.conv.register_parameter("bias", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
+        x = self.conv(x if self.stem is None else self.stem(x))
         if self.channels_first:
             return F.pad(x.reshape(1, x.shape[1], 1, -1), (self.prefix, 0)) + self.constant
         x = x.permute(0, 2, 3, 1).reshape(1, -1, x.shape[1])
@@ -41,7 +42,7 @@ class PaddedTokens(nn.Module):
 @torch.no_grad()
 def token_constant(tokens: PatchTokens, image_size: tuple[int, int]) -> Tensor:
     """What is added to the convolution without bias, and to zeros before it: [1, N, dim]."""
-    patch = tokens.conv.kernel_size[0]
+    patch = tokens.patch_size
     positions = tokens.positions_at((image_size[0] // patch, image_size[1] // patch)).detach().double()
     prefix, count = tokens.prefix.transpose(0, 1).double(), len(tokens.prefix)
     if tokens.prefix_positions:

@@ -4,6 +4,7 @@ from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.classifier import BatchNormClassifier
 from mobilevit_sdk.layers.conv import ConvNormAct
+from mobilevit_sdk.layers.head_mixing import HeadMixing
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
 from mobilevit_sdk.layers.layer_scale import LayerScale
 from mobilevit_sdk.layers.mlp import MLP
@@ -45,6 +46,7 @@ __all__ = [
     "HasProjectionPairs",
     "HasResidualStreams",
     "HasSizedTables",
+    "HeadMixing",
     "InvertedResidual",
     "LayerScale",
     "NormReader",

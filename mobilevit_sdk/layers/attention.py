@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilevit_sdk.layers.head_mixing import HeadMixing
 from mobilevit_sdk.layers.position_bias import PositionBias
 
 
@@ -15,6 +16,7 @@ class Attention(nn.Module):
     In each head, q and k have `key_dim` rows and v has `value_dim`; both default to dim / num_heads. With
     `window_size`, N is its square and the bias is a `PositionBias`; without, there is no bias. Where only the first
     tokens of the answer are read, `num_queries` may be set to their number: [B, N, dim] -> [B, num_queries, dim].
+    With `re_attention`, the factor of a `HeadMixing`, the maps of all heads are mixed before they weigh the values.
     """
 
     num_queries: int | None = None
@@ -28,6 +30,7 @@ class Attention(nn.Module):
         value_dim: int | None = None,
         window_size: int | None = None,
         dropout: float = 0.0,
+        re_attention: float | None = None,
     ) -> None:
         super().__init__()
         if dim % num_heads and None in (key_dim, value_dim):
@@ -38,6 +41,7 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.qkv = nn.Linear(dim, num_heads * (2 * self.key_dim + self.value_dim))
         self.position_bias = PositionBias(num_heads, window_size) if window_size else None
+        self.mixing = None if re_attention is None else HeadMixing(num_heads, re_attention)
         self.proj = nn.Linear(num_heads * self.value_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,5 +51,9 @@ class Attention(nn.Module):
         q, k, v = (part.view(batch, tokens, self.num_heads, -1).transpose(1, 2) for part in parts)  # [B, heads, N, d]
         q = q[:, :, : self.num_queries] if self.num_queries is not None else q
         bias = self.position_bias() if self.position_bias is not None else None  # [heads, N, N]
+        if self.mixing is not None:
+            maps = (q @ k.transpose(2, 3) * self.key_dim**-0.5).softmax(-1)
+            x = self.mixing(F.dropout(maps, self.dropout, self.training)) @ v
+            return self.proj(x.transpose(1, 2).reshape(batch, -1, values))
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0)
         return self.proj(x.transpose(1, 2).reshape(batch, -1, values))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mobilevit_sdk.layers.conv import ConvNormAct
 
 Grid = tuple[int, int]  # patches: rows, columns
 
@@ -17,13 +20,27 @@ class PatchTokens(nn.Module):
     Shapes: [B, in_channels, H, W] -> [B, prefix + (H / patch_size) (W / patch_size), dim]. `grid` is the one that the
     positions were learned for; for images of another size they are interpolated at every call, as timm does with
     `dynamic_img_size`. Without `prefix_positions` the prefix has none (DeiT III, arXiv 2204.07118).
+    A `stem` of convolutions takes the first strides of the patches (DeepViT, arXiv 2103.11886).
     """
 
     def __init__(
-        self, in_channels: int, dim: int, patch_size: int, grid: Grid, *, prefix: int, prefix_positions: bool = True
+        self,
+        in_channels: int,
+        dim: int,
+        patch_size: int,
+        grid: Grid,
+        *,
+        prefix: int,
+        prefix_positions: bool = True,
+        stem: nn.Sequential | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
+        self.patch_size = patch_size
+        self.stem = stem
+        for layer in cast("Iterable[ConvNormAct]", stem or ()):
+            in_channels = layer.conv.out_channels
+            patch_size //= layer.conv.stride[0]
         self.conv = nn.Conv2d(in_channels, dim, patch_size, patch_size)
         self.prefix = nn.Parameter(torch.empty(prefix, 1, dim))
         self.positions = nn.Parameter(torch.empty(1, prefix * prefix_positions + grid[0] * grid[1], dim))
@@ -32,13 +49,17 @@ class PatchTokens(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
+        x = self.conv(x if self.stem is None else self.stem(x))
         positions = self.positions_at((x.shape[2], x.shape[3]))
         x = x.flatten(2).transpose(1, 2)  # [B, dim, h, w] -> [B, h w, dim]
         prefix = self.prefix.transpose(0, 1).expand(x.shape[0], -1, -1)
         if self.prefix_positions:
             return torch.cat([prefix, x], 1) + positions
         return torch.cat([prefix, x + positions], 1)
+
+    def input_convolution(self) -> nn.Conv2d:
+        """The layer that reads the image."""
+        return self.conv if self.stem is None else cast("ConvNormAct", self.stem[0]).conv
 
     def positions_at(self, grid: Grid) -> Tensor:
         """The positions for another grid: bicubic between patches, as they are for the prefix. [1, N, dim].

@@ -16,7 +16,8 @@ from mobilevit_sdk.layers.traits import NormReader
 class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). Shapes: [B, N, dim] -> [B, N, dim].
 
-    With `layer_scale`, each of the two sums takes its branch times a learned factor per channel. Where the attention
+    With `layer_scale`, each of the two sums takes its branch times a learned factor per channel; both
+    are `branch_scale` times as strong. `re_attention` is that of `Attention`. Where the attention
     answers its first `num_queries` tokens alone, so does the block.
     """
 
@@ -31,6 +32,8 @@ class TransformerBlock(nn.Module):
         activation: Callable[[], nn.Module] = nn.SiLU,
         norm_eps: float = 1e-5,
         layer_scale: bool = False,
+        branch_scale: float = 1.0,
+        re_attention: float | None = None,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         mlp_dropout: float = 0.0,
@@ -39,7 +42,15 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attention = Attention(dim, num_heads, key_dim=key_dim, value_dim=value_dim, dropout=attention_dropout)
+        self.branch_scale = branch_scale
+        self.attention = Attention(
+            dim,
+            num_heads,
+            key_dim=key_dim,
+            value_dim=value_dim,
+            dropout=attention_dropout,
+            re_attention=re_attention,
+        )
         self.layer_scale1 = LayerScale(dim) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = MLP(dim, mlp_dim, activation=activation, dropout=mlp_dropout)
@@ -48,11 +59,14 @@ class TransformerBlock(nn.Module):
         self.stochastic_depth = StochasticDepth(stochastic_depth, groups=stochastic_depth_groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        attended = self.layer_scale1(self.attention(self.norm1(x)))
+        attended = self._scaled(self.layer_scale1(self.attention(self.norm1(x))))
         if self.attention.num_queries is not None:
             x = x[:, : self.attention.num_queries]
         x = x + self.stochastic_depth(self.dropout(attended))
-        return x + self.stochastic_depth(self.dropout(self.layer_scale2(self.mlp(self.norm2(x)))))
+        return x + self.stochastic_depth(self.dropout(self._scaled(self.layer_scale2(self.mlp(self.norm2(x))))))
+
+    def _scaled(self, branch: Tensor) -> Tensor:
+        return branch if self.branch_scale == 1 else branch * self.branch_scale
 
     def norm_readers(self) -> tuple[NormReader, ...]:
         return NormReader(self.norm1, self.attention.qkv), NormReader(self.norm2, self.mlp.fc1)

@@ -37,13 +37,9 @@ class Entry:
     info: ModelInfo
 
 
-_FAMILIES = (
-    "efficientvit",
-    "mobilevit",
-    "mobilevitv2",
-    "tiny_vit",
-    "vit",
-)  # modules of this package, in alphabetical order
+# Modules here, in alphabetical order, and those with further variants of a family.
+_FAMILIES = ("deepvit", "efficientvit", "mobilevit", "mobilevitv2", "tiny_vit", "vit")
+_VARIANTS = ("deit",)
 _families: dict[str, Family] = {}
 _models: dict[str, Entry] = {}
 
@@ -75,7 +71,7 @@ def register_model(info: ModelInfo) -> Callable[[Callable[[], ModelConfig]], Cal
 @cache
 def _import_families() -> None:
     """Ours, then those of other packages, which name their module in the entry-point group `mobilevit_sdk.models`."""
-    for family in _FAMILIES:
+    for family in (*_FAMILIES, *_VARIANTS):
         importlib.import_module(f"mobilevit_sdk.models.{family}")
     for point in entry_points(group="mobilevit_sdk.models"):
         point.load()

@@ -128,18 +128,38 @@ class ViT(Backbone):
         widths = config.explicit().widths
         assert widths is not UNSET
         sizes = (config.in_channels, config.dim, config.patch_size, config.grid)
-        count = 1 + config.distillation_token
-        self.tokens = PatchTokens(*sizes, prefix=count, prefix_positions=config.class_position)
+        count, stem = 1 + config.distillation_token, self.stem(config)
+        self.tokens = PatchTokens(*sizes, prefix=count, prefix_positions=config.class_position, stem=stem)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential()
         rates = torch.linspace(0, config.stochastic_depth, config.depth, device="cpu")  # deeper blocks drop more
         for i, (own, p) in enumerate(zip(widths.blocks, rates.tolist(), strict=True)):
             if own is not None:  # removed blocks leave gaps in the numbering
-                self.blocks.add_module(str(i), _block(config, own, p))
+                self.blocks.add_module(str(i), self.block(config, i, own, p))
         self.first = FirstTokens(1 + config.distillation_head)
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.head = TokenClassifier(config.dim, config.num_classes, distilled=config.distillation_head)
         self.apply(_initialize)
+
+    def stem(self, config: Any) -> nn.Sequential | None:
+        """The convolutions before the patches, where a family has any."""
+        return None
+
+    def block(self, config: Any, index: int, own: BlockWidths, stochastic_depth: float, **options: Any) -> nn.Module:
+        """One block; `options` are those of a family that has more."""
+        return TransformerBlock(
+            config.dim,
+            own.num_heads,
+            own.mlp_dim,
+            key_dim=own.key_dim,
+            value_dim=own.value_dim,
+            activation=nn.GELU,
+            layer_scale=config.layer_scale,
+            dropout=config.dropout,
+            mlp_dropout=config.dropout,
+            stochastic_depth=stochastic_depth,
+            **{"norm_eps": config.norm_eps, **options},
+        )
 
     def return_features(self, kind: Features) -> None:
         """Pooled: the mean of the tokens that the classifier reads, [B, dim]; map: the patches' tokens, [B, dim, h, w].
@@ -159,7 +179,7 @@ class ViT(Backbone):
         return answer
 
     def input_convolution(self) -> nn.Conv2d:
-        return self.tokens.conv
+        return self.tokens.input_convolution()
 
     def first_tokens(self) -> tuple[nn.Module, int] | None:
         return (self.blocks[-1], self.first.count) if isinstance(self.first, FirstTokens) else None
@@ -177,22 +197,6 @@ class ViT(Backbone):
         )
 
 
-def _block(config: ViTConfig, own: BlockWidths, stochastic_depth: float) -> TransformerBlock:
-    return TransformerBlock(
-        config.dim,
-        own.num_heads,
-        own.mlp_dim,
-        key_dim=own.key_dim,
-        value_dim=own.value_dim,
-        activation=nn.GELU,
-        norm_eps=config.norm_eps,
-        layer_scale=config.layer_scale,
-        dropout=config.dropout,
-        mlp_dropout=config.dropout,
-        stochastic_depth=stochastic_depth,
-    )
-
-
 def _initialize(module: nn.Module) -> None:
     """Truncated normal (std 0.02) for linears, as the authors train."""
     if isinstance(module, nn.Linear):
@@ -200,12 +204,10 @@ def _initialize(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-_VIT = ("https://arxiv.org/abs/2010.11929", "Apache-2.0 (google-research/vision_transformer)")
-_DEIT = ("https://arxiv.org/abs/2012.12877", "Apache-2.0 (facebookresearch/deit)")
-_DEIT3 = ("https://arxiv.org/abs/2204.07118", "Apache-2.0 (facebookresearch/deit)")
+VIT = ("https://arxiv.org/abs/2010.11929", "Apache-2.0 (google-research/vision_transformer)")
 
 
-def _info(release: tuple[str, str], weights: str, top1: float, *, image_size: int = 224) -> ModelInfo:
+def info(release: tuple[str, str], weights: str, top1: float, *, image_size: int = 224) -> ModelInfo:
     """timm evaluates all of them alike: nine tenths of the shorter side at 224, all of it at 384."""
     return ModelInfo(
         paper=release[0],
@@ -216,135 +218,68 @@ def _info(release: tuple[str, str], weights: str, top1: float, *, image_size: in
             image_size=(image_size, image_size),
             resize_size=image_size if image_size > 224 else int(image_size / 0.9),
             interpolation="bicubic",
-            mean=(0.5,) * 3 if release is _VIT else (0.485, 0.456, 0.406),
-            std=(0.5,) * 3 if release is _VIT else (0.229, 0.224, 0.225),
+            mean=(0.5,) * 3 if release is VIT else (0.485, 0.456, 0.406),
+            std=(0.5,) * 3 if release is VIT else (0.229, 0.224, 0.225),
         ),
     )
 
 
 _AUGREG = "ImageNet-21k, then ImageNet-1k"
-_Fields = dict[str, Any]
-_TINY, _SMALL, _MEDIUM, _BASE = (_Fields(dim=64 * heads, num_heads=heads) for heads in (3, 6, 8, 12))
-_384 = _Fields(image_size=(384, 384))
-_DISTILLED = _Fields(distillation_token=True, distillation_head=True)
-_III = _Fields(layer_scale=True, class_position=False)
+Fields = dict[str, Any]
+TINY, SMALL, MEDIUM, BASE = (Fields(dim=64 * heads, num_heads=heads) for heads in (3, 6, 8, 12))
+AT_384 = Fields(image_size=(384, 384))
 
 
-@register_model(_info(_VIT, _AUGREG, 75.452))
+@register_model(info(VIT, _AUGREG, 75.452))
 def vit_tiny_patch16_224() -> ViTConfig:
-    return ViTConfig(**_TINY)
+    return ViTConfig(**TINY)
 
 
-@register_model(_info(_VIT, _AUGREG, 78.438, image_size=384))
+@register_model(info(VIT, _AUGREG, 78.438, image_size=384))
 def vit_tiny_patch16_384() -> ViTConfig:
-    return ViTConfig(**_TINY, **_384)
+    return ViTConfig(**TINY, **AT_384)
 
 
-@register_model(_info(_VIT, _AUGREG, 76.010))
+@register_model(info(VIT, _AUGREG, 76.010))
 def vit_small_patch32_224() -> ViTConfig:
-    return ViTConfig(**_SMALL, patch_size=32)
+    return ViTConfig(**SMALL, patch_size=32)
 
 
-@register_model(_info(_VIT, _AUGREG, 80.476, image_size=384))
+@register_model(info(VIT, _AUGREG, 80.476, image_size=384))
 def vit_small_patch32_384() -> ViTConfig:
-    return ViTConfig(**_SMALL, patch_size=32, **_384)
+    return ViTConfig(**SMALL, patch_size=32, **AT_384)
 
 
-@register_model(_info(_VIT, _AUGREG, 81.402))
+@register_model(info(VIT, _AUGREG, 81.402))
 def vit_small_patch16_224() -> ViTConfig:
-    return ViTConfig(**_SMALL)
+    return ViTConfig(**SMALL)
 
 
-@register_model(_info(_VIT, _AUGREG, 83.814, image_size=384))
+@register_model(info(VIT, _AUGREG, 83.814, image_size=384))
 def vit_small_patch16_384() -> ViTConfig:
-    return ViTConfig(**_SMALL, **_384)
+    return ViTConfig(**SMALL, **AT_384)
 
 
-@register_model(_info(_VIT, _AUGREG, 80.732))
+@register_model(info(VIT, _AUGREG, 80.732))
 def vit_base_patch32_224() -> ViTConfig:
-    return ViTConfig(**_BASE, patch_size=32)
+    return ViTConfig(**BASE, patch_size=32)
 
 
-@register_model(_info(_VIT, _AUGREG, 83.358, image_size=384))
+@register_model(info(VIT, _AUGREG, 83.358, image_size=384))
 def vit_base_patch32_384() -> ViTConfig:
-    return ViTConfig(**_BASE, patch_size=32, **_384)
+    return ViTConfig(**BASE, patch_size=32, **AT_384)
 
 
-@register_model(_info(_VIT, _AUGREG, 84.534))
+@register_model(info(VIT, _AUGREG, 84.534))
 def vit_base_patch16_224() -> ViTConfig:
-    return ViTConfig(**_BASE)
+    return ViTConfig(**BASE)
 
 
-@register_model(_info(_VIT, _AUGREG, 86.010, image_size=384))
+@register_model(info(VIT, _AUGREG, 86.010, image_size=384))
 def vit_base_patch16_384() -> ViTConfig:
-    return ViTConfig(**_BASE, **_384)
+    return ViTConfig(**BASE, **AT_384)
 
 
-@register_model(_info(_VIT, _AUGREG, 85.798))
+@register_model(info(VIT, _AUGREG, 85.798))
 def vit_base_patch8_224() -> ViTConfig:
-    return ViTConfig(**_BASE, patch_size=8)
-
-
-@register_model(_info(_DEIT, "ImageNet-1k", 72.190))
-def deit_tiny_patch16_224() -> ViTConfig:
-    return ViTConfig(**_TINY)
-
-
-@register_model(_info(_DEIT, "ImageNet-1k", 79.856))
-def deit_small_patch16_224() -> ViTConfig:
-    return ViTConfig(**_SMALL)
-
-
-@register_model(_info(_DEIT, "ImageNet-1k", 81.980))
-def deit_base_patch16_224() -> ViTConfig:
-    return ViTConfig(**_BASE)
-
-
-@register_model(_info(_DEIT, "ImageNet-1k", 83.108, image_size=384))
-def deit_base_patch16_384() -> ViTConfig:
-    return ViTConfig(**_BASE, **_384)
-
-
-@register_model(_info(_DEIT, "ImageNet-1k, distilled", 74.538))
-def deit_tiny_distilled_patch16_224() -> ViTConfig:
-    return ViTConfig(**_TINY, **_DISTILLED)
-
-
-@register_model(_info(_DEIT, "ImageNet-1k, distilled", 81.204))
-def deit_small_distilled_patch16_224() -> ViTConfig:
-    return ViTConfig(**_SMALL, **_DISTILLED)
-
-
-@register_model(_info(_DEIT, "ImageNet-1k, distilled", 83.384))
-def deit_base_distilled_patch16_224() -> ViTConfig:
-    return ViTConfig(**_BASE, **_DISTILLED)
-
-
-@register_model(_info(_DEIT, "ImageNet-1k, distilled", 85.438, image_size=384))
-def deit_base_distilled_patch16_384() -> ViTConfig:
-    return ViTConfig(**_BASE, **_DISTILLED, **_384)
-
-
-@register_model(_info(_DEIT3, "ImageNet-1k", 81.382))
-def deit3_small_patch16_224() -> ViTConfig:
-    return ViTConfig(**_SMALL, **_III)
-
-
-@register_model(_info(_DEIT3, "ImageNet-1k", 83.432, image_size=384))
-def deit3_small_patch16_384() -> ViTConfig:
-    return ViTConfig(**_SMALL, **_III, **_384)
-
-
-@register_model(_info(_DEIT3, "ImageNet-1k", 83.086))
-def deit3_medium_patch16_224() -> ViTConfig:
-    return ViTConfig(**_MEDIUM, **_III)
-
-
-@register_model(_info(_DEIT3, "ImageNet-1k", 83.800))
-def deit3_base_patch16_224() -> ViTConfig:
-    return ViTConfig(**_BASE, **_III)
-
-
-@register_model(_info(_DEIT3, "ImageNet-1k", 85.088, image_size=384))
-def deit3_base_patch16_384() -> ViTConfig:
-    return ViTConfig(**_BASE, **_III, **_384)
+    return ViTConfig(**BASE, patch_size=8)

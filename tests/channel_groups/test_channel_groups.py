@@ -123,7 +123,7 @@ def test_only_the_first_block_of_a_stage_must_stay(family):
         holder[block.path[-1]] = block.placeholder
     for name in ("hidden", "transformers", "convolutional", "blocks"):
         stages = config["widths"].get(name, [])
-        for stage in [stages] if name == "convolutional" or family == "vit" else stages:
+        for stage in [stages] if name == "convolutional" or family in ("vit", "deepvit") else stages:
             assert not any(stage[1:]), (name, stage)
 
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from tiny_networks import noise, tiny_model
 from torch import nn
 
+from mobilevit_sdk.deployment.channels_first.patches import ChannelsFirstBlock
 from mobilevit_sdk.deployment.channels_first.tokens import ChannelsFirstClassifier
 from mobilevit_sdk.deployment.explicit_attention import split_attention
 from mobilevit_sdk.deployment.first_tokens import answer_first_tokens
+from mobilevit_sdk.deployment.fold_head_mixing import folded
 from mobilevit_sdk.deployment.fold_layer_scale import fold_layer_scales
 from mobilevit_sdk.deployment.fold_norm_affine import fold_affine
 from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
@@ -20,7 +22,7 @@ from mobilevit_sdk.deployment.mean_centering import center_residual_streams
 from mobilevit_sdk.deployment.padded_tokens import PaddedTokens
 from mobilevit_sdk.deployment.residual_scaling import scale_residual_streams
 from mobilevit_sdk.deployment.token_classifier import JoinedClassifier
-from mobilevit_sdk.layers import LayerScale, PatchTokens, TokenClassifier, TransformerBlock
+from mobilevit_sdk.layers import HeadMixing, LayerScale, PatchTokens, TokenClassifier, TransformerBlock
 from mobilevit_sdk.spec import Preprocessing
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -134,3 +136,29 @@ def test_random_tokens_and_positions_are_as_large_as_what_they_are_added_to():
     tokens = randomize(tiny_model("vit")[0], 3).tokens
     assert tokens.prefix.std() > 0.1
     assert tokens.positions.std() > 0.1
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.3])
+def test_a_norm_over_maps_goes_into_the_convolution_over_heads(factor):
+    mixing = randomize(HeadMixing(4, factor), 0).double().eval()
+    maps = noise(2, 4, 5, 7, dtype=torch.float64)
+    conv = folded(mixing)
+    torch.testing.assert_close(conv(maps), mixing(maps), **EXACT)
+
+
+@pytest.mark.parametrize("queries", [None, 1])
+@pytest.mark.parametrize("product_rank", [3, 4, None])  # None: channels first
+def test_mixed_maps_are_the_same_in_every_form_of_attention(product_rank, queries):
+    block = randomize(TransformerBlock(16, 4, 12, re_attention=0.5, branch_scale=2.0), 0).double().eval()
+    block.attention.num_queries = queries
+    x = noise(1, 6, 16, dtype=torch.float64)
+    expected = block(x)
+    block.attention.mixing = folded(block.attention.mixing)
+    fold_layer_scales(block)
+    assert block.branch_scale == 1
+    if product_rank is None:
+        found = ChannelsFirstBlock(block)(x.transpose(1, 2)[:, :, None])[:, :, 0].transpose(1, 2)
+    else:
+        split_attention(block, product_rank)
+        found = block(x)
+    torch.testing.assert_close(found, expected, **EXACT)

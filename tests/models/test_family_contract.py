@@ -122,6 +122,24 @@ class TestViT(FamilyContract):
     exact_sizes = (64, 96)  # of whole patches
 
 
+class TestDeepViT(FamilyContract):
+    family = "deepvit"
+    network = staticmethod(partial(tiny_model, family))
+    parameters = (
+        ("deepvit_patch16_224_re_attn_16b", {}, 24_426_664),
+        ("deepvit_patch16_224_re_attn_24b", {}, 36_261_448),
+        ("deepvit_patch16_224_re_attn_32b", {}, 48_096_232),
+        ("deepvit_s", {}, 27_312_632),
+        ("deepvit_l", {}, 58_883_708),
+        ("deepvit_l_384", {}, 59_043_308),
+    )
+    image_sizes = ((32, 32), (16, 8), (40, 72))
+    phone_sizes = ((32, 32), (48, 48), (24, 40))
+    resized = (48, 64)
+    stochastic = ("dropout", "stochastic_depth")
+    exact_sizes = (64, 96)  # of whole patches
+
+
 def test_every_registered_family_is_held_to_the_contract():
     held = {contract.family for contract in FamilyContract.__subclasses__()}
     assert held == {entry.family for entry in model_entries()} == set(FAMILIES)

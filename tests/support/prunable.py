@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mobilevit_sdk.models import efficientvit, mobilevit, mobilevitv2, tiny_vit, vit
+from mobilevit_sdk.models import deepvit, efficientvit, mobilevit, mobilevitv2, tiny_vit, vit
 from mobilevit_sdk.models.random_weights import condition_weights, randomize
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.pruning.structure import Pruning, Structure
@@ -54,6 +54,9 @@ CONFIGS: dict[str, ModelConfig] = {
         distillation_head=True,
         layer_scale=True,
     ),
+    "deepvit": deepvit.DeepViTConfig(
+        dim=16, num_heads=4, depth=3, mlp_ratio=2, patch_size=16, image_size=(SIZE, SIZE), re_attention_from=1
+    ),
 }
 MODELS = {
     "mobilevit": "mobilevit_xxs",
@@ -61,6 +64,7 @@ MODELS = {
     "tiny_vit": "tiny_vit_5m_224",
     "efficientvit": "efficientvit_m0",
     "vit": "deit_tiny_distilled_patch16_224",
+    "deepvit": "deepvit_patch16_224_re_attn_16b",
 }
 
 

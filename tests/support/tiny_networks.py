@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.layers import PositionBias
+from mobilevit_sdk.models.deepvit import DeepViTConfig
 from mobilevit_sdk.models.efficientvit import EfficientViTConfig
 from mobilevit_sdk.models.efficientvit import StageConfig as EfficientViTStage
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
@@ -22,19 +23,20 @@ from mobilevit_sdk.models.vit import ViTConfig
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 # Pixels. At the first of each family all maps divide into whole patches or windows, at the second none does.
-WHOLE = {"mobilevit": 32, "mobilevitv2": 32, "tiny_vit": 48, "efficientvit": 96, "vit": 32}
-ODD = {"mobilevit": 36, "mobilevitv2": 36, "tiny_vit": 52, "efficientvit": 80, "vit": 48}
+WHOLE = {"mobilevit": 32, "mobilevitv2": 32, "tiny_vit": 48, "efficientvit": 96, "vit": 32, "deepvit": 32}
+ODD = {"mobilevit": 36, "mobilevitv2": 36, "tiny_vit": 52, "efficientvit": 80, "vit": 48, "deepvit": 48}
 MODELS = {
     "mobilevit": "mobilevit_xxs",
     "mobilevitv2": "mobilevitv2_050",
     "tiny_vit": "tiny_vit_5m_224",
     "efficientvit": "efficientvit_m0",
     "vit": "deit_tiny_distilled_patch16_224",
+    "deepvit": "deepvit_s",
 }
 FAMILIES = tuple(MODELS)
 # Of random weights at the sizes of ODD: rounding the network to float16 leaves 46 dB of SQNR or more, and moves no
 # score by more than a thirtieth of the distance between the two best classes. Other seeds have images that nearly tie.
-_SEEDS = {"mobilevit": 4, "mobilevitv2": 10, "tiny_vit": 10, "efficientvit": 6, "vit": 6}
+_SEEDS = {"mobilevit": 4, "mobilevitv2": 10, "tiny_vit": 10, "efficientvit": 6, "vit": 6, "deepvit": 6}
 
 
 def _stages(depth: int) -> tuple[StageConfig, ...]:
@@ -58,6 +60,10 @@ def _config(family: str, depth: int, **options: Any) -> Any:
         sizes = {"dim": 16, "num_heads": 2, "depth": depth, "mlp_ratio": 2, "patch_size": 8, "image_size": (32, 32)}
         options = {"distillation_token": True, "distillation_head": True, "layer_scale": True, **options}
         return ViTConfig(**{**sizes, **options})
+    if family == "deepvit":  # a block without re-attention and one with it
+        sizes = {"dim": 16, "num_heads": 4, "depth": depth, "patch_size": 8, "image_size": (32, 32)}
+        options = {"conv_stem": True, "norm_scale": 0.5, "scaled_maps": True, "re_attention_from": 1, **options}
+        return DeepViTConfig(**{**sizes, **options})
     # Two stages, in several windows and in one, with a downsampling between.
     stages = tuple(EfficientViTStage(channels=c, blocks=1, num_heads=heads) for c, heads in ((16, 2), (24, 3)))
     sizes = {"kernels": (5, 3, 1), "window_sizes": (3, 3), "max_window_size": 3, "key_dim": 4}

@@ -19,7 +19,7 @@ from mobilevit_sdk.models.vit import ViTConfig
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 Row = tuple[str, str, str, str, str]  # ours, timm, the authors' DeiT III, transformers' files, its networks from 5.0 on
-_TIMM, _FACEBOOK, _OLD, _NEW = 1, 2, 3, 4
+TIMM, _FACEBOOK, _OLD, _NEW = 1, 2, 3, 4
 
 # fmt: off
 #    ours                   timm                    DeiT III                transformers           transformers 5
@@ -78,7 +78,7 @@ def _rows(config: ViTConfig) -> Iterator[Row]:
     yield from _TWO_HEADS if config.distillation_head else (_HEAD,)
 
 
-def _modules(config: ViTConfig, *, release: int) -> dict[str, tuple[str, ...]]:
+def vit_modules(config: ViTConfig, *, release: int) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for row in _rows(config):
         if row[release] not in found.get(row[0], ()):  # one of theirs for three rows of ours
@@ -111,14 +111,19 @@ def _options(tensors: Mapping[str, Tensor], *, release: int, norm_eps: float | N
     return found | ({"norm_eps": norm_eps} if norm_eps else {})
 
 
+def preprocessing_at_grid(spec: ModelSpec) -> Preprocessing:
+    """What the registry states, at the size that the positions are for."""
+    height, width = spec.config["image_size"]
+    stated = spec.preprocessing
+    return stated if stated.image_size == (height, width) else stated.at_size(height, width)
+
+
 def _preprocessing(spec: ModelSpec, *, release: str) -> Preprocessing:
-    """What the registry states, at the size that the positions are for; a network that only DeiT has takes its images.
+    """What the registry states, at the size of the positions; a network that only DeiT has takes DeiT's images.
 
     transformers squashes ViT's images, by its processor's defaults.
     """
-    config, stated = msgspec.convert(spec.config, ViTConfig), spec.preprocessing
-    if config.image_size != stated.image_size:
-        stated = stated.at_size(*config.image_size)
+    config, stated = msgspec.convert(spec.config, ViTConfig), preprocessing_at_grid(spec)
     if release.endswith("deit") or config.distillation_token or config.layer_scale:
         deit = model_entry("deit_tiny_patch16_224").info.preprocessing
         return msgspec.structs.replace(stated, mean=deit.mean, std=deit.std)
@@ -132,7 +137,7 @@ def _preprocessing(spec: ModelSpec, *, release: str) -> Preprocessing:
 def _key_map(
     name: str, release: int, *, prefix: str = "", norm_eps: float | None = None, container: str = ""
 ) -> KeyMap:
-    modules: Callable[[ViTConfig], Mapping[str, tuple[str, ...]]] = partial(_modules, release=release)
+    modules: Callable[[ViTConfig], Mapping[str, tuple[str, ...]]] = partial(vit_modules, release=release)
     return KeyMap(
         name,
         "vit",
@@ -149,7 +154,7 @@ def _key_map(
 _HF_EPS = 1e-12  # transformers' default, where the authors and timm have 1e-6; config.json may say otherwise
 
 LAYOUTS = (
-    _key_map("timm", _TIMM),
+    _key_map("timm", TIMM),
     _key_map("deit", _FACEBOOK, container="model"),
     _key_map("transformers", _OLD, prefix="vit.", norm_eps=_HF_EPS),
     _key_map("transformers-deit", _OLD, prefix="deit.", norm_eps=_HF_EPS),

@@ -8,7 +8,7 @@ The scale is in the convolution that makes q. A token alone attends to itself: i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +32,14 @@ class ChannelsFirstAttention(nn.Module):
         self.q = convolution(attention.qkv, slice(0, keys), scale=attention.key_dim**-0.5)
         self.k = convolution(attention.qkv, slice(keys, 2 * keys))
         self.v = convolution(attention.qkv, slice(2 * keys, None))
+        self.mixing = attention.mixing
         self.proj = convolution(attention.proj)
         position_bias = attention.position_bias
         self.register_buffer("bias", None if position_bias is None else transposed_bias(position_bias()))
 
     def forward(self, x: Tensor) -> Tensor:
         v: Tensor = self.v(x)
-        if x.shape[3] > 1:
+        if x.shape[3] > 1 or self.mixing is not None:
             k = self.k(x).permute(0, 3, 2, 1)  # [1, dim, P, N] -> [1, N, P, dim]
             heads = zip(
                 torch.split(self.q(x if self.num_queries is None else x[..., : self.num_queries]), self.key_dim, 1),
@@ -47,9 +48,17 @@ class ChannelsFirstAttention(nn.Module):
                 self._biases(),
                 strict=True,
             )
-            v = torch.cat([attend(*head) for head in heads], 1)
+            v = torch.cat([attend(*head) for head in heads] if self.mixing is None else self._mixed(heads), 1)
         out: Tensor = self.proj(v)
         return out
+
+    def _mixed(self, heads: Iterable[tuple[Tensor, Tensor, Tensor, Tensor | None]]) -> list[Tensor]:
+        """Re-attention: the maps of all heads through a convolution, [1, heads, N of keys, N of queries]."""
+        assert self.mixing is not None
+        q, k, v, _ = zip(*heads, strict=True)
+        maps = torch.cat([product(*pair).softmax(1) for pair in zip(k, q, strict=True)], 2)  # [1, N_k, heads, N_q]
+        mixed = self.mixing(maps.permute(0, 2, 1, 3)).permute(0, 2, 1, 3)
+        return [product(value, own) for value, own in zip(v, torch.split(mixed, 1, 2), strict=True)]
 
     def _biases(self) -> Sequence[Tensor | None]:
         """Those of each head, [1, N, 1, N], keys first."""
