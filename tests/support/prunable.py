@@ -129,6 +129,8 @@ def masked(pruning: Pruning) -> nn.Module:
     for (name, axis), rows in pruning.removed_rows():
         if axis == 0 and name in tensors:
             tensors[name][rows] = 1 if name.endswith("running_var") else 0
+        elif name.endswith("mixing.conv.weight"):  # the map of a head without queries is uniform, not zero
+            tensors[name][:, rows] = 0
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.LayerNorm | nn.GroupNorm):
             mask = pruning.kept_masks().get((f"{name}.weight", 0))
