@@ -53,18 +53,19 @@ MobileViT-XXS and TinyViT-5M, 0.60 in int8 and 0.65 in fp16.
 _WHY_NOT_HALF = """
 ## Why fp16 is not nearer to a half
 
-A `.tflite` in fp16 only stores its weights in float16 and computes in float32. A .pte in fp16 computes in float16, eight
-values an instruction for float32's four, but not everywhere: XNNPACK's float16 kernels for ARM also add up in float16, and
-where the errors of a sum would leave less than 40 dB on the worst image, the
-[converter](../../converters/mobilevit_converters/executorch/passes/half_precision.py) keeps float32. Of the MACs, 13% are
-in float32 in EfficientViT-M0, 54% in TinyViT-5M, 71% in MobileViTv2-050 and 75% in MobileViT-XXS, whose large maps and
-3x3 convolutions are most of their work. With a share s in float32 the ratio is at best (1 + s) / 2: 0.57, 0.77, 0.86, 0.88.
+A `.tflite` in fp16 only stores its weights in float16 and computes in float32. A .pte in fp16 computes in float16,
+eight values an instruction for float32's four, but not everywhere: XNNPACK's float16 kernels for ARM also add up in
+float16, and where the errors of a sum would leave less than 40 dB on the worst image, the
+[converter](../../converters/mobilevit_converters/executorch/passes/half_precision.py) keeps float32. Of the MACs, 13%
+are in float32 in EfficientViT-M0, 54% in TinyViT-5M, 71% in MobileViTv2-050 and 75% in MobileViT-XXS, whose large maps
+and 3x3 convolutions are most of their work. With a share s in float32 the ratio is at best about (1 + s) / 2: 0.57,
+0.77, 0.86, 0.88.
 
-Half as much in float32, maps with a quarter of the image's side and sums of 400 products and more (42% of MobileViT-XXS's
-MACs), leaves MobileViT-XXS at 41 dB, on a black image, and MobileViTv2-050 is at 39 dB there with float16 on large maps:
-too near to the threshold for networks that nobody measured. Scaled residual streams would not help, because digits of
-sums are lost, not range. Kernels that multiply in float16 and add up in float32 (`fmlal`, of ARMv8.2's FHM) would: those
-executed here do not use it.
+Half as much in float32, maps with a quarter of the image's side and sums of 400 products and more (42% of
+MobileViT-XXS's MACs), leaves MobileViT-XXS at 41 dB, on a black image, and MobileViTv2-050 is at 39 dB there with
+float16 on large maps: too near to the threshold for networks that nobody measured. Scaled residual streams would not
+help, because digits of sums are lost, not range. Kernels that multiply in float16 and add up in float32 (`fmlal`, of
+ARMv8.2's FHM) would: those executed here do not use it.
 
 A .pte in fp16 gives the constants of its sums, such as position biases, to each call of the delegate, as one in fp32
 does: pointers, no copies. In the delegate, ExecuTorch 1.5 for phones would free them once the weights are packed.
