@@ -78,7 +78,7 @@ def _fate(
     if isinstance(found, MobileViTError):
         return Fate("refused" if isinstance(found, ArtifactError) else "error", str(found))
     seen = len(reference.cases)
-    if found.shape[1:] != reference.logits.shape[1:]:
+    if found.shape[1:] != reference.answers.shape[1:]:
         return Fate("failed", f"it answers {found.shape[1:]} scores")
     verdict = judge(Run(original, runtime, None, found[:seen], reference))
     if verdict.status != "passed":

@@ -13,6 +13,7 @@ failed, missed its threshold, or is not taken whole by LiteRT's GPU accelerator,
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import sys
@@ -33,7 +34,8 @@ from mobilevit_sdk.formats.converter import Converter, converters, find_converte
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.formats.runtime import OnRequestRuntime
 from mobilevit_sdk.models.registry import list_models, model_spec
-from mobilevit_sdk.parity import Run, Verdict, compare, judge, run_artifacts
+from mobilevit_sdk.parity import Run, Verdict, judge, run_artifacts
+from mobilevit_sdk.parity.views import lowest_db, views_of
 from mobilevit_sdk.text import percent
 
 RUNTIMES = ("litert-cpu", "coreml-reference")  # of a format with several: the matrix is large
@@ -171,7 +173,7 @@ def _on_gpu(artifacts: Sequence[Artifact]) -> dict[Path, Run]:
 
     def first_case(artifact: Artifact) -> Reference:
         whole = artifact.reference()
-        return Reference(whole.cases[:1], whole.logits[:1])
+        return dataclasses.replace(whole, cases=whole.cases[:1], answers=whole.answers[:1])
 
     files = [artifact for artifact in artifacts if artifact.manifest.format == "tflite"]
     if not files:
@@ -184,7 +186,7 @@ def _gpu_cell(run: Run | None) -> str:
         return ""
     if run.outputs is None or run.reference is None:
         return f"**{run.refusal[1]}**" if run.refusal and run.refusal[0] != "unavailable" else "not here"
-    return f"whole, {compare(run.reference.logits, run.outputs).sqnr_db.worst:.0f} dB"
+    return f"whole, {lowest_db(views_of(run.artifact.manifest.spec, run.reference, run.outputs)):.0f} dB"
 
 
 def _usable_cores() -> set[int]:
@@ -239,7 +241,7 @@ def psnr_db(expected: np.ndarray, found: np.ndarray) -> float:
 def _psnr_cell(run: Run) -> str:
     if run.outputs is None or run.reference is None:
         return ""
-    found = psnr_db(run.reference.logits, run.outputs)
+    found = psnr_db(run.reference.answers, run.outputs)
     text = f"{found:.1f} dB"
     return text if found >= MIN_PSNR_DB.get(run.artifact.manifest.precision, 0.0) else f"**{text}**"
 

@@ -161,11 +161,11 @@ def run_group(faults: Sequence[Fault]) -> None:
             model = copy.deepcopy(checkpoint.model)
             plant(model, fault)
             file = _convert(converter, model, spec, precision, Path(folder) / str(fault.number))
-            effect = compare(reference.logits, reference_of(model, spec.preprocessing, cases).logits).sqnr_db.worst
+            effect = compare(reference.answers, reference_of(model, spec.preprocessing, cases).answers).sqnr_db.worst
             scores = run_cases(RuntimeRef(format_name, backend, runtime, file), cases)
             artifact = Artifact(file, _manifest(file, spec, label, converter))
             verdict = judge(Run(artifact, runtime, "", scores, reference))
-            chosen = worst_cases(cases, reference.logits, scores)
+            chosen = worst_cases(spec, reference, scores)
             found = diagnose(verdict, graph, chosen, tap(file, chosen), tap(fresh, chosen), places)
             assert verdict.agreement is not None
             emit(

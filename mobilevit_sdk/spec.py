@@ -13,6 +13,7 @@ from mobilevit_sdk.errors import RequestError
 Windows = Literal["keep", "scale"]
 HEADER = "the header of the checkpoint"  # what says how images are prepared where nothing else does
 Features = Literal["pooled", "map"]
+Kind = Literal["scores", "features"]  # of an output: how its answers are compared (`parity.compare`)
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -107,6 +108,14 @@ class ModelInfo(Strict, frozen=True, kw_only=True):
     preprocessing: Preprocessing
 
 
+class Output(Strict, frozen=True):
+    """One of a network's answers to an image, by the name that it has in phone files and reference vectors."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...] | None = None  # of the classes, for scores
+
+
 class ModelSpec(Strict, frozen=True, kw_only=True):
     """A model in full. `config` is the family's own config as plain data, so that a pruned network reloads as it is."""
 
@@ -115,9 +124,10 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     config: dict[str, Any]
     preprocessing: Preprocessing
     preprocessing_source: str | None = None  # in words, what says so: a file, the release, or who asked for it
-    # What a network without a classifier returns: its last map of features, [C, h, w], or their mean, [C]. The files of
-    # classifiers, which return scores, do not have the field.
+    # The features that a network returns: its last map, [C, h, w], or the mean of that, [C]; in place of class scores,
+    # unless `scores` says that it returns both. The files of plain classifiers have neither field.
     features: Features | msgspec.UnsetType = msgspec.UNSET
+    scores: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     labels: tuple[str, ...] | None = None
     license: str | None = msgspec.field(default=None, name="licence")  # spelled so in every file written so far
     provenance: dict[str, Any] = {}
@@ -125,7 +135,9 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("config", "provenance"):  # lists for tuples, as JSON has it: a spec equals itself read back
             msgspec.structs.force_setattr(self, name, msgspec.json.decode(msgspec.json.encode(getattr(self, name))))
-        if self.features and self.labels is not None:
+        if self.scores and not self.features:
+            raise ValueError("scores is said of networks that return features, too; a classifier returns them anyway")
+        if not self.returns_scores and self.labels is not None:
             raise ValueError("labels name classes, and a network that returns features has none")
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for a head with {self.num_classes} classes")
@@ -135,19 +147,31 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
         return int(self.config["num_classes"])
 
     @property
-    def output(self) -> Literal["logits", "features"]:
-        """What the network returns, by the name that it has in phone files and reference vectors."""
-        return "features" if self.features else "logits"
+    def outputs(self) -> tuple[Output, ...]:
+        """What the network returns, in the order in which its answers stand one after the other in a row."""
+        scores = (Output(name="logits", kind="scores", labels=self.labels),) if self.returns_scores else ()
+        return (*scores, Output(name="features", kind="features")) if self.features else scores
 
     @property
-    def output_kind(self) -> Literal["scores", "features"]:
-        """How answers are compared: see `parity.compare`."""
-        return "features" if self.features else "scores"
+    def returns_scores(self) -> bool:
+        """Whether class scores are among the answers."""
+        return not self.features or bool(self.scores)
 
-    def require_scores(self, what: str) -> None:
-        """Raise RequestError for a network that returns features, where `what` needs class scores."""
-        if self.features:
+    def describe(self) -> str:
+        """What the network does, in a few words."""
+        if not self.returns_scores:
+            return "Image features"
+        return f"Image classifier with {self.num_classes} classes" + (", and image features" if self.features else "")
+
+    def require_scores(self, what: str, *, alone: bool = False) -> None:
+        """Raise RequestError where `what` needs class scores, or with `alone` a classifier, and this is none."""
+        if not self.returns_scores:
             raise RequestError(f"{what} needs class scores, but this {self.model} returns features; give a classifier")
+        if alone and len(self.outputs) > 1:
+            names = " and ".join(output.name for output in self.outputs)
+            raise RequestError(
+                f"{what} needs a plain classifier, but this {self.model} returns {names}; leave out `features`"
+            )
 
     @property
     def config_sha256(self) -> str:
@@ -156,6 +180,12 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     def describe_preprocessing(self) -> str:
         """One line for people: how images are prepared, and what says so."""
         return describe_preprocessing(self.preprocessing, self.preprocessing_source)
+
+    def with_features(self, kind: Features, *, scores: bool) -> ModelSpec:
+        """The same network where it returns features, and class scores if `scores`."""
+        if scores:
+            return msgspec.structs.replace(self, features=kind, scores=True)
+        return msgspec.structs.replace(self, features=kind, scores=msgspec.UNSET, labels=None)
 
     def with_labels(self, labels: tuple[str, ...], source: str) -> ModelSpec:
         """The same model with class names, in the order of the classes; their number must be the head's."""

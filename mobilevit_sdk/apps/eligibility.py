@@ -34,7 +34,7 @@ def check_artifacts(artifacts: Sequence[Artifact]) -> None:
     taken: set[str] = set()
     for artifact in artifacts:
         manifest, shown, name = artifact.manifest, one_line(str(artifact.path.parent)), artifact_name(artifact)
-        manifest.spec.require_scores("an app")
+        manifest.spec.require_scores("an app", alone=True)
         if manifest.app_input is None:
             raise ArtifactError(f"{shown} does not say what an app feeds it (app_input is null); convert again")
         if manifest.app_input != app_input_of(manifest.inputs, manifest.spec.preprocessing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from mobilevit_sdk.data.cases import Case, Role
 from mobilevit_sdk.errors import ArtifactError, CheckpointError, RequestError
 from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
+from mobilevit_sdk.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,15 +28,23 @@ REFERENCE = "reference.safetensors"
 
 @dataclass(frozen=True)
 class Reference:
-    """Cases and PyTorch's answers to them: `logits` float32 [cases, num_classes].
+    """Cases and PyTorch's answers to them: `answers` float32 [cases, values].
 
-    Of a network that returns features, `logits` holds those, a row for each case, and `shape` is that of one answer.
+    A row holds all outputs of the network, flattened, one after the other in the order of `ModelSpec.outputs`.
     """
 
     cases: tuple[Case, ...]
-    logits: np.ndarray
-    shape: tuple[int, ...] | None = None  # of an answer; None: it is a row
+    answers: np.ndarray
+    shapes: tuple[tuple[int, ...], ...] = ()  # of each output, for one case; none: there is one, which is the row
     images: str | None = None  # the folder or file that the cases are from; None for those stored beside an artifact
+
+    def split(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Rows like those of `answers`, [cases, values], as one array [cases, ...] for each output."""
+        if not self.shapes:
+            return (rows,)
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
+        parts = np.split(rows, ends[:-1], axis=1)
+        return tuple(part.reshape(len(rows), *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     def check(self, spec: ModelSpec) -> None:
         """Raise RequestError unless there are cases, uint8 [3, H, W] of the model's size, with finite answers."""
@@ -45,25 +55,33 @@ class Reference:
             if case.image.shape != shape or case.image.dtype != np.uint8:
                 found = f"{case.image.dtype} {case.image.shape}"
                 raise RequestError(f"{case.name!r} is {found}, expected uint8 {shape}: RGB with channels first")
-        width = self.logits.shape[-1] if spec.features else spec.num_classes
-        if self.logits.shape != (len(self.cases), width) or self.logits.dtype != np.float32:
-            found = f"{self.logits.dtype} {self.logits.shape}"
-            wanted = "a row of features" if spec.features else f"{spec.num_classes} classes"
-            raise RequestError(f"{spec.output} are {found}, expected {wanted} in float32 for each case")
-        if not np.isfinite(self.logits).all():
-            raise RequestError(f"the {spec.output} are not finite, so nothing can be compared with them")
+        names = [output.name for output in spec.outputs]
+        shapes = self.shapes or (self.answers.shape[1:],)
+        width = sum(map(math.prod, shapes))
+        if (len(shapes), self.answers.shape) != (len(names), (len(self.cases), width)):
+            found = f"{len(self.answers)} rows of {self.answers.shape[1:]} for {len(shapes)} outputs"
+            raise RequestError(f"the answers are {found}, expected {' and '.join(names)} of {len(self.cases)} cases")
+        for output, rows in zip(spec.outputs, self.split(self.answers), strict=True):
+            shape_fits = output.kind == "features" or rows.shape[1:] == (spec.num_classes,)
+            if not shape_fits or not rows.size or rows.dtype != np.float32:
+                wanted = "features" if output.kind == "features" else f"{spec.num_classes} classes"
+                found = f"{rows.dtype} {rows.shape}"
+                raise RequestError(f"{output.name} are {found}, expected {wanted} in float32 for each case")
+            if not np.isfinite(rows).all():
+                raise RequestError(f"the {output.name} are not finite, so nothing can be compared with them")
 
 
 def write_reference(folder: Path, reference: Reference, spec: ModelSpec) -> None:
-    """Store cases and answers as `images`, `logits` or `features`, and, in the header, `cases`.
+    """Store cases as `images`, answers under the names of the outputs, and, in the header, `cases`.
 
     These are [{"name", "contiguous", "role"}].
     """
     import safetensors.numpy
 
     cases = [{"name": case.name, "contiguous": case.contiguous, "role": case.role} for case in reference.cases]
-    answers = reference.logits.reshape(len(cases), *(reference.shape or (-1,)))
-    tensors = {"images": np.stack([case.image for case in reference.cases]), spec.output: answers}
+    names = [output.name for output in spec.outputs]
+    answers = dict(zip(names, map(np.ascontiguousarray, reference.split(reference.answers)), strict=True))
+    tensors = {"images": np.stack([case.image for case in reference.cases]), **answers}
     (folder / REFERENCE).write_bytes(safetensors.numpy.save(tensors, metadata={"cases": json.dumps(cases)}))
 
 
@@ -75,7 +93,10 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
         raise ArtifactError(f"{path} is missing; convert again to make reference vectors")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            images, answers = file.get_tensor("images"), file.get_tensor(spec.output)
+            names = [output.name for output in spec.outputs]
+            if surplus := sorted(set(file.keys()) - {"images", *names}):
+                raise ValueError(f"it holds {one_line(surplus[0], 40)!r}, which {spec.model} does not return")
+            images, answers = file.get_tensor("images"), [file.get_tensor(name) for name in names]
             rows = json.loads(file.metadata()["cases"])
         cases = tuple(
             Case(str(row["name"]), image, bool(row["contiguous"]), msgspec.convert(row.get("role", "view"), Role))
@@ -83,15 +104,21 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
         )
     except (safetensors.SafetensorError, msgspec.ValidationError, OSError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} does not hold reference vectors ({error})") from error
-    rows, shape = answers, None
-    if spec.features and answers.ndim > 1 and answers.size:
-        rows, shape = answers.reshape(len(answers), -1), answers.shape[1:]
-    reference = Reference(cases, rows, shape)
     try:
+        reference = _reference(cases, answers, names)
         reference.check(spec)
     except RequestError as error:
         raise ArtifactError(f"{path}: {error}") from error
     return reference
+
+
+def _reference(cases: tuple[Case, ...], answers: list[np.ndarray], names: list[str]) -> Reference:
+    """Of an array [cases, ...] for each output. Raises RequestError where they do not belong together."""
+    for name, rows in zip(names, answers, strict=True):
+        if rows.ndim < 2 or len(rows) != len(cases) or rows.dtype != np.float32:
+            raise RequestError(f"{name} are {rows.dtype} {rows.shape}, expected a float32 row for each case")
+    joined = np.concatenate([each.reshape(len(cases), -1) for each in answers], axis=1)
+    return Reference(cases, joined, tuple(each.shape[1:] for each in answers))
 
 
 def reference_of(
@@ -106,18 +133,19 @@ def reference_of(
     """
     import torch
 
-    model, logits = model.eval(), []
+    model, found = model.eval(), []
     with torch.no_grad():
         for case in counted(cases, "computing PyTorch's answers", progress):
             image = to_model_input(torch.from_numpy(case.image)[None], preprocessing)
-            logits.append(model(image)[0])
-            if not logits[-1].isfinite().all():
+            answers = model(image)
+            found.append([each[0] for each in (answers if isinstance(answers, tuple) else (answers,))])
+            if not all(each.isfinite().all() for each in found[-1]):
                 raise CheckpointError(
                     f"the network answers {case.name!r} with NaN or infinity, in PyTorch already, though its weights "
                     f"are finite: {_first_broken(model, image)}; check the checkpoint where it was trained"
                 )
-    answers = torch.stack(logits).numpy().astype(np.float32)
-    return Reference(cases, answers.reshape(len(cases), -1), answers.shape[1:])
+    rows = torch.stack([torch.cat([each.flatten() for each in row]) for row in found]).numpy().astype(np.float32)
+    return Reference(cases, rows, tuple(tuple(each.shape) for each in found[0]))
 
 
 def check_answers(model: nn.Module, preprocessing: Preprocessing) -> None:

@@ -23,9 +23,10 @@ from mobilevit_sdk.bench.candidates import Candidate, Question
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_weights
 from mobilevit_sdk.data import to_model_input
+from mobilevit_sdk.deployment.phone_graph import Answers
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.converter import find_converter
-from mobilevit_sdk.formats.runtime import Availability, Session
+from mobilevit_sdk.formats.runtime import Availability, Session, as_row
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.formats.toolchain import import_optional, installed
 from mobilevit_sdk.processes.child import run_in_child
@@ -126,8 +127,7 @@ def _open_onnx(file: Path, spec: ModelSpec, threads: int) -> Session:
     (name,) = (given.name for given in inference.get_inputs())
 
     def run(given: np.ndarray) -> np.ndarray:
-        scores: np.ndarray = inference.run(None, {name: given})[0]
-        return scores.reshape(-1)
+        return as_row(inference.run(None, {name: given}))
 
     return Session(lambda image: _normalized(image, spec.preprocessing).numpy(), run)
 
@@ -139,8 +139,8 @@ def _open_pytorch(compiled: bool, file: Path, spec: ModelSpec, threads: int) -> 
 
     @torch.inference_mode()
     def run(given: Tensor) -> np.ndarray:
-        scores: Tensor = answer(given)
-        return scores[0].numpy()
+        found: Answers = answer(given)
+        return as_row([each.numpy() for each in (found if isinstance(found, tuple) else (found,))])
 
     return Session(lambda image: _normalized(image, spec.preprocessing), run)
 

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.data.cases import Case
+from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.runtime import Session, TimedRuntime
 from mobilevit_sdk.models.meta_model import count_macs
+from mobilevit_sdk.parity.views import lowest_db, views_of
+from mobilevit_sdk.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Question:
-    """What every candidate of one network computes: an image, PyTorch's scores for it, and the work in between."""
+    """What every candidate of one network computes: PyTorch's answers to an image, and the work in between."""
 
-    image: np.ndarray  # RGB uint8 [3, H, W]
-    scores: np.ndarray  # float32 [num_classes]
+    reference: Reference  # of one case
+    spec: ModelSpec
     macs: int  # multiply-accumulates
+
+    @property
+    def image(self) -> np.ndarray:
+        """RGB uint8 [3, H, W]."""
+        return self.reference.cases[0].image
+
+    def sqnr_db(self, answer: np.ndarray) -> float:
+        """The SQNR of an answer, a row, in its worst output, in dB. Raises ToolchainError for one of another shape."""
+        expected = self.reference.answers[0]
+        if answer.shape != expected.shape:
+            raise ToolchainError(f"it answers {answer.shape} scores, PyTorch {expected.shape}")
+        return lowest_db(views_of(self.spec, self.reference, answer[None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,5 +84,5 @@ def candidates_of(artifact: Artifact) -> list[Candidate]:
 def question_of(artifact: Artifact) -> Question:
     """The first of the artifact's reference vectors."""
     reference = artifact.reference()
-    case: Case = reference.cases[0]
-    return Question(case.image, reference.logits[0], count_macs(artifact.manifest.spec))
+    first = dataclasses.replace(reference, cases=reference.cases[:1], answers=reference.answers[:1])
+    return Question(first, artifact.manifest.spec, count_macs(artifact.manifest.spec))

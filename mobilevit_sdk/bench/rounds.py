@@ -20,7 +20,7 @@ from mobilevit_sdk.bench.machine import Machine, describe_machine
 from mobilevit_sdk.bench.roofline import SGEMM_MACS, open_sgemm
 from mobilevit_sdk.bench.worker import Worker
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
-from mobilevit_sdk.parity.metrics import MIN_SQNR_DB, compare
+from mobilevit_sdk.parity.metrics import MIN_SQNR_DB
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import count
@@ -182,10 +182,7 @@ def summarize(seconds: Sequence[float]) -> tuple[float, float]:
 
 def _agreement(candidate: Candidate, scores: np.ndarray) -> float:
     """The SQNR of an answer, in dB. Raises ToolchainError for the answer of another function."""
-    expected = candidate.question.scores
-    if scores.shape != expected.shape:
-        raise ToolchainError(f"it answers {scores.shape} scores, PyTorch {expected.shape}")
-    sqnr = compare(expected[None], scores[None]).sqnr_db.worst
+    sqnr = candidate.question.sqnr_db(scores)
     if sqnr < MIN_SQNR_DB:
         raise ToolchainError(f"it computes something else than PyTorch: SQNR {sqnr:.1f} dB")
     return sqnr

@@ -1,4 +1,4 @@
-"""How much an error within the network changes the scores.
+"""How much an error within the network changes the scores, or another output.
 
 To first order an error e of a value x moves the scores by J e, with J the Jacobian of the scores with respect to x. For
 random signs v, the mean of (v . J e)^2 is |J e|^2 (Hutchinson, 1990), and v . J is what one backward pass gives, for
@@ -27,22 +27,27 @@ def costs_db(graph: TracedGraph, case: Case, errors: Mapping[Node, Tensor]) -> d
     values[graph.image] = unit_image(case.image).float().requires_grad_()
     for step in graph.steps:
         values[step.node] = evaluate(step.node, values)
-    scores = values[graph.scores]
+    scores = values[graph.answers[graph.followed]]
+    decides = _deciding if graph.outputs[graph.followed].kind == "scores" else _everything
     nodes = [node for node in errors if values[node].requires_grad]
     generator = torch.Generator().manual_seed(0)
     noise = np.zeros(len(nodes))
     for _ in range(PROJECTIONS):
-        signs = _deciding(torch.randint(0, 2, scores.shape, generator=generator) * 2.0 - 1.0)
+        signs = decides(torch.randint(0, 2, scores.shape, generator=generator) * 2.0 - 1.0)
         slopes = torch.autograd.grad(
             scores, [values[node] for node in nodes], signs, retain_graph=True, allow_unused=True
         )
         for i, (node, slope) in enumerate(zip(nodes, slopes, strict=True)):
             if slope is not None:
                 noise[i] += float((slope.double() * errors[node].double()).sum()) ** 2 / PROJECTIONS
-    signal = float(_deciding(scores.detach().double()).square().sum())
+    signal = float(decides(scores.detach().double()).square().sum())
     return {node: to_db(signal, energy) for node, energy in zip(nodes, noise.tolist(), strict=True)}
 
 
 def _deciding(scores: Tensor) -> Tensor:
     """What decides between the classes, as the gate reads it: without what they have in common; [1, classes]."""
     return scores if scores.shape[-1] == 1 else scores - scores.mean(-1, keepdim=True)
+
+
+def _everything(features: Tensor) -> Tensor:
+    return features

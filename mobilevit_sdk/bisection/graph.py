@@ -39,8 +39,11 @@ class Step:
 class TracedGraph:
     """A model deployed for a target and exported in float64, where rounding is far below that of any artifact.
 
-    `steps` are in the order of execution.
+    `steps` are in the order of execution. `answers` are the nodes of the outputs, and `followed` is the number of the
+    one for which `bisection.costs` says what an error costs.
     """
+
+    followed = 0
 
     def __init__(self, model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = False) -> None:
         graph = deploy(copy.deepcopy(model).double(), target, spec, quantized=quantized)
@@ -58,11 +61,14 @@ class TracedGraph:
             node: held[names[node.name]] for node in nodes if node.op == "placeholder" and node.name in names
         }
         (self.image,) = (node for node in nodes if node.op == "placeholder" and node not in self.constants)
-        (self.scores,) = next(node for node in nodes if node.op == "output").all_input_nodes
+        (answers,) = next(node for node in nodes if node.op == "output").args
+        self.answers: tuple[Node, ...] = tuple(answers)
+        self.outputs = spec.outputs
         modules = dict(model.named_modules())
         self.holders = weight_holders(model)
         self.steps = [_step(node, modules) for node in nodes if node.op == "call_function"]
         self.uses = Counter(given for step in self.steps for given in step.node.all_input_nodes)
+        self.uses.update(self.answers)
 
 
 def evaluate(node: Node, values: Mapping[Node, Any]) -> Any:

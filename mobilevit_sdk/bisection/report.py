@@ -31,7 +31,7 @@ def headline(bisection: Bisection) -> str:
     """The verdict in a sentence."""
     culprit, scores = (
         bisection.culprit,
-        f"scores at {bisection.sqnr_db:.1f} dB, threshold {bisection.threshold_db:g} dB",
+        f"{bisection.output or 'scores'} at {bisection.sqnr_db:.1f} dB, threshold {bisection.threshold_db:g} dB",
     )
     if culprit is None:
         weakest = bisection.weakest

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact, ArtifactLike, find_artifact
@@ -31,14 +32,17 @@ from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 from mobilevit_sdk.formats.converter import Converter
 from mobilevit_sdk.formats.quantization import QUANTIZED
+from mobilevit_sdk.formats.runtime import as_row
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.formats.taps import Tap, TappedRuntime
-from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, compare
+from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict
 from mobilevit_sdk.parity.gate import judge
 from mobilevit_sdk.parity.images import checkpoint_of
 from mobilevit_sdk.parity.runs import Run, run_cases
+from mobilevit_sdk.parity.views import case_db, lowest_db, views_of
 from mobilevit_sdk.processes.child import run_in_child
 from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.spec import ModelSpec
 
 SAME_DB = 80.0  # of scores in float32 against those in float64; they reach more than 100
 WORST_CASES = 2  # compared operator by operator, beside the first case
@@ -77,14 +81,14 @@ def bisect(
     reference = artifact.reference()
     progress(Step(f"running {artifact.path.name} on {chosen.name}"))
     scores = run_in_child(run_cases, ref, reference.cases, threads=1)
-    if scores.shape != reference.logits.shape:
+    if scores.shape != reference.answers.shape:
         raise ArtifactError(
-            f"{artifact.path} answers {scores.shape[1:]} scores, the reference {reference.logits.shape[1:]}"
+            f"{artifact.path} answers {scores.shape[1:]} scores, the reference {reference.answers.shape[1:]}"
         )
     verdict = judge(
         Run(artifact, chosen.name, chosen.availability().version, scores, reference), thresholds or THRESHOLDS
     )
-    cases = worst_cases(reference.cases, reference.logits, scores)
+    cases = worst_cases(manifest.spec, reference, scores)
     progress(Step(f"reading every value of {artifact.path.name}"))
     tapped = read_taps(ref, cases)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as folder:
@@ -95,13 +99,15 @@ def bisect(
     progress(Step("comparing operator by operator"))
     graph = TracedGraph(source.model, manifest.target, manifest.spec, quantized=manifest.precision in QUANTIZED)
     check_reference(artifact, graph, reference)
+    names = [output.name for output in manifest.spec.outputs]
+    graph.followed = names.index(verdict.worst_output) if verdict.worst_output else 0
     return diagnose(verdict, graph, cases, tapped, fresh_tapped)
 
 
-def worst_cases(cases: Sequence[Case], expected: np.ndarray, scores: np.ndarray) -> tuple[Case, ...]:
-    """The cases to compare: the first, which is a photograph, and those with the worst scores."""
-    order = np.argsort(compare(expected, scores).case_sqnr_db, kind="stable")
-    return tuple(cases[i] for i in dict.fromkeys([0, *order[:WORST_CASES].tolist()]))
+def worst_cases(spec: ModelSpec, reference: Reference, answers: np.ndarray) -> tuple[Case, ...]:
+    """The cases to compare: the first, which is a photograph, and those with the worst answers."""
+    order = np.argsort(case_db(views_of(spec, reference, answers)), kind="stable")
+    return tuple(reference.cases[i] for i in dict.fromkeys([0, *order[:WORST_CASES].tolist()]))
 
 
 def check_reference(artifact: Artifact, graph: TracedGraph, reference: Reference) -> None:
@@ -109,7 +115,8 @@ def check_reference(artifact: Artifact, graph: TracedGraph, reference: Reference
     follower = Follower(graph, reference.cases[0].image)
     for step in graph.steps:
         follower.keep(step, follower.expected(step))
-    found = compare(reference.logits[:1], follower.value(graph.scores).numpy().reshape(1, -1)).sqnr_db.worst
+    answers = as_row([follower.value(node).numpy() for node in graph.answers])
+    found = lowest_db(views_of(artifact.manifest.spec, reference, answers[None], rows=[0]))
     if found < SAME_DB:
         raise ArtifactError(
             f"the answers stored beside {artifact.path} are not those of its checkpoint ({found:.1f} dB): they are "
@@ -161,6 +168,7 @@ def diagnose(
         weakest=weak,
         blocks=blocks(operators, at_fault),
         operators=tuple(operators),
+        output=verdict.worst_output or msgspec.UNSET,
     )
 
 

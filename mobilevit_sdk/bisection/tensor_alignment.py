@@ -47,7 +47,7 @@ class Follower:
         return evaluate(step.node, self._values)
 
     def value(self, node: Node) -> Any:
-        """The result of an earlier operator; only the scores are kept to the end."""
+        """The result of an earlier operator; only the answers are kept to the end."""
         return self._values[node]
 
     def keep(self, step: Step, value: Any) -> None:

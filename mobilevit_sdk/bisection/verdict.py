@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
 from torch.fx import Node
 
 from mobilevit_sdk.bisection.comparison import Reading
@@ -79,7 +80,7 @@ class Bisection(Strict, frozen=True):
     runtime: str
     status: Literal["diverged", "differs", "agrees"]
     cause: Literal["file", "conversion"] | None
-    sqnr_db: float  # of the scores
+    sqnr_db: float  # of the scores, or of that output
     threshold_db: float
     cases: tuple[str, ...]  # that were compared
     culprit: Operator | None
@@ -87,6 +88,7 @@ class Bisection(Strict, frozen=True):
     weakest: Operator  # the one that changes the scores most
     blocks: tuple[Block, ...]
     operators: tuple[Operator, ...]
+    output: str | UnsetType = UNSET  # that is followed, where there are several: the worst
 
 
 def describe(graph: TracedGraph, readings: Sequence[Reading], places: Places) -> list[Operator]:

@@ -125,5 +125,5 @@ def _timm_line(spec: ModelSpec, layout: KeyMap, path: Path) -> str | None:
     if spec.config != model_spec(spec.model, num_classes=spec.num_classes).config:
         return None
     # timm pools what it returns without a classifier; its map is what `forward_features` returns.
-    num_classes = 0 if spec.features else spec.num_classes
+    num_classes = spec.num_classes if spec.returns_scores else 0
     return f"timm.create_model({spec.model!r}, num_classes={num_classes}, checkpoint_path={str(path)!r})"

@@ -13,6 +13,7 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.backbone import Backbone
+from mobilevit_sdk.models.registry import return_features
 from mobilevit_sdk.spec import Features
 from mobilevit_sdk.text import shorten
 
@@ -48,17 +49,28 @@ def _task(name: str) -> str | None:
     return next((task for task, heads in _HEADS.items() if any(head in parts for head in heads)), None)
 
 
-def features_of(checkpoint: Checkpoint, kind: Features) -> Checkpoint:
+def classifier_of(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as a plain classifier, with the same weights, where its network returns features beside scores."""
+    if not checkpoint.spec.scores:
+        return checkpoint
+    network = copy.copy(checkpoint.model)
+    assert isinstance(network, Backbone)
+    network.output = "logits"
+    spec = msgspec.structs.replace(checkpoint.spec, features=msgspec.UNSET, scores=msgspec.UNSET)
+    return dataclasses.replace(checkpoint, model=network, spec=spec)
+
+
+def features_of(checkpoint: Checkpoint, kind: Features, *, scores: bool = False) -> Checkpoint:
     """The checkpoint with the head dropped: its network returns features, [B, C] pooled or the map [B, C, h, w].
 
-    The checkpoint itself stays as it is. Raises RequestError for networks that have none, and for a map that is wanted
-    of what is pooled already.
+    With `scores` the head stays, and the network returns class scores and features. The checkpoint itself stays as it
+    is. Raises RequestError for networks that have none, and for a map that is wanted of what is pooled already.
     """
-    if checkpoint.spec.features == kind:
+    if (checkpoint.spec.features, checkpoint.spec.returns_scores) == (kind, scores):
         return checkpoint
     if not isinstance(checkpoint.model, Backbone) or checkpoint.spec.features:
         raise RequestError(f"{checkpoint.source} does not give features of the kind {kind!r}; load it from its file")
     network = copy.deepcopy(checkpoint.model)
-    network.return_features(kind)
-    spec = msgspec.structs.replace(checkpoint.spec, features=kind, labels=None)
+    return_features(network, kind, scores=scores)
+    spec = checkpoint.spec.with_features(kind, scores=scores)
     return dataclasses.replace(checkpoint, model=network, spec=spec)

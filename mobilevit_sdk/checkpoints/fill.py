@@ -24,24 +24,32 @@ _GRAY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow
 
 
 def fill(
-    file: TensorFile, match: Match, num_classes: int | None = None, features: Features | None = None
+    file: TensorFile,
+    match: Match,
+    num_classes: int | None = None,
+    features: Features | None = None,
+    *,
+    scores: bool = False,
 ) -> Checkpoint:
     """The network of `match` in eval mode, with the tensors of `file` as float32.
 
-    With `features` the network returns those, and the classifier is not needed, nor kept.
+    With `features` the network returns those, and the classifier is not needed, nor kept; with `scores`, too, it
+    returns both.
 
     `num_classes` is what the caller insists on; a backbone without a classifier gets a fresh, untrained one for as many
     classes. Raises CheckpointError for another class count than the file's, for a backbone without one, and for values
     that are not finite floating point numbers, variances below 0, or not those that the network itself derives.
     """
-    if features is None:
+    if features is None or scores:
         _check_classes(match, num_classes, file.source)
     channels = match.options.get("in_channels", 3)
     if channels not in (1, 3):
         raise CheckpointError(f"{file.source} takes images of {channels} channels; this SDK feeds RGB or gray ones")
     spec, notes = match.spec, [*file.notes, *match_notes(match, file.tensors)]
     weights = _weights(match, file)
-    if features is not None:
+    if features is not None and scores:
+        spec = spec.with_features(features, scores=True)
+    elif features is not None:
         spec, weights, left_out = _for_features(match, spec, weights, features, file.source)
         notes += left_out
     elif match.is_backbone:
@@ -77,7 +85,7 @@ def _for_features(
     match: Match, spec: ModelSpec, weights: dict[str, Tensor], features: Features, source: str
 ) -> tuple[ModelSpec, dict[str, Tensor], list[str]]:
     """The spec of the network that returns features, its weights, and notes on what of the file it does without."""
-    spec, notes = msgspec.structs.replace(spec, features=features, labels=None), []
+    spec, notes = spec.with_features(features, scores=False), []
     needed = tensor_shapes(spec)
     lacking = [name for name in needed if name not in weights and not name.endswith(STEP_COUNT)]
     if lacking and all(name.startswith("final_conv.") for name in lacking):  # encoders of other tasks end before it

@@ -25,7 +25,7 @@ class CheckpointInspection(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     layout: str  # "own", "timm", "transformers", "cream", "ml-cvnets"
     num_classes: int | None  # None: a backbone without a classifier
-    features: Features | None = None  # that the network returns instead of class scores
+    features: Features | None = None  # that the network returns, instead of class scores where it has no num_classes
     parameters: int  # that are in the file, running statistics not among them
     options: dict[str, Any]  # fields of the config that are not the registered model's: window sizes, a second head
     bytes: int
@@ -67,7 +67,7 @@ def inspect_checkpoint(
         model=spec.model,
         family=spec.family,
         layout=match.key_map.release,
-        num_classes=None if match.is_backbone or spec.features else spec.num_classes,
+        num_classes=spec.num_classes if spec.returns_scores and not match.is_backbone else None,
         features=spec.features or None,
         parameters=sum(
             file.tensors[match.names[theirs]].numel()

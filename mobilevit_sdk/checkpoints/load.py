@@ -36,6 +36,7 @@ def load_checkpoint(
     preprocessing: Preprocessing | Mapping[str, Any] | str | Path | None = None,
     license: str | None = None,
     features: Features | None = None,
+    scores: bool = False,
 ) -> Checkpoint:
     """Load our own or a public checkpoint: a local file (`.safetensors`, `.pth`, `.pt`, `.bin`) or `hf-hub:org/name`.
 
@@ -54,7 +55,7 @@ def load_checkpoint(
     or a `preprocessor_config.json` of transformers or `config.json` of timm. `license` is that of the weights, which is
     unknown (None) but for the releases' own repositories. With `features` the network returns its last "map", or the
     "pooled" mean of that, instead of class scores: of a backbone, of a classifier without its head, and of the backbone
-    of a segmentation or detection network.
+    of a segmentation or detection network. With `scores`, too, a classifier returns both, scores before features.
 
     Raises CheckpointError when the file is missing, broken or unsafe, does not hold every tensor of one network and no
     other, or stands beside a description that does not fit or cannot be followed, and RequestError for an unknown
@@ -69,7 +70,7 @@ def load_checkpoint(
         given = preprocessing
         fields = msgspec.structs.asdict(given) if isinstance(given, Preprocessing) else dict(given)
     preparation = Preparation(image_size, windows, file, fields, license)
-    return load_prepared(source, preparation, model, num_classes, features)
+    return load_prepared(source, preparation, model, num_classes, features, scores)
 
 
 def load_prepared(
@@ -78,18 +79,27 @@ def load_prepared(
     model: str | None = None,
     num_classes: int | None = None,
     features: Features | None = None,
+    scores: bool = False,
 ) -> Checkpoint:
     """`load_checkpoint` for what a caller decides as a Preparation."""
     if model is not None:
         model_entry(model)
     if features is not None and num_classes is not None:
         raise RequestError("`num_classes` asks for a classifier and `features` for none: give one of them")
+    require_features(features, scores=scores)
     if features not in (None, *get_args(Features)):
         raise RequestError(f"{features!r} is no kind of features; take {' or '.join(get_args(Features))}")
     file = without_other_head(read_source(source), features)
     match = identify(file, model, preparation)
-    features = features or match.spec.features or None
-    return prepare(fill(file, match, num_classes, features), preparation)
+    if features is None and match.spec.features:
+        features, scores = match.spec.features, match.spec.returns_scores
+    return prepare(fill(file, match, num_classes, features, scores=scores), preparation)
+
+
+def require_features(features: Features | None, *, scores: bool) -> None:
+    """Raise RequestError for `scores` without `features`."""
+    if scores and features is None:
+        raise RequestError("`scores` asks for class scores beside features: give `features`, too")
 
 
 def read_source(source: str | Path | None) -> TensorFile:
@@ -107,7 +117,7 @@ def load_as_stored(source: str | Path, spec: ModelSpec) -> Checkpoint:
     features = spec.features or None
     file = without_other_head(read_tensors(source), features)
     match = identify(file, spec.model, Preparation(fields=msgspec.structs.asdict(spec.preprocessing)))
-    return fill(file, match, features=features)
+    return fill(file, match, features=features, scores=bool(spec.scores))
 
 
 def prepare(checkpoint: Checkpoint, preparation: Preparation) -> Checkpoint:

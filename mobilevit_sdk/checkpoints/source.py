@@ -10,7 +10,7 @@ import msgspec
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.labels import read_labels
-from mobilevit_sdk.checkpoints.load import load_prepared
+from mobilevit_sdk.checkpoints.load import load_prepared, require_features
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
@@ -27,12 +27,13 @@ def open_source(
     preparation: Preparation = AS_STATED,
     labels_file: Path | None = None,
     features: Features | None = None,
+    scores: bool = False,
 ) -> Checkpoint:
     """A checkpoint from what the command line takes, with the caller's preparation and labels in its spec.
 
     Raises RequestError for a name without a seed, a seed without a name, and labels or classes that do not fit.
     """
-    checkpoint = _load(source, model, num_classes, random_weights_seed, preparation, features)
+    checkpoint = _load(source, model, num_classes, random_weights_seed, preparation, features, scores)
     if labels_file is None:
         return checkpoint
     return dataclasses.replace(checkpoint, spec=checkpoint.spec.with_labels(read_labels(labels_file), str(labels_file)))
@@ -45,7 +46,9 @@ def _load(
     seed: int | None,
     preparation: Preparation,
     features: Features | None,
+    scores: bool,
 ) -> Checkpoint:
+    require_features(features, scores=scores)
     names = list_models()
     if seed is not None:
         name = source or model
@@ -57,7 +60,7 @@ def _load(
             model_spec(name, **overrides), license=None, preprocessing_source=f"the registered {name}"
         )
         if features:
-            registered = msgspec.structs.replace(registered, features=features)
+            registered = registered.with_features(features, scores=scores)
         spec, notes = preparation.apply(registered, trained=False)
         return dataclasses.replace(random_checkpoint(spec, seed), notes=notes)
     if source is None:
@@ -69,4 +72,4 @@ def _load(
         )
     if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:
         raise RequestError(f"{source!r} is neither a file nor a registered model; {suggest(source, names)}")
-    return load_prepared(source, preparation, model, num_classes, features)
+    return load_prepared(source, preparation, model, num_classes, features, scores)

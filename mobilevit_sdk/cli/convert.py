@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     flag_value="pooled",
     help="Return features instead of class scores: the last map, or its mean.  [pooled without a value]",
 )
+@click.option("--scores", is_flag=True, help="With --features: return class scores, too, from the same computation.")
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
@@ -59,6 +60,7 @@ def command(
     model: str | None,
     num_classes: int | None,
     features: Features | None,
+    scores: bool,
     labels: Path | None,
     calibration: Path | None,
     recipe_file: Path | None,
@@ -102,6 +104,7 @@ def command(
         preparation=preparation,
         labels_file=labels,
         features=features,
+        scores=scores,
     )
     print_line(log, checkpoint.spec.model, "bold", f"from {checkpoint.source} ({checkpoint.layout})")
     print_line(log, "images", "bold", checkpoint.spec.describe_preprocessing())

@@ -51,7 +51,7 @@ def command(
                 "path": str(path),
                 "layout": written.layout,
                 "model": source.spec.model,
-                "num_classes": None if source.spec.features else source.spec.num_classes,
+                "num_classes": source.spec.num_classes if source.spec.returns_scores else None,
                 "tensors": written.tensors,
                 "bytes": size,
                 "sha256": sha256,

@@ -76,8 +76,10 @@ def _show_checkpoint(source: str, preparation: Preparation, as_json: bool) -> No
 
 
 def _classes(found: CheckpointInspection) -> str:
-    if found.features:
+    if found.features and found.num_classes is None:
         return f"none: it returns features ({found.features})"
+    if found.features:
+        return f"{found.num_classes:,}, and features ({found.features})"
     return "none: a backbone" if found.num_classes is None else f"{found.num_classes:,}"
 
 

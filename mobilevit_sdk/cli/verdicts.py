@@ -38,6 +38,8 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
         table.add_row(Text(verdict.status, _STYLE[verdict.status]), name, verdict.runtime, *numbers)
     table.print(console)
     for verdict in verdicts:
+        if outputs := verdict.by_output():
+            print_line(console, "outputs", "bold", f"{_name(verdict)} on {verdict.place}: {outputs}")
         if verdict.reason:
             where = f"{_name(verdict)} on {verdict.place}"
             print_line(console, verdict.status, _STYLE[verdict.status], f"{where}: {verdict.reason}")

@@ -88,7 +88,7 @@ def compare_formats(
     out = Path(out).resolve()
     require_place(out)
     loaded = as_checkpoint(checkpoint, preparation or AS_STATED)
-    loaded.spec.require_scores("a comparison")
+    loaded.spec.require_scores("a comparison", alone=True)
     dataset = open_dataset(data, labeled=True)
     dataset = dataset.sample(limit or len(dataset)).checked(progress)
     images = LabeledImages(match_answers(dataset, loaded.spec), loaded.spec.preprocessing)

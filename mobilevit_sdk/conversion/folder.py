@@ -41,8 +41,10 @@ class Network:
     threads: int = 1  # of each conversion
 
     def task_threshold(self, precision: str) -> Threshold | None:
-        """What an artifact must reach on the task; None where there is no task, as for random weights or features."""
-        if self.calibrated is None or self.origin.random_weights_seed is not None or self.spec.features:
+        """What an artifact must reach on the task; None where there is none: for random weights, for features alone."""
+        if self.calibrated is None or self.origin.random_weights_seed is not None:
+            return None
+        if not self.spec.returns_scores:
             return None
         threshold = self.thresholds.get(precision, THRESHOLDS[precision])
         return None if threshold.task_agreement is None else threshold
@@ -149,8 +151,8 @@ def _up_to_date(conversion: Conversion, network: Network, folder: Path) -> Artif
         and manifest.tools == toolchain_versions(conversion.converter)
         and (calibrated is None or calibrated.made(manifest.quantization))
         and ((judgment.min_agreement, judgment.min_sqnr_db) if judgment else None) == bars
-        and stored.logits.shape == network.reference.logits.shape
-        and bool((stored.logits == network.reference.logits).all())
+        and stored.answers.shape == network.reference.answers.shape
+        and bool((stored.answers == network.reference.answers).all())
         and artifact.is_unchanged()
     )
     return artifact if same else None

@@ -9,9 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+Answers = Tensor | tuple[Tensor, ...]  # of a network with one output or several
+
 
 class PhoneGraph(nn.Module):
-    """What an app calls: an RGB image in [0, 1], [1, 3, H, W] -> class scores (logits), [1, num_classes]."""
+    """What an app calls: an RGB image in [0, 1], [1, 3, H, W] -> class scores (logits), [1, num_classes].
+
+    A network with several outputs gives a tuple, in the order of the spec's `outputs`.
+    """
 
     def __init__(self, image_size: tuple[int, int], normalization: nn.Module, network: nn.Module) -> None:
         super().__init__()
@@ -19,9 +24,9 @@ class PhoneGraph(nn.Module):
         self.normalization = normalization
         self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.network(self.normalization(image))
-        return scores
+    def forward(self, image: Tensor) -> Answers:
+        answers: Answers = self.network(self.normalization(image))
+        return answers
 
     @cached_property
     def program(self) -> ExportedProgram:
@@ -34,7 +39,7 @@ class PhoneGraph(nn.Module):
 
 
 class InHalf(nn.Module):
-    """A network in float16 between an image and scores in float32, as apps have and want them.
+    """A network in float16 between an image and answers in float32, as apps have and want them.
 
     Shapes: those of the network, of which it holds a copy.
     """
@@ -43,9 +48,9 @@ class InHalf(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(network).half()
 
-    def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.network(image.half())
-        return scores.float()
+    def forward(self, image: Tensor) -> Answers:
+        answers: Answers = self.network(image.half())
+        return tuple(each.float() for each in answers) if isinstance(answers, tuple) else answers.float()
 
 
 def exported(graph: nn.Module, image_size: tuple[int, int]) -> ExportedProgram:

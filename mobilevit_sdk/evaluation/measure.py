@@ -158,7 +158,12 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
     runtime = choose_runtime(converter, name, _able(converter, file), f"run {file.name}")
     spec = inspection.spec or open_artifact(file.parent).manifest.spec
     answer = runtime.load(file)
-    return Predictor(str(path), runtime.name, spec, lambda images: np.stack([answer(image) for image in images]))
+    width = spec.num_classes if spec.scores else None  # scores stand before features
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return np.stack([answer(image)[:width] for image in images])
+
+    return Predictor(str(path), runtime.name, spec, predict)
 
 
 def _able(converter: Converter, file: Path) -> list[Runtime]:
@@ -172,11 +177,12 @@ def _able(converter: Converter, file: Path) -> list[Runtime]:
 
 
 def _checkpoint_predictor(target: Checkpoint | str | None, runtime: str | None, preparation: Preparation) -> Predictor:
+    from mobilevit_sdk.checkpoints.features import classifier_of
     from mobilevit_sdk.checkpoints.load import as_checkpoint
 
     if runtime not in (None, "pytorch"):
         raise RequestError(f"a checkpoint runs with pytorch, not {runtime!r}; `runtime` is for artifacts")
-    checkpoint = as_checkpoint(target, preparation)
+    checkpoint = classifier_of(as_checkpoint(target, preparation))
     predict = network_predictor(checkpoint.model, checkpoint.spec)
     return Predictor(checkpoint.source, "pytorch", checkpoint.spec, predict, checkpoint.notes)
 

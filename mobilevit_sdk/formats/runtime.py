@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.errors import ArtifactError, RequestError
+from mobilevit_sdk.spec import ModelSpec
 
-# One image, RGB uint8 [3, H, W] in any memory layout -> class scores, float32 [num_classes].
+# One image, RGB uint8 [3, H, W] in any memory layout -> the answer, float32 [values]: class scores or features, and of
+# a file with several outputs all of them, one after the other in the order of the spec.
 LoadedArtifact = Callable[[np.ndarray], np.ndarray]
+
+
+def as_row(outputs: Iterable[np.ndarray]) -> np.ndarray:
+    """The outputs of a file, in the order of its spec, as the one row that a LoadedArtifact answers."""
+    return np.concatenate([np.asarray(each).reshape(-1).astype(np.float32, copy=False) for each in outputs])
+
+
+def output_order(spec: ModelSpec | None, names: Sequence[str], file: Path) -> list[int]:
+    """Where the outputs of `spec` stand among those of its file, which have `names`.
+
+    Without a spec the file is another tool's, and has one output. Raises ArtifactError where they do not correspond.
+    """
+    wanted = [output.name for output in spec.outputs] if spec else names[:1]
+    if len(wanted) == len(names) == 1:
+        return [0]
+    if sorted(wanted) != sorted(names):
+        said = f"what it says of itself names {', '.join(wanted)}" if spec else "it does not say what they are"
+        raise ArtifactError(f"{file} has the outputs {', '.join(names) or 'none'}, and {said}; convert again")
+    return [names.index(name) for name in wanted]
 
 
 def require_image(pixels: np.ndarray, height: int, width: int, file: str) -> None:

@@ -10,30 +10,34 @@ from mobilevit_sdk.spec import Features
 
 
 class Backbone(nn.Module):
-    """Images to class scores, or to features once `return_features` was called.
+    """Images to class scores, or, once `return_features` was called, to features or to scores and features.
 
     A family implements `feature_map`, and `pool` or `classify` where they are more than a mean and a linear layer.
     Features are what timm's network of the same name gives with `num_classes=0`, or by `forward_features`.
     """
 
     head: nn.Module
-    output: Literal["logits", "pooled", "map"] = "logits"
+    output: Literal["logits", "pooled", "map"] = "logits"  # "logits" where no features are returned
+    scores = True  # whether class scores are returned, before the features where there are both
     after_map: ClassVar[tuple[str, ...]] = ("head",)  # layers that read the map, and those behind them
     after_pool: ClassVar[tuple[str, ...]] = ("head",)
 
-    def return_features(self, kind: Features) -> None:
-        """Return features from now on; what only class scores need is dropped."""
-        for name in self.after_map if kind == "map" else self.after_pool:
+    def return_features(self, kind: Features, *, scores: bool = False) -> None:
+        """Return features from now on; what only class scores need is dropped, unless `scores` are returned, too."""
+        for name in () if scores else self.after_map if kind == "map" else self.after_pool:
             if hasattr(self, name):
                 delattr(self, name)
-        self.output = kind
+        self.output, self.scores = kind, scores
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x = self.feature_map(x)
-        if self.output == "map":
+        if self.output == "map" and not self.scores:
             return x
-        x = self.pool(x)
-        return x if self.output == "pooled" else self.classify(x)
+        pooled = self.pool(x)
+        if not self.scores:
+            return pooled
+        logits = self.classify(pooled)
+        return logits if self.output == "logits" else (logits, x if self.output == "map" else pooled)
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Shapes: [B, in_channels, H, W] -> [B, C, h, w]."""

@@ -98,8 +98,7 @@ def condition_weights(model: M, images: Tensor) -> M:
         after=[(layer, remember) for layer in layers if [*layer.parameters(recurse=False)]],
     ):
         model.eval()(images)
-    returns_scores = getattr(model, "output", "logits") == "logits"
-    for linear, features in classifier if returns_scores else ():
+    for linear, features in classifier if getattr(model, "scores", True) else ():
         _add_prototypes(linear, features)
     return model
 

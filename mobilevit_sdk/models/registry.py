@@ -15,7 +15,7 @@ from torch import nn
 
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.models.backbone import Backbone
-from mobilevit_sdk.spec import ModelConfig, ModelInfo, ModelSpec, Windows
+from mobilevit_sdk.spec import Features, ModelConfig, ModelInfo, ModelSpec, Windows
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,18 @@ def build_model(spec: ModelSpec) -> nn.Module:
     if spec.features:
         if not isinstance(network, Backbone):
             raise RequestError(f"networks of the family {spec.family} return class scores alone, no features")
-        network.return_features(spec.features)
+        return_features(network, spec.features, scores=spec.returns_scores)
     return network
+
+
+def return_features(network: Backbone, kind: Features, *, scores: bool) -> None:
+    """`network.return_features`. Raises RequestError for a family that returns either scores or features."""
+    if not scores:
+        network.return_features(kind)
+    elif type(network).forward is Backbone.forward:
+        network.return_features(kind, scores=True)
+    else:
+        raise RequestError(f"a {type(network).__name__} returns class scores or features, not both")
 
 
 def model_config(spec: ModelSpec) -> ModelConfig:

@@ -161,7 +161,7 @@ class ViT(Backbone):
             **{"norm_eps": config.norm_eps, **options},
         )
 
-    def return_features(self, kind: Features) -> None:
+    def return_features(self, kind: Features, *, scores: bool = False) -> None:
         """Pooled: the mean of the tokens that the classifier reads, [B, dim]; map: the patches' tokens, [B, dim, h, w].
 
         Both are normalized, as timm's with `num_classes=0` and of `forward_features`.

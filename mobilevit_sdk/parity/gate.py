@@ -14,10 +14,11 @@ from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.device import DeviceReportLike, collect_runs
-from mobilevit_sdk.parity.metrics import Agreement, compare
+from mobilevit_sdk.parity.metrics import Agreement
 from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, place
 from mobilevit_sdk.parity.task import judge_task
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
+from mobilevit_sdk.parity.views import View, by_output, views_of, worst_output
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import of_all, one_line, percent
@@ -31,7 +32,8 @@ class Verdict(Strict, frozen=True, kw_only=True):
     precision: str
     runtime: str
     status: Literal["passed", "failed", "unavailable", "error"]
-    agreement: Agreement | None = None
+    agreement: Agreement | None = None  # of the worst output
+    outputs: dict[str, Agreement] | msgspec.UnsetType = msgspec.UNSET  # of each, where there are several
     reason: str | None = None
     thresholds: Threshold  # that the agreement had to reach
     runtime_version: str | None
@@ -51,9 +53,23 @@ class Verdict(Strict, frozen=True, kw_only=True):
         """The flat form of the command line's contract."""
         row: dict[str, object] = msgspec.to_builtins(self)
         agreement = row.pop("agreement") or dict.fromkeys(Agreement.__struct_fields__)
+        outputs = row.get("outputs", {})
         assert isinstance(agreement, dict)
-        del agreement["case_sqnr_db"]
+        assert isinstance(outputs, dict)
+        for each in (agreement, *outputs.values()):
+            del each["case_sqnr_db"]
         return {**row, **agreement, "reason": row["reason"]}
+
+    @property
+    def worst_output(self) -> str | None:
+        """The name of the output that `agreement` is of, where there are several."""
+        return next((name for name, each in (self.outputs or {}).items() if each == self.agreement), None)
+
+    def by_output(self) -> str | None:
+        """In words, the worst SQNR of each output where there are several."""
+        if not self.outputs:
+            return None
+        return ", ".join(f"{name} {agreement.sqnr_db.worst:.1f} dB" for name, agreement in self.outputs.items())
 
 
 def verify(
@@ -114,21 +130,18 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
     assert run.reference is not None
     assert run.outputs is not None
     counted = counts(run.reference.cases, threshold)
-    agreement = compare(run.reference.logits, run.outputs, counted=counted, kind=manifest.spec.output_kind)
-    misses = [] if np.isfinite(run.outputs).all() else ["scores are not finite"]
-    if _is_constant(run.outputs) and not _is_constant(run.reference.logits):
-        misses.append("it answers every image with the same scores")
-    if _is_of_the_task(run, threshold):
-        misses += judge_task(run.reference.logits, run.outputs, threshold, runtime=run.runtime).reasons
-    else:
-        if run.artifact.rejected:
-            misses += [f"it was rejected when it was converted: {reason}" for reason in run.artifact.reasons]
-        misses += _misses(agreement, threshold, run.reference, counted)
+    views = views_of(manifest.spec, run.reference, run.outputs)
+    agreements = {view.output.name: view.compare(counted) for view in views}
+    missed = {view.output.name: _misses(view, agreements[view.output.name], run, threshold, counted) for view in views}
+    misses = by_output(missed)
+    if run.artifact.rejected and not _is_of_the_task(run, threshold):
+        misses = [*(f"it was rejected when it was converted: {reason}" for reason in run.artifact.reasons), *misses]
     return msgspec.structs.replace(
         verdict,
         status="failed" if misses else "passed",
         reason="; ".join([*misses, *filter(None, [run.advice])]) if misses else None,
-        agreement=agreement,
+        agreement=agreements[worst_output(agreements, missed)],
+        outputs=agreements if len(agreements) > 1 else msgspec.UNSET,
         cases_sha256=_hash_of_cases(run.reference),
     )
 
@@ -157,22 +170,31 @@ def counts(cases: Sequence[Case], threshold: Threshold) -> np.ndarray:
 
 
 def _is_of_the_task(run: Run, threshold: Threshold) -> bool:
-    """Whether integers were asked about images of their task; random weights and features have none."""
+    """Whether integers were asked about images of their task; random weights and features alone have none."""
     assert run.reference is not None
     manifest = run.artifact.manifest
-    if threshold.task_agreement is None or manifest.origin.random_weights_seed is not None or manifest.spec.features:
+    if threshold.task_agreement is None or manifest.origin.random_weights_seed is not None:
+        return False
+    if not manifest.spec.returns_scores:
         return False
     return all(case.role == "image" for case in run.reference.cases)
 
 
-def _misses(agreement: Agreement, threshold: Threshold, reference: Reference, counted: np.ndarray) -> list[str]:
-    misses = []
+def _misses(view: View, agreement: Agreement, run: Run, threshold: Threshold, counted: np.ndarray) -> list[str]:
+    """What one output misses."""
+    assert run.reference is not None
+    expected, actual = view.flat
+    misses = [] if np.isfinite(actual).all() else ["scores are not finite"]
+    if _is_constant(actual) and not _is_constant(expected):
+        misses.append("it answers every image with the same scores")
+    if _is_of_the_task(run, threshold):
+        return [*misses, *judge_task(expected, actual, threshold, runtime=run.runtime, kind=view.output.kind).reasons]
     if agreement.sqnr_db.worst < threshold.sqnr_db:
-        worst = reference.cases[int(np.argmin(np.where(counted, agreement.case_sqnr_db, np.inf)))].name
+        worst = run.reference.cases[int(np.argmin(np.where(counted, agreement.case_sqnr_db, np.inf)))].name
         misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB on {worst!r} is below {threshold.sqnr_db:g} dB")
     same = agreement.top1_agreement
     if same is not None and same < threshold.top1_agreement:
-        what = "sign" if reference.logits.shape[1] == 1 else "best class"
+        what = "sign" if expected.shape[1] == 1 else "best class"
         found = of_all(same, agreement.cases, "cases")
         misses.append(f"the same {what} on {found} is below {percent(threshold.top1_agreement)}")
     return misses

@@ -53,11 +53,11 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
     origin, spec = artifact.manifest.origin, artifact.manifest.spec
     if source is None and origin.random_weights_seed is not None:
         return random_checkpoint(spec, origin.random_weights_seed)
-    features, given = spec.features or None, source or source_of(artifact)
+    given = source or source_of(artifact)
     if not isinstance(given, Checkpoint):
         found = load_as_stored(given, spec)
     else:
-        found = features_of(given, features) if features else given
+        found = features_of(given, spec.features, scores=bool(spec.scores)) if spec.features else given
     if found.origin.sha256 != origin.sha256:
         raise CheckpointError(
             f"{found.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "

@@ -9,13 +9,9 @@ nothing. Of features it is everything.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from mobilevit_sdk.spec import Strict
-
-Kind = Literal["scores", "features"]
+from mobilevit_sdk.spec import Kind, Strict
 
 CEILING_DB = 200.0  # reported for values that are equal to the last bit; float32 resolves about 150 dB
 MIN_SQNR_DB = 10.0  # below it, an answer is that of another function, and its speed is meaningless

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,10 +13,11 @@ import numpy as np
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.parity.gate import counts
-from mobilevit_sdk.parity.metrics import WorstMedian, compare, same_best
+from mobilevit_sdk.parity.metrics import Agreement, WorstMedian, compare, same_best
 from mobilevit_sdk.parity.runs import Run, place
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
-from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.parity.views import by_output, worst_output
+from mobilevit_sdk.spec import Output, Strict
 from mobilevit_sdk.text import of_all, percent
 
 
@@ -66,16 +67,15 @@ def compare_runs(runs: Sequence[Run], thresholds: Mapping[str, Threshold] = THRE
 def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Mapping[str, Threshold]) -> Pair:
     expected, one = _rows(first.reference, [i for i, _ in common]), _rows(first, [i for i, _ in common])
     other = _rows(second, [j for _, j in common])
-    kind = first.artifact.manifest.spec.output_kind
-    agreement = compare(expected, expected + (other - one), kind=kind)
-    top1, ties = _same_class(expected, one, other) if kind == "scores" else (None, None)
+    assert first.reference is not None
+    parts = zip(*map(first.reference.split, (expected, one, other)), strict=True)
     threshold = _between(*(thresholds[run.artifact.manifest.precision] for run in (first, second)))
-    misses = []
-    if agreement.sqnr_db.worst < threshold.sqnr_db:
-        misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB between them is below {threshold.sqnr_db:.1f} dB")
-    if top1 is not None and top1 < threshold.top1_agreement - 1e-9:
-        same = of_all(top1, len(common), "images")
-        misses.append(f"the same best class on {same} is below {percent(threshold.top1_agreement)}")
+    found = {
+        output.name: _apart(output, [part.reshape(len(common), -1) for part in of_output], threshold)
+        for output, of_output in zip(first.artifact.manifest.spec.outputs, parts, strict=True)
+    }
+    misses = {name: each.misses for name, each in found.items()}
+    worst = found[worst_output({name: each.agreement for name, each in found.items()}, misses)]
     return Pair(
         first=str(first.artifact.path),
         first_runtime=first.runtime,
@@ -83,14 +83,37 @@ def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Ma
         second=str(second.artifact.path),
         second_runtime=second.runtime,
         second_device=second.device,
-        status="failed" if misses else "passed",
+        status="failed" if any(misses.values()) else "passed",
         cases=len(common),
-        sqnr_db=agreement.sqnr_db,
-        top1_agreement=top1,
-        top1_ties=ties,
+        sqnr_db=worst.agreement.sqnr_db,
+        top1_agreement=worst.top1,
+        top1_ties=worst.ties,
         threshold=threshold,
-        reason="; ".join(misses) or None,
+        reason="; ".join(by_output(misses)) or None,
     )
+
+
+class _Apart(NamedTuple):
+    """How far two runs are apart in one output."""
+
+    agreement: Agreement
+    top1: float | None
+    ties: int | None
+    misses: list[str]
+
+
+def _apart(output: Output, rows: Sequence[np.ndarray], threshold: Threshold) -> _Apart:
+    """Of what the reference and both runs answer, [cases, values]."""
+    expected, one, other = rows
+    agreement = compare(expected, expected + (other - one), kind=output.kind)
+    top1, ties = _same_class(expected, one, other) if output.kind == "scores" else (None, None)
+    misses = []
+    if agreement.sqnr_db.worst < threshold.sqnr_db:
+        misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB between them is below {threshold.sqnr_db:.1f} dB")
+    if top1 is not None and top1 < threshold.top1_agreement - 1e-9:
+        same = of_all(top1, len(expected), "images")
+        misses.append(f"the same best class on {same} is below {percent(threshold.top1_agreement)}")
+    return _Apart(agreement, top1, ties, misses)
 
 
 def _same_class(expected: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[float, int]:
@@ -114,7 +137,15 @@ def _between(first: Threshold, second: Threshold) -> Threshold:
 
 def _checkpoint(run: Run) -> tuple[object, ...]:
     origin, spec = run.artifact.manifest.origin, run.artifact.manifest.spec
-    return origin.sha256, origin.random_weights_seed, spec.model, spec.config_sha256, spec.features, spec.preprocessing
+    return (
+        origin.sha256,
+        origin.random_weights_seed,
+        spec.model,
+        spec.config_sha256,
+        spec.outputs,
+        spec.features,
+        spec.preprocessing,
+    )
 
 
 def _common_cases(first: Run, second: Run, thresholds: Mapping[str, Threshold]) -> list[tuple[int, int]]:
@@ -137,6 +168,6 @@ def _content(case: Case) -> tuple[bytes, bool]:
 
 def _rows(scores: Run | Reference | None, rows: list[int]) -> np.ndarray:
     """Those rows of the answers of a run or of the reference, in float64."""
-    found = scores.outputs if isinstance(scores, Run) else scores.logits if scores else None
+    found = scores.outputs if isinstance(scores, Run) else scores.answers if scores else None
     assert found is not None
     return found[rows].astype(np.float64)

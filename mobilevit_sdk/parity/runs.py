@@ -35,7 +35,7 @@ ReferenceOf = Callable[[Artifact], Reference]
 
 @dataclass(frozen=True)
 class Run:
-    """What a runtime answered for an artifact: scores float32 [cases, num_classes], or why there are none."""
+    """What a runtime answered for an artifact: rows like `Reference.answers`, or why there are none."""
 
     artifact: Artifact
     runtime: str
@@ -134,14 +134,14 @@ def _ask(
         return Run(artifact, runtime.name, version, refusal=("failed", str(error)))
     except MobileViTError as error:
         return Run(artifact, runtime.name, version, refusal=("error", str(error)))
-    if outputs.shape != reference.logits.shape:
-        other = f"it answers {outputs.shape[1:]} scores, the reference {reference.logits.shape[1:]}"
+    if outputs.shape != reference.answers.shape:
+        other = f"it answers {outputs.shape[1:]} scores, the reference {reference.answers.shape[1:]}"
         return Run(artifact, runtime.name, version, refusal=("failed", other))
     return Run(artifact, runtime.name, version, outputs, reference)
 
 
 def run_cases(ref: RuntimeRef, cases: Sequence[Case]) -> np.ndarray:
-    """In a child process: the scores of every case, float32 [cases, num_classes]; emits a step for each."""
+    """In a child process: the answers to every case, float32 [cases, values]; emits a step for each."""
     loaded = ref.load()
     outputs = []
     for done, case in enumerate(cases, start=1):

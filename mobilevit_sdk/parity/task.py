@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 import numpy as np
 
 from mobilevit_sdk.artifacts.quantization_record import Judgment
 from mobilevit_sdk.evaluation.accuracy import top1_share
 from mobilevit_sdk.parity.metrics import compare
 from mobilevit_sdk.parity.thresholds import Threshold
+from mobilevit_sdk.parity.views import View, by_output
+from mobilevit_sdk.spec import Kind
 from mobilevit_sdk.text import of_all, percent
 
 
@@ -21,8 +26,11 @@ def judge_task(
     *,
     runtime: str,
     labels: np.ndarray | None = None,
+    kind: Kind = "scores",
 ) -> Judgment:
     """Judge answers to images of the task, [images, classes], by those of the float network.
+
+    Features, which have no class, are judged by their SQNR alone.
 
     Rejected where fewer images keep their class than `task_agreement`, or where the SQNR of all images together is
     below `task_sqnr_db`. A share that is short by less than one image is more than so few images can tell: the SQNR
@@ -32,7 +40,7 @@ def judge_task(
     min_agreement, min_sqnr_db = threshold.task_agreement, threshold.task_sqnr_db
     if min_agreement is None or min_sqnr_db is None:
         raise ValueError("only integer precisions are judged by the task")
-    found = compare(reference, outputs)
+    found = compare(reference, outputs, kind=kind)
     reasons = []
     too_noisy = found.overall_sqnr_db < min_sqnr_db
     if found.top1_agreement is not None:
@@ -57,4 +65,31 @@ def judge_task(
         top1=None if labels is None else top1_share(outputs, labels),
         rejected=bool(reasons),
         reasons=tuple(reasons),
+    )
+
+
+def judge_outputs(
+    views: Sequence[View], threshold: Threshold, *, runtime: str, labels: np.ndarray | None = None
+) -> Judgment:
+    """`judge_task` of each output; the noise is that of the worst, the classes are those of the scores."""
+    found = {
+        view.output.name: judge_task(
+            *view.flat,
+            threshold,
+            runtime=runtime,
+            labels=labels if view.output.kind == "scores" else None,
+            kind=view.output.kind,
+        )
+        for view in views
+    }
+    judged = list(found.values())
+    classes = next((each for each in judged if each.agreement is not None), judged[0])
+    noisiest = min(judged, key=lambda each: each.overall_sqnr_db or 0.0)
+    return msgspec.structs.replace(
+        classes,
+        overall_sqnr_db=noisiest.overall_sqnr_db,
+        worst_sqnr_db=noisiest.worst_sqnr_db,
+        median_sqnr_db=noisiest.median_sqnr_db,
+        rejected=any(each.rejected for each in judged),
+        reasons=tuple(by_output({name: each.reasons for name, each in found.items()})),
     )

@@ -125,7 +125,7 @@ def _prune(
 ) -> Pruned:
     if request.importance == "taylor" and images is None:
         raise RequestError("the importance taylor is measured on labeled images: give some, or another importance")
-    spec.require_scores("pruning")
+    spec.require_scores("pruning", alone=True)
     original = Structure(model)
     whole = _budget(original, spec, request.measure, latency_table)
     pruned, pruned_spec = model, spec

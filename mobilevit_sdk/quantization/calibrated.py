@@ -11,6 +11,7 @@ from PIL import Image
 from mobilevit_sdk.artifacts.quantization_record import Judgment, QuantizationRecord
 from mobilevit_sdk.artifacts.reference import Reference, check_answers, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
+from mobilevit_sdk.checkpoints.features import classifier_of
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.calibration import CalibrationImages, split_images
 from mobilevit_sdk.data.cases import builtin_cases
@@ -93,6 +94,7 @@ def synthesized_images(checkpoint: Checkpoint, progress: Progress = silent) -> P
     from mobilevit_sdk.quantization.synthesis import SynthesisOptions
     from mobilevit_sdk.quantization.synthetic_file import synthesize
 
+    checkpoint = classifier_of(checkpoint)
     spec = checkpoint.spec
     height, width = spec.preprocessing.image_size
     name = f"{spec.model}-{height}x{width}-{network_sha256(checkpoint.model, spec)[:16]}.parquet"

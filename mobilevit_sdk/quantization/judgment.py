@@ -14,7 +14,8 @@ from mobilevit_sdk.evaluation.accuracy import match_answers
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.parity import Threshold
 from mobilevit_sdk.parity.runs import run_artifacts
-from mobilevit_sdk.parity.task import judge_task
+from mobilevit_sdk.parity.task import judge_outputs
+from mobilevit_sdk.parity.views import views_of
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
 
@@ -34,8 +35,8 @@ def judge_by_task(
 ) -> Judgment:
     """Run the artifact over `images` on its first available runtime; `reference` holds the float network's answers.
 
-    See `parity.task.judge_task` for what rejects it. `progress` hears what `run_artifacts` tells. Raises ToolchainError
-    when no runtime is available or it fails.
+    See `parity.task.judge_outputs` for what rejects it. `progress` hears what `run_artifacts` tells. Raises
+    ToolchainError when no runtime is available or it fails.
     """
     manifest = artifact.manifest
     converter = artifact.converter
@@ -45,7 +46,8 @@ def judge_by_task(
         assert run.refusal is not None
         raise ToolchainError(f"{run.runtime} does not run {artifact.path.name}: {run.refusal[1]}")
     labels = labels_of(images, manifest.spec)
-    return judge_task(reference.logits, run.outputs, threshold, runtime=run.runtime, labels=labels)
+    views = views_of(manifest.spec, reference, run.outputs)
+    return judge_outputs(views, threshold, runtime=run.runtime, labels=labels)
 
 
 def labels_of(images: CalibrationImages, spec: ModelSpec) -> np.ndarray | None:

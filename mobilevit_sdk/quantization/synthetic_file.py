@@ -58,7 +58,7 @@ def synthesize(
     out, checkpoint = Path(out), as_checkpoint(checkpoint)
     if out.suffix != ".parquet":
         raise RequestError(f"{out}: synthesized images are written to a file whose name ends in .parquet")
-    checkpoint.spec.require_scores("the synthesis of images")
+    checkpoint.spec.require_scores("the synthesis of images", alone=True)
     options = options or SynthesisOptions()
     spec = checkpoint.spec
     synthesis = Synthesis(

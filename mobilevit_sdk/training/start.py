@@ -46,7 +46,7 @@ def spec_for_training(
     default what its family's own code does. The weights of a new training are its owner's to license.
     """
     if checkpoint is not None:
-        checkpoint.spec.require_scores("a training")
+        checkpoint.spec.require_scores("a training", alone=True)
     if checkpoint is None:
         spec = msgspec.structs.replace(model_spec(model), license=None)
     else:

@@ -151,13 +151,13 @@ def test_the_app_reads_every_kind_of_artifact_or_says_why_not(kinds, out) -> Non
         squash = preprocessing.resize_mode == "squash"
         side = min(preprocessing.image_size) if squash else preprocessing.resize_size
         assert read == {
-            "output": manifest.spec.output,
+            "output": manifest.spec.outputs[0].name,
             "labels": manifest.spec.labels and list(manifest.spec.labels),
             "rejections": list(kinds[name].reasons),
             "layout": manifest.app_input.layout,
             "resizing": [squash, side, preprocessing.interpolation.upper(), *preprocessing.image_size],
             "edge": [False, True, False],
             "first_pixel": reference.cases[0].image[:, 0, 0].tolist(),
-            "last_answer": [float(value) for value in reference.logits[-1]],
+            "last_answer": [float(value) for value in reference.answers[-1]],
         }
     assert len(found) == 7

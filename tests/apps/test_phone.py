@@ -75,7 +75,8 @@ def test_every_artifact_needs_a_report_before_the_command_ends(artifacts, tmp_pa
 
 
 def test_wrong_answers_of_a_phone_fail_its_verdict(artifacts, tmp_path):
-    wrong = device_run(artifacts[0], artifacts[0].reference().logits + np.float32(0.5) * np.arange(5, dtype=np.float32))
+    shift = np.float32(0.5) * np.arange(5, dtype=np.float32)
+    wrong = device_run(artifacts[0], artifacts[0].reference().answers + shift)
     with Serving(artifacts[:1], tmp_path) as serving:
         status, answer = serving.post(seal(device_report(artifacts[0], wrong)))
         assert (status, json.loads(answer)["passed"]) == (200, False)

@@ -99,7 +99,7 @@ def test_the_guide_s_reader_reads_reference_vectors(phone_files, tmp_path, monke
     reference = artifact.reference()
     expected = [
         f"{case.name} {answer.argmax()} {case.image.max() / 255}"
-        for case, answer in zip(reference.cases, reference.logits, strict=True)
+        for case, answer in zip(reference.cases, reference.answers, strict=True)
     ]
     assert capsys.readouterr().out.splitlines() == expected
 

@@ -36,7 +36,7 @@ def test_reference_vectors_come_back_as_they_were(artifact, reference):
     assert [case.contiguous for case in found.cases] == [case.contiguous for case in reference.cases]
     assert not found.cases[-1].contiguous
     assert all(np.array_equal(a.image, b.image) for a, b in zip(found.cases, reference.cases, strict=True))
-    assert np.array_equal(found.logits, reference.logits)
+    assert np.array_equal(found.answers, reference.answers)
 
 
 def test_a_file_its_folder_and_the_folder_above_name_the_same_artifact(artifact, tmp_path, reference):

@@ -51,7 +51,7 @@ def test_every_case_is_looked_at():
     cases = tuple(Case(name, np.full((3, 32, 32), value, np.uint8)) for name, value in (("black", 0), ("white", 255)))
     with pytest.raises(CheckpointError, match=r"answers 'white' with NaN .*begin outside of its modules"):
         reference_of(Bright(), plain, cases)
-    assert reference_of(Bright(), plain, cases[:1]).logits.shape == (1, 3)
+    assert reference_of(Bright(), plain, cases[:1]).answers.shape == (1, 3)
 
 
 @pytest.mark.parametrize("start", ["convert", "quantize", "prune"])

@@ -17,7 +17,7 @@ from torch import nn
 
 from mobilevit_sdk.artifacts import artifact as artifact_module
 from mobilevit_sdk.artifacts.artifact import open_artifact
-from mobilevit_sdk.artifacts.reference import reference_of
+from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.bench import BASELINES, Candidate, bench, candidates_of
 from mobilevit_sdk.bench import plan as planning
 from mobilevit_sdk.bench.candidates import Question
@@ -25,7 +25,7 @@ from mobilevit_sdk.bench.plan import plan, thread_counts
 from mobilevit_sdk.bench.worker import Worker
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.data.cases import builtin_cases
+from mobilevit_sdk.data.cases import Case, builtin_cases
 from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.runtime import Availability, Session, TimedRuntime
@@ -34,7 +34,7 @@ from mobilevit_sdk.models.meta_model import count_macs
 from mobilevit_sdk.models.registry import build_model
 
 SCORES = np.array([1.0, -2.0, 3.0], np.float32)
-QUESTION = Question(np.zeros((3, 4, 4), np.uint8), SCORES, macs=1000)
+QUESTION = Question(Reference((Case("zeros", np.zeros((3, 4, 4), np.uint8)),), SCORES[None]), tiny_spec(), macs=1000)
 
 
 # What candidates load, in their child processes.
@@ -191,7 +191,7 @@ def test_an_artifact_is_a_candidate_on_each_runtime_that_can_be_timed(folder, fa
     assert (first.runtime, first.unavailable) == ("fake-cpu", None)
     assert (second.runtime, second.unavailable) == ("absent", "no driver")
     np.testing.assert_array_equal(first.question.image, reference.cases[0].image)
-    np.testing.assert_array_equal(first.question.scores, reference.logits[0])
+    np.testing.assert_array_equal(first.question.reference.answers, reference.answers[:1])
 
 
 def test_a_format_without_a_timed_runtime_says_so(folder, fake_runtimes):
@@ -242,7 +242,7 @@ def test_a_baseline_is_made_once_for_each_network(folder, fake_runtimes, tmp_pat
     assert [each.runtime for each in planned.candidates] == ["pytorch"] * 2 + ["fake-cpu"] * 3
     tiny, seven, one, two, zwei = planned.candidates
     assert planned.against == {tiny: tiny, seven: seven, one: tiny, two: tiny, zwei: seven}
-    assert (len(tiny.question.scores), len(seven.question.scores)) == (5, 7)
+    assert tuple(each.question.reference.answers.shape[1] for each in (tiny, seven)) == (5, 7)
 
 
 @pytest.mark.parametrize(

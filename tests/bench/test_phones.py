@@ -74,13 +74,13 @@ def test_a_throttled_run_and_one_with_an_error_are_marked(reports):
 
 
 def test_with_the_artifact_answers_of_another_function_are_errors(artifact):
-    other = device_report(artifact, device_run(artifact, -artifact.reference().logits))
+    other = device_report(artifact, device_run(artifact, -artifact.reference().answers))
     good = device_report(artifact)
     rows = phone_rows([good, other], [artifact])
     assert [row.status for row in rows] == ["measured", "error"]
     assert rows[0].sqnr_db == 200
     assert "computes something else than PyTorch" in rows[1].reason
-    nan = device_report(artifact, device_run(artifact, np.full_like(artifact.reference().logits, np.nan)))
+    nan = device_report(artifact, device_run(artifact, np.full_like(artifact.reference().answers, np.nan)))
     assert phone_rows(nan, artifact)[0].status == "error"
 
 

@@ -233,7 +233,7 @@ def test_answers_that_are_not_the_checkpoints_are_refused(tmp_path, model, graph
     artifact = write_artifact(tmp_path / "artifact", tiny_spec(), reference)
     check_reference(artifact, graph, reference)
     with pytest.raises(ArtifactError, match="are not those of its checkpoint"):
-        check_reference(artifact, graph, dataclasses.replace(reference, logits=reference.logits + 0.1))
+        check_reference(artifact, graph, dataclasses.replace(reference, answers=reference.answers + 0.1))
 
 
 @given(st.data())

@@ -103,7 +103,7 @@ def test_converting_again_keeps_what_is_up_to_date(converted):
 
 def test_formats_agree_with_each_other_on_the_best_class(converted):
     """Against the stored answers of PyTorch, which are the same in every artifact."""
-    logits = [artifact.reference().logits for artifact in find_artifacts([converted[2]])]
+    logits = [artifact.reference().answers for artifact in find_artifacts([converted[2]])]
     assert all(np.array_equal(logits[0], other) for other in logits)
     assert len(set(logits[0].argmax(1).tolist())) > 2  # the cases are told apart
 

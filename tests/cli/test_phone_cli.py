@@ -133,7 +133,7 @@ def test_an_artifact_that_was_rejected_is_told_before_a_phone_runs_it(artifact, 
 
 
 def test_the_exit_code_is_the_gates(artifact, opened_by):
-    answers = artifact.reference().logits
+    answers = artifact.reference().answers
     opened_by(seal(device_report(artifact, device_run(artifact, answers[:, ::-1].copy()))))
     assert run(artifact.path.parent, *LOCAL).exit_code == 1
     broken = device_run(artifact, cases=(), error="the GPU refuses the file", latency=None)

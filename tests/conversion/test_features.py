@@ -129,8 +129,9 @@ def test_a_file_of_features_is_verified_as_such(conversion, tmp_path):
     if format_name != "executorch":  # which numbers them
         assert output.name == "features"
     reference = artifact.reference()
-    assert (1, *reference.shape) == output.shape
-    assert len(reference.shape) == (1 if kind == "pooled" else 3)
+    (shape,) = reference.shapes
+    assert (1, *shape) == output.shape
+    assert len(shape) == (1 if kind == "pooled" else 3)
     assert open_artifact(artifact.path.parent).manifest.spec.labels is None
     report = tmp_path / "report"
     options = ["--runtime", ran[0].runtime, "--report", str(report), "--json"]
@@ -143,9 +144,9 @@ def test_a_file_of_features_is_verified_as_such(conversion, tmp_path):
 def test_another_network_s_features_fail(tmp_path):
     (artifact,) = _converted("tflite", "mobilevit", "pooled", "fp32", tmp_path).artifacts
     reference = artifact.reference()
-    other = reference.logits[:, ::-1].copy()
+    other = reference.answers[:, ::-1].copy()
     (verdict,) = verify(
-        artifact, runtimes="litert-cpu", reference=lambda _: dataclasses.replace(reference, logits=other)
+        artifact, runtimes="litert-cpu", reference=lambda _: dataclasses.replace(reference, answers=other)
     )
     assert verdict.status == "failed"
     assert "best class" not in verdict.reason

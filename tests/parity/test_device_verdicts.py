@@ -53,7 +53,7 @@ def refused(artifact, *reports):
 
 
 def near(reference, db=60):
-    return reference.logits * np.float32(1 + 10 ** (-db / 20))
+    return reference.answers * np.float32(1 + 10 ** (-db / 20))
 
 
 def test_a_phone_that_answers_as_pytorch_passes_and_is_named(artifact):
@@ -80,7 +80,7 @@ def test_a_miss_in_float16_that_the_app_asked_for_says_so(artifact, reference):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.finfo(np.float32).max])
 def test_answers_that_are_not_finite_or_overflow_fail(artifact, reference, value):
-    outputs = reference.logits.copy()
+    outputs = reference.answers.copy()
     outputs[3, 1] = value
     (verdict,) = judged(artifact, device_report(artifact, device_run(artifact, outputs)))
     assert verdict.status == "failed"
@@ -88,7 +88,7 @@ def test_answers_that_are_not_finite_or_overflow_fail(artifact, reference, value
 
 
 def test_the_same_answer_to_every_image_fails(artifact, reference):
-    (verdict,) = judged(artifact, device_report(artifact, device_run(artifact, 0 * reference.logits)))
+    (verdict,) = judged(artifact, device_report(artifact, device_run(artifact, 0 * reference.answers)))
     assert "it answers every image with the same scores" in verdict.reason
 
 
@@ -149,7 +149,7 @@ def test_a_report_of_another_file_is_refused_with_its_sha256(artifact):
 
 def test_a_report_of_other_reference_vectors_is_refused(artifact, reference):
     report = device_report(artifact)
-    shuffled = Reference(reference.cases[::-1], reference.logits[::-1])
+    shuffled = Reference(reference.cases[::-1], reference.answers[::-1])
     write_reference(artifact.path.parent, shuffled, artifact.manifest.spec)
     assert "run the app again" in refused(artifact, report)
     (artifact.path.parent / REFERENCE).unlink()

@@ -38,7 +38,7 @@ def test_equal_answers_pass_on_every_case(artifact, runtimes, reference):
 
 
 def test_one_wrong_case_fails_and_is_named(artifact, runtimes, reference):
-    bad = reference.logits[20]
+    bad = reference.answers[20]
     runtimes(spoil=lambda scores: scores * 1.001 if np.array_equal(scores, bad) else scores)
     (verdict,) = verify([artifact])
     assert verdict.status == "failed"
@@ -60,7 +60,7 @@ def test_swapped_classes_fail_by_top1(tmp_path, runtimes, reference):
 
 
 def test_the_same_answer_to_every_image_fails(tmp_path, runtimes, reference):
-    runtimes(spoil=lambda scores: reference.logits[0])
+    runtimes(spoil=lambda scores: reference.answers[0])
     (verdict,) = verify([write_artifact(tmp_path / "few", tiny_spec(), reference, precision="int4-weight")])
     assert "it answers every image with the same scores" in verdict.reason
 

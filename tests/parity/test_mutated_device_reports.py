@@ -130,7 +130,7 @@ def assert_same_meaning(document, statuses, artifact):
             continue
         assert run["error"] is None
         assert [case["name"] for case in run["cases"]] == [case.name for case in reference.cases]
-        for case, expected in zip(run["cases"], reference.logits.astype(np.float64), strict=True):
+        for case, expected in zip(run["cases"], reference.answers.astype(np.float64), strict=True):
             (answers,) = case["outputs"].values()
             noise = np.frombuffer(base64.b64decode(answers, validate=True), "<f4") - expected
             assert 10 * math.log10((expected**2).sum() / max((noise**2).sum(), 1e-30)) >= 90

@@ -29,7 +29,7 @@ def run(tmp_path, reference):
         if origin:
             manifest = msgspec.structs.replace(artifact.manifest, origin=origin)
             artifact = dataclasses.replace(artifact, manifest=manifest)
-        logits = reference.logits.astype(np.float64)
+        logits = reference.answers.astype(np.float64)
         noise = np.random.default_rng(seed).normal(size=logits.shape)
         signal, noise = (each - each.mean(axis=1, keepdims=True) for each in (logits, noise))
         noise *= np.linalg.norm(signal, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
@@ -61,7 +61,7 @@ def test_the_threshold_of_a_pair_follows_from_those_of_the_two(run):
 
 def test_two_that_pass_alone_agree_as_a_pair_however_their_noise_lies(run):
     first = run("a", 90.1, 3)
-    away = first.reference.logits - (first.outputs - first.reference.logits)
+    away = first.reference.answers - (first.outputs - first.reference.answers)
     second = dataclasses.replace(run("b", 90.1, 3), outputs=away.astype(np.float32))
     outcome = judge_runs([first, second])
     assert [verdict.reason for verdict in outcome.verdicts] == [None, None]
@@ -69,7 +69,7 @@ def test_two_that_pass_alone_agree_as_a_pair_however_their_noise_lies(run):
 
 
 def test_two_that_pass_alone_by_other_references_fail_as_a_pair(run, reference):
-    moved = Reference(reference.cases, reference.logits * np.float32(1.01))
+    moved = Reference(reference.cases, reference.answers * np.float32(1.01))
     outcome = judge_runs([run("a", 120, 0), run("b", 120, 1, reference=moved)])
     assert [verdict.reason for verdict in outcome.verdicts] == [None, None]
     assert outcome.pairs[0].status == "failed"
@@ -87,8 +87,8 @@ def test_a_pair_with_one_that_failed_alone_is_explained_by_it(run):
 
 def test_other_checkpoints_and_other_images_make_no_pair(run, reference):
     other = Origin(source="other", layout="own", sha256="0" * 64)
-    some = Reference(reference.cases[:5], reference.logits[:5])
-    rest = Reference(reference.cases[5:], reference.logits[5:])
+    some = Reference(reference.cases[:5], reference.answers[:5])
+    rest = Reference(reference.cases[5:], reference.answers[5:])
     assert compare_runs([run("a", 100, 0), run("b", 100, 0, origin=other)]) == []
     assert compare_runs([run("c", 100, 0, reference=some), run("d", 100, 0, reference=rest)]) == []
     (pair,) = compare_runs([run("e", 100, 0, reference=some), run("f", 100, 0)])

@@ -92,7 +92,7 @@ def spoilt(reference, names):
     """The reference's answers with other ones for some cases."""
     rows = [row for row, case in enumerate(reference.cases) if any(name in case.name for name in names)]
     assert rows
-    outputs = reference.logits.copy()
+    outputs = reference.answers.copy()
     outputs[rows] = -outputs[rows]
     return outputs
 
@@ -124,7 +124,7 @@ def test_a_photograph_that_is_broken_fails_integers_and_is_named(tmp_path, refer
 
 def test_pairs_with_integers_leave_edge_cases_out_too(tmp_path, reference):
     first = run(tmp_path, reference, spoilt(reference, ("noise",)), precision="int8")
-    second = run(tmp_path, reference, reference.logits, precision="fp32", name="two")
+    second = run(tmp_path, reference, reference.answers, precision="fp32", name="two")
     (pair,) = compare_runs([first, second])
     assert (pair.status, pair.cases) == ("passed", 21)
 
@@ -133,8 +133,8 @@ def test_a_users_images_ask_the_judge_of_the_task(tmp_path):
     model, spec = tiny_model()
     pixels = np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), dtype=np.uint8)
     own = reference_of(model, spec.preprocessing, tuple(Case(str(i), each) for i, each in enumerate(pixels)))
-    noisy = own.logits[:, ::-1].copy()
-    judged = judge_task(own.logits, noisy, INT8, runtime="here")
+    noisy = own.answers[:, ::-1].copy()
+    judged = judge_task(own.answers, noisy, INT8, runtime="here")
     assert judged.rejected
     verdict = judge(run(tmp_path, own, noisy, precision="int8", trained=True))
     assert verdict.reason == "; ".join(judged.reasons)
@@ -194,5 +194,5 @@ def test_the_goal_of_a_search_asks_only_what_the_images_can_tell(images, changes
 def test_cases_keep_their_role_beside_the_file(tmp_path, reference):
     stored = write_artifact(tmp_path / "one", tiny_spec(), reference).reference()
     assert [case.role for case in stored.cases] == ["view"] * 20 + ["edge"] * 6 + ["view"]
-    assert dataclasses.replace(stored, logits=reference.logits).cases[3].name == reference.cases[3].name
+    assert dataclasses.replace(stored, answers=reference.answers).cases[3].name == reference.cases[3].name
     assert isinstance(stored, Reference)

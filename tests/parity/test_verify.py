@@ -90,7 +90,7 @@ def test_the_same_artifact_twice_gives_the_same_verdict_alone_and_among_others(a
 )
 def test_cases_of_another_type_size_or_layout_are_an_error(artifact, image, match):
     whole = artifact.reference()
-    spoilt = Reference((Case("spoilt", image), *whole.cases[1:]), whole.logits)
+    spoilt = Reference((Case("spoilt", image), *whole.cases[1:]), whole.answers)
     with pytest.raises(RequestError, match=match):
         verify([artifact], runtimes=["litert-cpu"], reference=lambda artifact: spoilt)
 
@@ -106,7 +106,7 @@ def test_cases_of_another_type_size_or_layout_are_an_error(artifact, image, matc
 )
 def test_a_reference_that_nothing_can_be_compared_with_is_an_error(artifact, change, match):
     whole = artifact.reference()
-    spoilt = dataclasses.replace(whole, logits=change(whole.logits))
+    spoilt = dataclasses.replace(whole, answers=change(whole.answers))
     with pytest.raises(RequestError, match=match):
         verify([artifact], runtimes=["litert-cpu"], reference=lambda artifact: spoilt)
 

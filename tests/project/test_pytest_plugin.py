@@ -39,7 +39,7 @@ class Converter:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
     def answer(function, ref, cases, **options):
-        return artifact.open_artifact(ref.path.parent).reference().logits * FACTOR
+        return artifact.open_artifact(ref.path.parent).reference().answers * FACTOR
     monkeypatch.setattr(artifact, "find_converter", lambda *name: Converter)
     monkeypatch.setattr(runs, "run_in_child", answer)
 """
@@ -95,7 +95,7 @@ def test_a_runtime_that_is_not_here_passes_nothing(suite):
 def test_a_phone_is_judged_by_its_report(suite, pytester):
     artifact = open_artifact(pytester.path / "net-fp16")
     write_device_report(device_report(artifact), pytester.path / "good.json")
-    wrong = device_run(artifact, artifact.reference().logits * 1.1)
+    wrong = device_run(artifact, artifact.reference().answers * 1.1)
     write_device_report(device_report(artifact, wrong), pytester.path / "wrong.json")
     suite("assert_parity('net-fp16', runtime='device', device_reports='good.json')").assert_outcomes(passed=1)
     done = suite("assert_parity('net-fp16', device_reports=['good.json', 'wrong.json'])")

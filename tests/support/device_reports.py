@@ -30,10 +30,10 @@ def device_run(
     artifact: Artifact, outputs: np.ndarray | None = None, runtime: str = "litert", accelerator: str = "gpu", **changes
 ) -> DeviceRun:
     """A run with `outputs` [cases, classes], by default the reference's own answers; `changes` replace members."""
-    reference, name = artifact.reference(), artifact.manifest.spec.output
-    rows = reference.logits if outputs is None else outputs
+    reference, (output,) = artifact.reference(), artifact.manifest.spec.outputs
+    rows = reference.answers if outputs is None else outputs
     cases = tuple(
-        CaseOutputs(name=case.name, outputs={name: row.astype("<f4").tobytes()})
+        CaseOutputs(name=case.name, outputs={output.name: row.astype("<f4").tobytes()})
         for case, row in zip(reference.cases, rows, strict=True)
     )
     run = DeviceRun(

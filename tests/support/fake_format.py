@@ -42,5 +42,5 @@ def fake_format(monkeypatch, reference):
     monkeypatch.setattr(artifact, "find_converter", lambda *name: Converter)
     monkeypatch.setattr(runtime_ref, "find_converter", lambda *name: Converter)
     monkeypatch.setattr(runs, "run_in_child", lambda function, *args, **options: function(*args))
-    answers = {case.image.tobytes(): row for case, row in zip(reference.cases, reference.logits, strict=True)}
+    answers = {case.image.tobytes(): row for case, row in zip(reference.cases, reference.answers, strict=True)}
     return lambda name="fake", **options: found.append(FakeRuntime(name, answers, **options))

@@ -40,7 +40,7 @@ class PhoneFile:
     def agreement(self, converter: Converter) -> Agreement:
         """How near the answers of the first runtime that runs here are to those of the reference model."""
         answer = runtime_of(converter).load(self.path)
-        return compare(self.reference.logits, np.stack([answer(case.as_passed()) for case in self.reference.cases]))
+        return compare(self.reference.answers, np.stack([answer(case.as_passed()) for case in self.reference.cases]))
 
 
 def artifact_of(file: PhoneFile, converter: Converter, precision: str) -> Artifact:

@@ -32,7 +32,7 @@ def convert(
     """Write `graph` to `path`; see `Converter.convert`.
 
     The asset's function `main` takes `image`, float32 [1, 3, H, W], RGB in [0, 1], and returns `logits`, float32
-    [1, num_classes], or `features`. Raises ToolchainError.
+    [1, num_classes], or `features`, or both. Raises ToolchainError.
     """
     coreai_torch = import_coreai_torch()
     try:
@@ -55,15 +55,15 @@ def _program(
         graph = quantized(exported(graph, spec.preprocessing.image_size), precision, quantization)
     network = graph if precision == "fp32" else InHalf(graph)
     traced = torch.export.export(network.eval(), (image,)).run_decompositions(decomposition_table(coreai_torch))
-    return to_program(traced, spec.output)
+    return to_program(traced, [output.name for output in spec.outputs])
 
 
-def to_program(decomposed: ExportedProgram, output: str) -> Any:
-    """The optimized program (coreai.authoring.AIProgram) of a graph from `image` to `output`."""
+def to_program(decomposed: ExportedProgram, outputs: list[str]) -> Any:
+    """The optimized program (coreai.authoring.AIProgram) of a graph from `image` to `outputs`."""
     coreai_torch = import_coreai_torch()
     # Released: to debug, the library would write this machine's paths and lines of source into the file.
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
-    return converter.add_exported_program(decomposed, input_names=[IMAGE], output_names=[output]).to_coreai()
+    return converter.add_exported_program(decomposed, input_names=[IMAGE], output_names=outputs).to_coreai()
 
 
 def _describe(metadata: Any, spec: ModelSpec, backend: str | None) -> None:
@@ -83,16 +83,17 @@ def description(spec: ModelSpec) -> str:
     """In words: what the model is, and what goes in and comes out, for which an asset has no field of its own."""
     height, width = spec.preprocessing.image_size
     name = f"of {spec.labels[0]!r}" if spec.labels else "of the one class"
-    if spec.features:
-        what = "a network of image features"
-        answer = "the last map of features" if spec.features == "map" else "the mean of the last map of features"
-    elif spec.num_classes > 1:
+    if spec.num_classes > 1:
         what = f"an image classifier with {spec.num_classes} classes"
-        answer = "class scores before softmax, one for each class"
+        scores = "class scores before softmax, one for each class"
     else:
-        what = "one score for an image"
-        answer = f"the score {name} before a sigmoid: above 0 means yes"
+        what, scores = "one score for an image", f"the score {name} before a sigmoid: above 0 means yes"
+    features = "the last map of features" if spec.features == "map" else "the mean of the last map of features"
+    if spec.features:
+        what = f"{what} and a network of image features" if spec.returns_scores else "a network of image features"
+    meaning = {"scores": scores, "features": features}
+    answers = "; ".join(f"{output.name}: {meaning[output.kind]}" for output in spec.outputs)
     return (
         f"{spec.model}, {what}. {IMAGE}: float32 [1, 3, {height}, {width}], RGB in [0, 1]; mean and std are inside. "
-        f"{spec.output}: {answer}."
+        f"{answers}."
     )

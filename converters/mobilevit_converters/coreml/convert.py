@@ -54,9 +54,10 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The package takes an RGB image of the spec's size. It returns `logits`, float32 [1, num_classes], or `features`,
-    and, where the spec has labels for two classes or more, the label and the probabilities that Vision and Xcode's
-    preview read. One score has no such interface, which would answer 100% whatever the image. Raises ToolchainError.
+    The package takes an RGB image of the spec's size. It returns `logits`, float32 [1, num_classes], or `features`, or
+    both, and, where the spec has scores alone with labels for two classes or more, the label and the probabilities that
+    Vision and Xcode's preview read. One score has no such interface, which would answer 100% whatever the image. Raises
+    ToolchainError.
     """
     ct = import_coremltools()
     try:
@@ -74,15 +75,15 @@ def convert(
 
 
 def _classifies(spec: ModelSpec) -> bool:
-    """Whether the package is a Core ML classifier: it has names to choose between."""
-    return spec.labels is not None and spec.num_classes > 1
+    """Whether the package is a Core ML classifier: it returns nothing else, and has names to choose between."""
+    return spec.labels is not None and spec.num_classes > 1 and len(spec.outputs) == 1
 
 
 def _program(ct: Any, graph: nn.Module, spec: ModelSpec, precision: str) -> Any:
     """The MIL program: typed and optimized, its outputs float32 whatever it computes in."""
     height, width = spec.preprocessing.image_size
     image = torch.zeros(1, 3, height, width)
-    names: list[str] = [spec.output]
+    names = [output.name for output in spec.outputs]
     if _classifies(spec):
         graph = _WithProbabilities(graph)
         names.append(PROBABILITIES)
@@ -155,7 +156,9 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
         output.shortDescription = meaning[output.name]
     metadata = description.metadata
     what = f"an image classifier with {spec.num_classes} classes" if spec.num_classes > 1 else "one score for an image"
-    metadata.shortDescription = f"{spec.model}, {'a network of image features' if spec.features else what}"
+    if spec.features:
+        what = f"{what}, and image features" if spec.returns_scores else "a network of image features"
+    metadata.shortDescription = f"{spec.model}, {what}"
     metadata.versionString = importlib.metadata.version("mobilevit-sdk")
     metadata.license = spec.license or ""
     metadata.userDefined[SPEC_KEY] = msgspec.json.encode(spec).decode()

@@ -32,9 +32,9 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The method `forward` takes float32 [1, 3, H, W] and returns the logits, float32 [1, num_classes]. Two more methods
-    return strings, which an app reads with the runtime that it has: `labels`, one per line, and `model_spec`, JSON.
-    Raises ToolchainError.
+    The method `forward` takes float32 [1, 3, H, W] and returns the logits, float32 [1, num_classes], or features, or
+    the logits and then features. Two more methods return strings, which an app reads with the runtime that it has:
+    `labels`, one per line, and `model_spec`, JSON. Raises ToolchainError.
     """
     strings = {SPEC: msgspec.json.encode(spec).decode()}
     if spec.labels is not None:

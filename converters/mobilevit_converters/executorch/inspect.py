@@ -12,20 +12,18 @@ from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_del
 from mobilevit_converters.executorch.file.program import (
     COREAI,
     COREML,
-    SPEC,
     XNNPACK,
     Delegate,
     Plan,
     ProgramFile,
-    String,
     Tensor,
     read_program,
+    read_spec,
     read_xnnpack_graph,
 )
 from mobilevit_converters.executorch.file.vulkan_delegate import VULKAN, read_vulkan_delegate
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.converter import Inspection, TensorInfo
-from mobilevit_sdk.spec import ModelSpec
 
 BACKENDS = {XNNPACK: "xnnpack", COREML: "coreml", COREAI: "coreai", VULKAN: "vulkan"}
 # ExecuTorch's names of tensor types, where they differ from everyone else's.
@@ -37,16 +35,20 @@ def inspect(path: Path) -> Inspection:
 
     `operators` counts what a delegate runs under the names of XNNPACK, MIL, Core AI or, for Vulkan, ATen, and the rest
     under the kernels'; a delegate that cannot be read counts as one operator under its own name. A program names
-    neither its input nor its output, so they are numbered. Raises ToolchainError for a Core ML delegate without
-    coremltools, and for one of Core AI without coreai-core.
+    neither its input nor its output, so they are numbered; several outputs have the names of the spec. Raises
+    ToolchainError for a Core ML delegate without coremltools, and for one of Core AI without coreai-core.
     """
     file = read_program(path)
     forward = file.method("forward")
     if forward is None:
         raise ArtifactError(f"{path} has no method `forward`")
+    spec = read_spec(file)
     try:
         inputs = tuple(_tensor_info(forward, index, f"input_{i}") for i, index in enumerate(forward.inputs))
         outputs = tuple(_tensor_info(forward, index, f"output_{i}") for i, index in enumerate(forward.outputs))
+        if spec and len(spec.outputs) == len(outputs) > 1:
+            named = zip(outputs, spec.outputs, strict=True)
+            outputs = tuple(msgspec.structs.replace(info, name=output.name) for info, output in named)
         calls, kernels = _instructions(forward)
         delegates = [forward.delegates[index] for index in calls]
     except (IndexError, KeyError, TypeError, msgspec.MsgspecError) as error:
@@ -64,22 +66,9 @@ def inspect(path: Path) -> Inspection:
         max_rank=max(ranks, default=0),
         delegates=len(delegates),
         undelegated_ops=dict(sorted(kernels.items())),
-        spec=read_spec(file),
+        spec=spec,
         backend="+".join(sorted({BACKENDS.get(delegate.id, delegate.id) for delegate in delegates})) or None,
     )
-
-
-def read_spec(file: ProgramFile) -> ModelSpec | None:
-    """The ModelSpec that the method `model_spec` returns, None for a program made by another tool."""
-    method = file.method(SPEC)
-    if method is None:
-        return None
-    try:
-        (output,) = method.outputs
-        text = msgspec.convert(method.values[output].val, String).string_val
-        return msgspec.json.decode(text, type=ModelSpec)
-    except (IndexError, ValueError, msgspec.MsgspecError) as error:
-        raise ArtifactError(f"{file.path} carries a malformed model spec: {error}") from error
 
 
 def _contents(file: ProgramFile, delegate: Delegate) -> tuple[dict[str, int], int]:

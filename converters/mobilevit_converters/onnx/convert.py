@@ -30,8 +30,8 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The file takes `image`, float32 [1, 3, H, W], and returns `logits`, float32 [1, num_classes], or `features`. Its
-    metadata says the rest. Raises ToolchainError.
+    The file takes `image`, float32 [1, 3, H, W], and returns `logits`, float32 [1, num_classes], or `features`, or
+    both. Its metadata says the rest. Raises ToolchainError.
     """
     import_from("onnx", "onnx")
     import_from("onnxscript", "onnxscript")
@@ -62,7 +62,7 @@ def _exported(graph: nn.Module, spec: ModelSpec) -> Any:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[IMAGE],
-                output_names=[spec.output],
+                output_names=[output.name for output in spec.outputs],
                 verbose=False,
             )
     finally:

@@ -43,16 +43,17 @@ FLOAT16_WEIGHTS = [
 class ChannelsLast(nn.Module):
     """The graph with the layout of Android's pixels: RGB in [0, 1], [1, H, W, 3] -> {"logits": [1, num_classes]}.
 
-    `output` is the name of the answer.
+    `outputs` are the names of the answers.
     """
 
-    def __init__(self, network: nn.Module, output: str) -> None:
+    def __init__(self, network: nn.Module, *outputs: str) -> None:
         super().__init__()
-        self.output = output
+        self.outputs = outputs
         self.network = network  # not `graph`: torch.export gives its modules an attribute of that name
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {self.output: self.network(image.permute(0, 3, 1, 2))}
+        answers = self.network(image.permute(0, 3, 1, 2))
+        return dict(zip(self.outputs, answers if isinstance(answers, tuple) else (answers,), strict=True))
 
 
 def convert(
@@ -60,8 +61,8 @@ def convert(
 ) -> None:
     """Write `graph` to `path`; see `Converter.convert`.
 
-    The file takes `image`, float32 [1, H, W, 3], and returns `logits`, float32 [1, num_classes], or `features`. It
-    carries TFLite Metadata, and labels.txt and model.json are appended to it. Raises ToolchainError.
+    The file takes `image`, float32 [1, H, W, 3], and returns `logits`, float32 [1, num_classes], or `features`, or
+    both. It carries TFLite Metadata, and labels.txt and model.json are appended to it. Raises ToolchainError.
     """
     try:
         content = float_model(graph, spec)
@@ -80,8 +81,9 @@ def float_model(graph: nn.Module, spec: ModelSpec) -> bytes:
     """`graph` as a float32 model whose tensors have the names of the modules that they come from."""
     litert_torch = import_from("litert-torch", "litert_torch")
     height, width = spec.preprocessing.image_size
+    names = [output.name for output in spec.outputs]
     sample = {IMAGE: torch.zeros(1, height, width, 3)}
-    content = litert_torch.convert(ChannelsLast(graph, spec.output).eval(), sample_kwargs=sample).model_content()
+    content = litert_torch.convert(ChannelsLast(graph, *names).eval(), sample_kwargs=sample).model_content()
     return _edited(_edited(content, broadcast_ranks), _name_by_modules)
 
 

@@ -95,7 +95,7 @@ def _runs(opened: OpenedReport, artifact: Artifact) -> list[Run]:
 
 
 def _outputs(run: DeviceRun, reference: Reference, artifact: Artifact, where: str) -> np.ndarray:
-    """The answers, float32 [cases, classes]. Raises RequestError unless they answer the reference's cases."""
+    """The answers, float32 [cases, values]. Raises RequestError unless they answer the reference's cases."""
     expected, found = [case.name for case in reference.cases], [case.name for case in run.cases]
     if found != expected:
         place = next((i for i, pair in enumerate(zip(expected, found, strict=False)) if len(set(pair)) > 1), None)
@@ -104,16 +104,19 @@ def _outputs(run: DeviceRun, reference: Reference, artifact: Artifact, where: st
         else:
             difference = f"case {place + 1} is {found[place]!r} where the reference has {expected[place]!r}"
         raise RequestError(f"{where} does not answer the reference's cases in order: {one_line(difference)}")
-    output, width = artifact.manifest.spec.output, reference.logits.shape[1]
+    named = [output.name for output in artifact.manifest.spec.outputs]
+    widths = [part[0].size for part in reference.split(reference.answers)]
     for case in run.cases:
-        if list(case.outputs) != [output]:
+        if sorted(case.outputs) != sorted(named):
             names = shorten(list(case.outputs)) or "none"
-            raise RequestError(f"{where} gives for {one_line(case.name)!r} the outputs {names}, not {output!r} alone")
-        if len(case.outputs[output]) != 4 * width:
-            size = f"{len(case.outputs[output]):,} bytes of {output}, not {4 * width:,}: {width:,} float32 values"
-            raise RequestError(f"{where} gives for {one_line(case.name)!r} {size}")
-    rows = b"".join(case.outputs[output] for case in run.cases)
-    return np.frombuffer(rows, "<f4").astype(np.float32).reshape(len(expected), width)
+            wanted = f"{named[0]!r} alone" if len(named) == 1 else " and ".join(map(repr, named))
+            raise RequestError(f"{where} gives for {one_line(case.name)!r} the outputs {names}, not {wanted}")
+        for output, width in zip(named, widths, strict=True):
+            if len(case.outputs[output]) != 4 * width:
+                size = f"{len(case.outputs[output]):,} bytes of {output}, not {4 * width:,}: {width:,} float32 values"
+                raise RequestError(f"{where} gives for {one_line(case.name)!r} {size}")
+    rows = b"".join(case.outputs[output] for case in run.cases for output in named)
+    return np.frombuffer(rows, "<f4").astype(np.float32).reshape(len(expected), sum(widths))
 
 
 def _facts(report: DeviceReport, run: DeviceRun) -> tuple[tuple[str, str], ...]:

@@ -12,8 +12,9 @@ from mobilevit_sdk.artifacts.artifact import ArtifactLike
 from mobilevit_sdk.parity.device.files import DeviceReportLike, open_device_reports
 from mobilevit_sdk.parity.device.judging import device_runs
 from mobilevit_sdk.parity.device.types import DeviceReport, DeviceRun
-from mobilevit_sdk.parity.metrics import MIN_SQNR_DB, compare
+from mobilevit_sdk.parity.metrics import MIN_SQNR_DB
 from mobilevit_sdk.parity.runs import Run
+from mobilevit_sdk.parity.views import lowest_db, views_of
 from mobilevit_sdk.spec import Strict
 
 
@@ -114,5 +115,4 @@ def _sqnr_db(answered: Run | None) -> float | None:
     """Of the first case, a photograph, as of all that is measured; `verify` judges all cases."""
     if answered is None or answered.outputs is None or answered.reference is None:
         return None
-    kind = answered.artifact.manifest.spec.output_kind
-    return compare(answered.reference.logits[:1], answered.outputs[:1], kind=kind).sqnr_db.worst
+    return lowest_db(views_of(answered.artifact.manifest.spec, answered.reference, answered.outputs, rows=[0]))

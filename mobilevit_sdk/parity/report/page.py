@@ -21,6 +21,7 @@ from mobilevit_sdk.parity.pairs import Pair
 from mobilevit_sdk.parity.report import plots
 from mobilevit_sdk.parity.report.pictures import SIDE, Pictures
 from mobilevit_sdk.parity.runs import Run
+from mobilevit_sdk.parity.views import views_of
 from mobilevit_sdk.text import count, percent, shorten
 
 WORST_CASES = 12  # listed of each run
@@ -108,6 +109,7 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
         "coverage": _coverage(manifest),
         "phone": run.facts,
         "plots": [],
+        "outputs": [],
         "worst": [],
         "answers": [],
         "divergence": divergence if verdict.status == "failed" else None,
@@ -117,14 +119,18 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
         return card
     sqnr = np.array(verdict.agreement.case_sqnr_db)
     order = np.argsort(sqnr, kind="stable").tolist()
-    expected, actual = run.reference.logits, run.outputs
     counted = counts(run.reference.cases, verdict.thresholds).tolist()
-    drawn = {
-        "Every score": plots.scatter(expected, actual),
-        "Differences": plots.histogram(actual.astype(np.float64) - expected),
-        "Every case": plots.ranked(sqnr.tolist(), verdict.thresholds.sqnr_db),
-    }
+    views = views_of(manifest.spec, run.reference, run.outputs)
+    drawn = {}
+    for view in views:
+        of_output = f" of {view.output.name}" if len(views) > 1 else ""
+        expected, actual = view.flat
+        drawn[f"Every {'score' if len(views) == 1 else 'value'}{of_output}"] = plots.scatter(expected, actual)
+        drawn[f"Differences{of_output}"] = plots.histogram(actual.astype(np.float64) - expected)
+    of_worst = f" of {verdict.worst_output}" if verdict.worst_output else ""
+    drawn[f"Every case{of_worst}"] = plots.ranked(sqnr.tolist(), verdict.thresholds.sqnr_db)
     card["plots"] = [(title, plot) for title, plot in drawn.items() if plot]
+    card["outputs"] = list((verdict.outputs or {}).items())
     card["worst"] = [
         {
             "name": run.reference.cases[i].name,
@@ -134,9 +140,10 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
         }
         for i in order[:WORST_CASES]
     ]
-    if manifest.spec.features:  # which have no best class
+    scores = next((view for view in views if view.output.kind == "scores"), None)
+    if scores is None:  # features have no best class
         return card
-    labels = manifest.spec.labels
+    labels, (expected, actual) = scores.output.labels, scores.flat
     same, tied = same_best(expected, actual)
     for i in _examples(order, ~same):
         case = run.reference.cases[i]

@@ -19,6 +19,11 @@ def summary(outcome: Outcome) -> str:
     lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     lines += [_row(verdict) for verdict in outcome.verdicts]
     notes = [
+        f"**outputs**: {_name(verdict.artifact)} on {markdown(verdict.place)}: {outputs}"
+        for verdict in outcome.verdicts
+        if (outputs := verdict.by_output())
+    ]
+    notes += [
         f"**{verdict.status}**: {_name(verdict.artifact)} on {markdown(verdict.place)}: {markdown(verdict.reason)}"
         for verdict in outcome.verdicts
         if verdict.reason

@@ -29,7 +29,7 @@ GENERAL, ANE = find_converter("coreml"), find_converter("coreml", "ane")
 
 def agreement(file: PhoneFile) -> Agreement:
     run = next(runtime for runtime in ANE.runtimes if runtime.name == "coreml-reference").load(file.path)
-    return compare(file.reference.logits, np.stack([run(case.as_passed()) for case in file.reference.cases]))
+    return compare(file.reference.answers, np.stack([run(case.as_passed()) for case in file.reference.cases]))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

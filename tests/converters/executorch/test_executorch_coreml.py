@@ -48,7 +48,7 @@ def fp16(files: dict[str, PhoneFile]) -> PhoneFile:
 
 def agreement(file: PhoneFile) -> Agreement:
     answer = REFERENCE.load(file.path)
-    return compare(file.reference.logits, np.stack([answer(case.as_passed()) for case in file.reference.cases]))
+    return compare(file.reference.answers, np.stack([answer(case.as_passed()) for case in file.reference.cases]))
 
 
 def payload(path: Path) -> bytes:

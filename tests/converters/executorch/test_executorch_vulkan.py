@@ -120,7 +120,7 @@ def test_float16_is_rounded_to_the_nearest_or_toward_zero():
 
 
 def test_truncation_is_another_answer_and_a_worse_one(fp16: PhoneFile):
-    image, expected = fp16.reference.cases[0].as_passed(), fp16.reference.logits[:1]
+    image, expected = fp16.reference.cases[0].as_passed(), fp16.reference.answers[:1]
     sqnr = [compare(expected, r.load(fp16.path)(image)[None]).sqnr_db.worst for r in (REFERENCE, TRUNCATION)]
     assert 30 < sqnr[1] < sqnr[0] - 6
 

@@ -55,7 +55,7 @@ def test_what_is_fed_by_it_is_what_the_runtime_is_fed(phone_files: SharedFiles):
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], fed.astype(np.float32))
     interpreter.invoke()
     answer = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
-    np.testing.assert_allclose(answer, file.reference.logits[-1], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(answer, file.reference.answers[-1], rtol=1e-3, atol=1e-3)
 
 
 def test_without_labels_no_file_is_named():

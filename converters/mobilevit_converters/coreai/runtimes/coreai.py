@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mobilevit_converters.coreai.file.asset import FEATURES, LOGITS, Asset, read_asset
+from mobilevit_converters.coreai.file.asset import Asset, answer_names, read_asset
 from mobilevit_converters.coreai.runtimes.session import Session
 from mobilevit_converters.coreai.toolchain import runtime_availability
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row
 
 if TYPE_CHECKING:
     from mobilevit_sdk.formats.taps import TappedArtifact
@@ -36,22 +34,24 @@ class CoreAIRuntime:
         return tap_asset(read_asset(path))
 
 
-def load_asset(asset: Asset, file: str, shapes: tuple[list[int], list[int]] | None = None) -> LoadedArtifact:
+# Shapes of the image and of the answers, and the names of those where the asset does not say which they are.
+Ends = tuple[list[int], list[list[int]], list[str] | None]
+
+
+def load_asset(asset: Asset, file: str, ends: Ends | None = None) -> LoadedArtifact:
     """An asset that answers images; `file` is what a refused image is told.
 
-    Raises ArtifactError where it does not go from one image to an answer, of these `shapes` where they are given.
+    `ends` is what a file around it says. Raises ArtifactError where it does not go between these, or from one image to
+    answers.
     """
     session = Session(asset, file)
-    answer = session.answer
-    if answer is None:
-        raise ArtifactError(f"{asset.path} returns neither {LOGITS} nor {FEATURES}")
-    found = session.image_shape, session.shape_of(answer)
-    if shapes is not None and found != shapes:
-        raise ArtifactError(f"{asset.path} goes from {found[0]} to {found[1]}, and not from {shapes[0]} to {shapes[1]}")
-    call = session.call([answer])
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        (scores,) = call(image)
-        return scores.reshape(-1)
-
-    return predict
+    answers = ends[2] if ends and ends[2] else answer_names(asset.spec, session.output_names, asset.path)
+    if not set(answers) <= set(session.output_names):
+        raise ArtifactError(f"{asset.path} has the outputs {', '.join(session.output_names)}, not {', '.join(answers)}")
+    if ends is not None:
+        image, wanted, _ = ends
+        found = session.image_shape, [session.shape_of(name) for name in answers]
+        if found != (image, wanted):
+            raise ArtifactError(f"{asset.path} goes from {found[0]} to {found[1]}, and not from {image} to {wanted}")
+    call = session.call(answers)
+    return lambda image: as_row(call(image))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mobilevit_converters.coreai.file.asset import IMAGE, MAIN, Asset, answer_name
+from mobilevit_converters.coreai.file.asset import IMAGE, MAIN, Asset
 from mobilevit_converters.coreai.toolchain import import_coreai
 from mobilevit_sdk.errors import ArtifactError, MobileViTError
 from mobilevit_sdk.formats.runtime import require_image
@@ -32,11 +32,6 @@ class Session:
         self._function = self._load()
         self.output_names: list[str] = list(self._function.desc.output_names)
         self.image_shape = self._image_shape()  # [1, 3, H, W]
-
-    @property
-    def answer(self) -> str | None:
-        """The output that holds the answer; None for a program of another tool."""
-        return answer_name(self.output_names)
 
     def shape_of(self, output: str) -> list[int]:
         """The shape of an output."""

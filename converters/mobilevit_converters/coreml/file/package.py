@@ -18,10 +18,11 @@ import msgspec
 
 from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.runtime import output_order
 from mobilevit_sdk.spec import ModelSpec
 
 IMAGE = "image"  # what a program of ours takes
-LOGITS, FEATURES = "logits", "features"  # what it returns, one of them, besides a classifier's own outputs
+LOGITS, FEATURES = "logits", "features"  # what it returns, besides a classifier's own outputs
 SPEC_KEY = "mobilevit_sdk"  # of the user-defined metadata that holds the ModelSpec
 BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
 
@@ -70,9 +71,15 @@ class Package:
             raise ArtifactError(f"{self.path} carries a malformed model spec: {error}") from error
 
 
-def answer_name(names: Collection[str]) -> str | None:
-    """Which of a program's outputs is the answer; None for a program of another tool."""
-    return next((name for name in (LOGITS, FEATURES) if name in names), None)
+def answer_names(package: Package, names: Collection[str]) -> list[str]:
+    """Which of a program's outputs, `names`, are the answer, in the order of its spec.
+
+    Raises ArtifactError for a program of another tool, and for one that has other outputs than its spec.
+    """
+    answers = [name for name in names if name in (LOGITS, FEATURES)]
+    if not answers:
+        raise ArtifactError(f"the program of {package.path} does not go from an image to logits or features")
+    return [answers[i] for i in output_order(package.spec, answers, package.path)]
 
 
 def read_package(path: Path) -> Package:

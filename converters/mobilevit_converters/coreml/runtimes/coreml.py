@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilevit_converters.coreml.file.package import IMAGE, LOGITS, answer_name, read_package
+from mobilevit_converters.coreml.file.package import IMAGE, answer_names, read_package
 from mobilevit_converters.coreml.toolchain import availability, import_coremltools, quiet
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row, require_image
 
 
 class CoreMLRuntime:
@@ -29,7 +29,7 @@ class CoreMLRuntime:
 
         ct = import_coremltools()
         package = read_package(path)  # anything but a package is refused before native code sees it
-        answer = answer_name([output.name for output in package.model.description.output]) or LOGITS
+        answers = answer_names(package, [output.name for output in package.model.description.output])
         image_type = package.model.description.input[0].type.imageType
         with quiet():
             model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[self.compute_units])
@@ -37,8 +37,8 @@ class CoreMLRuntime:
         def predict(image: np.ndarray) -> np.ndarray:
             require_image(image, image_type.height, image_type.width, path.name)
             pixels = np.ascontiguousarray(image.transpose(1, 2, 0))  # [3, H, W] -> [H, W, 3]
-            scores: np.ndarray = model.predict({IMAGE: Image.fromarray(pixels)})[answer]
-            return scores.reshape(-1).astype(np.float32)
+            found = model.predict({IMAGE: Image.fromarray(pixels)})
+            return as_row(found[name] for name in answers)
 
         return predict
 

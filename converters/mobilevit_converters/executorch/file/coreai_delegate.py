@@ -21,6 +21,7 @@ from mobilevit_converters.executorch.file.program import ProgramFile
 from mobilevit_sdk.errors import ArtifactError
 
 ASSET = "model.aimodel"
+OUTPUT = "output_"  # with a number: what a program with several outputs calls them, in the order of the delegate's
 PROGRAM, DIGEST, METADATA = "main.mlirb", "main.hash", "metadata.json"  # all that an asset holds
 
 

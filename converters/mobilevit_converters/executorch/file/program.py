@@ -6,6 +6,7 @@ Both are FlatBuffers, whose schemas ExecuTorch's wheel carries.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,6 +16,7 @@ import msgspec
 from mobilevit_converters.executorch.file.flatc import AS_NULL, to_json
 from mobilevit_converters.executorch.toolchain import wheel_file
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.spec import ModelSpec
 
 LABELS, SPEC = "labels", "model_spec"  # the methods that return what travels with the model
 XNNPACK, COREML, COREAI = "XnnpackBackend", "CoreMLBackend", "CoreAIBackend"  # as programs name their delegates
@@ -208,10 +210,23 @@ def read_program(path: Path) -> ProgramFile:
     return ProgramFile(path, content, start, program)
 
 
-def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
-    """The image that `forward` takes and the scores that it gives back, float32 [1, 3, H, W] and [1, num_classes].
+def read_spec(file: ProgramFile) -> ModelSpec | None:
+    """The ModelSpec that the method `model_spec` returns, None for a program made by another tool."""
+    method = file.method(SPEC)
+    if method is None:
+        return None
+    try:
+        (output,) = method.outputs
+        text = msgspec.convert(method.values[output].val, String).string_val
+        return msgspec.json.decode(text, type=ModelSpec)
+    except (IndexError, ValueError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{file.path} carries a malformed model spec: {error}") from error
 
-    Features are [1, C] or [1, C, h, w].
+
+def read_interface(file: ProgramFile) -> tuple[Tensor, list[Tensor]]:
+    """The image that `forward` takes and the answers that it gives back, float32 [1, 3, H, W] and [1, num_classes].
+
+    Features are [1, C] or [1, C, h, w]. Several answers stand in the order of the file's spec.
 
     Raises ArtifactError for any other interface, other orders in memory among them: a runtime silently takes
     whatever bytes it is given.
@@ -220,20 +235,41 @@ def read_interface(file: ProgramFile) -> tuple[Tensor, Tensor]:
     try:
         if forward is None:
             raise ValueError("it has no method `forward`")
-        (given,), (answered,) = forward.inputs, forward.outputs
-        image, scores = (msgspec.convert(forward.values[index].val, Tensor) for index in (given, answered))
+        (given,) = forward.inputs
+        image, *answers = (msgspec.convert(forward.values[index].val, Tensor) for index in (given, *forward.outputs))
     except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{file.path} does not go from one image to one row of scores ({error})") from error
-    for tensor, rank, start in ((image, 4, [1, 3]), (scores, 4 if len(scores.sizes) == 4 else 2, [1])):
+    require_outputs(read_spec(file), [tensor.sizes for tensor in answers], file.path)
+    for tensor, rank, start in (
+        (image, 4, [1, 3]),
+        *((each, 4 if len(each.sizes) == 4 else 2, [1]) for each in answers),
+    ):
         found = (tensor.scalar_type, tensor.dim_order, len(tensor.sizes), tensor.sizes[: len(start)])
         if found != ("FLOAT", list(range(rank)), rank, start):
             named = f"{tensor.scalar_type.lower()} {tensor.sizes} in the order {tensor.dim_order}"
             raise ArtifactError(f"{file.path} does not go from float32 [1, 3, H, W] to [1, num_classes]: {named}")
-    return image, scores
+    return image, answers
 
 
-def read_sole_delegate(file: ProgramFile, backend: str) -> tuple[Delegate, Tensor, Tensor]:
-    """The one delegate that a program calls, the image that it takes and the scores that it returns.
+def require_outputs(spec: ModelSpec | None, sizes: Sequence[Sequence[int]], path: Path) -> None:
+    """Raise ArtifactError unless answers of these sizes may be the outputs of the spec, or are one without a spec.
+
+    A program has no names for them: their number and the width of the scores are all that can be compared.
+    """
+    outputs = spec.outputs if spec else (None,)
+    fits = len(outputs) == len(sizes)
+    if spec and len(spec.outputs) > 1:
+        pairs = zip(spec.outputs, sizes, strict=False)
+        fits = fits and all(list(each) == [1, spec.num_classes] for output, each in pairs if output.kind == "scores")
+    if not fits:
+        names = " and ".join(output.name for output in spec.outputs) if spec else "one output"
+        found = ", ".join(str(list(each)) for each in sizes) or "nothing"
+        raise ArtifactError(f"{path} returns {found}, and what it says of itself is {names}; convert again")
+
+
+def read_sole_delegate(file: ProgramFile, backend: str) -> tuple[Delegate, Tensor, list[Tensor], list[int]]:
+    """The one delegate that a program calls, the image that it takes, the answers that it returns, and where each of
+    these stands among the delegate's, whose order is its own.
 
     Its answer is the program's only where the .pte around it passes the image on unchanged and does nothing else: one
     that does more, calls another `backend`, or does not take float32 [1, 3, H, W] in that order is refused with
@@ -245,14 +281,15 @@ def read_sole_delegate(file: ProgramFile, backend: str) -> tuple[Delegate, Tenso
             raise ValueError("it has no method `forward`")
         (step,) = (instruction for chain in forward.chains for instruction in chain.instructions)
         delegate = forward.delegates[step.instr_args["delegate_index"]]
-        (given,), (answered,) = forward.inputs, forward.outputs
-        if delegate.id != backend or step.instr_args["args"] != [given, answered]:
+        (given,) = forward.inputs
+        first, *answers = step.instr_args["args"]
+        if delegate.id != backend or first != given or sorted(answers) != sorted(set(forward.outputs)):
             raise ValueError(f"its step is {delegate.id} from other values")
     except (ValueError, LookupError, TypeError) as error:
         name = {COREML: "Core ML", COREAI: "Core AI"}.get(backend, backend)
         reason = f"{file.path} is not one {name} delegate from an image to scores"
         raise ArtifactError(f"{reason} ({error})") from error
-    return delegate, *read_interface(file)
+    return delegate, *read_interface(file), [answers.index(output) for output in forward.outputs]
 
 
 def read_xnnpack_graph(path: Path, data: bytes) -> XGraph:

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from mobilevit_converters.coreai.convert import to_program
 from mobilevit_converters.coreai.file.asset import make_metadata_stable
 from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
+from mobilevit_converters.executorch.file.coreai_delegate import OUTPUT
 from mobilevit_converters.executorch.passes.lowering import MADE_FOR
 from mobilevit_converters.executorch.passes.replacement import is_there, replaced
 from mobilevit_converters.executorch.toolchain import NO_RUNTIME, availability, import_module
@@ -34,11 +35,14 @@ def lower_to_coreai(graph: nn.Module, spec: ModelSpec, precision: str, strings: 
     `strings` are the program's methods that return one.
     """
     import_coreai_torch()
+    names = [output.name for output in spec.outputs]
+    if len(names) > 1:  # a delegate returns them in an order of its own, which the program around it knows
+        names = [f"{OUTPUT}{i}" for i in range(len(names))]
     with quiet():
         traced = exported(InHalf(graph) if precision == "fp16" else graph, spec.preprocessing.image_size)
         exir = import_module("executorch.exir")
         config = import_module("executorch.backends.apple.coreai").get_default_compile_config()
-        with _replaced_conversion(spec.output) as partitioner:
+        with _replaced_conversion(names) as partitioner:
             edge = exir.to_edge_transform_and_lower(
                 traced, partitioner=[partitioner], compile_config=config, constant_methods=strings
             )
@@ -50,10 +54,10 @@ def lower_to_coreai(graph: nn.Module, spec: ModelSpec, precision: str, strings: 
 
 
 @contextmanager
-def _replaced_conversion(output: str) -> Iterator[Any]:
+def _replaced_conversion(outputs: list[str]) -> Iterator[Any]:
     """Within the context, ExecuTorch lowers to Core AI; yields a partitioner. For a process that does nothing else.
 
-    `output` names the answer of the embedded program, whose image is `image`, as in an .aimodel.
+    `outputs` name the answers of the embedded program, whose image is `image`, as in an .aimodel.
 
     Left alone, ExecuTorch 1.5 would write the stack trace of every operator into the file, paths of this machine among
     them, and the time of day; and it calls `AIProgram.get_graph`, which coreai-core 1.0.0b3 has as `_get_graph`. Raises
@@ -66,7 +70,7 @@ def _replaced_conversion(output: str) -> Iterator[Any]:
     program = import_module("coreai.authoring").AIProgram
 
     def converting(_: Any) -> Any:
-        return lambda edge: to_program(prepare(edge), output)
+        return lambda edge: to_program(prepare(edge), outputs)
 
     def saving(_: Any) -> Any:
         return _save

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -49,12 +50,12 @@ class ExecuTorchARM64Runtime:
 
 
 def _load(path: Path, machine: arm64.EmulatedMachine) -> LoadedArtifact:
-    image, scores = read_interface(read_program(path))
+    image, answers = read_interface(read_program(path))
     command = machine.command(_runner(), str(path.resolve()), *map(str, image.sizes))
     runtime = ExternalRuntime(
         _BUILD.title,
         command,
-        classes=scores.sizes[1],
+        classes=sum(math.prod(answer.sizes) for answer in answers),
         timeout=arm64.TIMEOUT,
         environment=arm64.ENVIRONMENT,
     )

@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
   send("REDY");
 
   std::vector<float> image(count);
+  std::vector<char> answer;  // all outputs, one after the other
   Header header;
   while (std::fread(&header, sizeof header, 1, stdin) == 1) {
     if (header.length != count * sizeof(float) || std::fread(image.data(), header.length, 1, stdin) != 1) {
@@ -94,11 +95,16 @@ int main(int argc, char** argv) {
     if (!outputs.ok()) {
       refuse("run", outputs.error());
     }
-    if (outputs->size() != 1 || !outputs->front().isTensor()) {
-      refuse("answer with", Error::InvalidType);
+    answer.clear();
+    for (const auto& output : *outputs) {
+      if (!output.isTensor()) {
+        refuse("answer with", Error::InvalidType);
+      }
+      const auto values = output.toTensor();
+      const auto* first = static_cast<const char*>(values.const_data_ptr());
+      answer.insert(answer.end(), first, first + values.nbytes());
     }
-    const auto scores = outputs->front().toTensor();
-    send("SCOR", scores.const_data_ptr(), scores.nbytes());
+    send("SCOR", answer.data(), answer.size());
   }
   std::_Exit(0);
 }

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilevit_converters.coreai.runtimes.coreai import load_asset
+from mobilevit_converters.coreai.runtimes.coreai import Ends, load_asset
 from mobilevit_converters.coreai.toolchain import runtime_availability
-from mobilevit_converters.executorch.file.coreai_delegate import read_coreai_delegate
+from mobilevit_converters.executorch.file.coreai_delegate import OUTPUT, read_coreai_delegate
 from mobilevit_converters.executorch.file.program import COREAI, read_program, read_sole_delegate
 from mobilevit_converters.executorch.toolchain import availability
 from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact
@@ -34,8 +34,8 @@ class CoreAIProgramRuntime:
 
         The answer is the embedded program's, so a .pte that does anything else is refused: see `read_sole_delegate`.
         """
-        with _asset(path) as (asset, shapes):
-            return load_asset(asset, path.name, shapes)
+        with _asset(path) as (asset, ends):
+            return load_asset(asset, path.name, ends)
 
     def tap(self, path: Path) -> TappedArtifact:
         """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
@@ -46,9 +46,10 @@ class CoreAIProgramRuntime:
 
 
 @contextmanager
-def _asset(path: Path) -> Iterator[tuple[Asset, tuple[list[int], list[int]]]]:
-    """The .aimodel inside, for as long as the context lasts, and the shapes of the .pte's image and scores."""
+def _asset(path: Path) -> Iterator[tuple[Asset, Ends]]:
+    """The .aimodel inside, for as long as the context lasts, and what the .pte says that it goes between."""
     file = read_program(path)
-    delegate, image, scores = read_sole_delegate(file, COREAI)
+    delegate, image, answers, order = read_sole_delegate(file, COREAI)
+    names = [f"{OUTPUT}{i}" for i in order] if len(order) > 1 else None
     with read_coreai_delegate(file, file.delegate_data(delegate)).asset() as asset:
-        yield asset, (image.sizes, scores.sizes)
+        yield asset, (image.sizes, [answer.sizes for answer in answers], names)

@@ -12,7 +12,7 @@ from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_del
 from mobilevit_converters.executorch.file.program import COREML, read_program, read_sole_delegate
 from mobilevit_converters.executorch.toolchain import coreml_availability
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row, require_image
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +35,11 @@ class CoreMLReferenceRuntime:
 
         The answer is the embedded program's, so a .pte that does anything else is refused: see `read_sole_delegate`.
         """
-        program, to_input, answer = self._load(path)
+        program, to_input, answers = self._load(path)
 
         def predict(pixels: np.ndarray) -> np.ndarray:
-            result: np.ndarray = program(to_input(pixels))[answer].numpy()
-            return result.reshape(-1)
+            found = program(to_input(pixels))
+            return as_row(found[name].numpy() for name in answers)
 
         return predict
 
@@ -50,29 +50,30 @@ class CoreMLReferenceRuntime:
         program, to_input, _ = self._load(path)
         return tap_program(program, to_input)
 
-    def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]], str]:
-        """The program, what makes its input from an image, and the name of its answer."""
+    def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]], list[str]]:
+        """The program, what makes its input from an image, and the names of its answers."""
         import torch
 
         from mobilevit_converters.coreml.inspect import describe
         from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram
 
         file = read_program(path)
-        delegate, image, scores = read_sole_delegate(file, COREML)
+        delegate, image, answers, order = read_sole_delegate(file, COREML)
         contents = read_coreml_delegate(path, file.delegate_data(delegate))
         with contents.package() as package:
             inside, program = describe(package), ReferenceProgram(package)
         names = contents.names
         inputs = [(info.name, list(info.shape), info.dtype) for info in inside.inputs]
-        outputs = [(info.name, list(info.shape)) for info in inside.outputs if info.dtype in ("float16", "float32")]
+        outputs = {info.name: list(info.shape) for info in inside.outputs if info.dtype in ("float16", "float32")}
         if (
             inputs != [(name, image.sizes, "float32") for name in names.inputNames]
-            or outputs != [(name, scores.sizes) for name in names.outputNames]
-            or (tuple(program.inputs), tuple(program.output_names)) != (names.inputNames, names.outputNames)
-            or (len(inputs), len(outputs)) != (1, 1)
+            or len(names.outputNames) != len(answers)
+            or [outputs.get(names.outputNames[i]) for i in order] != [answer.sizes for answer in answers]
+            or (tuple(program.inputs), {*program.output_names}) != (names.inputNames, {*names.outputNames})
+            or (len(inputs), len(outputs), len(inside.outputs)) != (1, len(answers), len(answers))
         ):
             raise ArtifactError(f"{path} is damaged: its Core ML delegate takes and returns other tensors than it says")
-        (name,), (answer,) = names.inputNames, names.outputNames
+        (name,) = names.inputNames
         _, _, height, width = image.sizes
 
         def to_input(pixels: np.ndarray) -> dict[str, torch.Tensor]:
@@ -80,4 +81,4 @@ class CoreMLReferenceRuntime:
             unit = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
             return {name: torch.from_numpy(unit)}
 
-        return program, to_input, answer
+        return program, to_input, [names.outputNames[i] for i in order]

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mobilevit_converters.executorch.file.program import read_interface, read_spec
 from mobilevit_converters.executorch.runtimes.float16 import float16_refusal
 from mobilevit_converters.executorch.runtimes.session import load_program
 from mobilevit_converters.executorch.toolchain import availability, import_runtime
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session, as_row
 
 if TYPE_CHECKING:
     import torch
@@ -51,11 +52,12 @@ class ExecuTorchRuntime:
 
 
 def _session(path: Path) -> Session:
-    to_input, execute = load_program(path)
+    to_input, execute, file = load_program(path)
+    spec, forward = read_spec(file), file.method("forward")
+    if (forward and len(forward.outputs) != 1) or (spec and len(spec.outputs) != 1):
+        read_interface(file)  # which refuses other outputs than those of the spec
 
     def run(given: torch.Tensor) -> np.ndarray:
-        (logits,) = execute(given)
-        scores: np.ndarray = logits.reshape(-1).numpy()
-        return scores
+        return as_row(answer.numpy() for answer in execute(given))
 
     return Session(to_input, run)

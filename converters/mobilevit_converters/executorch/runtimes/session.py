@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_converters.executorch.file.program import read_program
+from mobilevit_converters.executorch.file.program import ProgramFile, read_program
 from mobilevit_converters.executorch.toolchain import import_runtime
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.runtime import require_image
@@ -20,13 +20,13 @@ ToInput = Callable[["np.ndarray"], "torch.Tensor"]
 Execute = Callable[["torch.Tensor"], Sequence["torch.Tensor"]]
 
 
-def load_program(path: Path) -> tuple[ToInput, Execute]:
-    """What makes the program's input from an image, and what computes all its outputs from that input.
+def load_program(path: Path) -> tuple[ToInput, Execute, ProgramFile]:
+    """What makes the program's input from an image, what computes all its outputs from that input, and the file.
 
     The image is RGB uint8 [3, H, W], the input float32 [1, 3, H, W] in [0, 1]. Raises ArtifactError for anything but
     a whole program that the runtime loads.
     """
-    read_program(path)  # an incomplete program is refused before native code sees it
+    file = read_program(path)  # an incomplete program is refused before native code sees it
     runtime = import_runtime("executorch.runtime")
     import torch
 
@@ -43,4 +43,4 @@ def load_program(path: Path) -> tuple[ToInput, Execute]:
         image = np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255)
         return torch.from_numpy(image)
 
-    return to_input, lambda given: forward.execute([given])
+    return to_input, lambda given: forward.execute([given]), file

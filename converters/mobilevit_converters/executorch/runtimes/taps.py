@@ -39,7 +39,7 @@ def tap(path: Path) -> TappedArtifact:
     with tempfile.TemporaryDirectory() as folder:
         edited = Path(folder) / path.name
         edited.write_bytes(content)
-        to_input, run = load_program(edited)
+        to_input, run, _ = load_program(edited)
 
     def values(pixels: np.ndarray) -> list[np.ndarray]:
         return [output.numpy().astype(np.float32) for output in run(to_input(pixels))]

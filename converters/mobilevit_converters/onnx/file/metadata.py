@@ -14,7 +14,7 @@ from mobilevit_sdk.spec import ModelSpec
 
 def describe(model: Any, spec: ModelSpec) -> None:
     """Write the metadata of `spec` into `model`, an `onnx.ModelProto`."""
-    what = "Image features" if spec.features else f"Image classifier with {spec.num_classes} classes"
+    what = spec.describe()
     model.producer_name, model.producer_version = PRODUCER, importlib.metadata.version("mobilevit-sdk")
     model.doc_string = f"{spec.model}: {what}"
     del model.metadata_props[:]
@@ -32,10 +32,10 @@ def _entries(spec: ModelSpec) -> dict[str, str]:
     }
     entries = {
         "model": spec.model,
-        "task": "image-feature-extraction" if spec.features else "image-classification",
+        "task": "image-classification" if spec.returns_scores else "image-feature-extraction",
         "image": f"float32 [1, 3, {height}, {width}], RGB in [0, 1]; mean, std and channel order are in the graph",
         "resizing": resizing_of(spec.preprocessing).describe(),
-        spec.output: meaning[spec.output],
+        **{output.name: meaning[output.name] for output in spec.outputs},
     }
     if spec.labels is not None:
         entries["labels"] = msgspec.json.encode(spec.labels).decode()

@@ -13,7 +13,7 @@ import numpy as np
 
 from mobilevit_converters.onnx.toolchain import import_from
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import require_image
+from mobilevit_sdk.formats.runtime import output_order, require_image
 from mobilevit_sdk.spec import ModelSpec
 
 PRODUCER = "mobilevit-sdk"  # marks a model that has a spec, so that a file cut off before it is noticed
@@ -35,13 +35,13 @@ BITS = {
 
 @dataclass(frozen=True)
 class Interface:
-    """One float32 [1, 3, H, W], RGB in [0, 1], to one float32 [1, num_classes], or [1, C, h, w] of features."""
+    """One float32 [1, 3, H, W], RGB in [0, 1], to float32 [1, num_classes], or [1, C, h, w] of features, or both."""
 
     file: str
     image: str  # the name of the input
     height: int
     width: int
-    classes: int  # or features
+    outputs: tuple[str, ...]  # their names, in the order of the file's spec
 
     def to_input(self, pixels: np.ndarray) -> np.ndarray:
         """RGB uint8 [3, H, W] in any memory layout -> what the file takes. Raises RequestError for anything else."""
@@ -150,8 +150,8 @@ def read_interface(path: Path, model: Any) -> Interface:
     floats = all(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in ends)
     if floats and len(given) == 1 and all(min(shape, default=0) > 0 for shape in shapes):
         match shapes:
-            case [(1, 3, height, width), (1, classes)]:
-                return Interface(path.name, given[0].name, height, width, classes)
-            case [(1, 3, height, width), (1, channels, rows, columns)]:
-                return Interface(path.name, given[0].name, height, width, channels * rows * columns)
+            case [(1, 3, height, width), *answers] if all(len(s) in (2, 4) and s[0] == 1 for s in answers):
+                names = [value.name for value in model.graph.output]
+                order = output_order(read_spec(path, model), names, path)
+                return Interface(path.name, given[0].name, height, width, tuple(names[i] for i in order))
     raise ArtifactError(f"{path} does not go from one float32 [1, 3, H, W] to one [1, num_classes]: {shapes}")

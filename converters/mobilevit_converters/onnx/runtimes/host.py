@@ -10,7 +10,7 @@ import numpy as np
 from mobilevit_converters.onnx.file.model import read_interface, read_model
 from mobilevit_converters.onnx.runtimes.session import open_session
 from mobilevit_converters.onnx.toolchain import availability
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session, as_row
 
 if TYPE_CHECKING:
     from mobilevit_sdk.formats.taps import TappedArtifact
@@ -34,9 +34,7 @@ class ONNXRuntime:
         inference = open_session(path, model.SerializeToString(), threads)
 
         def run(given: np.ndarray) -> np.ndarray:
-            (scores,) = inference.run(None, {interface.image: given})
-            answer: np.ndarray = scores.reshape(-1)
-            return answer
+            return as_row(inference.run(interface.outputs, {interface.image: given}))
 
         return Session(interface.to_input, run)
 

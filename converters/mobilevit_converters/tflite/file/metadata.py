@@ -8,7 +8,7 @@ the order of its fields. Fields and types that are newer or about something else
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,16 @@ def add_metadata(model: Any, spec: ModelSpec) -> None:
     """Put the metadata of `spec` into `model`, a `ModelT`, whose labels stand in the archive behind it."""
     schema = load_schema()
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(encode(document(spec)), np.uint8)
+    (subgraph,) = model.subgraphs
+    names = [subgraph.tensors[index].name for index in subgraph.outputs]
+    order = [name if isinstance(name, str) else name.decode() for name in names]
+    buffer.data = np.frombuffer(encode(document(spec, order)), np.uint8)
     entry.name, entry.buffer = NAME, append(model.buffers, buffer)
     model.metadata = [*(model.metadata or ()), entry]
 
 
-def document(spec: ModelSpec) -> dict[str, Any]:
-    """What the metadata of a converted model says.
+def document(spec: ModelSpec, order: Sequence[str] = ()) -> dict[str, Any]:
+    """What the metadata of a converted model says; readers find what is said of an output by its place in `order`.
 
     Readers feed (pixel - mean) / std of 8-bit pixels: the graph takes [0, 1], and holds its own mean and std.
     """
@@ -100,16 +103,19 @@ def document(spec: ModelSpec) -> dict[str, Any]:
         "logits": "class scores before softmax, the highest for the likeliest class",
         "features": "features of the image, in no order that means anything",
     }
-    answer = {
-        "name": spec.output,
-        "description": meaning[spec.output],
-        "content": {"content_properties": {"FeatureProperties": {}}},
-        "associated_files": [labels] if spec.labels else [],
-    }
+    answers = [
+        {
+            "name": output.name,
+            "description": meaning[output.name],
+            "content": {"content_properties": {"FeatureProperties": {}}},
+            "associated_files": [labels] if output.labels else [],
+        }
+        for output in sorted(spec.outputs, key=lambda output: order.index(output.name) if order else 0)
+    ]
     return {
         "name": spec.model,
-        "description": "Image features" if spec.features else f"Image classifier with {spec.num_classes} classes",
-        "subgraph_metadata": [{"input_tensor_metadata": [image], "output_tensor_metadata": [answer]}],
+        "description": spec.describe(),
+        "subgraph_metadata": [{"input_tensor_metadata": [image], "output_tensor_metadata": answers}],
         **({"license": spec.license} if spec.license else {}),
         "min_parser_version": OLDEST_PARSER,
     }

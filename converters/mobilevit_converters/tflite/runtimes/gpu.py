@@ -24,7 +24,7 @@ from mobilevit_converters.tflite.runtimes.vulkan import (
 )
 from mobilevit_converters.tflite.toolchain import availability, import_from
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row
 
 ACCELERATOR = "libLiteRtWebGpuAccelerator.so"
 INSTALL = "mobilevit doctor --install swiftshader"
@@ -90,13 +90,16 @@ class LiteRTGPURuntime:
                 failure = str(error)
         if failure is not None:
             raise _refusal(path, driver.name, words(), failure)
-        images, scores = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+        images, answers = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+        named = list(interface.outputs)
+        if len(named) > 1:  # the buffers stand in the order of the signature
+            named = compiled.get_signature_by_index(0)["outputs"]
 
         def predict(pixels: np.ndarray) -> np.ndarray:
             images[0].write(interface.to_input(pixels))
-            compiled.run_by_index(0, images, scores)
-            answer: np.ndarray = scores[0].read(interface.classes, np.float32)
-            return answer
+            compiled.run_by_index(0, images, answers)
+            found = dict(zip(named, answers, strict=True))
+            return as_row(found[name].read(size, np.float32) for name, size in interface.outputs.items())
 
         return predict
 

@@ -1,9 +1,9 @@
 """A program for another Python: it loads a .tflite file with the interpreter of that Python's own package, and answers.
 
-    python -I -S interpreter_program.py FOLDER MODULE FILE
+    python -I -S interpreter_program.py FOLDER MODULE FILE OUTPUT...
 
-FOLDER holds the packages, MODULE is that of the interpreter. It speaks the frames of `ExternalRuntime`, but
-cannot import it: all that it needs is Python 3.9 and numpy.
+FOLDER holds the packages, MODULE is that of the interpreter, OUTPUTs are names, in the order to answer in. It speaks
+the frames of `ExternalRuntime`, but cannot import it: all that it needs is Python 3.9 and numpy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import threading
 HEADER = struct.Struct("<4sI")
 
 
-def main(folder: str, module: str, path: str) -> None:
+def main(folder: str, module: str, path: str, *outputs: str) -> None:
     frames, images = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)  # whatever a runtime prints goes to the log
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -32,13 +32,16 @@ def main(folder: str, module: str, path: str) -> None:
     try:
         interpreter = importlib.import_module(module).Interpreter(path, num_threads=1)
         interpreter.allocate_tensors()
-        (image,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
+        (image,), named = interpreter.get_input_details(), {}
+        for each in interpreter.get_output_details():
+            named[each["name"]] = each["index"]
+        answers = [named[name] for name in outputs]
         send(b"REDY")
         while header := images.read(HEADER.size):
             content = images.read(HEADER.unpack(header)[1])
             interpreter.set_tensor(image["index"], np.frombuffer(content, "<f4").reshape(image["shape"]))
             interpreter.invoke()
-            send(b"SCOR", interpreter.get_tensor(scores["index"]).astype("<f4").tobytes())
+            send(b"SCOR", b"".join(interpreter.get_tensor(index).astype("<f4").tobytes() for index in answers))
     except (ValueError, RuntimeError) as error:  # as an interpreter refuses a file, or an operator its operands
         send(b"FAIL", str(error).encode()[:4096])
 

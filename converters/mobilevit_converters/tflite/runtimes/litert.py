@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mobilevit_converters.tflite.file.associated_files import read_spec
 from mobilevit_converters.tflite.file.flatbuffer import read_model
 from mobilevit_converters.tflite.passes.interface import Interface
 from mobilevit_converters.tflite.toolchain import availability, import_from
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session, as_row, output_order
 
 if TYPE_CHECKING:
     from mobilevit_sdk.formats.taps import TappedArtifact
@@ -67,18 +68,20 @@ def _session(path: Path, threads: int, kernels: str) -> Session:
     try:
         interpreter = litert.Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
-        (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+        (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         raise ArtifactError(f"LiteRT cannot load {path}: {error}") from error
 
+    order = output_order(read_spec(path, required=False), [output["name"] for output in outputs], path)
+    answers = [outputs[i]["index"] for i in order]
+
     def to_input(pixels: np.ndarray) -> np.ndarray:
         _, height, width, _ = image["shape"].tolist()
-        return Interface(path.name, height, width, logits["shape"][-1]).to_input(pixels)
+        return Interface(path.name, height, width).to_input(pixels)
 
     def run(given: np.ndarray) -> np.ndarray:
         interpreter.set_tensor(image["index"], given)
         interpreter.invoke()
-        scores: np.ndarray = interpreter.get_tensor(logits["index"])
-        return scores.reshape(-1)
+        return as_row(interpreter.get_tensor(index) for index in answers)
 
     return Session(to_input, run)

@@ -27,11 +27,12 @@ def load_in(
     """Load a file with `module`'s interpreter, of `packages`, in a process of the command `python`.
 
     `timeout` is the longest that it may take to load or to answer, in seconds. Raises ArtifactError and ToolchainError
-    like `ExternalRuntime`, and ArtifactError for a file that does not go from one image to one row of scores.
+    like `ExternalRuntime`, and ArtifactError for a file that does not go from one image to scores or features.
     """
     interface = read_interface(path, read_model(path))
     command = [*python, "-I", "-S", interpreter_program.__file__, str(packages), module, str(path.resolve())]
-    runtime = ExternalRuntime(name, command, classes=interface.classes, timeout=timeout, environment=environment)
+    command += interface.outputs
+    runtime = ExternalRuntime(name, command, classes=interface.values, timeout=timeout, environment=environment)
 
     def predict(pixels: np.ndarray) -> np.ndarray:
         return runtime(interface.to_input(pixels))

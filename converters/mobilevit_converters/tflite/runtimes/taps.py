@@ -36,7 +36,7 @@ def tap(path: Path, kernels: str) -> TappedArtifact:
         _, height, width, _ = image["shape"].tolist()
     except (ValueError, RuntimeError) as error:
         raise ArtifactError(f"LiteRT cannot load {path}: {error}") from error
-    interface = Interface(path.name, height, width, outputs[-1]["shape"][-1])
+    interface = Interface(path.name, height, width)
 
     def values(pixels: np.ndarray) -> list[np.ndarray]:
         interpreter.set_tensor(image["index"], interface.to_input(pixels))

@@ -54,6 +54,9 @@ class _Web:
         """
         model = read_model(path)
         interface = read_interface(path, model)
+        if len(interface.outputs) > 1:
+            names = ", ".join(interface.outputs)
+            raise ToolchainError(f"the browser app's engine answers with one output, and {path.name} has {names}")
         browser = chromium.find_browser()
         if browser is None:
             raise ToolchainError(f"{chromium.missing_browser()}")
@@ -70,7 +73,7 @@ class _Web:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-m", browser_program.__name__, job.to_json()]
         name = f"LiteRT.js on {self.accelerator}"
-        runtime = ExternalRuntime(name, command, classes=interface.classes, timeout=TIMEOUT, environment=environment)
+        runtime = ExternalRuntime(name, command, classes=interface.values, timeout=TIMEOUT, environment=environment)
 
         def predict(pixels: np.ndarray) -> np.ndarray:
             return runtime(interface.to_input(pixels))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_converters.coreml.file.package import answer_name, read_package
+from mobilevit_converters.coreml.file.package import answer_names, read_package
 from mobilevit_converters.coreml.toolchain import availability
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row, require_image
 
 if TYPE_CHECKING:
     import torch
@@ -36,13 +36,11 @@ class ReferenceRuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ToolchainError that names an operator it does not know."""
-        program, to_input = self._load(path)
-        answer = answer_name(program.output_names)
-        assert answer is not None
+        program, to_input, answers = self._load(path)
 
         def predict(image: np.ndarray) -> np.ndarray:
-            scores: np.ndarray = program(to_input(image))[answer].numpy()
-            return scores.reshape(-1)
+            found = program(to_input(image))
+            return as_row(found[name].numpy() for name in answers)
 
         return predict
 
@@ -50,10 +48,11 @@ class ReferenceRuntime:
         """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
         from mobilevit_converters.coreml.runtimes.reference.taps import tap_program
 
-        return tap_program(*self._load(path))
+        program, to_input, _ = self._load(path)
+        return tap_program(program, to_input)
 
-    def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
-        """The program, and what makes its input from an image."""
+    def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]], list[str]]:
+        """The program, what makes its input from an image, and the names of its answers."""
         import torch
 
         from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram
@@ -65,15 +64,16 @@ class ReferenceRuntime:
             raise ArtifactError(f"{path} does not take one RGB image")
         program = ReferenceProgram(package, fp16_accumulation=self.fp16_accumulation)
         name, height, width = inputs[0].name, image_type.height, image_type.width
-        if list(program.inputs) != [name] or answer_name(program.output_names) is None:
+        if list(program.inputs) != [name]:
             raise ArtifactError(f"the program of {path} does not go from {name!r} to logits or features")
+        answers = answer_names(package, program.output_names)
 
         def to_input(image: np.ndarray) -> dict[str, torch.Tensor]:
             require_image(image, height, width, path.name)
             # Core ML hands the program raw pixel values, 0 to 255; the scale to [0, 1] is an operator of the program.
             return {name: torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)[None]}
 
-        return program, to_input
+        return program, to_input, answers
 
 
 class FP16AccumulationRuntime(ReferenceRuntime):

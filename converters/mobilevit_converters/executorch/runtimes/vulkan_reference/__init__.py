@@ -16,7 +16,7 @@ from mobilevit_converters.executorch.file.program import read_program, read_sole
 from mobilevit_converters.executorch.file.vulkan_delegate import VULKAN, read_vulkan_delegate
 from mobilevit_converters.executorch.toolchain import availability
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, require_image
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row, require_image
 
 if TYPE_CHECKING:
     import torch
@@ -37,11 +37,11 @@ class VulkanReferenceRuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ToolchainError that names an operator it does not know."""
-        program, to_input = _load(path, truncate=self.truncate)
+        program, to_input, order = _load(path, truncate=self.truncate)
 
         def predict(pixels: np.ndarray) -> np.ndarray:
-            scores: np.ndarray = program(to_input(pixels)).reshape(-1).numpy()
-            return scores
+            answers = program(to_input(pixels))
+            return as_row(answers[i].numpy() for i in order)
 
         return predict
 
@@ -49,7 +49,7 @@ class VulkanReferenceRuntime:
         """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
         from mobilevit_sdk.formats.taps import Tap, TappedArtifact
 
-        program, to_input = _load(path, truncate=self.truncate)
+        program, to_input, _ = _load(path, truncate=self.truncate)
         taps = {
             index: Tap(step.name, f"value {index}", program.shape(index) or ())
             for step in program.graph.chain
@@ -72,17 +72,20 @@ class VulkanTruncationRuntime(VulkanReferenceRuntime):
     on_request = "a worst case, which no device has to be"
 
 
-def _load(path: Path, *, truncate: bool = False) -> tuple[VulkanProgram, Callable[[np.ndarray], torch.Tensor]]:
-    """The program of the file's one delegate, and what makes its input from an image."""
+def _load(
+    path: Path, *, truncate: bool = False
+) -> tuple[VulkanProgram, Callable[[np.ndarray], torch.Tensor], list[int]]:
+    """The program of the file's one delegate, what makes its input from an image, and where its answers stand."""
     import torch
 
     from mobilevit_converters.executorch.runtimes.vulkan_reference.program import VulkanProgram
 
     file = read_program(path)
-    delegate, image, scores = read_sole_delegate(file, VULKAN)
+    delegate, image, answers, order = read_sole_delegate(file, VULKAN)
     program = VulkanProgram(read_vulkan_delegate(file, delegate), truncate=truncate)
     borders = [(*map(program.shape, ids),) for ids in (program.graph.input_ids, program.graph.output_ids)]
-    if borders != [(tuple(image.sizes),), (tuple(scores.sizes),)]:
+    returned = [answers[order.index(i)] for i in range(len(order))]
+    if borders != [(tuple(image.sizes),), tuple(tuple(answer.sizes) for answer in returned)]:
         raise ArtifactError(f"{path} is damaged: its Vulkan delegate takes and returns other tensors than it says")
     _, _, height, width = image.sizes
 
@@ -90,4 +93,4 @@ def _load(path: Path, *, truncate: bool = False) -> tuple[VulkanProgram, Callabl
         require_image(pixels, height, width, path.name)
         return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)[None] / np.float32(255))
 
-    return program, to_input
+    return program, to_input, order

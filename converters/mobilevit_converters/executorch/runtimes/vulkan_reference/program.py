@@ -58,12 +58,14 @@ class VulkanProgram:
         return [last] if value.value_type != "ValueList" else [self._index(i) for i in value.value.get("items", [])]
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor, on_value: Callable[[int, Tensor], None] = lambda index, value: None) -> Tensor:
-        """The answer to an image; `on_value` gets every value that is computed, in order, by its index."""
-        if len(self.graph.input_ids) != 1 or len(self.graph.output_ids) != 1:
-            raise ArtifactError(f"{self.path} is damaged: its Vulkan delegate has not one input and one output")
+    def __call__(
+        self, image: Tensor, on_value: Callable[[int, Tensor], None] = lambda index, value: None
+    ) -> list[Tensor]:
+        """The answers to an image; `on_value` gets every value that is computed, in order, by its index."""
+        if len(self.graph.input_ids) != 1 or not self.graph.output_ids:
+            raise ArtifactError(f"{self.path} is damaged: its Vulkan delegate has not one input and an output")
         values = dict(self._constants)
-        (given,), (answered,) = self.graph.input_ids, self.graph.output_ids
+        (given,) = self.graph.input_ids
         values[given] = self._as_stated(image, given, "the input")
         for step in self.graph.chain:
             try:
@@ -75,9 +77,9 @@ class VulkanProgram:
                 raise
             except Exception as error:
                 raise ToolchainError(f"{self.path}: vulkan-reference cannot evaluate {step.name}: {error}") from error
-        if answered not in values:
+        if not set(self.graph.output_ids) <= values.keys():
             raise ArtifactError(f"{self.path} is damaged: its Vulkan delegate never computes its answer")
-        return values[answered]
+        return [values[answered] for answered in self.graph.output_ids]
 
     def _argument(self, index: int, values: dict[int, Tensor]) -> Any:
         if index in values:
