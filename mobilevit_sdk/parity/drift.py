@@ -11,7 +11,7 @@ import msgspec
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import read_text
 from mobilevit_sdk.parity.gate import Verdict
-from mobilevit_sdk.parity.metrics import WorstMedian
+from mobilevit_sdk.parity.metrics import Agreement, WorstMedian
 from mobilevit_sdk.parity.runs import place
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line, percent
@@ -49,6 +49,14 @@ class Drift(Strict, frozen=True):
     compared: int  # verdicts that are in both
 
 
+class _Answers(msgspec.Struct, frozen=True):
+    """What is read of one output."""
+
+    sqnr_db: WorstMedian
+    top1_agreement: float | None = None
+    top5_agreement: float | None = None
+
+
 class _Row(msgspec.Struct, frozen=True):
     """What is read from an earlier verdict; None for what an older release did not write."""
 
@@ -64,6 +72,7 @@ class _Row(msgspec.Struct, frozen=True):
     undelegated_ops: dict[str, int] | None = None
     cases_sha256: str | None = None
     device: str | None = None
+    outputs: dict[str, _Answers] | None = None  # where there are several
 
     @property
     def place(self) -> str:
@@ -163,11 +172,23 @@ def _compare(before: _Row, now: Verdict) -> tuple[list[_Change], list[str]]:
 
 
 def _compare_agreement(before: _Row, now: Verdict) -> list[_Change]:
+    """Of each output, where both have several."""
     assert now.agreement is not None
+    if not (before.outputs and now.outputs):
+        return _changes(before, now.agreement)
+    return [
+        (f"outputs.{name}.{metric}", old, new, f"{name}: {message}")
+        for name, agreement in now.outputs.items()
+        if name in before.outputs
+        for metric, old, new, message in _changes(before.outputs[name], agreement)
+    ]
+
+
+def _changes(before: _Row | _Answers, now: Agreement) -> list[_Change]:
     assert before.sqnr_db is not None
     changes: list[_Change] = []
     for which in ("worst", "median"):
-        old, new = getattr(before.sqnr_db, which), getattr(now.agreement.sqnr_db, which)
+        old, new = getattr(before.sqnr_db, which), getattr(now.sqnr_db, which)
         if min(old, FLOAT32_FLOOR_DB) - min(new, FLOAT32_FLOOR_DB) > SQNR_FALL_DB:
             text = f"{which} SQNR fell from {old:.1f} to {new:.1f} dB"
             changes.append((f"sqnr_db.{which}", old, new, text))
@@ -175,7 +196,7 @@ def _compare_agreement(before: _Row, now: Verdict) -> list[_Change]:
         ("top1_agreement", "the same best class", 1e-9),
         ("top5_agreement", "the same best five", TOP5_FALL),
     ):
-        old, new = getattr(before, key), getattr(now.agreement, key)
+        old, new = getattr(before, key), getattr(now, key)
         if old is not None and new is not None and new < old - slack:
             changes.append((key, old, new, f"{words} fell from {percent(old)} to {percent(new)}"))
     return changes

@@ -21,6 +21,8 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.runtime import as_row
 from mobilevit_sdk.parity import judge_runs, run_artifacts
 from mobilevit_sdk.parity.device import CaseOutputs, device_runs
+from mobilevit_sdk.parity.drift import compare_with_baseline, read_baseline
+from mobilevit_sdk.parity.metrics import WorstMedian
 from mobilevit_sdk.parity.report.junit import junit
 from mobilevit_sdk.parity.report.page import page
 from mobilevit_sdk.parity.report.summary import summary
@@ -98,6 +100,18 @@ def test_every_report_shows_each_output(outcome):
     html = page(outcome)
     assert all(f"Differences of {name}" in html for name in ("logits", "features"))
     assert "decides" in html
+
+
+def test_drift_looks_at_each_output_also_at_the_better_one(outcome, tmp_path):
+    (tmp_path / "verdicts.json").write_text(json.dumps(outcome.to_json()))
+    baseline = read_baseline(tmp_path / "verdicts.json")
+    assert compare_with_baseline(outcome.verdicts, baseline).worse == ()
+    worse = next(verdict for verdict in outcome.verdicts if verdict.runtime == "good")
+    logits = msgspec.structs.replace(worse.outputs["logits"], sqnr_db=WorstMedian(110.0, 110.0), top1_agreement=0.5)
+    worse = msgspec.structs.replace(worse, outputs={**worse.outputs, "logits": logits})
+    drift = compare_with_baseline([worse], baseline)
+    assert [each.metric for each in drift.worse] == ["outputs.logits.top1_agreement"]
+    assert drift.worse[0].message.startswith("logits: the same best class fell")
 
 
 def test_a_classifier_has_no_such_field(monkeypatch, tmp_path):

@@ -125,8 +125,10 @@ def _card(key: str, verdict: Verdict, run: Run, divergence: Divergence | None, p
     for view in views:
         of_output = f" of {view.output.name}" if len(views) > 1 else ""
         expected, actual = view.flat
-        drawn[f"Every {'score' if len(views) == 1 else 'value'}{of_output}"] = plots.scatter(expected, actual)
-        drawn[f"Differences{of_output}"] = plots.histogram(actual.astype(np.float64) - expected)
+        drawn[f"Every {'score' if len(views) == 1 else 'value'}{of_output}"] = plots.scatter(
+            expected, actual, view.output.kind
+        )
+        drawn[f"Differences{of_output}"] = plots.histogram(actual.astype(np.float64) - expected, view.output.kind)
     of_worst = f" of {verdict.worst_output}" if verdict.worst_output else ""
     drawn[f"Every case{of_worst}"] = plots.ranked(sqnr.tolist(), verdict.thresholds.sqnr_db)
     card["plots"] = [(title, plot) for title, plot in drawn.items() if plot]

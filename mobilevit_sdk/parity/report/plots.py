@@ -8,8 +8,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from markupsafe import Markup
 
+from mobilevit_sdk.spec import Kind
+
 MAX_POINTS = 1500  # of a scatter: about 15 kB
 BINS = 41
+_ONE = {"scores": "score (logit)", "features": "feature"}
+_DIFFERENCE = {"scores": "artifact - PyTorch (logits)", "features": "artifact - PyTorch"}
 _WIDTH, _HEIGHT = 340, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 24, 40  # the top holds what a plot says in words, so that nothing crosses it
 
@@ -67,7 +71,7 @@ class Axes:
         return head + Markup("".join([*grid, *self.parts, frame])) + Markup("</svg>")
 
 
-def scatter(reference: np.ndarray, outputs: np.ndarray) -> Markup:
+def scatter(reference: np.ndarray, outputs: np.ndarray, kind: Kind = "scores") -> Markup:
     """Scores of the artifact over those of PyTorch; at most MAX_POINTS, the farthest apart among them."""
     expected, actual = reference.ravel().astype(float), outputs.ravel().astype(float)
     finite = np.isfinite(actual)
@@ -80,21 +84,21 @@ def scatter(reference: np.ndarray, outputs: np.ndarray) -> Markup:
         spread = np.linspace(0, expected.size - 1, MAX_POINTS - len(worst)).astype(int)
         rows = np.unique(np.concatenate([worst, spread]))
     low, high = padded(min(expected.min(), actual.min()), max(expected.max(), actual.max()))
-    axes = Axes((low, high), (low, high), ("PyTorch's score (logit)", "artifact's score (logit)"))
+    axes = Axes((low, high), (low, high), (f"PyTorch's {_ONE[kind]}", f"artifact's {_ONE[kind]}"))
     axes.line("diagonal", low, low, high, high)
     axes.dots("points", zip(expected[rows].tolist(), actual[rows].tolist(), strict=True))
     ticks = round_ticks(low, high)
     return axes.svg("scores of the artifact over those of PyTorch", x_ticks=ticks, y_ticks=ticks)
 
 
-def histogram(errors: np.ndarray) -> Markup:
+def histogram(errors: np.ndarray, kind: Kind = "scores") -> Markup:
     """How often which difference, artifact minus PyTorch, over all cases and classes."""
     values = errors[np.isfinite(errors)].astype(float)
     if not values.size:
         return Markup("")
     reach = float(np.abs(values).max()) or 1e-9
     counts, edges = np.histogram(values, bins=BINS, range=(-reach, reach))
-    axes = Axes((-reach, reach), (0, float(counts.max()) * 1.05), ("artifact - PyTorch (logits)", "number of scores"))
+    axes = Axes((-reach, reach), (0, float(counts.max()) * 1.05), (_DIFFERENCE[kind], f"number of {kind}"))
     base = axes.y(0)
     bars = "".join(
         f"M{axes.x(left):g} {base:g}V{axes.y(count):g}H{axes.x(right):g}V{base:g}"
