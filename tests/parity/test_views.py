@@ -110,8 +110,9 @@ def test_drift_looks_at_each_output_also_at_the_better_one(outcome, tmp_path):
     logits = msgspec.structs.replace(worse.outputs["logits"], sqnr_db=WorstMedian(110.0, 110.0), top1_agreement=0.5)
     worse = msgspec.structs.replace(worse, outputs={**worse.outputs, "logits": logits})
     drift = compare_with_baseline([worse], baseline)
-    assert [each.metric for each in drift.worse] == ["outputs.logits.top1_agreement"]
-    assert drift.worse[0].message.startswith("logits: the same best class fell")
+    metrics = ("sqnr_db.worst", "sqnr_db.median", "top1_agreement")
+    assert [each.metric for each in drift.worse] == [f"outputs.logits.{metric}" for metric in metrics]
+    assert drift.worse[2].message.startswith("logits: the same best class fell from 100%")
 
 
 def test_a_classifier_has_no_such_field(monkeypatch, tmp_path):
