@@ -117,6 +117,14 @@ def test_a_norm_holds_where_squares_are_infinite_or_nothing_in_float16(size, kin
     assert compare(np.stack(expected), np.stack([answer(image) for image in images])).sqnr_db.worst >= 45
 
 
+def kinds_of(path: Path, operator: str) -> list[str]:
+    """The types that the operators of a name answer in, in the order of execution."""
+    found = xnnpack_graph(path)
+    types = {each.get("id_out", 0): each["datatype"] for each in (value.xvalue_union for value in found.xvalues)}
+    answers = [node.xnode_union["output_id"] for node in found.xnodes if node.xnode_union_type == operator]
+    return [types[number].removeprefix("xnn_datatype_") for number in answers]
+
+
 @pytest.mark.parametrize(("channels", "kind"), [(113, "fp16"), (114, "fp32")])
 def test_a_convolution_of_windows_adds_up_1024_products_and_more_in_float32(channels, kind, tmp_path):
     torch.manual_seed(0)
@@ -124,10 +132,27 @@ def test_a_convolution_of_windows_adds_up_1024_products_and_more_in_float32(chan
     maps = (nn.Conv2d(3, channels, 1, stride=16), nn.Conv2d(channels, 8, 3, padding=1), nn.Conv2d(8, 5, 1))
     graph = nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 5)).eval()
     converter.convert(graph, spec, "fp16", path)
-    found = xnnpack_graph(path)
-    types = {each.get("id_out", 0): each["datatype"] for each in (value.xvalue_union for value in found.xvalues)}
-    convolutions = [node.xnode_union["output_id"] for node in found.xnodes if node.xnode_union_type == "XNNConv2d"]
-    assert [types[number] for number in convolutions] == [f"xnn_datatype_{each}" for each in ("fp16", kind, "fp16")]
+    assert kinds_of(path, "XNNConv2d") == ["fp16", kind, "fp16"]
+
+
+class Product(nn.Module):
+    """Sums over `tokens` pixels, as attention's of values. Shapes: [1, 3, H, W] -> [1, 5]."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.tokens, self.head = tokens, nn.Linear(9, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        values = image.flatten(2)[:, :, : self.tokens]
+        scores: Tensor = self.head(torch.bmm(values.sigmoid(), values.transpose(1, 2)).flatten(1))
+        return scores
+
+
+@pytest.mark.parametrize(("tokens", "kind"), [(1023, "fp16"), (1024, "fp32")])
+def test_attention_adds_up_1024_tokens_and_more_in_float32(tokens, kind, tmp_path):
+    spec, path = tiny_spec(image_size=40), tmp_path / "product.pte"
+    converter.convert(Product(tokens).eval(), spec, "fp16", path)
+    assert kinds_of(path, "XNNBatchMatrixMultiply") == [kind]
 
 
 def test_a_weight_that_float16_does_not_hold_is_refused():
