@@ -154,3 +154,17 @@ def test_a_damaged_file_is_refused_or_read(tmp_path_factory: pytest.TempPathFact
     path.write_bytes(content[:at] if cut else content)
     with suppress(CheckpointError):
         read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"), [(6, 99), (8, 1), (10, 97)], ids=["a version to come", "encrypted", "an unknown compression"]
+)
+def test_an_archive_that_python_does_not_unpack_is_refused(offset, value, tmp_path):
+    """Fields of the first entry in the archive's directory; zipfile has another exception for each."""
+    path = tmp_path / "arrays.npz"
+    np.savez(path, cls=noise(1, 1, 8, seed=0), **{"head/kernel": noise(8, 4, seed=1)})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + offset] = value
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        read_tensors(path)
