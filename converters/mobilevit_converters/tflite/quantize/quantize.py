@@ -73,9 +73,11 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     ):  # by these numbers, operators and ranges find their tensors
         tensor.name = f"{number}:{tensor.name.decode()}"
     names = [tensor.name for tensor in model.subgraphs[0].tensors]
+    outputs = [names[tensor] for tensor in model.subgraphs[0].outputs]
     content = serialize(model)
     content = _rewritten(content, _recipe(operators, forms), {names[i]: found for i, found in statistics.items()})
     model = parse(content)
+    _keep_outputs_float(model, outputs)
     floating = {names[op.outputs[0]] for op in operators if quantization.recipe.keeps_float(op.module)}
     # The GPU takes files of int8-dynamic, and aborts on constants in 8 bits.
     dtype: ConstantType = "FLOAT16" if precision == "int8-dynamic" else "INT8"
@@ -85,6 +87,16 @@ def quantize(content: bytes, graph: nn.Module, precision: str, quantization: Qua
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().partition(":")[2]
     return serialize(model)
+
+
+def _keep_outputs_float(model: Any, names: Sequence[str]) -> None:
+    """Of an output that an operator in integers reads, too, litert-quantizer returns the integers that it reads."""
+    (graph,) = model.subgraphs
+    places = {tensor.name.decode(): place for place, tensor in enumerate(graph.tensors)}
+    graph.outputs = [
+        tensor if tensor_types()[graph.tensors[tensor].type] == "FLOAT32" else places[name]
+        for tensor, name in zip(graph.outputs, names, strict=True)
+    ]
 
 
 def _raise_version(model: Any) -> None:
