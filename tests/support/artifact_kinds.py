@@ -80,7 +80,7 @@ def _write(
         for name, role in (("view, one", "view"), ("noise", "edge"), ("größe ✓", "image"))
     )
     answers = random.normal(size=(len(cases), int(np.prod(answer)))).astype(np.float32)
-    artifact = write_artifact(folder, spec, Reference(cases, answers, answer))
+    artifact = write_artifact(folder, spec, Reference(cases, answers, (answer,)))
     shape = (1, height, width, 3) if format == "tflite" else (1, 3, height, width)
     inputs = (TensorInfo(name="image", shape=shape, dtype="float32"),)
     named = {"format": format, "inputs": inputs, "app_input": app_input_of(inputs, spec.preprocessing)}
