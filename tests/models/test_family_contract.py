@@ -120,6 +120,12 @@ class TestViT(FamilyContract):
     resized = (48, 64)
     stochastic = ("dropout", "stochastic_depth")
     exact_sizes = (64, 96)  # of whole patches
+    exact_models = (
+        "vit_tiny_patch16_224",
+        "vit_small_patch32_224",
+        "deit_tiny_distilled_patch16_224",
+        "deit3_small_patch16_224",
+    )
 
 
 class TestDeepViT(FamilyContract):
@@ -138,6 +144,7 @@ class TestDeepViT(FamilyContract):
     resized = (48, 64)
     stochastic = ("dropout", "stochastic_depth")
     exact_sizes = (64, 96)  # of whole patches
+    exact_models = ("deepvit_patch16_224_re_attn_16b", "deepvit_s")
 
 
 def test_every_registered_family_is_held_to_the_contract():
