@@ -12,8 +12,9 @@ from msgspec import Meta
 from torch import nn
 
 from mobilevit_sdk.layers import ConvNormAct
+from mobilevit_sdk.models.block_widths import BlockWidths
 from mobilevit_sdk.models.registry import register_family, register_model
-from mobilevit_sdk.models.vit import BlockWidths, Fields, ViT, ViTConfig
+from mobilevit_sdk.models.vit import Fields, ViT, ViTConfig
 from mobilevit_sdk.spec import ModelInfo, Preprocessing
 
 _STEM = 64  # channels

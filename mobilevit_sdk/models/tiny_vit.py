@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.layers import ConvNormAct, NormReader, ResidualStream, StochasticDepth, WindowTransformer
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
 from mobilevit_sdk.models.backbone import Backbone
+from mobilevit_sdk.models.block_widths import BlockWidths, Width
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict, Windows
 
@@ -25,18 +26,8 @@ from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict, Wi
 MAX_WINDOW = 64
 Channels = Annotated[int, Meta(ge=2, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=64)]
-Width = Annotated[int, Meta(ge=1, le=1_048_576)]  # 64 times the widest, as far as ratios can go
 Hidden = Annotated[int, Meta(ge=0, le=1_048_576)]  # 0: the block was removed
 Window = Annotated[int, Meta(ge=1, le=MAX_WINDOW)]
-
-
-class BlockWidths(Strict, frozen=True):
-    """Of a block with attention: heads, dimensions of each head, channels within the MLP."""
-
-    num_heads: Width
-    key_dim: Width
-    value_dim: Width
-    mlp_dim: Width
 
 
 class Widths(Strict, frozen=True):

@@ -26,22 +26,13 @@ from mobilevit_sdk.layers import (
     TransformerBlock,
 )
 from mobilevit_sdk.models.backbone import Backbone
+from mobilevit_sdk.models.block_widths import BlockWidths
 from mobilevit_sdk.models.registry import register_family, register_model
 from mobilevit_sdk.spec import Features, ModelConfig, ModelInfo, Preprocessing, Strict
 
 Channels = Annotated[int, Meta(ge=2, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=128)]
-Width = Annotated[int, Meta(ge=1, le=1_048_576)]
 Side = Annotated[int, Meta(ge=1, le=4096)]
-
-
-class BlockWidths(Strict, frozen=True):
-    """Of a block: heads, dimensions of each head, channels within the MLP."""
-
-    num_heads: Width
-    key_dim: Width
-    value_dim: Width
-    mlp_dim: Width
 
 
 class Widths(Strict, frozen=True):
