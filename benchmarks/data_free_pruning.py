@@ -18,11 +18,11 @@ from shared import MEASURED, append_to_log, read_log, read_record, tell, write_p
 
 from mobilevit_sdk.checkpoints.source import open_source
 from mobilevit_sdk.data import open_dataset
-from mobilevit_sdk.evaluation.accuracy import match_classes, measure_accuracy
 from mobilevit_sdk.evaluation.measure import network_predictor
 from mobilevit_sdk.pruning import Request, prune_network
 from mobilevit_sdk.pruning.images import images_for
 from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.tasks import task_of
 
 SHARES = (0.7, 0.5)  # of the multiply-accumulates
 SEEDS = range(3)
@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> None:
     """Measure what the folder of records lacks of one network."""
     checkpoint = open_source(options.checkpoint)
     model, spec = checkpoint.model, checkpoint.spec
-    test = match_classes(open_dataset(options.test_data, labeled=True), spec)
+    test = task_of(spec).match(open_dataset(options.test_data, labeled=True))
     test = test.sample(options.limit) if options.limit else test
     synthesized = images_for(checkpoint, Request(), None)
     record, log = options.out / f"{spec.model}.json", options.out / f"{spec.model}.jsonl"
@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> None:
             checkpoint=Path(checkpoint.source).name,
             image_size=spec.preprocessing.image_size,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            top1=measure_accuracy(network_predictor(model, spec), spec, test).top1,
+            top1=task_of(spec).measure(network_predictor(model, spec), test).top1,
             test_images=len(test),
             synthesized=len(synthesized or ()),
         )
@@ -86,7 +86,8 @@ def measure(options: argparse.Namespace) -> None:
                 data_free = importance == "taylor"  # the default, with all that it does
                 request = Request(keep=keep, importance=importance, seed=seed, data_free=data_free)
                 pruned = prune_network(model, spec, request, synthesized if has_images else None)
-                found.append(measure_accuracy(network_predictor(pruned.model, pruned.spec), pruned.spec, test).top1)
+                predict = network_predictor(pruned.model, pruned.spec)
+                found.append(task_of(pruned.spec).measure(predict, test).top1)
             append_to_log(row := Row(method, keep, tuple(found)), log)
             tell(f"{spec.model}: {keep:g} of the MACs, {method}: {_top1(row)}")
 

@@ -34,12 +34,12 @@ from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.checkpoints.source import open_source
 from mobilevit_sdk.data import open_dataset
-from mobilevit_sdk.evaluation.accuracy import match_classes, measure_accuracy
 from mobilevit_sdk.evaluation.measure import network_predictor
 from mobilevit_sdk.pruning import PruningImages, Request, prune_network
 from mobilevit_sdk.pruning.phone_files import Latencies, measure_files
 from mobilevit_sdk.pruning.statistics import measure_statistics
 from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.tasks import task_of
 from mobilevit_sdk.training import FINETUNE_RECIPE, Trainer
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Network:
         self.size = self.spec.preprocessing.image_size
         self.folder: Path = options.out / self.spec.model
         self.train = open_dataset(options.data, labeled=True)
-        self.test = match_classes(open_dataset(options.test_data, labeled=True), self.spec)
+        self.test = task_of(self.spec).match(open_dataset(options.test_data, labeled=True))
         self.shares = sorted((float(each) for each in options.keep.split(",")), reverse=True)
 
     def measure(self) -> None:
@@ -175,7 +175,7 @@ class Network:
         return ours.model, ours.spec
 
     def _top1(self, model: nn.Module) -> float:
-        return measure_accuracy(network_predictor(model, self.spec), self.spec, self.test).top1
+        return task_of(self.spec).measure(network_predictor(model, self.spec), self.test).top1
 
 
 def macs_of(model: nn.Module, image_size: tuple[int, int]) -> int:

@@ -89,9 +89,9 @@ def command(
     from mobilevit_sdk.conversion.pipeline import convert
     from mobilevit_sdk.conversion.plan import plan_conversions, plan_notes
     from mobilevit_sdk.data.calibration import MAX_IMAGES
-    from mobilevit_sdk.evaluation.accuracy import class_order_notes
     from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.parity import find_config, read_thresholds
+    from mobilevit_sdk.tasks.classes import class_order_notes
 
     thresholds = read_thresholds(find_config(Path.cwd()))
     recipe = read_recipe(recipe_file) if recipe_file else None

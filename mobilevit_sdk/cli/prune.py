@@ -117,11 +117,11 @@ def command(
 
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.cli.training import TrainingDisplay
-    from mobilevit_sdk.evaluation.accuracy import class_order_notes
     from mobilevit_sdk.pruning.finetune import finetune_recipe
     from mobilevit_sdk.pruning.request import make_request
     from mobilevit_sdk.pruning.run import prune_into
     from mobilevit_sdk.pruning.sweep import SweepStep
+    from mobilevit_sdk.tasks.classes import class_order_notes
 
     if threads:
         torch.set_num_threads(threads)

@@ -68,12 +68,12 @@ def command(
 
     from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.data.calibration import MAX_IMAGES
-    from mobilevit_sdk.evaluation.accuracy import class_order_notes
     from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.parity import find_config, read_thresholds
     from mobilevit_sdk.progress import Step
     from mobilevit_sdk.quantization.search import Goal, PointFound
     from mobilevit_sdk.quantization.search_recipe import quantize
+    from mobilevit_sdk.tasks.classes import class_order_notes
 
     recipe = read_recipe(recipe_file) if recipe_file else None
     thresholds = read_thresholds(find_config(Path.cwd()))

@@ -118,10 +118,10 @@ def command(
 
     from mobilevit_sdk.checkpoints.load import load_checkpoint
     from mobilevit_sdk.cli.training import TrainingDisplay
-    from mobilevit_sdk.evaluation.accuracy import class_order_notes
     from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
+    from mobilevit_sdk.recipe import make_recipe
+    from mobilevit_sdk.tasks.classes import class_order_notes
     from mobilevit_sdk.training import train
-    from mobilevit_sdk.training.recipe import make_recipe
     from mobilevit_sdk.training.start import initial_checkpoint
 
     if threads:

@@ -17,11 +17,11 @@ from mobilevit_sdk.conversion.folder import Network
 from mobilevit_sdk.conversion.pipeline import make_artifact
 from mobilevit_sdk.conversion.plan import Conversion, require_toolchain
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
-from mobilevit_sdk.evaluation.accuracy import top5_hits
 from mobilevit_sdk.formats.converter import label
 from mobilevit_sdk.formats.runtime import OnRequestRuntime, Runtime, SelectiveRuntime, TimedRuntime
 from mobilevit_sdk.parity import Verdict, compare, verify
 from mobilevit_sdk.progress import Progress, summed
+from mobilevit_sdk.tasks.accuracy import top5_hits
 from mobilevit_sdk.text import one_line
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from mobilevit_sdk.data import ImageDataset, crop_image
 from mobilevit_sdk.data.calibration import MAX_IMAGES
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import Predict
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, counted
 from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.tasks import Predict
 
 TIMEOUT_SECONDS = 600.0  # for one image: a large network, evaluated operator by operator
 

@@ -29,12 +29,12 @@ from mobilevit_sdk.conversion.plan import Conversion
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.calibration import split_images
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import class_order_notes, match_answers, yes_notes
 from mobilevit_sdk.evaluation.measure import network_predictor
 from mobilevit_sdk.files import portable, require_place
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
 from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.tasks import task_of
 from mobilevit_sdk.text import count
 
 LIMIT = 500  # images
@@ -89,9 +89,9 @@ def compare_formats(
     require_place(out)
     loaded = as_checkpoint(checkpoint, preparation or AS_STATED)
     loaded.spec.require_scores("a comparison", alone=True)
-    dataset = open_dataset(data, labeled=True)
+    task, dataset = task_of(loaded.spec), open_dataset(data, labeled=True)
     dataset = dataset.sample(limit or len(dataset)).checked(progress)
-    images = LabeledImages(match_answers(dataset, loaded.spec), loaded.spec.preprocessing)
+    images = LabeledImages(task.match(dataset), loaded.spec.preprocessing)
     given = _to_calibrate_with(calibration, plan, images)
     store, network_hash = Store(out / "steps"), network_sha256(loaded.model, loaded.spec)
     reference = _reference(loaded, network_hash, images, store, progress)
@@ -114,8 +114,7 @@ def compare_formats(
     notes = (
         *loaded.notes,
         *(note for note in dataset.notes if note not in known),
-        *class_order_notes(dataset, loaded.spec),
-        *yes_notes(dataset, loaded.spec),
+        *task.notes(dataset),
         *_without_effect(plan, calibration, recipe),
     )
     comparison = _record(loaded, subject, compared, timing, threads, notes)

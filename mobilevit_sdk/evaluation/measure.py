@@ -15,13 +15,14 @@ from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, find_artifact, 
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import Accuracy, Predict, class_order_notes, measure_accuracy, yes_notes
 from mobilevit_sdk.formats.converter import Converter, converter_of_file, converters, find_converter
 from mobilevit_sdk.formats.runtime import Runtime, SelectiveRuntime
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.tasks import Predict, task_of
+from mobilevit_sdk.tasks.accuracy import Accuracy
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
@@ -113,10 +114,11 @@ def measure(
 ) -> Measurement:
     """`evaluate` in this process, by default emitting the steps to the parent process."""
     predictor = predictor_for(target, runtime, preparation)
+    task = task_of(predictor.spec)
     started = time.monotonic()
-    accuracy = measure_accuracy(predictor.predict, predictor.spec, dataset, batch_size=batch_size, progress=progress)
+    accuracy = task.measure(predictor.predict, dataset, batch_size=batch_size, progress=progress)
     seconds = time.monotonic() - started
-    notes = (*predictor.notes, *class_order_notes(dataset, predictor.spec), *yes_notes(dataset, predictor.spec))
+    notes = (*predictor.notes, *task.notes(dataset))
     if accuracy.not_finite:
         notes += (
             f"{accuracy.not_finite:,} of {count(accuracy.images, 'image')} were answered with NaN or infinity: this is "

@@ -14,9 +14,9 @@ from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.device import DeviceReportLike, collect_runs
+from mobilevit_sdk.parity.judge import judge_task
 from mobilevit_sdk.parity.metrics import Agreement
 from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, place
-from mobilevit_sdk.parity.task import judge_task
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
 from mobilevit_sdk.parity.views import View, by_output, views_of, worst_output
 from mobilevit_sdk.progress import Progress, silent

@@ -30,7 +30,7 @@ class Threshold(Strict, frozen=True):
     Both are measured as `metrics.compare` says: SQNR also of what differs between the classes, and ties are no misses.
     Of an integer precision, edge cases such as noise are reported and do not count. Images of the task, which did not
     calibrate it, judge it by `task_agreement`, the minimum share that keeps the float network's class, and by
-    `task_sqnr_db`, the minimum SQNR of all of them together: see `task.judge_task`.
+    `task_sqnr_db`, the minimum SQNR of all of them together: see `judge.judge_task`.
     """
 
     sqnr_db: float

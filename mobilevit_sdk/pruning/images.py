@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset, to_model_input
-from mobilevit_sdk.evaluation.accuracy import match_classes
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.quantization.calibrated import synthesized_images
 from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.tasks import task_of
 
 _BATCH_SIZE = 64
 
@@ -26,7 +26,8 @@ class PruningImages:
     """
 
     def __init__(self, dataset: ImageDataset, spec: ModelSpec, count: int, seed: int = 0) -> None:
-        chosen = match_classes(dataset, spec).sample(count).checked()
+        self.task = task_of(spec)
+        chosen = self.task.match(dataset, training=True).sample(count).checked()
         order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed)).tolist()
         assert chosen.labels is not None
         self.spec = spec

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevit_sdk.channel_groups import ChannelGroup, RemovableBlock
 from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
-Batch = tuple[Tensor, Tensor]  # input of the model [B, 3, H, W], and class indices [B]
+Batch = tuple[Tensor, Tensor]  # input of the model [B, 3, H, W], and labels [B]
+Loss = Callable[[Tensor, Tensor], Tensor]  # of a model's answers and labels: a scalar
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Importance:
     blocks: dict[int, float]
 
 
-def taylor(structure: Structure, batches: Iterable[Batch], report: Callable[[int], None]) -> Importance:
-    """By gradients of the cross-entropy, in eval mode; `report` is called with the number of images done."""
+def taylor(structure: Structure, loss: Loss, batches: Iterable[Batch], report: Callable[[int], None]) -> Importance:
+    """By gradients of the loss, in eval mode; `report` is called with the number of images done."""
     model = structure.model
     training = model.training
     sums = {index: torch.zeros(len(group.parts), group.size) for index, group in enumerate(structure.groups)}
@@ -43,7 +43,7 @@ def taylor(structure: Structure, batches: Iterable[Batch], report: Callable[[int
         for images, labels in batches:
             model.eval().zero_grad(set_to_none=True)
             gates.clear()
-            F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+            loss(model(images), labels).backward()  # type: ignore[no-untyped-call]
             effects = _Effects(structure)
             for index, group in enumerate(structure.groups):
                 sums[index] += effects.of(group).abs()

@@ -173,7 +173,7 @@ def _judge(
     else:
         assert images is not None
         dtype = next(structure.model.parameters()).dtype
-        found = criteria.taylor(structure, images.batches(request.batch_size, dtype), report)
+        found = criteria.taylor(structure, images.task.loss, images.batches(request.batch_size, dtype), report)
     return found if request.blocks else dataclasses.replace(found, blocks={})
 
 

@@ -11,7 +11,6 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import measure_accuracy
 from mobilevit_sdk.evaluation.measure import network_predictor
 from mobilevit_sdk.files import portable
 from mobilevit_sdk.progress import Progress, Step, silent
@@ -35,7 +34,8 @@ from mobilevit_sdk.pruning.plots import plot_frontier, plot_kept
 from mobilevit_sdk.pruning.pruner import Pruned, prune_network
 from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.pruning.sweep import sweep
-from mobilevit_sdk.training import Recipe
+from mobilevit_sdk.recipe import Recipe
+from mobilevit_sdk.tasks import task_of
 
 UNMEASURED = "accuracy was not measured: give `test_data`"
 
@@ -105,7 +105,7 @@ def _describe(
     """What is known before anything is converted or trained."""
     sizes = []
     for index, (model, spec) in enumerate(((original.model, original.spec), (pruned.model, pruned.spec))):
-        accuracy = measure_accuracy(network_predictor(model, spec), spec, test, progress=progress) if test else None
+        accuracy = task_of(spec).measure(network_predictor(model, spec), test, progress=progress) if test else None
         top1 = accuracy.top1 if accuracy else None
         sizes.append(size_of(model, pruned.parameters[index], pruned.macs[index], top1))
     return Report(

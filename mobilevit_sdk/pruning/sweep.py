@@ -10,13 +10,13 @@ import msgspec
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import measure_accuracy
 from mobilevit_sdk.evaluation.measure import network_predictor
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.pruning.images import PruningImages
 from mobilevit_sdk.pruning.pruner import prune_network
 from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.tasks import task_of
 
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
@@ -58,7 +58,7 @@ def sweep(
             progress(SweepStep(f"keep {keep:.1f}", detail=str(error), point=None))
             break
         predict = network_predictor(pruned.model, pruned.spec)
-        top1 = measure_accuracy(predict, pruned.spec, test, progress=progress).top1
+        top1 = task_of(pruned.spec).measure(predict, test, progress=progress).top1
         macs, parameters = (after / before for before, after in (pruned.macs, pruned.parameters))
         points.append(SweepPoint(keep, macs, parameters, top1))
         progress(SweepStep(f"keep {keep:.1f}", detail=f"top-1 {top1:.2%}", point=points[-1]))

@@ -10,14 +10,14 @@ from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, ToolchainError
-from mobilevit_sdk.evaluation.accuracy import match_answers
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.parity import Threshold
+from mobilevit_sdk.parity.judge import judge_outputs
 from mobilevit_sdk.parity.runs import run_artifacts
-from mobilevit_sdk.parity.task import judge_outputs
 from mobilevit_sdk.parity.views import views_of
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.tasks import task_of
 
 
 def cases_of(images: CalibrationImages) -> tuple[Case, ...]:
@@ -35,7 +35,7 @@ def judge_by_task(
 ) -> Judgment:
     """Run the artifact over `images` on its first available runtime; `reference` holds the float network's answers.
 
-    See `parity.task.judge_outputs` for what rejects it. `progress` hears what `run_artifacts` tells. Raises
+    See `parity.judge.judge_outputs` for what rejects it. `progress` hears what `run_artifacts` tells. Raises
     ToolchainError when no runtime is available or it fails.
     """
     manifest = artifact.manifest
@@ -53,6 +53,6 @@ def judge_by_task(
 def labels_of(images: CalibrationImages, spec: ModelSpec) -> np.ndarray | None:
     """The class of each image, or None where the source has none or others than the network's head."""
     try:
-        return np.asarray(match_answers(images.dataset, spec).labels)
+        return np.asarray(task_of(spec).match(images.dataset).labels)
     except RequestError:
         return None

@@ -14,7 +14,7 @@ from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.parity import Threshold, compare
-from mobilevit_sdk.parity.task import judge_task
+from mobilevit_sdk.parity.judge import judge_task
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate, weight_bits
 from mobilevit_sdk.spec import Strict

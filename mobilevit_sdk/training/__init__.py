@@ -1,8 +1,6 @@
 """Training from scratch or from a checkpoint: seeded, resumable, with the recipe carried in the checkpoint."""
 
-from mobilevit_sdk.training.metrics import EpochResult
-from mobilevit_sdk.training.progress import EpochDone, TrainingStarted, TrainingStep, TrainingStopped
-from mobilevit_sdk.training.recipe import (
+from mobilevit_sdk.recipe import (
     FINETUNE_RECIPE,
     QAT_RECIPE,
     Distillation,
@@ -10,6 +8,8 @@ from mobilevit_sdk.training.recipe import (
     Recipe,
     read_recipe,
 )
+from mobilevit_sdk.training.metrics import EpochResult
+from mobilevit_sdk.training.progress import EpochDone, TrainingStarted, TrainingStep, TrainingStopped
 from mobilevit_sdk.training.run import Trained, train
 from mobilevit_sdk.training.trainer import Trainer
 

@@ -14,7 +14,7 @@ from mobilevit_sdk.layers import ConvNormAct
 from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.layers.traits import HasNormReaders
 from mobilevit_sdk.quantization.simulation import LEVELS, round_activations, round_weights, weight_bits
-from mobilevit_sdk.training.recipe import QuantizationAware
+from mobilevit_sdk.recipe import QuantizationAware
 
 _KINDS = {nn.Conv2d: "convolution", nn.Linear: "linear"}
 

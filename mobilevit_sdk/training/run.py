@@ -18,10 +18,10 @@ from mobilevit_sdk.checkpoints.load import as_checkpoint
 from mobilevit_sdk.data import ImageDataset, open_dataset, split_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, silent
+from mobilevit_sdk.recipe import Recipe, read_recipe
 from mobilevit_sdk.spec import ModelSpec, Windows
 from mobilevit_sdk.training.metrics import EpochResult, best_epoch
 from mobilevit_sdk.training.progress import TrainingStarted, TrainingStopped
-from mobilevit_sdk.training.recipe import Recipe, read_recipe
 from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
 from mobilevit_sdk.training.trainer import Trainer
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mobilevit_sdk.training.recipe import Recipe
+from mobilevit_sdk.recipe import Recipe
 
 
 @dataclass(frozen=True)

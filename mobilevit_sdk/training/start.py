@@ -17,8 +17,8 @@ from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.registry import build_model, model_config, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import fit_network
+from mobilevit_sdk.recipe import Recipe
 from mobilevit_sdk.spec import ModelSpec, Windows
-from mobilevit_sdk.training.recipe import Recipe
 
 
 def initial_checkpoint(source: str | Path, data: ImageDataset, preparation: Preparation = AS_STATED) -> Checkpoint:

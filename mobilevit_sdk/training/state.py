@@ -13,8 +13,8 @@ import torch
 
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.recipe import Recipe
 from mobilevit_sdk.spec import ModelSpec, Strict
-from mobilevit_sdk.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

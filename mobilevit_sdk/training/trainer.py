@@ -13,26 +13,25 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.accuracy import Accuracy, match_classes, measure_accuracy
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.layers import HasNoDecay
 from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.recipe import Distillation, Recipe
 from mobilevit_sdk.spec import ModelSpec
-from mobilevit_sdk.training.augment import augment, mix
+from mobilevit_sdk.tasks import task_of
+from mobilevit_sdk.tasks.accuracy import Accuracy
 from mobilevit_sdk.training.curves import plot_curves
-from mobilevit_sdk.training.distillation import Teacher, distillation_loss
+from mobilevit_sdk.training.distillation import Teacher
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.fake_quantization import FakeQuantization
 from mobilevit_sdk.training.metrics import EpochResult, best_epoch, read_metrics, write_metrics
 from mobilevit_sdk.training.pixels import ImageCache
 from mobilevit_sdk.training.progress import EpochDone, Meter, TrainingStep
-from mobilevit_sdk.training.recipe import Distillation, Recipe
 from mobilevit_sdk.training.schedule import OptimizerStep, generator_for, plan_epoch, shuffled_rows
 from mobilevit_sdk.training.state import Identity, epochs_of, read_state, save_state, unreadable
 
@@ -66,7 +65,8 @@ class Trainer:
         teacher: Checkpoint | None = None,
         progress: Progress = silent,
     ) -> None:
-        train, self.test = match_classes(train, spec), match_classes(test, spec)
+        self.task = task_of(spec)
+        train, self.test = (self.task.match(images, training=True) for images in (train, test))
         if len(train) < 2:
             raise RequestError(f"{train.source} holds a single image; BatchNorm needs two to train")
         if teacher is None and recipe.distillation is not None:
@@ -159,15 +159,14 @@ class Trainer:
     def _train_step(self, step: OptimizerStep, images: Tensor, labels: Tensor, learning_rate: float) -> float:
         generator = generator_for(self.recipe.seed, self.epoch, step.index)
         torch.manual_seed(generator.initial_seed())  # dropout and stochastic depth draw from the global generator
-        targets = F.one_hot(labels, self.spec.num_classes).float().to(self.device)
-        images = augment(images.to(self.device), step.size, self.recipe, generator)
-        images, targets = mix(images, targets, self.recipe, generator)
+        images, targets = images.to(self.device), self.task.targets(labels).to(self.device)
+        images, targets = self.task.augment(images, targets, step.size, self.recipe, generator)
         x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
         self._set_mode((self.epoch + step.start / len(self.images)) / self.recipe.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            scores = self.fake(self.model, x) if self.fake else self.model(x)
+            answers = self.fake(self.model, x) if self.fake else self.model(x)
             taught = self.teacher.scores(images) if self.teacher else None
-        loss = self._loss(scores.float(), targets, taught)
+        loss = self.task.loss(answers, targets, self.recipe, taught)
         value = loss.item()
         if not np.isfinite(value):
             raise RequestError(
@@ -199,12 +198,6 @@ class Trainer:
         dataset = self.images.dataset.sample(CALIBRATION_IMAGES)
         pixels = np.stack([crop_image(dataset.image(row), self.spec.preprocessing) for row in range(len(dataset))])
         self.fake.calibrate(self.average.model, map(self._model_input, np.array_split(pixels, -(-len(pixels) // 32))))
-
-    def _loss(self, scores: Tensor, targets: Tensor, taught: Tensor | None) -> Tensor:
-        smoothing, how = self.recipe.label_smoothing, self.recipe.distillation
-        if taught is None or how is None:
-            return F.cross_entropy(scores, targets, label_smoothing=smoothing)
-        return distillation_loss(scores, targets, taught, how, smoothing)
 
     def _finish_epoch(self, seconds: float, images_per_second: float) -> EpochResult:
         accuracy = self._evaluate("evaluating", self.average.model)
@@ -254,7 +247,7 @@ class Trainer:
         def progress(step: Step) -> None:
             self.progress(replace(step, stage=what))
 
-        return measure_accuracy(predict, self.spec, self.test, progress=progress)
+        return self.task.measure(predict, self.test, progress=progress)
 
     def _model_input(self, images: np.ndarray) -> Tensor:
         """RGB uint8 [B, 3, H, W] -> what the network takes."""

@@ -22,8 +22,8 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.registry import spec_at_size
 from mobilevit_sdk.models.resize import fit_network, resize_network
 from mobilevit_sdk.parity.images import checkpoint_of
+from mobilevit_sdk.recipe import Recipe
 from mobilevit_sdk.spec import ModelSpec, Origin
-from mobilevit_sdk.training.recipe import Recipe
 from mobilevit_sdk.training.start import network_for_training, spec_for_training
 
 SIZE = 256, 256

@@ -22,11 +22,11 @@ from mobilevit_sdk.formats.runtime import as_row
 from mobilevit_sdk.parity import judge_runs, run_artifacts
 from mobilevit_sdk.parity.device import CaseOutputs, device_runs
 from mobilevit_sdk.parity.drift import compare_with_baseline, read_baseline
+from mobilevit_sdk.parity.judge import judge_outputs
 from mobilevit_sdk.parity.metrics import WorstMedian
 from mobilevit_sdk.parity.report.junit import junit
 from mobilevit_sdk.parity.report.page import page
 from mobilevit_sdk.parity.report.summary import summary
-from mobilevit_sdk.parity.task import judge_outputs
 from mobilevit_sdk.parity.thresholds import THRESHOLDS
 from mobilevit_sdk.parity.views import views_of
 

@@ -12,7 +12,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import read_text
 from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
 from mobilevit_sdk.parity import find_config, read_baseline, read_thresholds
-from mobilevit_sdk.training.recipe import read_recipe
+from mobilevit_sdk.recipe import read_recipe
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
 

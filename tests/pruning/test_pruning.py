@@ -55,7 +55,7 @@ def test_taylor_is_the_derivative_of_the_loss_by_a_gate_on_the_unit(family):
     model, _ = small_model(family)
     structure = Structure(model.double())
     ((images, labels),) = batches(1)
-    found = taylor(structure, [(images, labels)], lambda done: None)
+    found = taylor(structure, nn.functional.cross_entropy, [(images, labels)], lambda done: None)
     names = {module: name for name, module in model.named_modules()}
     for index in range(0, len(structure.groups), 3):
         group = structure.groups[index]
@@ -75,8 +75,8 @@ def test_taylor_is_the_derivative_of_the_loss_by_a_gate_on_the_unit(family):
 def test_taylor_averages_absolute_values_over_batches():
     model, _ = small_model("mobilevit")
     structure = Structure(model.double())
-    each = [taylor(structure, [batch], lambda done: None) for batch in batches()]
-    both = taylor(structure, batches(), lambda done: None)
+    each = [taylor(structure, nn.functional.cross_entropy, [batch], lambda done: None) for batch in batches()]
+    both = taylor(structure, nn.functional.cross_entropy, batches(), lambda done: None)
     for index, scores in both.groups.items():
         torch.testing.assert_close(scores, (each[0].groups[index] + each[1].groups[index]) / 2)
     assert both.blocks[0] == pytest.approx((each[0].blocks[0] + each[1].blocks[0]) / 2)
@@ -87,7 +87,7 @@ def test_a_block_is_judged_by_what_it_adds():
     model, _ = small_model("mobilevit")
     structure = Structure(model.double())
     ((images, labels),) = batches(1)
-    found = taylor(structure, [(images, labels)], lambda done: None).blocks
+    found = taylor(structure, nn.functional.cross_entropy, [(images, labels)], lambda done: None).blocks
     block = structure.blocks[0].module
     moved = []
     for gate in (1 - 1e-4, 1 + 1e-4):

@@ -22,8 +22,9 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import open_dataset, to_model_input
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.registry import build_model
+from mobilevit_sdk.tasks.distillation import distillation_loss
 from mobilevit_sdk.training import Distillation, Recipe, Trainer
-from mobilevit_sdk.training.distillation import Teacher, distillation_loss
+from mobilevit_sdk.training.distillation import Teacher
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=2, batch_size=8, sizes=(32, 40), mix_probability=0.5, learning_rate=5e-3)

@@ -16,7 +16,7 @@ from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import open_dataset, split_dataset
-from mobilevit_sdk.evaluation.accuracy import Accuracy
+from mobilevit_sdk.tasks.accuracy import Accuracy
 from mobilevit_sdk.training import Recipe, Trainer
 from mobilevit_sdk.training.metrics import EpochResult, best_epoch
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mobilevit_sdk.tasks import augment as module
+from mobilevit_sdk.tasks.augment import GEOMETRIC, OPERATIONS, PHOTOMETRIC, augment, mix
 from mobilevit_sdk.training import Recipe
-from mobilevit_sdk.training import augment as module
-from mobilevit_sdk.training.augment import GEOMETRIC, OPERATIONS, PHOTOMETRIC, augment, mix
 
 
 def _generator(seed: int = 0) -> torch.Generator:

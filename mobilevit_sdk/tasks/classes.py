@@ -1,32 +1,14 @@
-"""Top-1 and top-5 accuracy of anything that maps images to class scores."""
+"""How the classes of labeled images meet those of a network's head."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
-
-from mobilevit_sdk.data import ImageDataset, crop_image
+from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.data.folder import natural_key
 from mobilevit_sdk.errors import RequestError, suggest
-from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.text import one_line, shorten
-
-# RGB uint8 [B, 3, H, W] -> class scores [B, num_classes]
-Predict = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Shares of the images, 0 to 1, whose class has the highest score, or one of the five highest."""
-
-    images: int
-    top1: float
-    top5: float
-    not_finite: int = 0  # images with NaN or infinity among their scores
 
 
 def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
@@ -117,49 +99,3 @@ def yes_notes(dataset: ImageDataset, spec: ModelSpec) -> tuple[str, ...]:
         f"the one score of {spec.model} {called}: above 0 was taken to mean {one_line(names[1])!r}; if it means "
         f"{one_line(names[0])!r}, right and wrong trade places",
     )
-
-
-def measure_accuracy(
-    predict: Predict,
-    spec: ModelSpec,
-    dataset: ImageDataset,
-    *,
-    batch_size: int = 64,
-    progress: Progress = silent,
-) -> Accuracy:
-    """Run `predict` over a labeled dataset, preprocessed as `spec` says; `progress` is told how many images are done.
-
-    See `top5_hits` for what counts. Raises RequestError when the data do not fit the model or an image cannot be
-    decoded.
-    """
-    dataset = match_answers(dataset, spec)
-    labels = np.asarray(dataset.labels)
-    top1 = top5 = not_finite = 0
-    for start in range(0, len(dataset), batch_size):
-        rows = range(start, min(start + batch_size, len(dataset)))
-        scores = predict(np.stack([crop_image(dataset.image(row), spec.preprocessing) for row in rows]))
-        not_finite += int((~np.isfinite(scores)).any(axis=1).sum())
-        hits = top5_hits(scores, labels[rows])
-        top1 += int(hits[:, 0].sum())
-        top5 += int(hits.any(axis=1).sum())
-        progress(Step("evaluating", rows.stop, len(dataset)))
-    return Accuracy(len(dataset), top1 / len(dataset), top5 / len(dataset), not_finite)
-
-
-def top5_hits(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether the class in `labels`, [images], is the one with the k-th highest score: bool [images, at most 5].
-
-    `scores` are [images, num_classes]. Of equal scores the lower class index ranks first; a class whose score is NaN is
-    never a hit. One score is right where it is above 0 and the label 1, or neither.
-    """
-    if scores.shape[1] == 1:
-        right: np.ndarray = ((scores > 0) == (labels[:, None] == 1)) & ~np.isnan(scores)
-        return right
-    ranked = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-    hits: np.ndarray = (ranked == labels[:, None]) & ~np.isnan(np.take_along_axis(scores, ranked, axis=1))
-    return hits
-
-
-def top1_share(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The share of the rows of `scores`, [images, num_classes], whose highest is at the class in `labels`."""
-    return float(top5_hits(scores, labels)[:, 0].mean())

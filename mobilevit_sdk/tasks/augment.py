@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mobilevit_sdk.training.recipe import Recipe
+from mobilevit_sdk.recipe import Recipe
 
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 PHOTOMETRIC = ("brightness", "contrast", "saturation", "solarize", "posterize", "sharpness")

@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 
 from mobilevit_sdk.artifacts.quantization_record import Judgment
-from mobilevit_sdk.evaluation.accuracy import top1_share
 from mobilevit_sdk.parity.metrics import compare
 from mobilevit_sdk.parity.thresholds import Threshold
 from mobilevit_sdk.parity.views import View, by_output
 from mobilevit_sdk.spec import Kind
+from mobilevit_sdk.tasks.accuracy import top1_share
 from mobilevit_sdk.text import of_all, percent
 
 

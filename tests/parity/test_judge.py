@@ -16,8 +16,8 @@ from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.parity import THRESHOLDS, compare_runs, judge, verify
+from mobilevit_sdk.parity.judge import judge_task
 from mobilevit_sdk.parity.runs import Run
-from mobilevit_sdk.parity.task import judge_task
 from mobilevit_sdk.quantization.search import Goal
 from mobilevit_sdk.quantization.sensitivity import Point
 from mobilevit_sdk.spec import Origin

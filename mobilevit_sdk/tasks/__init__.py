@@ -1,0 +1,13 @@
+"""What a network is for: what training, pruning, quantization and evaluation need to know of its answers."""
+
+from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.tasks.classification import Classification
+from mobilevit_sdk.tasks.task import Predict, Task
+
+
+def task_of(spec: ModelSpec) -> Task:
+    """The task of a network. Without torch: what a task computes with it, it imports when asked."""
+    return Classification(spec)
+
+
+__all__ = ["Classification", "Predict", "Task", "task_of"]

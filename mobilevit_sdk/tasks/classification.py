@@ -1,0 +1,84 @@
+"""One class for each image, the one with the highest score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mobilevit_sdk.data import ImageDataset, crop_image
+from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.recipe import Recipe
+from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.tasks.accuracy import Accuracy, top5_hits
+from mobilevit_sdk.tasks.classes import class_order_notes, match_answers, match_classes, yes_notes
+from mobilevit_sdk.tasks.task import Predict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Labels are class indices [B], targets class probabilities [B, num_classes], answers scores of that shape."""
+
+    spec: ModelSpec
+
+    def match(self, dataset: ImageDataset, *, training: bool = False) -> ImageDataset:
+        """See `match_classes`; other than in training, a head with one score may say yes or no (`match_answers`)."""
+        return match_classes(dataset, self.spec) if training else match_answers(dataset, self.spec)
+
+    def notes(self, dataset: ImageDataset) -> tuple[str, ...]:
+        """Which order the classes are in, and which of two is a yes."""
+        return (*class_order_notes(dataset, self.spec), *yes_notes(dataset, self.spec))
+
+    def measure(
+        self, predict: Predict, dataset: ImageDataset, *, batch_size: int = 64, progress: Progress = silent
+    ) -> Accuracy:
+        """Top-1 and top-5: see `top5_hits`; `progress` is told how many images are done.
+
+        Raises RequestError when the data do not fit the model or an image cannot be decoded.
+        """
+        dataset = self.match(dataset)
+        labels = np.asarray(dataset.labels)
+        top1 = top5 = not_finite = 0
+        for start in range(0, len(dataset), batch_size):
+            rows = range(start, min(start + batch_size, len(dataset)))
+            scores = predict(np.stack([crop_image(dataset.image(row), self.spec.preprocessing) for row in rows]))
+            not_finite += int((~np.isfinite(scores)).any(axis=1).sum())
+            hits = top5_hits(scores, labels[rows])
+            top1 += int(hits[:, 0].sum())
+            top5 += int(hits.any(axis=1).sum())
+            progress(Step("evaluating", rows.stop, len(dataset)))
+        return Accuracy(len(dataset), top1 / len(dataset), top5 / len(dataset), not_finite)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """One-hot. Shapes: [B] -> [B, num_classes]."""
+        import torch.nn.functional as F
+
+        return F.one_hot(labels, self.spec.num_classes).float()
+
+    def augment(
+        self, images: Tensor, targets: Tensor, size: int, recipe: Recipe, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Geometry and color, which leave the class as it is, then mixup or cutmix, which mix the classes alike."""
+        from mobilevit_sdk.tasks.augment import augment, mix
+
+        return mix(augment(images, size, recipe, generator), targets, recipe, generator)
+
+    def loss(
+        self, answers: Tensor, targets: Tensor, recipe: Recipe | None = None, taught: Tensor | None = None
+    ) -> Tensor:
+        """Cross-entropy; in a training with the recipe's label smoothing, and `distillation_loss` with a teacher."""
+        import torch.nn.functional as F
+
+        from mobilevit_sdk.tasks.distillation import distillation_loss
+
+        if recipe is None:
+            return F.cross_entropy(answers, targets)
+        scores = answers.float()  # of bfloat16, where the training runs in it
+        if taught is None or recipe.distillation is None:
+            return F.cross_entropy(scores, targets, label_smoothing=recipe.label_smoothing)
+        return distillation_loss(scores, targets, taught, recipe.distillation, recipe.label_smoothing)

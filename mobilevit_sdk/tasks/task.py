@@ -1,0 +1,61 @@
+"""What every task can do, and all that its callers know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from mobilevit_sdk.data import ImageDataset
+from mobilevit_sdk.progress import Progress, silent
+from mobilevit_sdk.recipe import Recipe
+from mobilevit_sdk.tasks.accuracy import Accuracy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# RGB uint8 [B, 3, H, W] -> the answers, [B, ...]
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+class Task(Protocol):
+    """What the answers of one network are for, and what right answers are."""
+
+    def match(self, dataset: ImageDataset, *, training: bool = False) -> ImageDataset:
+        """The same images with labels as this network answers them; `training` refuses what cannot be learned.
+
+        Raises RequestError where data and network do not fit.
+        """
+        ...
+
+    def notes(self, dataset: ImageDataset) -> tuple[str, ...]:
+        """What `match` had to assume, in sentences for people."""
+        ...
+
+    def measure(
+        self, predict: Predict, dataset: ImageDataset, *, batch_size: int = 64, progress: Progress = silent
+    ) -> Accuracy:
+        """How good the answers to labeled images are, these preprocessed as the spec says."""
+        ...
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Labels of a matched dataset, [B], as what a training compares the answers with, [B, ...]."""
+        ...
+
+    def augment(
+        self, images: Tensor, targets: Tensor, size: int, recipe: Recipe, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Images and their targets, changed alike: uint8 [B, 3, S, S] -> [B, 3, size, size] in [0, 1]."""
+        ...
+
+    def loss(
+        self, answers: Tensor, targets: Tensor, recipe: Recipe | None = None, taught: Tensor | None = None
+    ) -> Tensor:
+        """How wrong the answers of the network as it stands, in training mode or not, are: a scalar.
+
+        With the terms of `recipe`, and of a teacher's answers `taught`; without either the plain loss, for which
+        `targets` may also be labels.
+        """
+        ...
