@@ -29,13 +29,13 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset, to_model_input
-from mobilevit_sdk.evaluation.accuracy import match_classes, measure_accuracy
 from mobilevit_sdk.evaluation.measure import network_predictor
 from mobilevit_sdk.layers import Attention
 from mobilevit_sdk.models.deepvit import DeepViTConfig
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.models.vit import ViTConfig
 from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.tasks import task_of
 from mobilevit_sdk.training import Recipe
 from mobilevit_sdk.training.run import train_network
 
@@ -131,7 +131,7 @@ def _run(
         spec, None, recipe, train, validation, out, teacher=None, device="cpu", progress=Teller(out.name)
     )
     network = load_checkpoint(trained.path).model  # of the last epoch: none is chosen
-    test = match_classes(test, spec)
+    test = task_of(spec).match(test)
     shown = test.sample(256)
     pixels = np.stack([crop_image(shown.image(row), spec.preprocessing) for row in range(len(shown))])
     x = to_model_input(torch.from_numpy(pixels), spec.preprocessing)
@@ -150,7 +150,7 @@ def _run(
         steps=recipe.epochs * -(-len(train) // recipe.batch_size),
         learning_rate=recipe.learning_rate,
         test_images=len(test),
-        top1=measure_accuracy(network_predictor(network, spec), spec, test).top1,
+        top1=task_of(spec).measure(network_predictor(network, spec), test).top1,
         loss=trained.result.loss,
         untrained=statistics_of(untrained, x),
         trained=statistics_of(network, x),
