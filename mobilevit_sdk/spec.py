@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -13,7 +13,14 @@ from mobilevit_sdk.errors import RequestError
 Windows = Literal["keep", "scale"]
 HEADER = "the header of the checkpoint"  # what says how images are prepared where nothing else does
 Features = Literal["pooled", "map"]
+LOGITS, FEATURES = "logits", "features"  # what outputs are called that are no task's
 Kind = Literal["scores", "features"]  # of an output: how its answers are compared (`parity.compare`)
+TASK_NAME = r"^[a-z][a-z0-9_]{0,39}$"  # phone formats take it for an output as it is
+# What names something else in the metadata of a phone file, or among reference vectors.
+RESERVED_NAMES = (
+    *("logits", "features", "image", "images", "probabilities", "label", "labels", "classes"),
+    *("cases", "model", "task", "resizing", "license", "main"),
+)
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,7 +120,37 @@ class Output(Strict, frozen=True):
 
     name: str
     kind: Kind
-    labels: tuple[str, ...] | None = None  # of the classes, for scores
+    classes: int | None = None  # of scores
+    labels: tuple[str, ...] | None = None  # of the classes
+
+    @property
+    def labels_name(self) -> str:
+        """What phone files call the labels: "labels" of the network's own scores, "labels_pets" of a task's."""
+        return "labels" if self.name == LOGITS else f"labels_{self.name}"
+
+    @property
+    def label_lines(self) -> list[str]:
+        """The labels without breaks of lines; none where there are none."""
+        return [" ".join(label.split()) for label in self.labels or ()]
+
+
+class MemoryTask(Strict, frozen=True):
+    """A task that a trained network answers beside its own, from the same computation: `layers.memory`.
+
+    It sees `cells` learned memory tokens in each block, and those of the tasks that it `extends`.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=TASK_NAME)]
+    num_classes: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    cells: Annotated[int, msgspec.Meta(ge=0, le=1024)]
+    labels: tuple[str, ...] | None = None
+    extends: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"{self.name!r} means something else in phone files: give the task another name")
+        if self.labels is not None and len(self.labels) != self.num_classes:
+            raise ValueError(f"the task {self.name} has {len(self.labels)} labels for {self.num_classes} classes")
 
 
 class ModelSpec(Strict, frozen=True, kw_only=True):
@@ -128,6 +165,7 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     # unless `scores` says that it returns both. The files of plain classifiers have neither field.
     features: Features | msgspec.UnsetType = msgspec.UNSET
     scores: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    tasks: tuple[MemoryTask, ...] | msgspec.UnsetType = msgspec.UNSET  # answered beside the network's own
     labels: tuple[str, ...] | None = None
     license: str | None = msgspec.field(default=None, name="licence")  # spelled so in every file written so far
     provenance: dict[str, Any] = {}
@@ -141,6 +179,15 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
             raise ValueError("labels name classes, and a network that returns features has none")
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for a head with {self.num_classes} classes")
+        if self.tasks and self.features:
+            raise ValueError("a network returns features or answers several tasks, not both")
+        known: set[str] = set()
+        for task in self.tasks or ():
+            if task.name in known:
+                raise ValueError(f"there are two tasks called {task.name!r}")
+            if unknown := set(task.extends) - known:
+                raise ValueError(f"the task {task.name} extends {min(unknown)!r}, which must stand before it")
+            known.add(task.name)
 
     @property
     def num_classes(self) -> int:
@@ -149,8 +196,15 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     @property
     def outputs(self) -> tuple[Output, ...]:
         """What the network returns, in the order in which its answers stand one after the other in a row."""
-        scores = (Output(name="logits", kind="scores", labels=self.labels),) if self.returns_scores else ()
-        return (*scores, Output(name="features", kind="features")) if self.features else scores
+        own = Output(name=LOGITS, kind="scores", classes=self.num_classes, labels=self.labels)
+        scores = (own,) if self.returns_scores else ()
+        if self.features:
+            return (*scores, Output(name=FEATURES, kind="features"))
+        tasks = (
+            Output(name=task.name, kind="scores", classes=task.num_classes, labels=task.labels)
+            for task in self.tasks or ()
+        )
+        return (*scores, *tasks)
 
     @property
     def returns_scores(self) -> bool:
@@ -161,7 +215,9 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
         """What the network does, in a few words."""
         if not self.returns_scores:
             return "Image features"
-        return f"Image classifier with {self.num_classes} classes" + (", and image features" if self.features else "")
+        more = ", and image features" if self.features else ""
+        more += "".join(f", and {task.num_classes} of {task.name}" for task in self.tasks or ())
+        return f"Image classifier with {self.num_classes} classes{more}"
 
     def require_scores(self, what: str, *, alone: bool = False) -> None:
         """Raise RequestError where `what` needs class scores, or with `alone` a classifier, and this is none."""
@@ -169,9 +225,8 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
             raise RequestError(f"{what} needs class scores, but this {self.model} returns features; give a classifier")
         if alone and len(self.outputs) > 1:
             names = " and ".join(output.name for output in self.outputs)
-            raise RequestError(
-                f"{what} needs a plain classifier, but this {self.model} returns {names}; leave out `features`"
-            )
+            remedy = "take its base without tasks" if self.tasks else "leave out `features`"
+            raise RequestError(f"{what} needs a plain classifier, but this {self.model} returns {names}; {remedy}")
 
     @property
     def config_sha256(self) -> str:
@@ -180,6 +235,21 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     def describe_preprocessing(self) -> str:
         """One line for people: how images are prepared, and what says so."""
         return describe_preprocessing(self.preprocessing, self.preprocessing_source)
+
+    def of_output(self, name: str | None) -> ModelSpec:
+        """A plain classifier with the classes and labels of this output, by default of the network's own scores.
+
+        Its config is no longer the network's. Raises RequestError for a name that is no output with scores.
+        """
+        self.require_scores("class scores")
+        known = {output.name: output for output in self.outputs if output.kind == "scores"}
+        if name is not None and name not in known:
+            tasks = ", ".join(task.name for task in self.tasks or ()) or "none beside its own classes"
+            raise RequestError(f"this {self.model} answers no task called {name!r}; it has {tasks}")
+        output = known[name or LOGITS]
+        config = {**self.config, "num_classes": output.classes}
+        alone = dict.fromkeys(("features", "scores", "tasks"), msgspec.UNSET)
+        return msgspec.structs.replace(self, config=config, labels=output.labels, **alone)
 
     def with_features(self, kind: Features, *, scores: bool) -> ModelSpec:
         """The same network where it returns features, and class scores if `scores`."""

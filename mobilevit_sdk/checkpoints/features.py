@@ -7,14 +7,15 @@ import dataclasses
 import re
 from collections import Counter
 
-import msgspec
+from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.backbone import Backbone
+from mobilevit_sdk.models.meta_model import build_on_meta
 from mobilevit_sdk.models.registry import return_features
-from mobilevit_sdk.spec import Features
+from mobilevit_sdk.spec import LOGITS, Features
 from mobilevit_sdk.text import shorten
 
 # What the heads for other tasks are called in transformers, ml-cvnets, mmsegmentation and detectron.
@@ -49,15 +50,34 @@ def _task(name: str) -> str | None:
     return next((task for task, heads in _HEADS.items() if any(head in parts for head in heads)), None)
 
 
-def classifier_of(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint as a plain classifier, with the same weights, where its network returns features beside scores."""
-    if not checkpoint.spec.scores:
+class _OneOutput(nn.Module):
+    """A network that answers with one of its outputs."""
+
+    def __init__(self, network: nn.Module, index: int) -> None:
+        super().__init__()
+        self.network, self.index = network, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.network(x)[self.index]
+        return answer
+
+
+def classifier_of(checkpoint: Checkpoint, task: str | None = None) -> Checkpoint:
+    """The checkpoint as a plain classifier with the same weights: of its own classes, or of those of `task`.
+
+    Raises RequestError where it answers no such task, or returns no scores.
+    """
+    spec = checkpoint.spec.of_output(task)
+    if len(checkpoint.spec.outputs) == 1:
         return checkpoint
-    network = copy.copy(checkpoint.model)
-    assert isinstance(network, Backbone)
-    network.output = "logits"
-    spec = msgspec.structs.replace(checkpoint.spec, features=msgspec.UNSET, scores=msgspec.UNSET)
-    return dataclasses.replace(checkpoint, model=network, spec=spec)
+    if task in (None, LOGITS):
+        network = build_on_meta(spec)
+        weights = checkpoint.model.state_dict()
+        network.load_state_dict({name: weights[name] for name in network.state_dict()}, assign=True)
+    else:
+        index = [output.name for output in checkpoint.spec.outputs].index(task)
+        network = _OneOutput(checkpoint.model, index)
+    return dataclasses.replace(checkpoint, model=network.eval(), spec=spec)
 
 
 def features_of(checkpoint: Checkpoint, kind: Features, *, scores: bool = False) -> Checkpoint:

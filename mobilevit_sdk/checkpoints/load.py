@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +16,7 @@ from mobilevit_sdk.checkpoints.features import without_other_head
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify, match_spec
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
+from mobilevit_sdk.checkpoints.task_file import TaskFile, add_tasks, refuse_task
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile, read_tensors
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.registry import list_models, model_entry
@@ -37,6 +38,7 @@ def load_checkpoint(
     license: str | None = None,
     features: Features | None = None,
     scores: bool = False,
+    tasks: Sequence[TaskFile | str | Path] = (),
 ) -> Checkpoint:
     """Load our own or a public checkpoint: a local file (`.safetensors`, `.pth`, `.pt`, `.bin`) or `hf-hub:org/name`.
 
@@ -56,6 +58,8 @@ def load_checkpoint(
     unknown (None) but for the releases' own repositories. With `features` the network returns its last "map", or the
     "pooled" mean of that, instead of class scores: of a backbone, of a classifier without its head, and of the backbone
     of a segmentation or detection network. With `scores`, too, a classifier returns both, scores before features.
+    `tasks` are files of what was learned on this checkpoint (`mobilevit train --base`): the network answers each beside
+    its own classes.
 
     Raises CheckpointError when the file is missing, broken or unsafe, does not hold every tensor of one network and no
     other, or stands beside a description that does not fit or cannot be followed, and RequestError for an unknown
@@ -70,7 +74,7 @@ def load_checkpoint(
         given = preprocessing
         fields = msgspec.structs.asdict(given) if isinstance(given, Preprocessing) else dict(given)
     preparation = Preparation(image_size, windows, file, fields, license)
-    return load_prepared(source, preparation, model, num_classes, features, scores)
+    return load_prepared(source, preparation, model, num_classes, features, scores, tasks)
 
 
 def load_prepared(
@@ -80,6 +84,7 @@ def load_prepared(
     num_classes: int | None = None,
     features: Features | None = None,
     scores: bool = False,
+    tasks: Sequence[TaskFile | str | Path] = (),
 ) -> Checkpoint:
     """`load_checkpoint` for what a caller decides as a Preparation."""
     if model is not None:
@@ -93,7 +98,9 @@ def load_prepared(
     match = identify(file, model, preparation)
     if features is None and match.spec.features:
         features, scores = match.spec.features, match.spec.returns_scores
-    return prepare(fill(file, match, num_classes, features, scores=scores), preparation)
+    if tasks and features:
+        raise RequestError("a network returns features or answers `tasks`, not both: leave one of them out")
+    return prepare(add_tasks(fill(file, match, num_classes, features, scores=scores), tasks), preparation)
 
 
 def require_features(features: Features | None, *, scores: bool) -> None:
@@ -109,7 +116,9 @@ def read_source(source: str | Path | None) -> TensorFile:
         raise CheckpointError(
             f"{source} is a model's name, not a checkpoint: give a file of its weights, or hf-hub:org/name"
         )
-    return read_tensors(source)
+    file = read_tensors(source)
+    refuse_task(file)
+    return file
 
 
 def load_as_stored(source: str | Path, spec: ModelSpec) -> Checkpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,12 +29,13 @@ def open_source(
     labels_file: Path | None = None,
     features: Features | None = None,
     scores: bool = False,
+    tasks: Sequence[Path] = (),
 ) -> Checkpoint:
     """A checkpoint from what the command line takes, with the caller's preparation and labels in its spec.
 
     Raises RequestError for a name without a seed, a seed without a name, and labels or classes that do not fit.
     """
-    checkpoint = _load(source, model, num_classes, random_weights_seed, preparation, features, scores)
+    checkpoint = _load(source, model, num_classes, random_weights_seed, preparation, features, scores, tasks)
     if labels_file is None:
         return checkpoint
     return dataclasses.replace(checkpoint, spec=checkpoint.spec.with_labels(read_labels(labels_file), str(labels_file)))
@@ -47,10 +49,13 @@ def _load(
     preparation: Preparation,
     features: Features | None,
     scores: bool,
+    tasks: Sequence[Path],
 ) -> Checkpoint:
     require_features(features, scores=scores)
     names = list_models()
     if seed is not None:
+        if tasks:
+            raise RequestError("`tasks` stand on the trained checkpoint that they learned on, not on random weights")
         name = source or model
         if name not in names:
             what = f"{name!r} is none; {suggest(name, names)}" if name else "give one"
@@ -72,4 +77,4 @@ def _load(
         )
     if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:
         raise RequestError(f"{source!r} is neither a file nor a registered model; {suggest(source, names)}")
-    return load_prepared(source, preparation, model, num_classes, features, scores)
+    return load_prepared(source, preparation, model, num_classes, features, scores, tasks)

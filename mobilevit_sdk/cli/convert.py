@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 )
 @click.option("--scores", is_flag=True, help="With --features: return class scores, too, from the same computation.")
 @click.option(
+    "--task",
+    "tasks",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Answer this task, too: a file that mobilevit train --base wrote on the checkpoint. May be given again.",
+)
+@click.option(
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -61,6 +69,7 @@ def command(
     num_classes: int | None,
     features: Features | None,
     scores: bool,
+    tasks: tuple[Path, ...],
     labels: Path | None,
     calibration: Path | None,
     recipe_file: Path | None,
@@ -105,6 +114,7 @@ def command(
         labels_file=labels,
         features=features,
         scores=scores,
+        tasks=tasks,
     )
     print_line(log, checkpoint.spec.model, "bold", f"from {checkpoint.source} ({checkpoint.layout})")
     print_line(log, "images", "bold", checkpoint.spec.describe_preprocessing())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     "--data", type=click.Path(path_type=Path), required=True, help="Folder of class folders, or Parquet file."
 )
 @click.option("--runtime", metavar="NAME", help="Run the artifact with this one.  [default: the first that runs here]")
+@click.option("--task", metavar="NAME", help="This task of a file with several.  [default: the network's own classes]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N images, spread evenly over the data.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", default=64, show_default=True)
 @preparation_options(license=False)
@@ -31,6 +32,7 @@ def command(
     target: str | None,
     data: Path,
     runtime: str | None,
+    task: str | None,
     limit: int | None,
     batch_size: int,
     preparation: Preparation,
@@ -56,6 +58,7 @@ def command(
             runtime=runtime,
             limit=limit,
             batch_size=batch_size,
+            task=task,
             preparation=preparation,
             progress=display,
         )

@@ -11,10 +11,13 @@ import click
 from mobilevit_sdk.cli.common import out, print_json, verb
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.inspection import CheckpointInspection
     from mobilevit_sdk.checkpoints.preparation import Preparation
+    from mobilevit_sdk.checkpoints.task_file import TaskInspection
+    from mobilevit_sdk.spec import MemoryTask
 
 
 @verb("inspect", "What a checkpoint or a phone file holds.")
@@ -27,11 +30,13 @@ def command(target: str, preparation: Preparation, as_json: bool) -> None:
     labels, license, and in notes all that a load does not take as it stands. JSON keys: "kind" ("checkpoint"), "path",
     "model", "family", "layout", "num_classes" (null for a backbone), "features", "parameters", "options", "bytes",
     "sha256", "dtypes", "image_size", "preprocessing", "preprocessing_source", "labels", "license", "notes". Options
-    show what other commands make of it with the same ones.
+    show what other commands make of it with the same ones. A task (`mobilevit train --base`) has the JSON keys "kind"
+    ("task"), "path", "header" (the task, and the network that it stands on), "parameters", "bytes", "sha256".
 
     Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels, preprocessing, and what an
     app feeds it (JSON key "app_input"). Of a .tflite also how many operators have a form that GPUs of phones are
-    reported to refuse or to get wrong (JSON key "hazards"), and its TFLite Metadata (JSON key "metadata").
+    reported to refuse or to get wrong (JSON key "hazards"), and its TFLite Metadata (JSON key "metadata"). JSON key
+    "tasks": those that it answers beside its own classes.
     """
     from mobilevit_sdk.formats.converter import converters
 
@@ -52,8 +57,12 @@ def _show_checkpoint(source: str, preparation: Preparation, as_json: bool) -> No
     import msgspec
 
     from mobilevit_sdk.checkpoints.inspection import inspect_checkpoint
+    from mobilevit_sdk.checkpoints.task_file import inspect_task
     from mobilevit_sdk.spec import describe_preprocessing
 
+    if task := inspect_task(source):
+        _show_task(task, as_json)
+        return
     found = inspect_checkpoint(source, preparation)
     if as_json:
         print_json(msgspec.to_builtins(found))
@@ -72,6 +81,29 @@ def _show_checkpoint(source: str, preparation: Preparation, as_json: bool) -> No
         ("license", found.license or "unknown"),
         ("sha256", found.sha256),
         *(("note", note) for note in found.notes),
+    )
+
+
+def _show_task(found: TaskInspection, as_json: bool) -> None:
+    import msgspec
+
+    if as_json:
+        print_json(msgspec.to_builtins(found))
+        return
+    header, task = found.header, found.header.task
+    _print_rows(
+        found.path,
+        ("task", task.name),
+        ("classes", f"{task.num_classes:,}"),
+        ("memory", f"{task.cells} cells in each block" if task.cells else "none: a class token alone"),
+        *((("extends", ", ".join(task.extends)),) if task.extends else ()),
+        ("on", f"{header.base_model} ({header.base_source}), weights {header.base_sha256[:12]}..."),
+        ("parameters", f"{found.parameters:,}"),
+        ("size", f"{found.bytes / 1e3:.1f} kB"),
+        ("preprocessing", header.preprocessing.describe()),
+        ("labels", _shorten(task.labels)),
+        ("license", header.license or "unknown"),
+        ("sha256", found.sha256),
     )
 
 
@@ -108,6 +140,7 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         "preprocessing": msgspec.to_builtins(spec.preprocessing) if spec else None,
         "preprocessing_source": spec.preprocessing_source if spec else None,
         "labels": list(spec.labels) if spec and spec.labels else None,
+        "tasks": msgspec.to_builtins(spec.tasks) if spec and spec.tasks else [],
     }
     if as_json:
         print_json(document)
@@ -133,7 +166,13 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         ("an app resizes", app_input.resizing.describe() if app_input else "not stated in the file"),
         ("preprocessing", spec.describe_preprocessing() if spec else "not stated in the file"),
         ("labels", _shorten(spec.labels if spec else None)),
+        *(("task", _task(task)) for task in (spec.tasks if spec and spec.tasks else ())),
     )
+
+
+def _task(task: MemoryTask) -> str:
+    labels = f": {_shorten(task.labels)}" if task.labels else ""
+    return f"{task.name}, {task.num_classes:,} classes, {count(task.cells, 'memory cell')} a block{labels}"
 
 
 def _print_rows(file: str, *rows: tuple[str, str]) -> None:

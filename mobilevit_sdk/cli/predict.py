@@ -24,6 +24,7 @@ MIN_BAR = 10  # columns; a terminal with less room has none
 @click.option("--artifact", type=click.Path(path_type=Path), metavar="FILE", help="Ask this phone file, or its folder.")
 @click.option("--checkpoint", help="Ask this one: a file, or hf-hub:org/name.  [default: the one that ships]")
 @click.option("--runtime", metavar="NAME", help="Run the artifact with this one.  [default: the first that runs here]")
+@click.option("--task", metavar="NAME", help="This task of a file with several.  [default: the network's own classes]")
 @click.option("--top", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="How many classes.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the images with bars.")
 @preparation_options(license=False)
@@ -33,6 +34,7 @@ def command(
     artifact: Path | None,
     checkpoint: str | None,
     runtime: str | None,
+    task: str | None,
     top: int,
     picture: Path | None,
     preparation: Preparation,
@@ -59,7 +61,7 @@ def command(
         raise RequestError(f"{artifact} is not a phone file, nor the folder of one; `checkpoint` takes a checkpoint")
     target = checkpoint if artifact is None else artifact
     with Display(log) as display:
-        found = predict(images, target, runtime=runtime, top=top, preparation=preparation, progress=display)
+        found = predict(images, target, runtime=runtime, top=top, task=task, preparation=preparation, progress=display)
     notes = list(found.notes)
     if picture:
         from mobilevit_sdk.evaluation.predict_chart import write_predictions_chart

@@ -23,6 +23,7 @@ from mobilevit_sdk.deployment.fold_layer_scale import fold_layer_scales
 from mobilevit_sdk.deployment.fold_norm_affine import fold_norm_affines
 from mobilevit_sdk.deployment.global_norm import global_norms_as_matmuls
 from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
+from mobilevit_sdk.deployment.join_tasks import join_tasks
 from mobilevit_sdk.deployment.map_cascaded_attention import cascaded_attention_on_maps
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.mean_centering import center_residual_streams
@@ -64,7 +65,6 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     fold_head_mixings(network)
     fold_classifiers(network)
     join_token_classifiers(network)
-    answer_first_tokens(network)
     if not quantized:
         fold_residual_depthwise(network)
     fold_norm_affines(network, layer_norms=not chosen.norm_affine)
@@ -72,6 +72,8 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     if chosen.float16:
         scale_residual_streams(network)
     centered = set() if chosen.layer_norm == "native" else center_residual_streams(network)
+    join_tasks(network, preprocessing.image_size)
+    answer_first_tokens(network)
     if chosen.tokens == "channels-first":
         tokens_channels_first(network)
     split_attention(network, chosen.product_rank)

@@ -10,8 +10,10 @@ the answer is v.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from mobilevit_sdk.deployment.join_tasks import MemoryRows
 from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.deployment.products import batch_axes, batched_product
 from mobilevit_sdk.deployment.replace import replace_layers
@@ -25,6 +27,7 @@ class ExplicitAttention(nn.Module):
     """
 
     bias: Tensor | None
+    visible: Tensor | None
 
     def __init__(self, attention: Attention, product_rank: int) -> None:
         super().__init__()
@@ -41,6 +44,8 @@ class ExplicitAttention(nn.Module):
         bias = None if position_bias is None else position_bias().detach()[None]  # [1, heads, N, N]
         self.register_buffer("bias", bias)
         self.mixing = attention.mixing
+        self.memory = None if attention.memory is None else _memory_for(attention, product_rank)
+        self.register_buffer("visible", self.memory.visible() if self.memory and self.mixing else None)
         self.proj = attention.proj
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,18 +62,43 @@ class ExplicitAttention(nn.Module):
         q = q.permute(0, 2, 1, 3).reshape(*axes, queries, self.key_dim)  # [B, N, heads, d] -> [B, heads, N, d]
         k = k.permute(0, 2, 3, 1).reshape(*axes, self.key_dim, tokens)  # [B, N, heads, d] -> [B, heads, d, N]
         v = v.permute(0, 2, 1, 3).reshape(*axes, tokens, self.value_dim)
-        scores = batched_product(q, k)
-        if self.bias is not None:
-            scores = scores.view(batch, self.num_heads, queries, tokens) + self.bias
-            scores = scores.view(*axes, queries, tokens)
-        maps = scores.softmax(-1)
-        if self.mixing is not None:  # re-attention, over the axis of heads
-            mixed: Tensor = self.mixing(maps.view(batch, self.num_heads, queries, tokens))
-            maps = mixed.view(*axes, queries, tokens)
-        x = batched_product(maps, v)
+        x = self._attend(q, k, v, self.bias) if self.memory is None else self._attend_with_tasks(q, k, v, self.memory)
         x = x.view(batch, self.num_heads, queries, self.value_dim).permute(0, 2, 1, 3)
         out: Tensor = self.proj(x.reshape(batch, queries, self.num_heads * self.value_dim))
         return out
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, visible: Tensor | None = None) -> Tensor:
+        """Shapes: [..., heads, Q, d], [..., heads, d, K], [..., heads, K, e] -> [..., heads, Q, e]."""
+        scores = batched_product(q, k)
+        shape, by_head = scores.shape, (-1, self.num_heads, *scores.shape[-2:])
+        if bias is not None:
+            scores = (scores.view(by_head) + bias).view(shape)
+        maps = scores.softmax(-1)
+        if self.mixing is not None:  # re-attention, over the axis of heads
+            mixed: Tensor = self.mixing(maps.view(by_head))
+            maps = (mixed if visible is None else mixed * visible).view(shape)
+        return batched_product(maps, v)
+
+    def _attend_with_tasks(self, q: Tensor, k: Tensor, v: Tensor, memory: MemoryRows) -> Tensor:
+        """The rows of tasks see all rows and memory, the others each other; see `deployment.join_tasks`."""
+        count = memory.tasks
+        own = self._attend(q[..., count:, :], k[..., count:], v[..., count:, :], None)
+        if memory.keys is not None and memory.values is not None:
+            k, v = torch.cat([k, memory.keys], -1), torch.cat([v, memory.values], -2)
+        return torch.cat([self._attend(q[..., :count, :], k, v, memory.mask, self.visible), own], -2)
+
+
+def _memory_for(attention: Attention, product_rank: int) -> MemoryRows:
+    """Keys [..., heads, d, M] and values [..., heads, M, e] in the products' rank, and the mask for every head."""
+    memory = attention.memory
+    assert isinstance(memory, MemoryRows)
+    keys, values, mask = memory.keys, memory.values, memory.mask
+    if keys is not None and values is not None:
+        keys = keys.transpose(2, 3)
+        keys, values = (keys[0], values[0]) if product_rank == 3 else (keys, values)
+    if mask is not None:
+        mask = mask.expand(1, attention.num_heads, -1, -1)
+    return MemoryRows(memory.tasks, keys, values, mask)
 
 
 def split_attention(network: nn.Module, product_rank: int) -> None:

@@ -20,7 +20,7 @@ from mobilevit_sdk.formats.runtime import Runtime, SelectiveRuntime
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, silent
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import LOGITS, ModelSpec
 from mobilevit_sdk.tasks import Predict, task_of
 from mobilevit_sdk.tasks.accuracy import Accuracy
 from mobilevit_sdk.text import count
@@ -63,6 +63,7 @@ def evaluate(
     runtime: str | None = None,
     limit: int | None = None,
     batch_size: int = 64,
+    task: str | None = None,
     preparation: Preparation | None = None,
     progress: Progress = silent,
 ) -> Measurement:
@@ -71,7 +72,8 @@ def evaluate(
     `target` is a checkpoint (loaded, a file, or hf-hub:org/name; by default the one that ships with the package) or an
     artifact (opened, a file, or the folder of one), which runs on `runtime`, by default the first of its format that is
     available here. `data` is a folder of class folders, or a Parquet file, open or not; `limit` takes only that many of
-    its images, spread evenly. `preparation` says how a checkpoint is fed, where it says it wrongly or not at all.
+    its images, spread evenly. `task` is one that the target answers beside its own classes. `preparation` says how a
+    checkpoint is fed, where it says it wrongly or not at all.
 
     A file runs in a process of its own: a malformed artifact cannot take this one down, and this one needs no torch.
     Raises RequestError when the target is neither, or the data do not fit the model, CheckpointError and ArtifactError
@@ -82,7 +84,7 @@ def evaluate(
     dataset = dataset.sample(limit or len(dataset)).checked(progress)
     known = data.notes if isinstance(data, ImageDataset) else ()
     notes = tuple(note for note in dataset.notes if note not in known)
-    result = ask(measure, target, runtime, dataset, batch_size, preparation, progress)
+    result = ask(measure, target, runtime, dataset, batch_size, task, preparation, progress)
     return dataclasses.replace(result, notes=(*result.notes, *notes))
 
 
@@ -92,6 +94,7 @@ def ask(
     runtime: str | None,
     dataset: ImageDataset,
     number: int,
+    task: str | None,
     preparation: Preparation,
     progress: Progress,
 ) -> Answer:
@@ -100,8 +103,8 @@ def ask(
         target = target.path.parent
     if target is None or isinstance(target, str | Path):
         name = None if target is None else str(target)
-        return run_in_child(function, name, runtime, dataset, number, preparation, on_event=progress)
-    return function(target, runtime, dataset, number, preparation, progress)
+        return run_in_child(function, name, runtime, dataset, number, task, preparation, on_event=progress)
+    return function(target, runtime, dataset, number, task, preparation, progress)
 
 
 def measure(
@@ -109,16 +112,17 @@ def measure(
     runtime: str | None,
     dataset: ImageDataset,
     batch_size: int,
+    task: str | None = None,
     preparation: Preparation = AS_STATED,
     progress: Progress = emit,
 ) -> Measurement:
     """`evaluate` in this process, by default emitting the steps to the parent process."""
-    predictor = predictor_for(target, runtime, preparation)
-    task = task_of(predictor.spec)
+    predictor = predictor_for(target, runtime, preparation, task)
+    classification = task_of(predictor.spec)
     started = time.monotonic()
-    accuracy = task.measure(predictor.predict, dataset, batch_size=batch_size, progress=progress)
+    accuracy = classification.measure(predictor.predict, dataset, batch_size=batch_size, progress=progress)
     seconds = time.monotonic() - started
-    notes = (*predictor.notes, *task.notes(dataset))
+    notes = (*predictor.notes, *classification.notes(dataset))
     if accuracy.not_finite:
         notes += (
             f"{accuracy.not_finite:,} of {count(accuracy.images, 'image')} were answered with NaN or infinity: this is "
@@ -128,18 +132,21 @@ def measure(
 
 
 def predictor_for(
-    target: Checkpoint | str | None, runtime: str | None, preparation: Preparation = AS_STATED
+    target: Checkpoint | str | None,
+    runtime: str | None,
+    preparation: Preparation = AS_STATED,
+    task: str | None = None,
 ) -> Predictor:
     """Load a checkpoint, unless it is loaded, or an artifact; None is the checkpoint that ships with the package.
 
-    Raises RequestError when it is neither or the runtime is not one of its own, ToolchainError when that cannot run
-    here.
+    What it predicts are its own classes, or those of `task`. Raises RequestError when it is neither or the runtime is
+    not one of its own, and ToolchainError when that cannot run here.
     """
     if isinstance(target, str) and is_artifact(path := Path(target)):
         if preparation != AS_STATED:
             raise RequestError(f"{path} is an artifact: how its images are prepared is in it, and nothing changes it")
-        return _artifact_predictor(path, runtime)
-    return _checkpoint_predictor(target, runtime, preparation)
+        return _artifact_predictor(path, runtime, task)
+    return _checkpoint_predictor(target, runtime, preparation, task)
 
 
 def is_artifact(path: Path) -> bool:
@@ -151,7 +158,7 @@ def _is_phone_file(path: Path) -> bool:
     return path.suffix in {converter.suffix for converter in converters().values()}
 
 
-def _artifact_predictor(path: Path, name: str | None) -> Predictor:
+def _artifact_predictor(path: Path, name: str | None, task: str | None) -> Predictor:
     file = path
     if not (_is_phone_file(path) and path.exists()):
         file = find_artifact(path).path
@@ -160,12 +167,22 @@ def _artifact_predictor(path: Path, name: str | None) -> Predictor:
     runtime = choose_runtime(converter, name, _able(converter, file), f"run {file.name}")
     spec = inspection.spec or open_artifact(file.parent).manifest.spec
     answer = runtime.load(file)
-    width = spec.num_classes if spec.scores else None  # scores stand before features
+    values = _values_of(spec, task)
 
     def predict(images: np.ndarray) -> np.ndarray:
-        return np.stack([answer(image)[:width] for image in images])
+        return np.stack([answer(image)[values] for image in images])
 
-    return Predictor(str(path), runtime.name, spec, predict)
+    return Predictor(str(path), runtime.name, spec.of_output(task) if spec.returns_scores else spec, predict)
+
+
+def _values_of(spec: ModelSpec, task: str | None) -> slice:
+    """Where the scores of a task, or the network's own, stand in its answer; features stand behind all scores."""
+    start = 0
+    for output in spec.outputs:
+        if output.name == (task or LOGITS):
+            return slice(start, start + (output.classes or 0))
+        start += output.classes or 0
+    return slice(None)  # features alone, or an unknown task, which `of_output` refuses
 
 
 def _able(converter: Converter, file: Path) -> list[Runtime]:
@@ -178,13 +195,16 @@ def _able(converter: Converter, file: Path) -> list[Runtime]:
     ]
 
 
-def _checkpoint_predictor(target: Checkpoint | str | None, runtime: str | None, preparation: Preparation) -> Predictor:
+def _checkpoint_predictor(
+    target: Checkpoint | str | None, runtime: str | None, preparation: Preparation, task: str | None
+) -> Predictor:
     from mobilevit_sdk.checkpoints.features import classifier_of
     from mobilevit_sdk.checkpoints.load import as_checkpoint
 
     if runtime not in (None, "pytorch"):
         raise RequestError(f"a checkpoint runs with pytorch, not {runtime!r}; `runtime` is for artifacts")
-    checkpoint = classifier_of(as_checkpoint(target, preparation))
+    checkpoint = as_checkpoint(target, preparation)
+    checkpoint = classifier_of(checkpoint, task) if checkpoint.spec.returns_scores else checkpoint
     predict = network_predictor(checkpoint.model, checkpoint.spec)
     return Predictor(checkpoint.source, "pytorch", checkpoint.spec, predict, checkpoint.notes)
 

@@ -71,13 +71,14 @@ def predict(
     *,
     runtime: str | None = None,
     top: int = 5,
+    task: str | None = None,
     preparation: Preparation | None = None,
     progress: Progress = silent,
 ) -> Predictions:
     """The `top` best classes of images, by a checkpoint or by an artifact.
 
     `images` is one or several: a picture, or a folder, which stands for all pictures in it and below. They are prepared
-    as the model asks for. `target`, `runtime` and `preparation` are those of `evaluate`: a checkpoint (by
+    as the model asks for. `target`, `runtime`, `task` and `preparation` are those of `evaluate`: a checkpoint (by
     default the one that ships with the package) or an artifact, which runs in a process of its own.
 
     A picture that cannot be read or decoded is a prediction without classes, and stops no other. Raises RequestError
@@ -88,7 +89,7 @@ def predict(
         raise RequestError(f"`top` counts classes, from 1 on: not {top}")
     given: list[Path | str] = several(images)
     pictures = _pictures([Path(each) for each in given])
-    result = ask(predict_dataset, target, runtime, pictures, top, preparation or AS_STATED, progress)
+    result = ask(predict_dataset, target, runtime, pictures, top, task, preparation or AS_STATED, progress)
     return dataclasses.replace(result, notes=(*result.notes, *pictures.notes))
 
 
@@ -113,11 +114,12 @@ def predict_dataset(
     runtime: str | None,
     pictures: ImageDataset,
     top: int,
+    task: str | None = None,
     preparation: Preparation = AS_STATED,
     progress: Progress = emit,
 ) -> Predictions:
     """`predict` in this process, by default emitting the steps to the parent process."""
-    predictor = predictor_for(target, runtime, preparation)
+    predictor = predictor_for(target, runtime, preparation, task)
     spec = predictor.spec
     spec.require_scores("a prediction")
     predictions = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from mobilevit_sdk.errors import ArtifactError, RequestError
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import FEATURES, LOGITS, ModelSpec
 
 # One image, RGB uint8 [3, H, W] in any memory layout -> the answer, float32 [values]: class scores or features, and of
 # a file with several outputs all of them, one after the other in the order of the spec.
@@ -34,6 +34,19 @@ def output_order(spec: ModelSpec | None, names: Sequence[str], file: Path) -> li
         said = f"what it says of itself names {', '.join(wanted)}" if spec else "it does not say what they are"
         raise ArtifactError(f"{file} has the outputs {', '.join(names) or 'none'}, and {said}; convert again")
     return [names.index(name) for name in wanted]
+
+
+def answer_names(spec: ModelSpec | None, names: Collection[str], file: Path) -> list[str]:
+    """Which of the outputs of a file, called `names`, are the answer, in the order of its spec.
+
+    A Core ML classifier has others, too. Raises ArtifactError for a file of another tool, and for one that has other
+    answers than its spec.
+    """
+    known = {LOGITS, FEATURES, *(output.name for output in (spec.outputs if spec else ()))}
+    answers = [name for name in names if name in known]
+    if not answers:
+        raise ArtifactError(f"{file} does not go from an image to {LOGITS} or {FEATURES}")
+    return [answers[i] for i in output_order(spec, answers, file)]
 
 
 def require_image(pixels: np.ndarray, height: int, width: int, file: str) -> None:

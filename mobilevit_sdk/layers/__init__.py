@@ -7,6 +7,7 @@ from mobilevit_sdk.layers.conv import ConvNormAct
 from mobilevit_sdk.layers.head_mixing import HeadMixing
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
 from mobilevit_sdk.layers.layer_scale import LayerScale
+from mobilevit_sdk.layers.memory import TaskMemory, run_with_tasks
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
 from mobilevit_sdk.layers.position_bias import PositionBias
@@ -60,6 +61,7 @@ __all__ = [
     "SeparableTransformer",
     "SqueezeExcite",
     "StochasticDepth",
+    "TaskMemory",
     "TokenClassifier",
     "TokenMean",
     "TransformerBlock",
@@ -67,4 +69,5 @@ __all__ = [
     "WindowPartition",
     "WindowReverse",
     "WindowTransformer",
+    "run_with_tasks",
 ]

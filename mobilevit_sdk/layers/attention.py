@@ -15,7 +15,7 @@ class Attention(nn.Module):
     Shapes: [B, N, dim] -> [B, N, dim]. The rows of `qkv` are all of q, all of k, all of v; within each, head by head.
     In each head, q and k have `key_dim` rows and v has `value_dim`; both default to dim / num_heads. With
     `window_size`, N is its square and the bias is a `PositionBias`; without, there is no bias. Where only the first
-    tokens of the answer are read, `num_queries` may be set to their number: [B, N, dim] -> [B, num_queries, dim].
+    tokens of the answer are read, `num_queries`, set or given, is their number: [B, N, dim] -> [B, num_queries, dim].
     With `re_attention`, the factor of a `HeadMixing`, the maps of all heads are mixed before they weigh the values.
     """
 
@@ -43,13 +43,15 @@ class Attention(nn.Module):
         self.position_bias = PositionBias(num_heads, window_size) if window_size else None
         self.mixing = None if re_attention is None else HeadMixing(num_heads, re_attention)
         self.proj = nn.Linear(num_heads * self.value_dim, dim)
+        self.memory: nn.Module | None = None  # constant keys and values: `deployment.join_tasks` puts them here
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
         batch, tokens, _ = x.shape
         keys, values = self.num_heads * self.key_dim, self.num_heads * self.value_dim
         parts = self.qkv(x).split((keys, keys, values), 2)
         q, k, v = (part.view(batch, tokens, self.num_heads, -1).transpose(1, 2) for part in parts)  # [B, heads, N, d]
-        q = q[:, :, : self.num_queries] if self.num_queries is not None else q
+        num_queries = self.num_queries if num_queries is None else num_queries
+        q = q if num_queries is None else q[:, :, :num_queries]
         bias = self.position_bias() if self.position_bias is not None else None  # [heads, N, N]
         if self.mixing is not None:
             maps = (q @ k.transpose(2, 3) * self.key_dim**-0.5).softmax(-1)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from mobilevit_sdk.spec import Features
+from mobilevit_sdk.spec import Features, MemoryTask
+
+
+@runtime_checkable
+class LearnsTasks(Protocol):
+    """A network that can answer further tasks beside its own; see `layers.memory`."""
+
+    def add_tasks(self, tasks: Sequence[MemoryTask]) -> None:
+        """Answer these, too, from now on, with fresh weights."""
+        ...
 
 
 class Backbone(nn.Module):
@@ -29,7 +39,7 @@ class Backbone(nn.Module):
                 delattr(self, name)
         self.output, self.scores = kind, scores
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         x = self.feature_map(x)
         if self.output == "map" and not self.scores:
             return x

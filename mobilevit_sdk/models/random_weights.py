@@ -65,7 +65,7 @@ def condition_weights(model: M, images: Tensor) -> M:
     no two alike.
     """
     last_layer: list[nn.Module] = []
-    classifier: list[tuple[nn.Linear, Tensor]] = []
+    rows: list[tuple[nn.Linear, Tensor, Tensor]] = []  # layers that answer a row for each image
 
     def condition_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))
@@ -82,8 +82,8 @@ def condition_weights(model: M, images: Tensor) -> M:
 
     def remember(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         last_layer[:] = [layer]
-        if isinstance(layer, nn.Linear):
-            classifier[:] = [(layer, inputs[0])]
+        if isinstance(layer, nn.Linear) and output.dim() == 2:
+            rows.append((layer, inputs[0], output))
 
     def weaken(end: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         for parameter in last_layer[0].parameters():
@@ -97,9 +97,12 @@ def condition_weights(model: M, images: Tensor) -> M:
         before=[*((norm, condition_norm) for norm in norms), *((end, weaken) for end in branch_ends)],
         after=[(layer, remember) for layer in layers if [*layer.parameters(recurse=False)]],
     ):
-        model.eval()(images)
-    for linear, features in classifier if getattr(model, "scores", True) else ():
-        _add_prototypes(linear, features)
+        answers = model.eval()(images)
+    if getattr(model, "scores", True):
+        ends = answers if isinstance(answers, tuple) else (answers,)
+        heads = [row for row in rows if any(row[2] is end for end in ends)]
+        for linear, features, _ in heads or rows[-1:]:
+            _add_prototypes(linear, features)
     return model
 
 

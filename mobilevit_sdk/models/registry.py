@@ -14,7 +14,7 @@ import msgspec
 from torch import nn
 
 from mobilevit_sdk.errors import RequestError, suggest
-from mobilevit_sdk.models.backbone import Backbone
+from mobilevit_sdk.models.backbone import Backbone, LearnsTasks
 from mobilevit_sdk.spec import Features, ModelConfig, ModelInfo, ModelSpec, Windows
 
 
@@ -145,6 +145,10 @@ def build_model(spec: ModelSpec) -> nn.Module:
         if not isinstance(network, Backbone):
             raise RequestError(f"networks of the family {spec.family} return class scores alone, no features")
         return_features(network, spec.features, scores=spec.returns_scores)
+    if spec.tasks:
+        if not isinstance(network, LearnsTasks):
+            raise RequestError(f"networks of the family {spec.family} learn no tasks beside their own: only ViT's do")
+        network.add_tasks(spec.tasks)
     return network
 
 

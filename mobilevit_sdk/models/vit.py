@@ -7,7 +7,7 @@ reference form: written to be read and trained. `mobilevit_sdk.deployment` turns
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -21,14 +21,16 @@ from mobilevit_sdk.layers import (
     PatchMap,
     PatchTokens,
     ResidualStream,
+    TaskMemory,
     TokenClassifier,
     TokenMean,
     TransformerBlock,
+    run_with_tasks,
 )
 from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.models.block_widths import BlockWidths
 from mobilevit_sdk.models.registry import register_family, register_model
-from mobilevit_sdk.spec import Features, ModelConfig, ModelInfo, Preprocessing, Strict
+from mobilevit_sdk.spec import Features, MemoryTask, ModelConfig, ModelInfo, Preprocessing, Strict
 
 Channels = Annotated[int, Meta(ge=2, le=16384)]
 Count = Annotated[int, Meta(ge=1, le=128)]
@@ -130,6 +132,7 @@ class ViT(Backbone):
         self.first = FirstTokens(1 + config.distillation_head)
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.head = TokenClassifier(config.dim, config.num_classes, distilled=config.distillation_head)
+        self.tasks: nn.ModuleList | None = None  # that learned memory on these weights: `layers.memory`
         self.apply(_initialize)
 
     def stem(self, config: Any) -> nn.Sequential | None:
@@ -162,21 +165,37 @@ class ViT(Backbone):
         if kind == "map":
             self.first = nn.Identity()  # type: ignore[assignment]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def add_tasks(self, tasks: Sequence[MemoryTask]) -> None:
+        """Answer these tasks, too, from now on: a tuple of the network's own scores and those of each task."""
+        sizes = self.config.dim, len(self.blocks)
+        self.tasks = nn.ModuleList(
+            TaskMemory(task.name, task.num_classes, task.cells, *sizes, extends=task.extends) for task in tasks
+        )
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         height, width = x.shape[2:]
-        x = self.norm(self.first(self.blocks(self.dropout(self.tokens(x)))))
+        x = self.dropout(self.tokens(x))
+        answers: tuple[Tensor, ...] = ()
+        if self.tasks:
+            tasks = cast("list[TaskMemory]", list(self.tasks))
+            x, tokens = run_with_tasks(self.blocks, x, tasks)
+            answers = tuple(task.head(self.norm(token)[:, 0]) for task, token in zip(tasks, tokens, strict=True))
+        else:
+            x = self.blocks(x)
+        x = self.norm(self.first(x))
         patch = self.config.patch_size
         answer: Tensor = self.head(x, (height // patch, width // patch)) if self.output == "map" else self.head(x)
-        return answer
+        return (answer, *answers) if answers else answer
 
     def input_convolution(self) -> nn.Conv2d:
         return self.tokens.input_convolution()
 
     def first_tokens(self) -> tuple[nn.Module, int] | None:
-        return (self.blocks[-1], self.first.count) if isinstance(self.first, FirstTokens) else None
+        alone = isinstance(self.first, FirstTokens) and not self.tasks
+        return (self.blocks[-1], self.first.count) if alone else None
 
     def norm_readers(self) -> Iterator[NormReader]:
-        if self.output == "logits" and getattr(self.head, "linear_dist", None) is None:
+        if self.output == "logits" and not self.tasks and getattr(self.head, "linear_dist", None) is None:
             yield NormReader(self.norm, cast("nn.Linear", self.head.linear))
 
     def residual_streams(self) -> Iterator[ResidualStream]:
@@ -184,8 +203,12 @@ class ViT(Backbone):
         yield ResidualStream(
             writers=(self.tokens.conv, *(each for block in blocks for each in (block.attention.proj, block.mlp.fc2))),
             norms=(*(norm for block in blocks for norm in (block.norm1, block.norm2)), self.norm),
-            constants=(self.tokens.prefix, self.tokens.positions),
+            constants=(self.tokens.prefix, self.tokens.positions, *self._task_constants()),
         )
+
+    def _task_constants(self) -> Iterator[nn.Parameter]:
+        for task in cast("Iterable[TaskMemory]", self.tasks or ()):
+            yield from task.no_decay()
 
 
 def _initialize(module: nn.Module) -> None:

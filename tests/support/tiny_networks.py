@@ -20,7 +20,7 @@ from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.models.tiny_vit import TinyViTConfig
 from mobilevit_sdk.models.vit import ViTConfig
-from mobilevit_sdk.spec import ModelSpec, Preprocessing
+from mobilevit_sdk.spec import MemoryTask, ModelSpec, Preprocessing
 
 # Pixels. At the first of each family all maps divide into whole patches or windows, at the second none does.
 WHOLE = {"mobilevit": 32, "mobilevitv2": 32, "tiny_vit": 48, "efficientvit": 96, "vit": 32, "deepvit": 32}
@@ -108,3 +108,12 @@ def visible_tables(network: nn.Module) -> nn.Module:
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def with_tasks(checkpoint: Checkpoint, *tasks: MemoryTask, seed: int = 0) -> Checkpoint:
+    """The same network with tasks of random weights beside its own classes."""
+    spec = msgspec.structs.replace(checkpoint.spec, tasks=tasks)
+    made = random_checkpoint(spec, seed)
+    own = checkpoint.model.state_dict()
+    made.model.load_state_dict({name: own.get(name, tensor) for name, tensor in made.model.state_dict().items()})
+    return made

@@ -18,7 +18,7 @@ from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
 from mobilevit_sdk.deployment import InHalf, exported
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.quantization import Quantization
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import LOGITS, ModelSpec
 
 
 def convert(
@@ -73,8 +73,9 @@ def _describe(metadata: Any, spec: ModelSpec, backend: str | None) -> None:
     metadata.license = spec.license or ""
     metadata.model_description = description(spec)
     metadata.set_custom(SPEC_KEY, msgspec.json.encode(spec).decode())
-    if spec.labels is not None:
-        metadata.set_custom("classes", list(spec.labels))
+    for output in spec.outputs:
+        if output.labels is not None:
+            metadata.set_custom("classes" if output.name == LOGITS else output.labels_name, list(output.labels))
     if backend is not None:
         metadata.set_custom(BACKEND_KEY, backend)
 

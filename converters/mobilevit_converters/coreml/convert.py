@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from mobilevit_converters.coreml.file.package import (
     BACKEND_KEY,
-    FEATURES,
     IMAGE,
-    LOGITS,
     SPEC_KEY,
     make_identifiers_stable,
     model_file,
@@ -25,7 +23,7 @@ from mobilevit_converters.coreml.quantize.weights import quantize
 from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.quantization import Quantization
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import FEATURES, LOGITS, ModelSpec
 
 # The first iOS that has the operators of a precision; macOS, tvOS and watchOS of the same year have them, too.
 OLDEST_SYSTEM = {"fp32": "iOS16", "fp16": "iOS16", "int8": "iOS17", "int8-weight": "iOS16", "int4-weight": "iOS18"}
@@ -147,6 +145,7 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
     name = f"of {spec.labels[0]!r}" if spec.labels else "of the one class"
     scores = f"Class scores before softmax, one for each of {spec.num_classes} classes"
     meaning = {
+        **{task.name: f"Class scores of the task {task.name} before softmax" for task in spec.tasks or ()},
         FEATURES: "The last map of features" if spec.features == "map" else "The mean of the last map of features",
         LOGITS: scores if spec.num_classes > 1 else f"The score {name} before a sigmoid: above 0 means yes",
         LABEL: "The most probable class",
@@ -164,6 +163,9 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
     metadata.userDefined[SPEC_KEY] = msgspec.json.encode(spec).decode()
     if backend is not None:
         metadata.userDefined[BACKEND_KEY] = backend
+    for output in spec.outputs if len(spec.outputs) > 1 else ():  # a classifier's interface has its labels
+        if output.labels is not None:
+            metadata.userDefined[output.labels_name] = "\n".join(output.label_lines)
     if _classifies(spec):
         metadata.userDefined["com.apple.coreml.model.preview.type"] = "imageClassifier"
     file.write_bytes(model.SerializeToString(deterministic=True))

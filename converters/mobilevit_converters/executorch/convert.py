@@ -10,7 +10,7 @@ import msgspec
 from torch import nn
 from torch.export import ExportedProgram
 
-from mobilevit_converters.executorch.file.program import LABELS, SPEC
+from mobilevit_converters.executorch.file.program import SPEC
 from mobilevit_converters.executorch.passes.coreai_lowering import lower_to_coreai
 from mobilevit_converters.executorch.passes.lowering import xnnpack_lowering
 from mobilevit_converters.executorch.passes.vulkan_lowering import lower_to_vulkan, vulkan_program
@@ -34,11 +34,11 @@ def convert(
 
     The method `forward` takes float32 [1, 3, H, W] and returns the logits, float32 [1, num_classes], or features, or
     the logits and then features. Two more methods return strings, which an app reads with the runtime that it has:
-    `labels`, one per line, and `model_spec`, JSON. Raises ToolchainError.
+    `labels`, one per line, and `model_spec`, JSON; the labels of a task are in `labels_` and its name. Raises
+    ToolchainError.
     """
     strings = {SPEC: msgspec.json.encode(spec).decode()}
-    if spec.labels is not None:
-        strings[LABELS] = "\n".join(" ".join(label.split()) for label in spec.labels)
+    strings |= {output.labels_name: "\n".join(output.label_lines) for output in spec.outputs if output.labels}
     try:
         if backend == "vulkan":
             program = lower_to_vulkan(vulkan_program(graph, spec.preprocessing.image_size, precision), strings)

@@ -5,11 +5,14 @@ The heads read their tokens one after the other, W (x1, x2): a convolution whose
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from mobilevit_sdk.deployment.channels_first.norm import ChannelsFirstNorm
 from mobilevit_sdk.deployment.channels_first.patches import ChannelsFirstBlock
+from mobilevit_sdk.deployment.join_tasks import TaskHeads
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.deployment.token_classifier import JoinedClassifier
 from mobilevit_sdk.layers import FirstTokens, PatchMap, PatchTokens, TokenMean, TransformerBlock
@@ -19,9 +22,8 @@ class ChannelsFirstClassifier(nn.Module):
     """The form of `JoinedClassifier` here. Shapes: [1, C, 1, p] -> [1, num_classes]."""
 
     @torch.no_grad()
-    def __init__(self, classifier: JoinedClassifier, dim: int) -> None:
+    def __init__(self, linear: nn.Linear, dim: int) -> None:
         super().__init__()
-        linear = classifier.linear
         count = linear.in_features // dim
         self.conv = nn.Conv2d(dim, linear.out_features, (1, count), dtype=linear.weight.dtype)
         self.conv.weight.copy_(linear.weight.view(-1, count, dim).transpose(1, 2)[:, :, None])
@@ -29,6 +31,20 @@ class ChannelsFirstClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x).flatten(1)
+
+
+class ChannelsFirstTaskHeads(nn.Module):
+    """The form of `TaskHeads` here. Shapes: [1, C, 1, tasks + p] -> [1, classes] of each."""
+
+    def __init__(self, heads: TaskHeads, dim: int) -> None:
+        super().__init__()
+        self.own = ChannelsFirstClassifier(heads.own.linear, dim)
+        tasks = (ChannelsFirstClassifier(cast("nn.Linear", head), dim) for head in heads.tasks)
+        self.tasks = nn.ModuleList(tasks)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        heads = enumerate(self.tasks)
+        return (self.own(x[..., len(self.tasks) :]), *(head(x[..., i : i + 1]) for i, head in heads))
 
 
 class ChannelsFirstFirstTokens(nn.Module):
@@ -70,7 +86,9 @@ def image_tokens_channels_first(network: nn.Module) -> None:
             elif type(child) is FirstTokens:
                 setattr(parent, name, ChannelsFirstFirstTokens(child))
             elif type(child) is JoinedClassifier:
-                setattr(parent, name, ChannelsFirstClassifier(child, tokens[0].conv.out_channels))
+                setattr(parent, name, ChannelsFirstClassifier(child.linear, tokens[0].conv.out_channels))
+            elif type(child) is TaskHeads:
+                setattr(parent, name, ChannelsFirstTaskHeads(child, tokens[0].conv.out_channels))
             elif type(child) is PatchMap:
                 setattr(parent, name, ChannelsFirstPatchMap())
             elif type(child) is TokenMean:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from mobilevit_converters.coreml import converter
-from mobilevit_converters.coreml.file.package import IMAGE, LOGITS
+from mobilevit_converters.coreml.file.package import IMAGE
 from mobilevit_converters.coreml.runtimes import coreml as runtime
 from phone_files import SharedFiles
 
@@ -39,7 +39,7 @@ class Model:
     def predict(self, inputs: dict) -> dict:
         picture = inputs[IMAGE]
         assert picture.mode == "RGB"
-        return {LOGITS: np.asarray(picture, np.float64).mean((0, 1))[None]}
+        return {"logits": np.asarray(picture, np.float64).mean((0, 1))[None]}
 
 
 @pytest.fixture(scope="module")

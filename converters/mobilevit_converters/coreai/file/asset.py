@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from typing import Any
 import msgspec
 
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import output_order
 from mobilevit_sdk.spec import ModelSpec
 
 IMAGE = "image"  # what a program of ours takes
-LOGITS, FEATURES = "logits", "features"  # what it returns
 MAIN = "main"  # the function
 SPEC_KEY = "mobilevit_sdk"  # of the creator's metadata that holds the ModelSpec, as JSON in a string
 BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
@@ -63,17 +60,6 @@ class Asset:
             return None if text is None else msgspec.json.decode(text, type=ModelSpec)
         except (msgspec.MsgspecError, TypeError) as error:
             raise ArtifactError(f"{self.path} carries a malformed model spec: {error}") from error
-
-
-def answer_names(spec: ModelSpec | None, names: Collection[str], path: Path) -> list[str]:
-    """Which of the outputs of a program in `path`, called `names`, are the answer, in the order of its spec.
-
-    Raises ArtifactError for a program of another tool, and for one that has other outputs than its spec.
-    """
-    answers = [name for name in names if name in (LOGITS, FEATURES)]
-    if not answers:
-        raise ArtifactError(f"{path} returns neither {LOGITS} nor {FEATURES}")
-    return [answers[i] for i in output_order(spec, answers, path)]
 
 
 def read_asset(path: Path) -> Asset:

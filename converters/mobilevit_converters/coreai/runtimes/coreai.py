@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilevit_converters.coreai.file.asset import Asset, answer_names, read_asset
+from mobilevit_converters.coreai.file.asset import Asset, read_asset
 from mobilevit_converters.coreai.runtimes.session import Session
 from mobilevit_converters.coreai.toolchain import runtime_availability
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, answer_names, as_row
 
 if TYPE_CHECKING:
     from mobilevit_sdk.formats.taps import TappedArtifact

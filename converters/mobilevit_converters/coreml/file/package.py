@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,9 @@ import msgspec
 
 from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import output_order
 from mobilevit_sdk.spec import ModelSpec
 
 IMAGE = "image"  # what a program of ours takes
-LOGITS, FEATURES = "logits", "features"  # what it returns, besides a classifier's own outputs
 SPEC_KEY = "mobilevit_sdk"  # of the user-defined metadata that holds the ModelSpec
 BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
 
@@ -69,17 +67,6 @@ class Package:
             return None if text is None else msgspec.json.decode(text, type=ModelSpec)
         except msgspec.MsgspecError as error:
             raise ArtifactError(f"{self.path} carries a malformed model spec: {error}") from error
-
-
-def answer_names(package: Package, names: Collection[str]) -> list[str]:
-    """Which of a program's outputs, `names`, are the answer, in the order of its spec.
-
-    Raises ArtifactError for a program of another tool, and for one that has other outputs than its spec.
-    """
-    answers = [name for name in names if name in (LOGITS, FEATURES)]
-    if not answers:
-        raise ArtifactError(f"the program of {package.path} does not go from an image to logits or features")
-    return [answers[i] for i in output_order(package.spec, answers, package.path)]
 
 
 def read_package(path: Path) -> Package:

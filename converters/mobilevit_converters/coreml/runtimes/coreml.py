@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilevit_converters.coreml.file.package import IMAGE, answer_names, read_package
+from mobilevit_converters.coreml.file.package import IMAGE, read_package
 from mobilevit_converters.coreml.toolchain import availability, import_coremltools, quiet
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row, require_image
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, answer_names, as_row, require_image
 
 
 class CoreMLRuntime:
@@ -29,7 +29,7 @@ class CoreMLRuntime:
 
         ct = import_coremltools()
         package = read_package(path)  # anything but a package is refused before native code sees it
-        answers = answer_names(package, [output.name for output in package.model.description.output])
+        answers = answer_names(package.spec, [output.name for output in package.model.description.output], package.path)
         image_type = package.model.description.input[0].type.imageType
         with quiet():
             model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[self.compute_units])

@@ -18,7 +18,7 @@ from mobilevit_converters.executorch.toolchain import wheel_file
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.spec import ModelSpec
 
-LABELS, SPEC = "labels", "model_spec"  # the methods that return what travels with the model
+SPEC = "model_spec"  # the method that returns the ModelSpec, which travels with the model
 XNNPACK, COREML, COREAI = "XnnpackBackend", "CoreMLBackend", "CoreAIBackend"  # as programs name their delegates
 
 PROGRAM_SCHEMA, GRAPH_SCHEMA = "exir/_serialize/program.fbs", "backends/xnnpack/serialization/schema.fbs"
@@ -260,7 +260,7 @@ def require_outputs(spec: ModelSpec | None, sizes: Sequence[Sequence[int]], path
     fits = len(outputs) == len(sizes)
     if spec and len(spec.outputs) > 1:
         pairs = zip(spec.outputs, sizes, strict=False)
-        fits = fits and all(list(each) == [1, spec.num_classes] for output, each in pairs if output.kind == "scores")
+        fits = fits and all(list(each) == [1, output.classes] for output, each in pairs if output.kind == "scores")
     if not fits:
         names = " and ".join(output.name for output in spec.outputs) if spec else "one output"
         found = ", ".join(str(list(each)) for each in sizes) or "nothing"

@@ -27,7 +27,7 @@ def _entries(spec: ModelSpec) -> dict[str, str]:
     """By the names that people look for; lists are JSON."""
     height, width = spec.preprocessing.image_size
     meaning = {
-        "logits": "class scores before softmax, the highest for the likeliest class",
+        "scores": "class scores before softmax, the highest for the likeliest class",
         "features": "features of the image, in no order that means anything",
     }
     entries = {
@@ -35,10 +35,10 @@ def _entries(spec: ModelSpec) -> dict[str, str]:
         "task": "image-classification" if spec.returns_scores else "image-feature-extraction",
         "image": f"float32 [1, 3, {height}, {width}], RGB in [0, 1]; mean, std and channel order are in the graph",
         "resizing": resizing_of(spec.preprocessing).describe(),
-        **{output.name: meaning[output.name] for output in spec.outputs},
+        **{output.name: meaning[output.kind] for output in spec.outputs},
     }
-    if spec.labels is not None:
-        entries["labels"] = msgspec.json.encode(spec.labels).decode()
+    labels = {output.labels_name: output.labels for output in spec.outputs if output.labels}
+    entries |= {name: msgspec.json.encode(each).decode() for name, each in labels.items()}
     if spec.license:
         entries["license"] = spec.license
     return entries | {SPEC_KEY: msgspec.json.encode(spec).decode()}

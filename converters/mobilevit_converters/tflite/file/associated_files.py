@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import ModelSpec, Output
 
-LABELS, SPEC = "labels.txt", "model.json"
+SPEC = "model.json"
 MAX_SPEC = 1 << 24  # bytes; a spec with 21,000 labels has half a million
 DESCRIPTION = b"mobilevit-sdk"  # marks a model that has an archive, so that a file cut off behind the model is noticed
 
@@ -22,10 +22,15 @@ DESCRIPTION = b"mobilevit-sdk"  # marks a model that has an archive, so that a f
 def append_associated_files(path: Path, spec: ModelSpec) -> None:
     """Append the archive to the model in `path`."""
     with zipfile.ZipFile(path, "a") as archive:
-        if spec.labels is not None:
-            lines = (" ".join(label.split()) for label in spec.labels)
-            archive.writestr(zipfile.ZipInfo(LABELS), "".join(f"{line}\n" for line in lines))
+        for output in spec.outputs:
+            if output.labels is not None:
+                archive.writestr(zipfile.ZipInfo(labels_file(output)), "".join(f"{x}\n" for x in output.label_lines))
         archive.writestr(zipfile.ZipInfo(SPEC), msgspec.json.format(msgspec.json.encode(spec), indent=2))
+
+
+def labels_file(output: Output) -> str:
+    """What the archive calls the labels of an output."""
+    return f"{output.labels_name}.txt"
 
 
 def read_spec(path: Path, *, required: bool) -> ModelSpec | None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from mobilevit_converters.tflite.file.associated_files import LABELS
+from mobilevit_converters.tflite.file.associated_files import labels_file
 from mobilevit_converters.tflite.file.schema import append, load_schema
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import ModelSpec, Output
 
 NAME, IDENTIFIER = "TFLITE_METADATA", b"M001"
 OLDEST_PARSER = "1.0.0"  # that knows every field written here
@@ -87,7 +87,6 @@ def document(spec: ModelSpec, order: Sequence[str] = ()) -> dict[str, Any]:
     Readers feed (pixel - mean) / std of 8-bit pixels: the graph takes [0, 1], and holds its own mean and std.
     """
     height, width = spec.preprocessing.image_size
-    labels = {"name": LABELS, "description": "one label a line, in their order", "type": "TENSOR_AXIS_LABELS"}
     image = {
         "name": "image",
         "description": f"RGB in [0, 1], {width} x {height} pixels; mean, std and channel order are in the graph",
@@ -100,15 +99,15 @@ def document(spec: ModelSpec, order: Sequence[str] = ()) -> dict[str, Any]:
         "stats": {"max": [1.0], "min": [0.0]},
     }
     meaning = {
-        "logits": "class scores before softmax, the highest for the likeliest class",
+        "scores": "class scores before softmax, the highest for the likeliest class",
         "features": "features of the image, in no order that means anything",
     }
     answers = [
         {
             "name": output.name,
-            "description": meaning[output.name],
+            "description": meaning[output.kind],
             "content": {"content_properties": {"FeatureProperties": {}}},
-            "associated_files": [labels] if output.labels else [],
+            "associated_files": [_labels(output)] if output.labels else [],
         }
         for output in sorted(spec.outputs, key=lambda output: order.index(output.name) if order else 0)
     ]
@@ -119,6 +118,11 @@ def document(spec: ModelSpec, order: Sequence[str] = ()) -> dict[str, Any]:
         **({"license": spec.license} if spec.license else {}),
         "min_parser_version": OLDEST_PARSER,
     }
+
+
+def _labels(output: Output) -> dict[str, str]:
+    about = {"description": "one label a line, in their order", "type": "TENSOR_AXIS_LABELS"}
+    return {"name": labels_file(output), **about}
 
 
 def encode(content: Mapping[str, Any]) -> bytes:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_converters.coreml.file.package import answer_names, read_package
+from mobilevit_converters.coreml.file.package import read_package
 from mobilevit_converters.coreml.toolchain import availability
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row, require_image
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, answer_names, as_row, require_image
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ class ReferenceRuntime:
         name, height, width = inputs[0].name, image_type.height, image_type.width
         if list(program.inputs) != [name]:
             raise ArtifactError(f"the program of {path} does not go from {name!r} to logits or features")
-        answers = answer_names(package, program.output_names)
+        answers = answer_names(package.spec, program.output_names, package.path)
 
         def to_input(image: np.ndarray) -> dict[str, torch.Tensor]:
             require_image(image, height, width, path.name)
