@@ -113,7 +113,7 @@ def test_what_does_not_belong_together_is_refused(files):
     ):
         with pytest.raises(RequestError, match=message):
             load_checkpoint(base, tasks=tasks)
-    with pytest.raises(CheckpointError, match="base.safetensors is not a task"):
+    with pytest.raises(CheckpointError, match="is not a task: give a file"):
         load_checkpoint(base, tasks=[base])
     with pytest.raises(CheckpointError, match="is a task on another network: give that one"):
         load_checkpoint(pets)
@@ -131,7 +131,7 @@ def test_what_does_not_belong_together_is_refused(files):
 @pytest.mark.parametrize("name", ["logits", "image", "Pets", "two words", "", "../x", "é"])
 def test_a_name_that_a_phone_file_could_not_have_is_refused(name, files):
     folder, _ = files
-    with pytest.raises(ValueError, match="means something else|matching regex"):
+    with pytest.raises(ValueError, match=r"means something else|matching regex"):
         msgspec.convert({"name": name, "num_classes": 2, "cells": 1}, MemoryTask)
     document = json.loads(msgspec.json.encode(read_task(folder / "pets.safetensors").header))
     document["task"]["name"] = name

@@ -20,7 +20,7 @@ CARS = MemoryTask(name="cars", num_classes=3, cells=0)
 
 
 def _in_double(checkpoint):
-    network = copy.deepcopy(checkpoint.model).double()
+    network = copy.deepcopy(checkpoint.model).double().requires_grad_(False)
     height, width = checkpoint.spec.preprocessing.image_size
     return network, noise(1, 3, height, width, dtype=torch.float64)
 

@@ -92,7 +92,7 @@ def test_heads_on_tokens_are_one_linear_with_the_norm_in_it(distilled):
     assert norm.weight is None
     torch.testing.assert_close(joined(norm(x)), expected, **EXACT)
     rows = norm(x[:1])  # [1, p, C], and the same as [1, C, 1, p]
-    maps = ChannelsFirstClassifier(joined, 8)(rows.transpose(1, 2)[:, :, None])
+    maps = ChannelsFirstClassifier(joined.linear, 8)(rows.transpose(1, 2)[:, :, None])
     torch.testing.assert_close(maps, expected[:1], **EXACT)
 
 
