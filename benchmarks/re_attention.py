@@ -106,7 +106,8 @@ def measure(options: argparse.Namespace) -> None:
     rest = len(data) - options.validation
     train, validation = data.at(range(min(options.images, rest))), data.at(range(rest, len(data)))
     test = open_dataset(options.test_data, labeled=True)
-    recipe = msgspec.structs.replace(RECIPE, epochs=options.epochs, learning_rate=options.learning_rate)
+    how = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
+    recipe = msgspec.structs.replace(RECIPE, **how)
     for seed in range(options.seeds):
         for depth in options.depths:
             for arm in ARMS:
@@ -164,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=20_000, help="so many training images, the first ones")
     parser.add_argument("--validation", type=int, default=500, help="so many others, that only show how it goes")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--depths", type=lambda text: [int(each) for each in text.split(",")], default=[8, 16, 24])
     parser.add_argument("--seeds", type=int, default=2)
