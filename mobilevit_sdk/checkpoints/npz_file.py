@@ -28,6 +28,7 @@ NOTE = (
 
 # Beginning of a name, at the authors' and in big_vision, whose numbers of layers are others.
 _WRAPPERS = re.compile(r"^(opt/target/|params/)")
+_STACKED = "Transformer/encoderblock/"
 _BLOCK = re.compile(r"^Transformer/encoderblock_(\d{1,3})/(.+)$")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 _OUTSIDE = {
@@ -73,8 +74,8 @@ def read_npz(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...
             f"{source} has a layer before its head ({shorten(unused)}), which ours lacks; take a fine-tuned file"
         )
     try:
-        return dict(_renamed(arrays)), (NOTE,)
-    except (RuntimeError, IndexError, ValueError) as error:
+        return dict(_renamed(_one_by_one(arrays))), (NOTE,)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source} has arrays of strange shapes: {one_line(str(error), 200)}") from error
 
 
@@ -82,6 +83,17 @@ def _tensor(array: np.ndarray) -> Tensor:
     if array.dtype.kind not in "fiu":
         raise ValueError(f"an array of type {array.dtype}")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+
+
+def _one_by_one(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Blocks that big_vision stacked along a first axis (its `scan`), each under its own number."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in arrays.items():
+        if name.startswith(_STACKED):
+            found |= {f"Transformer/encoderblock_{i}/{name.removeprefix(_STACKED)}": x for i, x in enumerate(tensor)}
+        else:
+            found[name] = tensor
+    return found
 
 
 def _renamed(arrays: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -107,7 +107,24 @@ def _rank4_product(node: Node) -> str | None:
     """The one einsum that litert-torch writes as a BATCH_MATMUL of rank 4, and without a transposed operand."""
     letters = dict(zip(dict.fromkeys(c for c in str(node.args[0]) if c.isalpha()), "bhndm", strict=False))
     renamed = "".join(letters.get(c, c) for c in str(node.args[0]))
-    return None if renamed == EQUATION else f"with the equation {node.args[0]}, expected one like {EQUATION}"
+    if renamed != EQUATION:
+        return f"with the equation {node.args[0]}, expected one like {EQUATION}"
+    left = node.args[1][0]  # type: ignore[index]
+    if not _depends_on_the_image(left):  # type: ignore[arg-type]
+        return "a constant times a tensor, which LiteRT's GPU refuses; put the constant on the right of the product"
+    return None
+
+
+def _depends_on_the_image(node: Node) -> bool:
+    """Whether a node is computed from what the graph is given: converters fold all others into constants."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        found = waiting.pop()
+        if found.op == "placeholder" and not found.name.startswith(("p_", "b_", "c_")):  # torch.export's own tensors
+            return True
+        waiting += [each for each in found.all_input_nodes if each not in seen]
+        seen.update(found.all_input_nodes)
+    return False
 
 
 def _not_of_rank_3(node: Node) -> str | None:

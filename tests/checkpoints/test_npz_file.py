@@ -87,6 +87,23 @@ def test_arrays_get_timm_s_names_and_axes(tmp_path: Path, prefix: str) -> None:
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+def test_blocks_that_are_stacked_are_taken_one_by_one(tmp_path: Path) -> None:
+    arrays, expected = google(big_vision=True)
+    blocks = sorted(
+        {name.split("/")[1] for name in arrays if "/encoderblock_" in name}, key=lambda name: int(name[13:])
+    )
+    inside = [name.split("/", 2)[2] for name in arrays if f"/{blocks[0]}/" in name]
+    stacked = {name: array for name, array in arrays.items() if "/encoderblock_" not in name}
+    for name in inside:
+        stacked[f"Transformer/encoderblock/{name}"] = np.stack(
+            [arrays[f"Transformer/{each}/{name}"] for each in blocks]
+        )
+    np.savez(tmp_path / "vit.npz", **{f"params/{name}": array for name, array in stacked.items()})
+    found, _ = read_npz(tmp_path / "vit.npz", "vit.npz")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 def test_the_authors_own_file_loads_and_says_what_it_was_trained_with(tmp_path: Path) -> None:
     arrays, tensors = google()
     np.savez(tmp_path / "vit.npz", **arrays)

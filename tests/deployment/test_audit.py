@@ -105,6 +105,28 @@ def test_a_batched_product_of_rank_3_is_named_for_litert():
             assert found[0].module == "body.1"
 
 
+class Product(nn.Module):
+    """A constant from the left or from the right, through a layer, which leaves it a constant."""
+
+    def __init__(self, *, left):
+        super().__init__()
+        self.left = left
+        self.register_buffer("constant", torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(0)))
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, image):
+        tokens = image[:, :2]
+        pair = (self.layer(self.constant), tokens) if self.left else (tokens, self.layer(self.constant))
+        return torch.einsum("bhnd,bhdm->bhnm", *pair)
+
+
+@pytest.mark.parametrize("target", ["litert-cpu", "litert-gpu"])
+def test_a_constant_on_the_left_of_a_product_is_named_for_litert(target):
+    (found,) = audit(Product(left=True), target, SIZE)
+    assert "a constant times a tensor, which LiteRT's GPU refuses; put the constant on the right" in str(found)
+    assert audit(Product(left=False), target, SIZE) == []
+
+
 @pytest.mark.parametrize("equation", ["bhqd,bhkd->bhqk", "bqd,bdk->bqk", "bhqd,bhdk->bqhk", "bhqd,bidk->bhqk"])
 def test_an_einsum_that_is_no_plain_product_of_rank_4_is_named_for_litert(equation):
     x = "abcd"[: len(equation.split(",")[0])]
