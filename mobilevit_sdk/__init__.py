@@ -23,6 +23,7 @@ _PUBLIC = {
     "quantize": "mobilevit_sdk.quantization.search_recipe",
     "synthesize": "mobilevit_sdk.quantization.synthetic_file",
     "train": "mobilevit_sdk.training",
+    "train_task": "mobilevit_sdk.training",
     "prune": "mobilevit_sdk.pruning",
     "evaluate": "mobilevit_sdk.evaluation.measure",
     "predict": "mobilevit_sdk.evaluation.predict",

@@ -156,20 +156,43 @@ FINETUNE_RECIPE = Recipe(
 )
 
 
+# The default of `mobilevit train --base`: few weights, of which a class token and memory need no decay.
+MEMORY_RECIPE = Recipe(
+    epochs=20,
+    learning_rate=5e-3,
+    final_learning_rate=1e-6,
+    warmup_epochs=0.1,
+    weight_decay=0.0,
+    clip_norm=1.0,
+    crop_scale=(0.6, 1.0),
+    augment_ops=0,
+    mix_probability=0.0,
+    ema_decay=0.998,
+)
+
+
+def as_recipe(given: Recipe | Path | str | None, default: Recipe) -> Recipe:
+    """A recipe, or the one in a JSON file; None is the default. Raises RequestError as `read_recipe` does."""
+    if given is None:
+        return default
+    return given if isinstance(given, Recipe) else read_recipe(Path(given))
+
+
 def make_recipe(
     file: Path | None,
     options: Mapping[str, Any],
+    default: Recipe,
     qat: str | None = None,
     quantization: QuantizationRecipe | None = None,
 ) -> Recipe:
     """The recipe of `file`, or the default one, with these fields instead; None keeps a field.
 
-    `qat` is a precision to prepare for: the default is then QAT_RECIPE, and `quantization` says which layers are
-    quantized. Raises RequestError for a file that cannot be read and values out of range.
+    `qat` is a precision to prepare for, and `quantization` says which layers are then quantized. Raises RequestError
+    for a file that cannot be read and values out of range.
     """
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        recipe = read_recipe(file) if file else QAT_RECIPE if qat else Recipe()
+        recipe = as_recipe(file, default)
         if qat:
             aware = recipe.quantization_aware or QuantizationAware()
             layers = quantization or aware.quantization

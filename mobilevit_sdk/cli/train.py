@@ -1,4 +1,4 @@
-"""`mobilevit train`: train a model from scratch, or fine-tune a checkpoint."""
+"""`mobilevit train`: train a model from scratch, fine-tune a checkpoint, or learn a task on a frozen one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Sizes(click.ParamType):
             self.fail(f"{value!r} is not a list of sizes in pixels, such as 32,48,64", param, ctx)
 
 
-@verb("train", "Train from scratch, or fine-tune a checkpoint.")
+@verb("train", "Train from scratch, fine-tune a checkpoint, or learn a task on one.")
 @click.option("--model", metavar="NAME", help="Train this model from scratch.  [default: mobilevit_xxs]")
 @click.option("--checkpoint", metavar="FILE", help="Fine-tune this checkpoint instead, or hf-hub:org/name.")
 @click.option("--teacher", metavar="FILE", help="Distill from this checkpoint, or hf-hub:org/name.")
@@ -42,6 +42,13 @@ class _Sizes(click.ParamType):
     help="Prepare --checkpoint for this precision, in a short training as its own teacher.  [int8 without a value]",
 )
 @click.option("--quantization", type=PATH, metavar="FILE", help="Recipe from `mobilevit quantize`, for --qat.")
+@click.option(
+    "--base", metavar="FILE", help="Learn a task on this ViT, DeiT or DeepViT, whose own answers do not change."
+)
+@click.option("--task", metavar="NAME", help="With --base: what phone files call the task, such as pets.")
+@click.option(
+    "--memory", type=click.IntRange(0, 1024), metavar="N", help="With --base: memory cells in each block.  [default: 5]"
+)
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")
 @click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure accuracy on after every epoch.")
 @click.option(
@@ -58,12 +65,17 @@ class _Sizes(click.ParamType):
     help="Side of the input in pixels.  [default: the model's]",
 )
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="JSON file; the next six options override it.")
-@click.option("--epochs", type=int, metavar="N", help="Passes over the images.  [default: 100; 1 with --qat]")
+@click.option(
+    "--epochs", type=int, metavar="N", help="Passes over the images.  [default: 100; 1 with --qat, 20 with --base]"
+)
 @click.option(
     "--batch-size", type=int, metavar="N", help="Images per step at the full image size.  [default: 128; 64 with --qat]"
 )
 @click.option(
-    "--learning-rate", type=float, metavar="X", help="The highest, after warm-up.  [default: 0.002; 1e-4 with --qat]"
+    "--learning-rate",
+    type=float,
+    metavar="X",
+    help="The highest, after warm-up.  [default: 0.002; 1e-4 with --qat, 0.005 with --base]",
 )
 @click.option("--sizes", type=_Sizes(), help="Train at these sizes in pixels, smallest first, then at the full one.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: mixed precision.  [default: fp32]")
@@ -79,6 +91,9 @@ def command(
     teacher: str | None,
     qat: str | None,
     quantization: Path | None,
+    base: str | None,
+    task: str | None,
+    memory: int | None,
     data: Path,
     test_data: Path | None,
     test_share: float | None,
@@ -92,13 +107,24 @@ def command(
     as_json: bool,
     **overrides: Any,
 ) -> None:
-    """Train a model from scratch, or fine-tune a checkpoint.
+    """Train a model from scratch, fine-tune a checkpoint, or learn a task on a frozen one.
 
     The folder --out receives model.safetensors (averaged weights, with the recipe and the accuracy in the header),
     best.safetensors (the epoch with the highest top-1), metrics.jsonl and curves.png. After an interruption or a kill,
     the same command resumes where it stopped; with more --epochs, it goes on after the last. --qat brings the answers
     of the file from `mobilevit convert --precision int8` closer to those of the checkpoint.
+
+    With --base, a class token, memory and a head learn the classes of --data on a network that stays as it is (arXiv
+    2203.15243). Both .safetensors are then task files, for `mobilevit convert BASE --task FILE`.
     """
+    if base:
+        others = {"--model": model, "--checkpoint": checkpoint, "--teacher": teacher, "--qat": qat}
+        if given := [name for name, value in (others | {"--image-size": image_size}).items() if value]:
+            raise RequestError(f"a task learns on --base as it is, so leave out {' and '.join(given)}")
+        if not task:
+            raise RequestError("the task on --base needs a name for its output in phone files: give --task")
+    elif task or memory is not None:
+        raise RequestError("--task and --memory are of a task that learns on a frozen network: give --base")
     if model and checkpoint:
         raise RequestError("--model trains from scratch and --checkpoint fine-tunes: give one of them")
     if qat and not checkpoint:
@@ -110,23 +136,25 @@ def command(
     from mobilevit_sdk.checkpoints.preparation import AS_STATED
     from mobilevit_sdk.cli.display import import_torch
 
-    if preparation != AS_STATED and not checkpoint:
+    if preparation != AS_STATED and not (checkpoint or base):
         raise RequestError("--windows, --preprocessing and the like say how --checkpoint was trained: give it")
     import_torch(log)
 
     import torch
 
-    from mobilevit_sdk.checkpoints.load import load_checkpoint
+    from mobilevit_sdk.checkpoints.load import load_checkpoint, load_prepared
     from mobilevit_sdk.cli.training import TrainingDisplay
     from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
-    from mobilevit_sdk.recipe import make_recipe
+    from mobilevit_sdk.recipe import MEMORY_RECIPE, QAT_RECIPE, Recipe, make_recipe
     from mobilevit_sdk.tasks.classes import class_order_notes
-    from mobilevit_sdk.training import train
+    from mobilevit_sdk.training import train, train_task
     from mobilevit_sdk.training.start import initial_checkpoint
 
     if threads:
         torch.set_num_threads(threads)
-    recipe = make_recipe(recipe_file, overrides, qat, read_quantization(quantization) if quantization else None)
+    layers = read_quantization(quantization) if quantization else None
+    default = MEMORY_RECIPE if base else QAT_RECIPE if qat else Recipe()
+    recipe = make_recipe(recipe_file, overrides, default, qat, layers)
     images, test_images = open_images(data, labeled=True), open_images(test_data, labeled=True)
     if image_size:  # --resize is of this size
         preparation = dataclasses.replace(preparation, image_size=(image_size, image_size))
@@ -137,27 +165,32 @@ def command(
         print_notes([f"--resize has no effect: most images are not larger than {side} pixels and are enlarged to that"])
     taught_by = load_checkpoint(teacher) if teacher else initial if qat else None
     print_notes(taught_by.notes if taught_by and teacher else ())
+    frozen = load_prepared(base, preparation) if base else None
+    print_notes(frozen.notes if frozen else ())
     started = time.monotonic()
     with TrainingDisplay(log) as display:
-        trained = train(
-            images,
-            test_images,
-            out,
-            test_share=test_share,
-            model=model,
-            checkpoint=initial,
-            teacher=taught_by,
-            recipe=recipe,
-            image_size=image_size,
-            windows=preparation.windows,
-            device=device,
-            progress=display,
-        )
+        common: dict[str, Any] = {"test_share": test_share, "recipe": recipe, "device": device, "progress": display}
+        if frozen and task:
+            cells = 5 if memory is None else memory
+            trained = train_task(frozen, images, test_images, out, task=task, memory=cells, **common)
+        else:
+            trained = train(
+                images,
+                test_images,
+                out,
+                model=model,
+                checkpoint=initial,
+                teacher=taught_by,
+                image_size=image_size,
+                windows=preparation.windows,
+                **common,
+            )
     result = trained.result
     if as_json:
         print_json(
             {
                 "model": trained.spec.model,
+                "task": task,
                 "checkpoint": str(trained.path),
                 "image_size": trained.image_size,
                 "classes": trained.spec.num_classes,

@@ -2,12 +2,14 @@
 
 from mobilevit_sdk.recipe import (
     FINETUNE_RECIPE,
+    MEMORY_RECIPE,
     QAT_RECIPE,
     Distillation,
     QuantizationAware,
     Recipe,
     read_recipe,
 )
+from mobilevit_sdk.training.memory import train_task
 from mobilevit_sdk.training.metrics import EpochResult
 from mobilevit_sdk.training.progress import EpochDone, TrainingStarted, TrainingStep, TrainingStopped
 from mobilevit_sdk.training.run import Trained, train
@@ -15,6 +17,7 @@ from mobilevit_sdk.training.trainer import Trainer
 
 __all__ = [
     "FINETUNE_RECIPE",
+    "MEMORY_RECIPE",
     "QAT_RECIPE",
     "Distillation",
     "EpochDone",
@@ -28,4 +31,5 @@ __all__ = [
     "TrainingStopped",
     "read_recipe",
     "train",
+    "train_task",
 ]

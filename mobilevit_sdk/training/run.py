@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from mobilevit_sdk.checkpoints.load import as_checkpoint
 from mobilevit_sdk.data import ImageDataset, open_dataset, split_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, silent
-from mobilevit_sdk.recipe import Recipe, read_recipe
+from mobilevit_sdk.recipe import Recipe, as_recipe
 from mobilevit_sdk.spec import ModelSpec, Windows
 from mobilevit_sdk.training.metrics import EpochResult, best_epoch
 from mobilevit_sdk.training.progress import TrainingStarted, TrainingStopped
@@ -79,19 +79,12 @@ def train(
     """
     if model and checkpoint is not None:
         raise RequestError("a training starts from a model's name or from a checkpoint: give one of them")
-    if (test_data is None) == (test_share is None):
-        raise RequestError("accuracy is measured on `test_data`, or on a `test_share` of `data`: give one of them")
-    train_set = open_dataset(data, labeled=True).checked(progress)
-    if test_share is None:
-        assert test_data is not None
-        test_set = open_dataset(test_data, labeled=True).checked(progress)
-    else:
-        train_set, test_set = split_dataset(train_set, test_share)
+    train_set, test_set = labeled_split(data, test_data, test_share, progress)
     initial = initial_checkpoint(checkpoint, train_set) if isinstance(checkpoint, str | Path) else checkpoint
     return train_network(
         spec_for_training(model or DEFAULT_MODEL, initial, train_set, image_size, windows),
         initial,
-        read_recipe(Path(recipe)) if isinstance(recipe, str | Path) else recipe or Recipe(),
+        as_recipe(recipe, Recipe()),
         train_set,
         test_set,
         Path(out),
@@ -99,6 +92,22 @@ def train(
         device=device,
         progress=progress,
     )
+
+
+def labeled_split(
+    data: ImageDataset | Path | str,
+    test_data: ImageDataset | Path | str | None,
+    test_share: float | None,
+    progress: Progress,
+) -> tuple[ImageDataset, ImageDataset]:
+    """Images to train on and images to measure on, all of which can be decoded."""
+    if (test_data is None) == (test_share is None):
+        raise RequestError("accuracy is measured on `test_data`, or on a `test_share` of `data`: give one of them")
+    train_set = open_dataset(data, labeled=True).checked(progress)
+    if test_share is not None:
+        return split_dataset(train_set, test_share)
+    assert test_data is not None
+    return train_set, open_dataset(test_data, labeled=True).checked(progress)
 
 
 def train_network(
@@ -117,20 +126,27 @@ def train_network(
     chosen = device_named(device)
     network = network_for_training(spec, recipe, initial)
     trainer = Trainer(network, spec, recipe, data, test_data, out, device=chosen, teacher=teacher, progress=progress)
-    progress(_started(trainer, "training" if initial is None else "fine-tuning"))
+    return run_training(trainer, "training" if initial is None else "fine-tuning")
+
+
+def run_training(trainer: Trainer, what: str, *facts: str) -> Trained:
+    """Run to the end, or until Ctrl-C, and report what begins: `what`, in words, and `facts` of it."""
+    trainer.progress(_started(trainer, what, facts))
+    out = trainer.out
     with _stop_on_interrupt(trainer):
         result = trainer.run()
     if result is None:
-        progress(TrainingStopped("stopped", detail=f"the state is saved in {out}: the same command continues from it"))
+        stopped = f"the state is saved in {out}: the same command continues from it"
+        trainer.progress(TrainingStopped("stopped", detail=stopped))
         raise KeyboardInterrupt
     return Trained(
         path=out / "model.safetensors",
         best_path=out / "best.safetensors",
-        spec=spec,
+        spec=trainer.spec,
         image_size=trainer.image_size,
         result=result,
         best=best_epoch(trainer.history()),
-        test_images=len(test_data),
+        test_images=len(trainer.test),
         resumed=trainer.resumed,
     )
 
@@ -145,9 +161,10 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _started(trainer: Trainer, what: str) -> TrainingStarted:
+def _started(trainer: Trainer, what: str, facts: Sequence[str]) -> TrainingStarted:
     spec, recipe = trainer.spec, trainer.recipe
     facts = [
+        *facts,
         f"{spec.num_classes} classes",
         f"{len(trainer.images):,} images at {trainer.image_size} px",
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}",

@@ -25,10 +25,11 @@ def initial_checkpoint(source: str | Path, data: ImageDataset, preparation: Prep
     """The checkpoint that a training starts from; a backbone gets a fresh head for the classes of `data`."""
     file = read_source(source)
     match = identify(file, preparation=preparation)
-    return prepare(fill(file, match, _class_count(data) if match.is_backbone else None), preparation)
+    return prepare(fill(file, match, class_count(data) if match.is_backbone else None), preparation)
 
 
-def _class_count(data: ImageDataset) -> int:
+def class_count(data: ImageDataset) -> int:
+    """How many classes labeled images have, by their names or else by their labels."""
     return len(data.class_names) if data.class_names else max(data.labels or [0]) + 1
 
 
@@ -53,7 +54,7 @@ def spec_for_training(
         origin = {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256, **checkpoint.spec.provenance}
         origin |= {"license": checkpoint.spec.license} if checkpoint.spec.license else {}
         spec = msgspec.structs.replace(checkpoint.spec, license=None, provenance={"initial_checkpoint": origin})
-    names, count = data.class_names, _class_count(data)
+    names, count = data.class_names, class_count(data)
     known = spec.labels
     shown = {names[label] for label in data.labels or ()} if names else set()
     if known and (shown <= set(known) <= set(names) if names else count <= len(known)):

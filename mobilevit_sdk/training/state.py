@@ -42,11 +42,12 @@ class Identity:
             msgspec.json.decode(state["recipe"], type=Recipe),  # fields added since then have their defaults
             msgspec.json.decode(state["spec"], type=ModelSpec),
         )
-        for mine, other in zip((self.recipe, self.spec), map(_plain, theirs), strict=True):
+        for mine, other in zip(map(_plain, (self.recipe, self.spec)), map(_plain, theirs), strict=True):
             found += [
-                f"its {name} is {_short(other[name])}, not {_short(value)}"
-                for name, value in _plain(mine).items()
-                if other[name] != value and not (name == "epochs" and other[name] < value)  # it may go on for longer
+                f"its {name} is {_short(other.get(name))}, not {_short(mine.get(name))}"
+                for name in mine | other
+                if other.get(name) != mine.get(name)
+                and not (name == "epochs" and other[name] < mine[name])  # it may go on for longer
             ]
         if state.get("data", self.data_sha256) != self.data_sha256:
             found.append("its training images differ")
@@ -82,8 +83,10 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _plain(value: Strict) -> dict[str, Any]:
+    """By field, and of a spec's provenance by what it tells."""
     plain: dict[str, Any] = json.loads(msgspec.json.encode(value))
-    return plain
+    told = plain.pop("provenance", {})
+    return plain | {f"provenance's {name}" if name in plain else name: each for name, each in told.items()}
 
 
 def _short(value: Any) -> str:

@@ -37,6 +37,7 @@ from mobilevit_sdk.training.state import Identity, epochs_of, read_state, save_s
 
 SAVE_EVERY_SECONDS = 60.0
 CALIBRATION_IMAGES = 256
+Save = Callable[[nn.Module, ModelSpec, Path], None]  # writes a network to a file
 
 
 class Trainer:
@@ -48,8 +49,9 @@ class Trainer:
     machine with the same number of threads, ends bit for bit where it would have ended without the interruption. With
     more epochs than before it goes on, by the schedule of all of them. With a `teacher`, it also learns from that
     network's answers to the same augmented and mixed images. A quantization-aware training is evaluated twice, in
-    floating point and in simulated integers, and saves an ordinary checkpoint. Raises RequestError when `out` holds
-    another training, when the data or the teacher does not fit the head, or when the loss is no longer a number.
+    floating point and in simulated integers, and saves an ordinary checkpoint. `save` writes other files than
+    checkpoints. Raises RequestError when `out` holds another training, when the data or the teacher does not fit the
+    head, or when the loss is no longer a number.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Trainer:
         device: torch.device,
         teacher: Checkpoint | None = None,
         progress: Progress = silent,
+        save: Save = save_checkpoint,
     ) -> None:
         self.task = task_of(spec)
         train, self.test = (self.task.match(images, training=True) for images in (train, test))
@@ -74,6 +77,7 @@ class Trainer:
         if teacher is not None:
             recipe = msgspec.structs.replace(recipe, distillation=recipe.distillation or Distillation())
         self.spec, self.recipe, self.out, self.device, self.progress = spec, recipe, out, device, progress
+        self.save = save
         self.image_size = max(spec.preprocessing.image_size)
         self.model = model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = ExponentialMovingAverage(self.model, recipe.ema_decay)
@@ -233,9 +237,9 @@ class Trainer:
             **({"simulated_integers_top1": round(in_integers.top1, 4)} if in_integers else {}),
         }
         spec = msgspec.structs.replace(self.spec, provenance=provenance)
-        save_checkpoint(self.average.model, spec, self.out / "model.safetensors")
+        self.save(self.average.model, spec, self.out / "model.safetensors")
         if best_epoch(history) == result:
-            save_checkpoint(self.average.model, spec, self.out / "best.safetensors")
+            self.save(self.average.model, spec, self.out / "best.safetensors")
         self._save_state()
         return result
 
