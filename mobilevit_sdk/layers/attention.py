@@ -46,16 +46,25 @@ class Attention(nn.Module):
         self.memory: nn.Module | None = None  # constant keys and values: `deployment.join_tasks` puts them here
 
     def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
+        q, k, v = self.project(x)
+        num_queries = self.num_queries if num_queries is None else num_queries
+        return self.attend(q if num_queries is None else q[:, :, :num_queries], k, v)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The queries, keys and values of tokens. Shapes: [B, N, dim] -> [B, heads, N, key_dim or value_dim] each."""
         batch, tokens, _ = x.shape
         keys, values = self.num_heads * self.key_dim, self.num_heads * self.value_dim
         parts = self.qkv(x).split((keys, keys, values), 2)
-        q, k, v = (part.view(batch, tokens, self.num_heads, -1).transpose(1, 2) for part in parts)  # [B, heads, N, d]
-        num_queries = self.num_queries if num_queries is None else num_queries
-        q = q if num_queries is None else q[:, :, :num_queries]
-        bias = self.position_bias() if self.position_bias is not None else None  # [heads, N, N]
+        q, k, v = (part.view(batch, tokens, self.num_heads, -1).transpose(1, 2) for part in parts)
+        return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What N queries take from M keys. Shapes: [B, heads, N or M, key_dim or value_dim] -> [B, N, dim]."""
         if self.mixing is not None:
             maps = (q @ k.transpose(2, 3) * self.key_dim**-0.5).softmax(-1)
             x = self.mixing(F.dropout(maps, self.dropout, self.training)) @ v
-            return self.proj(x.transpose(1, 2).reshape(batch, -1, values))
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0)
-        return self.proj(x.transpose(1, 2).reshape(batch, -1, values))
+        else:
+            bias = self.position_bias() if self.position_bias is not None else None  # [heads, N, N]
+            dropout = self.dropout if self.training else 0.0
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+        return self.proj(x.transpose(1, 2).reshape(len(q), -1, self.num_heads * self.value_dim))

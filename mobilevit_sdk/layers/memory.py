@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from mobilevit_sdk.layers.transformer import TransformerBlock
+
 
 class TaskMemory(nn.Module):
     """What one task learned: its class token [1, 1, dim], memory [blocks, cells, dim] and head.
@@ -43,23 +45,29 @@ class TaskMemory(nn.Module):
         return (self.token,) if self.memory is None else (self.token, self.memory)
 
 
-def run_with_tasks(blocks: Iterable[nn.Module], x: Tensor, tasks: Sequence[TaskMemory]) -> tuple[Tensor, list[Tensor]]:
+def run_with_tasks(
+    blocks: Iterable[TransformerBlock], x: Tensor, tasks: Sequence[TaskMemory]
+) -> tuple[Tensor, list[Tensor]]:
     """Shapes: [B, N, dim] -> the same after all blocks, and the class token of each task, [B, 1, dim].
 
     A task that extends others sees their class tokens and memory as well: the paper's extension. Tasks that do not are
-    its concatenation.
+    its concatenation. The keys and values of the network's own tokens are computed once for all tasks, and where its
+    weights are frozen, gradients pass through none of its tokens: training a task costs little more than its answers.
     """
     batch = x.shape[0]
     tokens = {task.name: task.token.expand(batch, -1, -1) for task in tasks}
-    memory = {task.name: task.memory for task in tasks}
-
-    def seen(task: TaskMemory, block: int) -> Tensor:
-        """Its own token first, which is the query."""
-        names = (task.name, *task.extends)
-        cells = (rows[block].expand(batch, -1, -1) for name in names if (rows := memory[name]) is not None)
-        return torch.cat([tokens[task.name], x, *(tokens[name] for name in task.extends), *cells], 1)
-
     for index, block in enumerate(blocks):
-        tokens = {task.name: block(seen(task, index), num_queries=1) for task in tasks}
-        x = block(x)
+        attention, norm = block.attention, block.norm1
+        rows = {task.name: [attention.project(norm(tokens[task.name]))] for task in tasks}
+        own = attention.project(norm(x))
+        for task in tasks:
+            if task.memory is not None:
+                q, k, v = attention.project(norm(task.memory[index : index + 1]))
+                rows[task.name].append((q, k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)))
+        for task in tasks:
+            seen = [own, *(each for name in (task.name, *task.extends) for each in rows[name])]
+            keys, values = (torch.cat([each[part] for each in seen], 2) for part in (1, 2))
+            query = rows[task.name][0][0]
+            tokens[task.name] = block.add(tokens[task.name], attention.attend(query, keys, values))
+        x = block.add(x, attention.attend(*own))
     return x, list(tokens.values())

@@ -59,12 +59,12 @@ class TransformerBlock(nn.Module):
         self.stochastic_depth = StochasticDepth(stochastic_depth, groups=stochastic_depth_groups)
 
     def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
-        normed = self.norm1(x)
-        attended = self.attention(normed) if num_queries is None else self.attention(normed, num_queries)
-        attended = self._scaled(self.layer_scale1(attended))
-        if attended.shape[1] < x.shape[1]:
-            x = x[:, : attended.shape[1]]
-        x = x + self.stochastic_depth(self.dropout(attended))
+        attended = self.attention(self.norm1(x), num_queries)
+        return self.add(x if attended.shape[1] == x.shape[1] else x[:, : attended.shape[1]], attended)
+
+    def add(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Both sums, from the attention's answer to some tokens. Shapes: [B, N, dim], twice -> the same."""
+        x = x + self.stochastic_depth(self.dropout(self._scaled(self.layer_scale1(attended))))
         return x + self.stochastic_depth(self.dropout(self._scaled(self.layer_scale2(self.mlp(self.norm2(x))))))
 
     def _scaled(self, branch: Tensor) -> Tensor:

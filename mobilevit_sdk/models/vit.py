@@ -178,7 +178,7 @@ class ViT(Backbone):
         answers: tuple[Tensor, ...] = ()
         if self.tasks:
             tasks = cast("list[TaskMemory]", list(self.tasks))
-            x, tokens = run_with_tasks(self.blocks, x, tasks)
+            x, tokens = run_with_tasks(cast("list[TransformerBlock]", list(self.blocks)), x, tasks)
             answers = tuple(task.head(self.norm(token)[:, 0]) for task, token in zip(tasks, tokens, strict=True))
         else:
             x = self.blocks(x)
