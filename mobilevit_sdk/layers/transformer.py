@@ -59,7 +59,8 @@ class TransformerBlock(nn.Module):
         self.stochastic_depth = StochasticDepth(stochastic_depth, groups=stochastic_depth_groups)
 
     def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
-        attended = self.attention(self.norm1(x), num_queries)
+        normed = self.norm1(x)
+        attended = self.attention(normed) if num_queries is None else self.attention(normed, num_queries)
         return self.add(x if attended.shape[1] == x.shape[1] else x[:, : attended.shape[1]], attended)
 
     def add(self, x: Tensor, attended: Tensor) -> Tensor:

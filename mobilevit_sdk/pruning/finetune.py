@@ -12,8 +12,8 @@ from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.pruning.pruner import Pruned
+from mobilevit_sdk.recipe import FINETUNE_RECIPE, Distillation, Recipe, as_recipe
 from mobilevit_sdk.spec import Strict
-from mobilevit_sdk.training import FINETUNE_RECIPE, Distillation, Recipe, read_recipe
 from mobilevit_sdk.training.run import train_network
 
 
@@ -34,7 +34,7 @@ def finetune_recipe(
     Raises RequestError for a file that cannot be read and values out of range.
     """
     try:
-        recipe = read_recipe(file) if file else FINETUNE_RECIPE
+        recipe = as_recipe(file, FINETUNE_RECIPE)
         how = recipe.distillation or FINETUNE_RECIPE.distillation or Distillation()
         given = {"kind": kind, "temperature": temperature}
         how = msgspec.structs.replace(how, **{name: value for name, value in given.items() if value is not None})
