@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import of_all, percent
@@ -73,3 +75,5 @@ class QuantizationRecord(Strict, frozen=True, kw_only=True):
     calibrated_with: int
     images_sha256: str
     judgment: Judgment | None = None  # None for random weights, which have no task
+    # By how much channels that share a scale were divided before rounding, by the path of the layer that reads them.
+    smoothing: dict[str, tuple[float, ...]] = msgspec.field(default_factory=dict)

@@ -15,6 +15,8 @@ from torch.fx import Node
 
 from mobilevit_sdk.bisection.folded import weight_holders
 from mobilevit_sdk.deployment import deploy
+from mobilevit_sdk.quantization.preparation import deploy_smoothed
+from mobilevit_sdk.quantization.smoothing import Smoothing
 from mobilevit_sdk.spec import ModelSpec
 
 
@@ -39,14 +41,18 @@ class Step:
 class TracedGraph:
     """A model deployed for a target and exported in float64, where rounding is far below that of any artifact.
 
-    `steps` are in the order of execution. `answers` are the nodes of the outputs, and `followed` is the number of the
-    one for which `bisection.costs` says what an error costs.
+    `smoothing` is that of an integer file. `steps` are in the order of execution. `answers` are the nodes of the
+    outputs, and `followed` is the number of the one for which `bisection.costs` says what an error costs.
     """
 
     followed = 0
 
-    def __init__(self, model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = False) -> None:
-        graph = deploy(copy.deepcopy(model).double(), target, spec, quantized=quantized)
+    def __init__(self, model: nn.Module, target: str, spec: ModelSpec, smoothing: Smoothing | None = None) -> None:
+        network = copy.deepcopy(model).double()
+        if smoothing is None:
+            graph = deploy(network, target, spec)
+        else:
+            graph = deploy_smoothed(network, target, spec, smoothing)
         image = torch.zeros(1, 3, *spec.preprocessing.image_size, dtype=torch.float64)
         program = torch.export.export(graph, (image,))
         signature = program.graph_signature

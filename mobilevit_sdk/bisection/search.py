@@ -42,6 +42,7 @@ from mobilevit_sdk.parity.runs import Run, run_cases
 from mobilevit_sdk.parity.views import case_db, lowest_db, views_of
 from mobilevit_sdk.processes.child import run_in_child
 from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.quantization.smoothing import Smoothing
 from mobilevit_sdk.spec import ModelSpec
 
 SAME_DB = 80.0  # of scores in float32 against those in float64; they reach more than 100
@@ -79,6 +80,8 @@ def bisect(
     ref = artifact.on(chosen.name)
     source = checkpoint_of(artifact, checkpoint)
     reference = artifact.reference()
+    record = manifest.quantization
+    smoothing = (record.smoothing if record else {}) if manifest.precision in QUANTIZED else None
     progress(Step(f"running {artifact.path.name} on {chosen.name}"))
     scores = run_in_child(run_cases, ref, reference.cases, threads=1)
     if scores.shape != reference.answers.shape:
@@ -93,11 +96,11 @@ def bisect(
     tapped = read_taps(ref, cases)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as folder:
         progress(Step(f"converting {source.source} afresh"))
-        fresh = convert_afresh(source, converter, manifest.precision, Path(folder))
+        fresh = convert_afresh(source, converter, manifest.precision, Path(folder), smoothing)
         progress(Step("reading every value of the fresh conversion"))
         fresh_tapped = read_taps(dataclasses.replace(ref, path=fresh), cases)
     progress(Step("comparing operator by operator"))
-    graph = TracedGraph(source.model, manifest.target, manifest.spec, quantized=manifest.precision in QUANTIZED)
+    graph = TracedGraph(source.model, manifest.target, manifest.spec, smoothing)
     check_reference(artifact, graph, reference)
     names = [output.name for output in manifest.spec.outputs]
     graph.followed = names.index(verdict.worst_output) if verdict.worst_output else 0
@@ -201,23 +204,25 @@ def places_of(graph: TracedGraph, case: Case, fresh_tapped: Tapped, precision: s
     )
 
 
-def convert_afresh(checkpoint: Checkpoint, converter: Converter, precision: str, folder: Path) -> Path:
+def convert_afresh(
+    checkpoint: Checkpoint, converter: Converter, precision: str, folder: Path, smoothing: Smoothing | None = None
+) -> Path:
     """Convert a checkpoint in a child process, and return the file.
 
-    For an integer precision, the file computes in the format's own floating point: what integers lose shows against it.
+    For an integer precision, whose file was smoothed so, it computes in the format's own floating point: what integers
+    lose shows against it.
     """
     weights = folder / "weights.safetensors"
     save_checkpoint(checkpoint.model, checkpoint.spec, weights)
     file = folder / f"{checkpoint.spec.model}{converter.suffix}"
-    quantized = precision in QUANTIZED
     job = Job(
         checkpoint.spec,
         weights,
         converter.format,
         converter.backend,
-        converter.precisions[0] if quantized else precision,
+        precision if smoothing is None else converter.precisions[0],
         file,
-        quantized=quantized,
+        smoothing=smoothing,
     )
     run_in_child(run_job, job)
     return file

@@ -95,12 +95,12 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
             seconds=round(time.monotonic() - started, 2),
             peak_memory_bytes=converted.peak_memory_bytes,
             warnings=converted.file.warnings,
-            quantization=calibrated.record() if calibrated else None,
+            quantization=calibrated.record(converted.file.smoothing) if calibrated else None,
             app_input=app_input_of(converted.file.inspection.inputs, spec.preprocessing),
             **inspection,
         )
         threshold = network.task_threshold(precision)
-        if calibrated and threshold is not None:
+        if manifest.quantization and calibrated and threshold is not None:
             progress(Step("judge", task=conversion.name))
             judgment = judge_by_task(
                 Artifact(file, manifest),
@@ -109,7 +109,8 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
                 threshold=threshold,
                 progress=summed("judge", conversion.name, progress),
             )
-            manifest = msgspec.structs.replace(manifest, quantization=calibrated.record(judgment))
+            record = msgspec.structs.replace(manifest.quantization, judgment=judgment)
+            manifest = msgspec.structs.replace(manifest, quantization=record)
         write_reference(fresh, network.reference, spec)
         write_manifest(fresh, manifest)
     return _set_aside_if_rejected(open_artifact(folder))

@@ -12,6 +12,7 @@ from mobilevit_sdk.formats.converter import find_converter, toolchain_versions
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.processes.child import emit
 from mobilevit_sdk.processes.process import peak_memory_bytes
+from mobilevit_sdk.quantization.smoothing import Smoothing
 from mobilevit_sdk.spec import ModelSpec
 
 
@@ -26,7 +27,7 @@ class Job:
     precision: str
     out: Path  # the file to write
     quantization: Quantization | None = None
-    quantized: bool = False
+    smoothing: Smoothing | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def run_job(job: Job) -> Converted:
         job.precision,
         job.out,
         quantization=job.quantization,
-        quantized=job.quantized,
+        smoothing=job.smoothing,
         progress=emit,
     )
     return Converted(file, toolchain_versions(converter), peak_memory_bytes())

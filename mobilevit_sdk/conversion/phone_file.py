@@ -17,16 +17,18 @@ from mobilevit_sdk.formats.converter import Converter, ImportsToolchain, Inspect
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.models.registry import is_ours
 from mobilevit_sdk.progress import Progress, Step, silent
-from mobilevit_sdk.quantization.preparation import deploy_prepared
+from mobilevit_sdk.quantization.preparation import deploy_prepared, deploy_smoothed
+from mobilevit_sdk.quantization.smoothing import Smoothing
 from mobilevit_sdk.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class PhoneFile:
-    """What a written file holds, and what the static audit and the converter warn of."""
+    """What a written file holds, what the static audit and the converter warn of, and how its channels are smoothed."""
 
     inspection: Inspection
     warnings: tuple[str, ...]
+    smoothing: Smoothing | None = None
 
 
 def write_phone_file(
@@ -37,20 +39,22 @@ def write_phone_file(
     path: Path,
     *,
     quantization: Quantization | None = None,
-    quantized: bool = False,
+    smoothing: Smoothing | None = None,
     progress: Progress = silent,
 ) -> PhoneFile:
     """Convert `model` to the file `path`, and read the file back.
 
-    Integer precisions need a `quantization`. With `quantized` and without one, the graph is deployed as for integers
-    and stays in floating point: what an integer file is compared with. Raises ToolchainError where the toolchain fails,
-    or where the audit finds a defect of the SDK.
+    Integer precisions need a `quantization`. With the `smoothing` of an integer file and without one, the graph is
+    deployed as for integers and stays in floating point: what that file is compared with. Raises ToolchainError where
+    the toolchain fails, or where the audit finds a defect of the SDK.
     """
     progress(Step("deploy"))
-    if quantization is None:
-        graph = deploy(model, converter.target, spec, quantized=quantized)
+    if quantization is not None:
+        graph, smoothing = deploy_prepared(model, converter.target, spec, quantization, precision, progress)
+    elif smoothing is not None:
+        graph = deploy_smoothed(model, converter.target, spec, smoothing)
     else:
-        graph = deploy_prepared(model, converter.target, spec, quantization, precision, progress)
+        graph = deploy(model, converter.target, spec)
     progress(Step("audit"))
     findings = _audit(graph, converter, spec)
     if isinstance(converter, ImportsToolchain):
@@ -63,7 +67,7 @@ def write_phone_file(
         converter.convert(graph, spec, precision, path, quantization)
     progress(Step("inspect"))
     inspection = converter.inspect(path)
-    return PhoneFile(inspection, (*findings, *notes, *_hazards(inspection, spec)))
+    return PhoneFile(inspection, (*findings, *notes, *_hazards(inspection, spec)), smoothing)
 
 
 def _reporting(quantization: Quantization, progress: Progress) -> Quantization:

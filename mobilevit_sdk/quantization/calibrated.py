@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mobilevit_sdk.artifacts.quantization_record import Judgment, QuantizationRecord
+from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
 from mobilevit_sdk.artifacts.reference import Reference, check_answers, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.checkpoints.features import classifier_of
@@ -19,6 +19,7 @@ from mobilevit_sdk.files import cache_folder, portable
 from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.quantization.judgment import cases_of
+from mobilevit_sdk.quantization.smoothing import Smoothing
 
 # Synthesized without a request, so few enough to wait for; `mobilevit synthesize` makes more.
 _MAX_PIXELS = 64 * 64 * 96  # of all images together
@@ -39,15 +40,15 @@ class Calibrated:
     source: str
     data_free: bool
 
-    def record(self, judgment: Judgment | None = None) -> QuantizationRecord:
-        """What the manifest says of the calibration."""
+    def record(self, smoothing: Smoothing | None = None) -> QuantizationRecord:
+        """What the manifest says of the calibration, and of a file whose channels were smoothed so."""
         return QuantizationRecord(
             recipe=self.quantization.recipe,
             images=portable(self.source),
             data_free=self.data_free,
             calibrated_with=len(self.quantization.images),
             images_sha256=self.quantization.images.sha256,
-            judgment=judgment,
+            smoothing=dict(smoothing or {}),
         )
 
     def made(self, record: QuantizationRecord | None) -> bool:

@@ -91,7 +91,7 @@ def search_recipe(
     hears of each trade in a PointFound. Raises RequestError where nothing can be quantized.
     """
     recipe, images = quantization.recipe, quantization.images
-    graph = deploy_prepared(checkpoint.model, "litert-cpu", checkpoint.spec, quantization, precision, progress)
+    graph, _ = deploy_prepared(checkpoint.model, "litert-cpu", checkpoint.spec, quantization, precision, progress)
     ranges = None
     if precision == "int8":
         ranges = observe_ranges(

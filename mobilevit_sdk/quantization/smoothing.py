@@ -8,8 +8,9 @@ is a weighted mean of one channel of v; before a classifier it is a product with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +18,11 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
+from mobilevit_sdk.deployment.join_tasks import TaskHeads
+from mobilevit_sdk.deployment.token_classifier import JoinedClassifier
 from mobilevit_sdk.layers.hooks import forward_hooks
+
+Smoothing = Mapping[str, tuple[float, ...]]  # path of a reader in the network -> s for each channel of its input
 
 
 class SmoothedLinear(nn.Module):
@@ -37,33 +42,54 @@ class SmoothedLinear(nn.Module):
 
 @dataclass(frozen=True)
 class _Site:
-    """`reader` has an input that a vector may divide: in `writer` or, where that is None, in a product of its own."""
+    """`reader` has an input that a vector may divide: in `writer` or, where that is None, in a product of its own.
+
+    `constants`, [..., heads, M, width], are values beside those of the writer, and divided as they are.
+    """
 
     path: str
     reader: nn.Linear
     writer: nn.Linear | None
+    constants: Tensor | None = None
 
 
 @torch.no_grad()
-def smooth(graph: PhoneGraph, images: Iterable[np.ndarray]) -> None:
-    """Smooth the inputs of attention's output projections and of the classifier, in place; the answers stay the same.
+def smooth(graph: PhoneGraph, images: Iterable[np.ndarray]) -> Smoothing:
+    """Smooth the inputs of attention's output projections and of classifiers, in place; the answers stay the same.
 
-    `images` are RGB float32 [1, 3, H, W] in [0, 1].
+    `images` are RGB float32 [1, 3, H, W] in [0, 1]. Returns what `apply_smoothing` does the same with.
     """
-    sites = list(_sites(graph.network))
-    largest = _largest_inputs(graph, {site.path: site.reader for site in sites}, images)
-    for site in sites:
-        if site.path not in largest:
-            continue
-        scale = smoothing_scale(largest[site.path], site.reader.weight)
+    readers = {site.path: site.reader for site in _sites(graph.network)}
+    largest = _largest_inputs(graph, readers, images)
+    scales = {path: smoothing_scale(largest[path], readers[path].weight) for path in readers if path in largest}
+    smoothing = {path: tuple(float(f"{each:.5g}") for each in scale.tolist()) for path, scale in scales.items()}
+    apply_smoothing(graph, smoothing)
+    return smoothing
+
+
+@torch.no_grad()
+def apply_smoothing(graph: PhoneGraph, smoothing: Smoothing) -> None:
+    """Smooth the readers at these paths by these factors, in place. Raises ValueError for a path without a reader."""
+    sites = {site.path: site for site in _sites(graph.network)}
+    if unknown := [path for path, scale in smoothing.items() if not _fits(sites.get(path), scale)]:
+        raise ValueError(f"the network has no place to smooth at {unknown[0]}")
+    for path, factors in smoothing.items():
+        site = sites[path]
+        scale = torch.tensor(factors, dtype=site.reader.weight.dtype)
         site.reader.weight.mul_(scale)
         if site.writer is not None:
             site.writer.weight.div_(scale[:, None])
             if site.writer.bias is not None:
                 site.writer.bias.div_(scale)
+            if site.constants is not None:
+                site.constants.div_(scale.view(site.constants.shape[-3], 1, -1))
         else:
             parent, _, name = site.path.rpartition(".")
             setattr(graph.network.get_submodule(parent), name, SmoothedLinear(site.reader, scale))
+
+
+def _fits(site: _Site | None, scale: Sequence[float]) -> bool:
+    return site is not None and len(scale) == site.reader.in_features
 
 
 def smoothing_scale(largest: Tensor, weight: Tensor) -> Tensor:
@@ -79,7 +105,12 @@ def smoothing_scale(largest: Tensor, weight: Tensor) -> Tensor:
 def _sites(network: nn.Module) -> Iterator[_Site]:
     for path, module in network.named_modules():
         if isinstance(module, ExplicitAttention) and type(module.proj) is nn.Linear:
-            yield _Site(f"{path}.proj", module.proj, module.v)
+            constants = None if module.memory is None else module.memory.values
+            yield _Site(f"{path}.proj", module.proj, module.v, constants)
+        elif isinstance(module, JoinedClassifier) and type(module.linear) is nn.Linear:
+            yield _Site(f"{path}.linear", module.linear, None)
+        elif isinstance(module, TaskHeads):
+            yield from (_Site(f"{path}.tasks.{i}", cast("nn.Linear", x), None) for i, x in enumerate(module.tasks))
     last = [(path, module) for path, module in network.named_modules() if type(module) is nn.Linear]
     if last and "." not in last[-1][0]:  # the classifier: a linear layer of the network itself
         yield _Site(*last[-1], writer=None)

@@ -12,8 +12,9 @@ import torch
 from click.testing import CliRunner
 from helpers import sampled, tiny_model, tiny_spec
 from made_once import in_this_process
+from PIL import Image
 
-from mobilevit_sdk import convert, load_checkpoint
+from mobilevit_sdk import bisect, convert, load_checkpoint
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact
 from mobilevit_sdk.artifacts.reference import reference_of
 from mobilevit_sdk.bisection.graph import TracedGraph
@@ -215,3 +216,31 @@ def test_a_damaged_file_is_refused_in_one_line(copy_of):
     done = run(copy_of)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "truncated or damaged" in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["onnx", pytest.param("tflite", marks=pytest.mark.slow)])
+def test_channels_that_are_smoothed_for_integers_are_no_error_of_theirs(name, tmp_path):
+    """What values of attention are divided by stands in the manifest, and in what the file is compared with."""
+    pytest.importorskip(TOOLCHAINS[name])
+    checkpoint = random_checkpoint(tiny_spec(), 3)
+    save_checkpoint(checkpoint.model, checkpoint.spec, tmp_path / "tiny.safetensors")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(12):
+        colors = random.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+        Image.fromarray(colors).resize((32, 32), Image.Resampling.BICUBIC).save(photos / f"{index}.png")
+    with in_this_process():
+        result = convert(
+            checkpoint, out=tmp_path / "out", formats=name, precisions="int8", calibration=photos, check=False
+        )
+    (artifact,) = result.artifacts
+    record = artifact.manifest.quantization
+    assert record is not None
+    assert len(record.smoothing) == 3  # the projections of two blocks' attention, and the classifier
+    found = bisect(artifact, checkpoint=tmp_path / "tiny.safetensors")
+    created = {
+        (each.layer, each.operator): each.created_db for each in found.operators if each.layer.endswith((".v", ".proj"))
+    }
+    assert len(created) == 4
+    assert min(created.values()) > 15

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import tiny_model
+from tiny_networks import phone_checkpoint, with_tasks
 from torch import nn
 
 from mobilevit_sdk.deployment import TARGETS, PhoneGraph, audit, deploy
@@ -18,7 +19,8 @@ from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
 from mobilevit_sdk.quantization.sensitivity import scores
 from mobilevit_sdk.quantization.simulation import simulate
-from mobilevit_sdk.quantization.smoothing import SmoothedLinear, smooth, smoothing_scale
+from mobilevit_sdk.quantization.smoothing import SmoothedLinear, apply_smoothing, smooth, smoothing_scale
+from mobilevit_sdk.spec import MemoryTask
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,36 @@ def test_the_projection_of_attention_and_the_classifier_are_evened(images):
     torch.testing.assert_close(attention.v.weight * factor[0][:, None], v)
     assert factor[0].max() / factor[0].min() > 1.2
     assert isinstance(graph.network.head, SmoothedLinear)
+
+
+@pytest.mark.parametrize("target", ["xnnpack", "litert-cpu"])
+def test_memory_of_tasks_is_smoothed_with_the_values_beside_it(target):
+    tasks = (MemoryTask(name="pets", num_classes=3, cells=2), MemoryTask(name="food", num_classes=4, cells=0))
+    checkpoint = with_tasks(phone_checkpoint("vit"), *tasks)
+    random = np.random.default_rng(0)
+    size = checkpoint.spec.preprocessing.image_size
+    images = [random.random((1, 3, *size), np.float32) for _ in range(4)]
+    graph = deploy(copy.deepcopy(checkpoint.model).double(), target, checkpoint.spec)
+    given = [torch.from_numpy(image).double() for image in images]
+    before = [graph(image) for image in given]
+    smoothing = smooth(graph, images)
+    for old, new in zip(before, map(graph, given), strict=True):
+        for one, other in zip(old, new, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+    heads = {path for path in smoothing if path.startswith("head.")}
+    assert heads == {"head.own.linear", "head.tasks.0", "head.tasks.1"}
+
+
+def test_what_was_smoothed_is_known_and_done_again(images):
+    model, spec = tiny_model()
+    graph, again = (deploy(copy.deepcopy(model).double(), "litert-cpu", spec) for _ in range(2))
+    smoothing = smooth(graph, images)
+    apply_smoothing(again, smoothing)
+    weights = again.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in graph.state_dict().items())
+    for wrong in ({"nowhere": (1.0,)}, {path: scale[1:] for path, scale in smoothing.items()}):
+        with pytest.raises(ValueError, match="no place to smooth"):
+            apply_smoothing(deploy(model, "litert-cpu", spec), wrong)
 
 
 class Unlike(nn.Module):
