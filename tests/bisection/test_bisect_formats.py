@@ -223,7 +223,8 @@ def test_channels_that_are_smoothed_for_integers_are_no_error_of_theirs(name, tm
     """What values of attention are divided by stands in the manifest, and in what the file is compared with."""
     pytest.importorskip(TOOLCHAINS[name])
     checkpoint = random_checkpoint(tiny_spec(), 3)
-    save_checkpoint(checkpoint.model, checkpoint.spec, tmp_path / "tiny.safetensors")
+    source = tmp_path / "tiny.safetensors"
+    save_checkpoint(checkpoint.model, checkpoint.spec, source)
     photos = tmp_path / "photos"
     photos.mkdir()
     random = np.random.default_rng(0)
@@ -231,14 +232,12 @@ def test_channels_that_are_smoothed_for_integers_are_no_error_of_theirs(name, tm
         colors = random.integers(0, 256, (4, 4, 3)).astype(np.uint8)
         Image.fromarray(colors).resize((32, 32), Image.Resampling.BICUBIC).save(photos / f"{index}.png")
     with in_this_process():
-        result = convert(
-            checkpoint, out=tmp_path / "out", formats=name, precisions="int8", calibration=photos, check=False
-        )
+        result = convert(source, out=tmp_path / "out", formats=name, precisions="int8", calibration=photos, check=False)
     (artifact,) = result.artifacts
     record = artifact.manifest.quantization
     assert record is not None
     assert len(record.smoothing) == 3  # the projections of two blocks' attention, and the classifier
-    found = bisect(artifact, checkpoint=tmp_path / "tiny.safetensors")
+    found = bisect(artifact, checkpoint=source)
     created = {
         (each.layer, each.operator): each.created_db for each in found.operators if each.layer.endswith((".v", ".proj"))
     }
