@@ -156,10 +156,11 @@ FINETUNE_RECIPE = Recipe(
 )
 
 
-# The default of `mobilevit train --base`: few weights, of which a class token and memory need no decay.
+# The default of `mobilevit train --base`: few weights, which need no decay and bear a high learning rate (from 0.002 to
+# 0.1 for a small ViT on CIFAR-100, rates below 0.02 learned less).
 MEMORY_RECIPE = Recipe(
     epochs=20,
-    learning_rate=5e-3,
+    learning_rate=2e-2,
     final_learning_rate=1e-6,
     warmup_epochs=0.1,
     weight_decay=0.0,

@@ -75,7 +75,7 @@ class _Sizes(click.ParamType):
     "--learning-rate",
     type=float,
     metavar="X",
-    help="The highest, after warm-up.  [default: 0.002; 1e-4 with --qat, 0.005 with --base]",
+    help="The highest, after warm-up.  [default: 0.002; 1e-4 with --qat, 0.02 with --base]",
 )
 @click.option("--sizes", type=_Sizes(), help="Train at these sizes in pixels, smallest first, then at the full one.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: mixed precision.  [default: fp32]")
