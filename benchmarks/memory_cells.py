@@ -226,7 +226,7 @@ def _top1(scores: Callable[[Images, Tensor], Tensor], images: Images) -> float:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """What the folder lacks: all rates of all arms with the first seed, then the others at the best, then the test."""
+    """What the folder lacks: of each arm all rates with the first seed, then the test; then the other seeds."""
     fits, arms = options.out / "fits", Arms(options)
     fits.mkdir(exist_ok=True)
 
@@ -237,17 +237,16 @@ def measure(options: argparse.Namespace) -> None:
             tell(f"{path.stem}: {fit.validation:.1%} of validation images, loss {fit.loss:.2f}")
         return read_record(path, Fit)
 
-    for arm in options.arms:
-        for rate in options.rates:
-            once(arm, rate, 0)
     for seed in range(options.seeds):
-        for arm, rate in chosen([once(arm, rate, 0) for arm in options.arms for rate in options.rates]).items():
+        for arm in options.arms:
+            rate = chosen([once(arm, rate, 0) for rate in options.rates])[arm]
             fit = once(arm, rate, seed)
-            path = options.out / "tested" / f"{arm.replace(' ', '-')}-{seed}.json"
+            name = arm.replace(" ", "-")
+            path = options.out / "tested" / f"{name}-{seed}.json"
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)
-                weights = fits / f"{arm.replace(' ', '-')}-{rate:g}-{seed}.safetensors"
-                tell(f"{path.stem}: {write_record(arms.judge(fit, weights), path).top1:.1%} of test images")
+                found = write_record(arms.judge(fit, fits / f"{name}-{rate:g}-{seed}.safetensors"), path)
+                tell(f"{path.stem}: {found.top1:.1%} of test images")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

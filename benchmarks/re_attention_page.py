@@ -199,6 +199,6 @@ def plot(pairs: Pairs, path: Path) -> None:
             title="top-1 of each seed", xlabel="blocks", xticks=range(len(pairs)), xticklabels=list(map(str, pairs))
         )
         last.margins(x=0.2, y=0.15)
-        last.yaxis.set_major_formatter(PercentFormatter(1.0))
+        last.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         last.legend(loc="best")
         figure.suptitle("Maps of attention of adjacent blocks: plain and with re-attention")
