@@ -270,10 +270,18 @@ def describe_preprocessing(preprocessing: Preprocessing, source: str | None) -> 
     return f"{preprocessing.describe()} ({source or HEADER})"
 
 
+class TaskOrigin(Strict, frozen=True):
+    """The file that a task came from."""
+
+    source: str
+    sha256: str
+
+
 class Origin(Strict, frozen=True):
-    """Where weights came from: a checkpoint's source, layout and hash, or the seed of random ones."""
+    """Where weights came from: a checkpoint's source, layout and hash, or the seed of random ones, and task files."""
 
     source: str
     layout: str
     sha256: str | None = None
     random_weights_seed: int | None = None
+    tasks: tuple[TaskOrigin, ...] | msgspec.UnsetType = msgspec.UNSET

@@ -11,6 +11,7 @@ from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.default import DEFAULT_CHECKPOINT, default_checkpoint
 from mobilevit_sdk.checkpoints.hub import PREFIX
+from mobilevit_sdk.checkpoints.tensor_file import FileVersion
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.spec import Origin
@@ -22,14 +23,22 @@ def origin_of(checkpoint: Checkpoint, out: Path) -> Origin:
     Near is below the folder that holds `out`, unless that is the root: such a path names no folder above it.
     """
     origin = checkpoint.origin
-    if checkpoint.file is None or origin.source.startswith(PREFIX):
-        return origin
-    file, folder = checkpoint.file.path, out.resolve()
-    path, near = file.parent.resolve() / file.name, folder.parent
+    source = origin.source if checkpoint.file is None else _from_artifact(checkpoint.file, origin.source, out)
+    if not origin.tasks:
+        return msgspec.structs.replace(origin, source=source)
+    pairs = zip(origin.tasks, checkpoint.tasks, strict=True)
+    tasks = (msgspec.structs.replace(task, source=_from_artifact(file, task.source, out)) for task, file in pairs)
+    return msgspec.structs.replace(origin, source=source, tasks=tuple(tasks))
+
+
+def _from_artifact(file: FileVersion, source: str, out: Path) -> str:
+    if source.startswith(PREFIX):
+        return source
+    folder = out.resolve()
+    path, near = file.path.parent.resolve() / file.path.name, folder.parent
     if not path.is_relative_to(near) or near == Path(near.anchor):
-        return origin
-    from_artifact = os.path.relpath(path, folder / "artifact")
-    return msgspec.structs.replace(origin, source=Path(from_artifact).as_posix())
+        return source
+    return Path(os.path.relpath(path, folder / "artifact")).as_posix()
 
 
 def source_of(artifact: Artifact) -> str:
@@ -39,14 +48,22 @@ def source_of(artifact: Artifact) -> str:
     is there.
     """
     origin = artifact.manifest.origin
-    if origin.source.startswith(PREFIX):
-        return origin.source
-    places = [artifact.path.parent / origin.source, Path(origin.source)]
-    places += [default_checkpoint()] if Path(origin.source).name == DEFAULT_CHECKPOINT else []
+    return _found(artifact, origin.source, origin.sha256, "the checkpoint", "give it as `checkpoint`")
+
+
+def task_sources_of(artifact: Artifact) -> list[str]:
+    """Where the files of an artifact's tasks are now, in their order. Raises CheckpointError where one is gone."""
+    tasks = artifact.manifest.origin.tasks or ()
+    remedy = "put it there, or convert again"
+    return [_found(artifact, task.source, task.sha256, "a task", remedy) for task in tasks]
+
+
+def _found(artifact: Artifact, source: str, sha256: str | None, what: str, remedy: str) -> str:
+    if source.startswith(PREFIX):
+        return source
+    places = [artifact.path.parent / source, Path(source)]
+    places += [default_checkpoint()] if Path(source).name == DEFAULT_CHECKPOINT else []
     found = [place for place in places if place.is_file()]
     if not found:
-        raise CheckpointError(
-            f"{origin.source} does not exist: it is the checkpoint that {artifact.path} was made from; give it as "
-            f"`checkpoint`"
-        )
-    return str(next((place for place in found if hash_and_size(place)[0] == origin.sha256), found[0]))
+        raise CheckpointError(f"{source} does not exist: it is {what} that {artifact.path} was made from; {remedy}")
+    return str(next((place for place in found if hash_and_size(place)[0] == sha256), found[0]))

@@ -17,7 +17,7 @@ from mobilevit_sdk.bisection.graph import Step, TracedGraph, evaluate, is_tensor
 # Their results are the values of their operands in another order: a tap that matches one matches the other.
 MOVES = {"view", "reshape", "permute", "transpose", "flatten", "unsqueeze", "squeeze", "contiguous", "alias", "clone"}
 MARGIN_DB = 1.0  # by which a later operator must be nearer to a tap to get it
-MIN_VALUES = 4  # a tap with fewer cannot be identified by its values
+MIN_VALUES = 4  # a tap with fewer cannot be identified by its values, unless it is an answer
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def find_places(
     latest: dict[Node, int] = {}  # tap that a result depends on
     by_size: dict[int, list[tuple[int, tuple[float, float]]]] = {}
     for number, value in enumerate(values):
-        if number not in taken and value.size >= MIN_VALUES and np.isfinite(value).all() and float(np.ptp(value)) > 0:
+        constant = value.size >= MIN_VALUES and float(np.ptp(value)) == 0
+        if number not in taken and value.size and np.isfinite(value).all() and not constant:
             by_size.setdefault(value.size, []).append((number, _norm_and_mean(value)))
     for step in graph.steps:
         result = follower.expected(step)
@@ -94,7 +95,8 @@ def find_places(
             norm, mean = _norm_and_mean(here)
             slack = norm * 10 ** (-min_db / 20)  # no tap within `min_db` differs by more, in any layout
             best_db = min_db
-            for number, (tap_norm, tap_mean) in by_size.get(result.numel(), []):
+            known_by_values = result.numel() >= MIN_VALUES or step.node in graph.answers
+            for number, (tap_norm, tap_mean) in by_size.get(result.numel(), []) if known_by_values else ():
                 placed = nearest.get(number)
                 if max(abs(tap_norm - norm), abs(tap_mean - mean)) > slack or (placed and step.operator in MOVES):
                     continue

@@ -14,7 +14,7 @@ from torch import nn
 
 from mobilevit_sdk.checkpoints.tensor_file import FileVersion
 from mobilevit_sdk.files import portable, replacing
-from mobilevit_sdk.spec import ModelSpec, Origin
+from mobilevit_sdk.spec import ModelSpec, Origin, TaskOrigin
 
 HEADER_KEY = "mobilevit_sdk"
 
@@ -29,6 +29,7 @@ class Checkpoint:
     source: str  # as it was asked for
     file: FileVersion | None = None  # None for random weights
     random_weights_seed: int | None = None
+    tasks: tuple[FileVersion, ...] = ()  # the files of the tasks that were added to it
     notes: tuple[str, ...] = ()  # in words, what was not taken as it stands in the file
 
     @cached_property
@@ -47,6 +48,7 @@ class Checkpoint:
             layout=self.layout,
             sha256=self.sha256,
             random_weights_seed=self.random_weights_seed,
+            tasks=tuple(TaskOrigin(portable(file.source), file.sha256()) for file in self.tasks) or msgspec.UNSET,
         )
 
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
-from mobilevit_sdk.checkpoints.tensor_file import TensorFile, read_tensors
+from mobilevit_sdk.checkpoints.tensor_file import FileVersion, TensorFile, read_tensors
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.models.registry import build_model
@@ -46,9 +46,14 @@ class TaskHeader(Strict, frozen=True, kw_only=True):
 class TaskFile:
     """A task as it was trained, by our names of its tensors."""
 
-    source: str
+    version: FileVersion
     header: TaskHeader
     tensors: Mapping[str, Tensor]
+
+    @property
+    def source(self) -> str:
+        """As it was asked for."""
+        return self.version.source
 
     @property
     def task(self) -> MemoryTask:
@@ -90,7 +95,7 @@ def read_task(source: str | Path) -> TaskFile:
     tensors = {name: tensor.float() for name, tensor in file.tensors.items() if tensor.is_floating_point()}
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{file.source} holds values that are not finite ({shorten(broken)})")
-    return TaskFile(file.source, header, tensors)
+    return TaskFile(file.version, header, tensors)
 
 
 class TaskInspection(Strict, frozen=True, kw_only=True):
@@ -162,7 +167,8 @@ def add_tasks(checkpoint: Checkpoint, files: Iterable[TaskFile | str | Path]) ->
         if each.header.preprocessing != checkpoint.spec.preprocessing:
             trained = each.header.preprocessing.describe()
             notes.append(f"the task {each.task.name} was trained with images prepared otherwise: {trained}")
-    return dataclasses.replace(checkpoint, model=network.eval(), spec=spec, notes=tuple(notes))
+    known_files = (*checkpoint.tasks, *(each.version for each in tasks))
+    return dataclasses.replace(checkpoint, model=network.eval(), spec=spec, tasks=known_files, notes=tuple(notes))
 
 
 def _with_tasks(spec: ModelSpec, files: Sequence[TaskFile]) -> ModelSpec:

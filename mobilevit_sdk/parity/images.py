@@ -9,17 +9,19 @@ from pathlib import Path
 import msgspec
 
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.artifacts.origin import source_of
+from mobilevit_sdk.artifacts.origin import source_of, task_sources_of
 from mobilevit_sdk.artifacts.reference import Reference, reference_of
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.features import features_of
 from mobilevit_sdk.checkpoints.load import load_as_stored
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.checkpoints.task_file import add_tasks
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.data.cases import image_cases
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.resize import fit_network
 from mobilevit_sdk.parity.runs import ReferenceOf
+from mobilevit_sdk.spec import Origin
 
 
 def reference_for_images(images: ImageDataset | Path | str, checkpoint: Checkpoint | Path | str | None) -> ReferenceOf:
@@ -58,9 +60,17 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
         found = load_as_stored(given, spec)
     else:
         found = features_of(given, spec.features, scores=bool(spec.scores)) if spec.features else given
+    if spec.tasks and not found.spec.tasks:
+        found = add_tasks(found, task_sources_of(artifact))
+    if found.spec.tasks != spec.tasks or [each.sha256() for each in found.tasks] != _task_hashes(origin):
+        raise CheckpointError(f"the tasks of {found.source} are not those that {artifact.path} was made from")
     if found.origin.sha256 != origin.sha256:
         raise CheckpointError(
             f"{found.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "
             f"give that one as `checkpoint`"
         )
     return dataclasses.replace(found, model=fit_network(found.model, found.spec, spec), spec=spec)
+
+
+def _task_hashes(origin: Origin) -> list[str]:
+    return [task.sha256 for task in origin.tasks or ()]

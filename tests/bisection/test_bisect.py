@@ -24,7 +24,7 @@ from mobilevit_sdk.bisection.folded import folded_into, weight_holders
 from mobilevit_sdk.bisection.graph import TracedGraph, block_of
 from mobilevit_sdk.bisection.search import check_reference, diagnose, places_of
 from mobilevit_sdk.bisection.tensor_alignment import Follower, find_places
-from mobilevit_sdk.bisection.verdict import Bisection, sum_db
+from mobilevit_sdk.bisection.verdict import Bisection, first_unplaced, sum_db
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
@@ -68,6 +68,17 @@ def run(graph, cases, spoil=lambda step, value: value):
     steps = [step for step in graph.steps if step.operator not in FOLDED]
     taps = tuple(Tap(s.operator.upper(), s.path, value.shape) for s, value in zip(steps, values[0], strict=True))
     return taps, values
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_the_scores_of_few_classes_are_found_in_a_file(classes, cases):
+    """Elsewhere so few values could be any tensor's; the network's answer is where they are looked for."""
+    spec = tiny_spec(num_classes=classes)
+    few = TracedGraph(random_checkpoint(spec, 0).model, "coreml", spec)
+    _, values = run(few, cases[:1])
+    places = find_places(few, cases[0].image, values[0], 40)
+    assert few.answers[0] in places
+    assert first_unplaced(few, places) is None
 
 
 def verdict(tmp_path, model, graph, cases, tapped, fresh=None, precision="fp32"):

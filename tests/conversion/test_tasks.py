@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,11 +12,23 @@ from helpers import sampled
 from made_once import in_this_process
 from tiny_networks import phone_checkpoint, with_tasks
 
-from mobilevit_sdk import convert, evaluate, inspect_artifact, load_checkpoint, predict, prune, save_checkpoint
+from mobilevit_sdk import (
+    benchmark,
+    bisect,
+    convert,
+    evaluate,
+    inspect_artifact,
+    load_checkpoint,
+    predict,
+    prune,
+    save_checkpoint,
+    verify,
+)
 from mobilevit_sdk.checkpoints.task_file import TaskHeader, save_task, weights_sha256
 from mobilevit_sdk.cli import main
-from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.formats.converter import find_converter
+from mobilevit_sdk.parity.images import reference_for_images
 from mobilevit_sdk.spec import MemoryTask
 
 PETS = MemoryTask(name="pets", num_classes=3, cells=2, labels=("cat", "dog", "fish"))
@@ -148,3 +161,23 @@ def test_what_needs_a_plain_classifier_says_so(converted, tmp_path):
     done = CliRunner().invoke(main, ["convert", *random, "--task", str(tasks[0])])
     assert done.exit_code == 2
     assert "--task stand on the trained checkpoint" in " ".join(done.stderr.split())
+
+
+def test_bisect_bench_and_images_of_ones_own_know_the_files_of_tasks(converted, tmp_path):
+    folder, artifact, tasks = converted
+    origin = json.loads((artifact / "manifest.json").read_text())["origin"]
+    assert [task["source"] for task in origin["tasks"]] == ["../../pets.safetensors", "../../food.safetensors"]
+    found = bisect(artifact)
+    assert (found.status, len(found.operators) > 20) == ("agrees", True)
+    photos = _photos(tmp_path / "photos", phone_checkpoint("vit").spec.preprocessing.image_size)
+    (verdict,) = verify(artifact, reference=reference_for_images(photos, None))
+    assert (verdict.status, list(verdict.outputs)) == ("passed", ["logits", "pets", "food"])
+    measured = benchmark(artifact, against="pytorch", threads=(1,), rounds=1)
+    assert {row.status for row in measured.results} == {"measured"}
+    shutil.copytree(folder, tmp_path / "moved")
+    (tmp_path / "moved" / tasks[0].name).write_bytes(tasks[1].read_bytes())
+    with pytest.raises(CheckpointError, match="are not those that"):
+        bisect(tmp_path / "moved" / "out" / artifact.name)
+    (tmp_path / "moved" / tasks[0].name).unlink()
+    with pytest.raises(CheckpointError, match=r"pets\.safetensors does not exist: it is a task that"):
+        bisect(tmp_path / "moved" / "out" / artifact.name)
