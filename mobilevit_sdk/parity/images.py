@@ -15,13 +15,12 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.features import features_of
 from mobilevit_sdk.checkpoints.load import load_as_stored
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
-from mobilevit_sdk.checkpoints.task_file import add_tasks
+from mobilevit_sdk.checkpoints.task_file import TaskFile, add_tasks, read_task
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.data.cases import image_cases
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.resize import fit_network
 from mobilevit_sdk.parity.runs import ReferenceOf
-from mobilevit_sdk.spec import Origin
 
 
 def reference_for_images(images: ImageDataset | Path | str, checkpoint: Checkpoint | Path | str | None) -> ReferenceOf:
@@ -61,8 +60,8 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
     else:
         found = features_of(given, spec.features, scores=bool(spec.scores)) if spec.features else given
     if spec.tasks and not found.spec.tasks:
-        found = add_tasks(found, task_sources_of(artifact))
-    if found.spec.tasks != spec.tasks or [each.sha256() for each in found.tasks] != _task_hashes(origin):
+        found = add_tasks(found, _tasks_of(artifact))
+    if found.spec.tasks != spec.tasks:
         raise CheckpointError(f"the tasks of {found.source} are not those that {artifact.path} was made from")
     if found.origin.sha256 != origin.sha256:
         raise CheckpointError(
@@ -72,5 +71,10 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
     return dataclasses.replace(found, model=fit_network(found.model, found.spec, spec), spec=spec)
 
 
-def _task_hashes(origin: Origin) -> list[str]:
-    return [task.sha256 for task in origin.tasks or ()]
+def _tasks_of(artifact: Artifact) -> list[TaskFile]:
+    """Those that its manifest names. Raises CheckpointError where one is gone, or another one."""
+    tasks = [read_task(source) for source in task_sources_of(artifact)]
+    for task, origin in zip(tasks, artifact.manifest.origin.tasks or (), strict=True):
+        if task.version.sha256() != origin.sha256:
+            raise CheckpointError(f"{task.source} is not the task that {artifact.path} was made from")
+    return tasks

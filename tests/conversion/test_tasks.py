@@ -176,7 +176,7 @@ def test_bisect_bench_and_images_of_ones_own_know_the_files_of_tasks(converted, 
     assert {row.status for row in measured.results} == {"measured"}
     shutil.copytree(folder, tmp_path / "moved")
     (tmp_path / "moved" / tasks[0].name).write_bytes(tasks[1].read_bytes())
-    with pytest.raises(CheckpointError, match="are not those that"):
+    with pytest.raises(CheckpointError, match="is not the task that"):
         bisect(tmp_path / "moved" / "out" / artifact.name)
     (tmp_path / "moved" / tasks[0].name).unlink()
     with pytest.raises(CheckpointError, match=r"pets\.safetensors does not exist: it is a task that"):
