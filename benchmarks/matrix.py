@@ -62,7 +62,7 @@ Row = dict[str, str]  # cells by column
 _HEAD = """# Every model, format and precision
 
 Written by `make matrix`: models at their published size, with random non-degenerate weights, converted and compared
-with PyTorch on 27 images, or on as many as a cell says: white, noise, then photographs. Apple's runtime takes 4 to 13
+with PyTorch on 27 images, or on as many as a cell says: white, noise, then photographs. Apple's runtime takes 1 to 13
 seconds of this machine for each billion multiply-accumulates, and Vulkan runs on a CPU here.
 
 - *SQNR* is that of the worst image, *same best* the share of images with the same best class. A cell in **bold** missed
