@@ -161,6 +161,7 @@ def test_python_snippets_import_what_there_is_and_call_it_with_arguments_that_it
         ("planted_faults_page", "_HEAD", "planted-faults"),
         ("pruning_page", "_PAGE", "pruning-measured"),
         ("quantization", "_HEAD", "quantization-measured"),
+        ("re_attention_page", "_PAGE", "re-attention"),
     ],
 )
 def test_measured_pages_read_as_their_scripts_write_them(script, template, page):
