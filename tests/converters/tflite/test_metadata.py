@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mobilevit_converters.tflite import converter
-from mobilevit_converters.tflite.file.associated_files import LABELS
 from mobilevit_converters.tflite.file.metadata import DAMAGE, TABLES, decode, document, encode
 from mobilevit_converters.tflite.file.schema import parse, serialize
 from phone_files import SharedFiles
@@ -33,10 +32,10 @@ def test_a_file_says_how_its_image_is_fed_and_where_its_labels_are(phone_files: 
     assert properties == {"color_space": "RGB", "default_size": {"width": width, "height": height}}
     assert image["process_units"] == [{"options": {"NormalizationOptions": {"mean": [0.0], "std": [255.0]}}}]
     (labels,) = scores["associated_files"]
-    assert (labels["name"], labels["type"]) == (LABELS, "TENSOR_AXIS_LABELS")
+    assert (labels["name"], labels["type"]) == ("labels.txt", "TENSOR_AXIS_LABELS")
     with zipfile.ZipFile(file.path) as archive:  # stored, as the readers in C++ expect
-        assert archive.getinfo(LABELS).compress_type == zipfile.ZIP_STORED
-        assert archive.read(LABELS).decode().splitlines() == list(file.spec.labels)
+        assert archive.getinfo("labels.txt").compress_type == zipfile.ZIP_STORED
+        assert archive.read("labels.txt").decode().splitlines() == list(file.spec.labels)
     names = [each.name for each in (*converter.inspect(file.path).inputs, *converter.inspect(file.path).outputs)]
     assert names == [image["name"], scores["name"]]
 
