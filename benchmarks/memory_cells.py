@@ -208,7 +208,7 @@ class Arms:
                 own, ours = network.eval()(x)
                 same = torch.equal(own, self.network(x))
                 difference = (ours - scores(self.test, rows)).abs().max().item()
-        return Tested(fit.arm, fit.seed, top1, len(self.test.labels), same, difference)
+        return Tested(fit.arm, fit.learning_rate, fit.seed, top1, len(self.test.labels), same, difference)
 
 
 def _head(dim: int, classes: int) -> nn.Linear:
@@ -241,11 +241,11 @@ def measure(options: argparse.Namespace) -> None:
         for arm in options.arms:
             rate = chosen([once(arm, rate, 0) for rate in options.rates])[arm]
             fit = once(arm, rate, seed)
-            name = arm.replace(" ", "-")
-            path = options.out / "tested" / f"{name}-{seed}.json"
+            name = f"{arm.replace(' ', '-')}-{rate:g}-{seed}"
+            path = options.out / "tested" / f"{name}.json"
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)
-                found = write_record(arms.judge(fit, fits / f"{name}-{rate:g}-{seed}.safetensors"), path)
+                found = write_record(arms.judge(fit, fits / f"{name}.safetensors"), path)
                 tell(f"{path.stem}: {found.top1:.1%} of test images")
 
 

@@ -42,6 +42,7 @@ class Tested(Strict, frozen=True):
     """A fit on the test images; of an arm with a task, what the network with that task answers beside it."""
 
     arm: str
+    learning_rate: float
     seed: int
     top1: float
     images: int
@@ -92,7 +93,7 @@ def write_memory(folder: Path, path: Path) -> None:
         raise SystemExit("no arm has been tested yet")
     record = folder / "base.json"
     write_page(page(read_record(record, Base) if record.exists() else None, fits, tested), path)
-    plot(tested, path.with_suffix(".png"))
+    plot(at_chosen_rate(tested, fits), path.with_suffix(".png"))
 
 
 def order(arm: str) -> float:
@@ -101,6 +102,8 @@ def order(arm: str) -> float:
 
 
 def page(base: Base | None, fits: Sequence[Fit], tested: Sequence[Tested]) -> str:
+    rates, above = chosen(fits), ""
+    tested = at_chosen_rate(tested, fits)
     arms = _by_arm(tested)
     one = fits[0]
     text = "The base is a trained ViT."
@@ -111,7 +114,6 @@ def page(base: Base | None, fits: Sequence[Fit], tested: Sequence[Tested]) -> st
         )
     facts = {name: getattr(one, name) for name in ("images", "views", "epochs", "steps")}
     parts = [_PAGE.format(base=text, test_images=tested[0].images, **facts)]
-    rates, above = chosen(fits), ""
     for arm in arms:
         parts.append(_row(arm, arms, above, [fit for fit in fits if fit.learning_rate == rates[fit.arm]]))
         above = arm
@@ -124,6 +126,12 @@ def page(base: Base | None, fits: Sequence[Fit], tested: Sequence[Tested]) -> st
             f"{unchanged}\nof {len(with_task)} cases, and the task's as they were trained, within {worst:.1e}.\n"
         )
     return "".join(parts)
+
+
+def at_chosen_rate(tested: Sequence[Tested], fits: Sequence[Fit]) -> list[Tested]:
+    """A later search may have chosen another rate than an arm was tested with before."""
+    rates = chosen(fits)
+    return [each for each in tested if each.learning_rate == rates[each.arm]]
 
 
 def _by_arm(tested: Sequence[Tested]) -> dict[str, list[Tested]]:
@@ -156,11 +164,17 @@ def _paired(shares: dict[str, dict[int, float]], arm: str, other: str) -> tuple[
 
 
 def _rates(fits: Sequence[Fit], rates: dict[str, float]) -> str:
-    tried = sorted({fit.learning_rate for fit in fits if fit.seed == 0})
-    edge = [_NAMES.get(arm, arm) for arm, rate in rates.items() if len(tried) > 1 and rate in (tried[0], tried[-1])]
-    text = f"Learning rates tried for all: {', '.join(f'{rate:g}' for rate in tried)}."
+    """What was tried for each arm, and which arms took the lowest or the highest of several."""
+    tried = {arm: sorted({fit.learning_rate for fit in fits if fit.seed == 0 and fit.arm == arm}) for arm in rates}
+    arms_of: dict[str, list[str]] = {}
+    for arm in sorted(rates, key=order):
+        arms_of.setdefault(", ".join(f"{rate:g}" for rate in tried[arm]), []).append(_NAMES.get(arm, arm))
+    text = "; ".join(f"{each} ({'; '.join(arms)})" for each, arms in arms_of.items())
+    text = f"Learning rates tried: {text}."
+    edge = [arm for arm, rate in rates.items() if len(tried[arm]) > 1 and rate in (tried[arm][0], tried[arm][-1])]
     if edge:
-        text += f" At an end of them, so that a wider search may find better: {', '.join(sorted(edge))}."
+        names = "; ".join(_NAMES.get(arm, arm) for arm in sorted(edge, key=order))
+        text += f" At an end of them, so that a wider search may find better: {names}."
     return f"{text}\n"
 
 

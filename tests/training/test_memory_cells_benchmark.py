@@ -37,7 +37,8 @@ def test_validation_images_choose_the_rate_of_each_arm_and_the_first_seed_decide
 def test_the_page_compares_each_arm_with_the_head_and_with_the_arm_above() -> None:
     fits = [fit("head", 0.1, 0.3), fit("0 cells", 0.1, 0.32), fit("10 cells", 0.1, 0.41), fit("2 cells", 0.1, 0.4)]
     top1 = {"head": (0.3, 0.31), "0 cells": (0.31, 0.305), "10 cells": (0.40, 0.41), "2 cells": (0.35, 0.36)}
-    tested = [page.Tested(arm, seed, share, 5000) for arm, both in top1.items() for seed, share in enumerate(both)]
+    tested = [page.Tested(arm, 0.1, seed, share, 5000) for arm, both in top1.items() for seed, share in enumerate(both)]
+    tested.append(page.Tested("head", 0.01, 0, 0.9, 5000))  # of an earlier, narrower search
     text = page.page(None, fits, tested)
     assert "| head alone | 100 | 0.1 | 30.0% | 30.0% / 31.0% (30.5%) |  |  |" in text
     assert "| head, class token | 100 | 0.1 | 32.0% | 31.0% / 30.5% (30.8%) | +0.3 | a tie |" in text
