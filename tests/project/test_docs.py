@@ -156,6 +156,7 @@ def test_python_snippets_import_what_there_is_and_call_it_with_arguments_that_it
     [
         ("data_free_pruning", "_PAGE", "data-free-pruning"),
         ("matrix", "_HEAD", "matrix"),
+        ("memory_cells_page", "_PAGE", "memory"),
         ("mutated_artifacts", "_HEAD", "mutated-artifacts"),
         ("performance_page", "_PAGE", "performance"),
         ("planted_faults_page", "_HEAD", "planted-faults"),
