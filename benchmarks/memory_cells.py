@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset, to_model_input
-from mobilevit_sdk.layers import TaskMemory
+from mobilevit_sdk.layers import TaskMemory, TransformerBlock
+from mobilevit_sdk.layers.memory import first_tokens, run_tasks_in_block
 from mobilevit_sdk.models.vit import ViT, ViTConfig
 from mobilevit_sdk.spec import MemoryTask
 from mobilevit_sdk.tasks.augment import augment
@@ -96,11 +97,11 @@ class Frozen:
 
     def answer(self, network: ViT, task: TaskMemory, rows: Tensor) -> Tensor:
         """The scores of `task` for the images `rows`, [rows, classes]: `layers.run_with_tasks` for one task."""
-        token = task.token.expand(len(rows), -1, -1)
-        for index, block in enumerate(network.blocks):
-            cells = [] if task.memory is None else [task.memory[index].expand(len(rows), -1, -1)]
-            token = block(torch.cat([token, self.streams[index, rows], *cells], 1), num_queries=1)
-        return cast("Tensor", task.head(network.norm(token)[:, 0]))
+        tokens = first_tokens([task], len(rows))
+        for index, block in enumerate(cast("list[TransformerBlock]", list(network.blocks))):
+            own = block.attention.project(block.norm1(self.streams[index, rows]))
+            run_tasks_in_block(block, index, own, tokens, [task])
+        return cast("Tensor", task.head(network.norm(tokens[task.name])[:, 0]))
 
 
 @dataclass(frozen=True)

@@ -177,12 +177,14 @@ def _artifact_predictor(path: Path, name: str | None, task: str | None) -> Predi
 
 def _values_of(spec: ModelSpec, task: str | None) -> slice:
     """Where the scores of a task, or the network's own, stand in its answer; features stand behind all scores."""
+    if len(spec.outputs) == 1:
+        return slice(None)
     start = 0
     for output in spec.outputs:
         if output.name == (task or LOGITS):
             return slice(start, start + (output.classes or 0))
         start += output.classes or 0
-    return slice(None)  # features alone, or an unknown task, which `of_output` refuses
+    return slice(None)  # an unknown task, which `of_output` refuses
 
 
 def _able(converter: Converter, file: Path) -> list[Runtime]:

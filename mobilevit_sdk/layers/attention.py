@@ -15,7 +15,7 @@ class Attention(nn.Module):
     Shapes: [B, N, dim] -> [B, N, dim]. The rows of `qkv` are all of q, all of k, all of v; within each, head by head.
     In each head, q and k have `key_dim` rows and v has `value_dim`; both default to dim / num_heads. With
     `window_size`, N is its square and the bias is a `PositionBias`; without, there is no bias. Where only the first
-    tokens of the answer are read, `num_queries`, set or given, is their number: [B, N, dim] -> [B, num_queries, dim].
+    tokens of the answer are read, `num_queries` may be set to their number: [B, N, dim] -> [B, num_queries, dim].
     With `re_attention`, the factor of a `HeadMixing`, the maps of all heads are mixed before they weigh the values.
     """
 
@@ -45,10 +45,9 @@ class Attention(nn.Module):
         self.proj = nn.Linear(num_heads * self.value_dim, dim)
         self.memory: nn.Module | None = None  # constant keys and values: `deployment.join_tasks` puts them here
 
-    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.project(x)
-        num_queries = self.num_queries if num_queries is None else num_queries
-        return self.attend(q if num_queries is None else q[:, :, :num_queries], k, v)
+        return self.attend(q if self.num_queries is None else q[:, :, : self.num_queries], k, v)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The queries, keys and values of tokens. Shapes: [B, N, dim] -> [B, heads, N, key_dim or value_dim] each."""

@@ -54,20 +54,35 @@ def run_with_tasks(
     its concatenation. The keys and values of the network's own tokens are computed once for all tasks, and where its
     weights are frozen, gradients pass through none of its tokens: training a task costs little more than its answers.
     """
-    batch = x.shape[0]
-    tokens = {task.name: task.token.expand(batch, -1, -1) for task in tasks}
+    tokens = first_tokens(tasks, x.shape[0])
     for index, block in enumerate(blocks):
-        attention, norm = block.attention, block.norm1
-        rows = {task.name: [attention.project(norm(tokens[task.name]))] for task in tasks}
-        own = attention.project(norm(x))
-        for task in tasks:
-            if task.memory is not None:
-                q, k, v = attention.project(norm(task.memory[index : index + 1]))
-                rows[task.name].append((q, k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)))
-        for task in tasks:
-            seen = [own, *(each for name in (task.name, *task.extends) for each in rows[name])]
-            keys, values = (torch.cat([each[part] for each in seen], 2) for part in (1, 2))
-            query = rows[task.name][0][0]
-            tokens[task.name] = block.add(tokens[task.name], attention.attend(query, keys, values))
-        x = block.add(x, attention.attend(*own))
+        own = block.attention.project(block.norm1(x))
+        run_tasks_in_block(block, index, own, tokens, tasks)
+        x = block.add(x, block.attention.attend(*own))
     return x, list(tokens.values())
+
+
+def first_tokens(tasks: Sequence[TaskMemory], batch: int) -> dict[str, Tensor]:
+    """The class token of each task, by its name, before the first block: [B, 1, dim]."""
+    return {task.name: task.token.expand(batch, -1, -1) for task in tasks}
+
+
+def run_tasks_in_block(
+    block: TransformerBlock,
+    index: int,
+    own: tuple[Tensor, Tensor, Tensor],
+    tokens: dict[str, Tensor],
+    tasks: Sequence[TaskMemory],
+) -> None:
+    """Take the class tokens of tasks, in place, through the block at `index`, whose own tokens project to `own`."""
+    attention, norm, batch = block.attention, block.norm1, len(own[0])
+    rows = {task.name: [attention.project(norm(tokens[task.name]))] for task in tasks}
+    for task in tasks:
+        if task.memory is not None:
+            q, k, v = attention.project(norm(task.memory[index : index + 1]))
+            rows[task.name].append((q, k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)))
+    for task in tasks:
+        seen = [own, *(each for name in (task.name, *task.extends) for each in rows[name])]
+        keys, values = (torch.cat([each[part] for each in seen], 2) for part in (1, 2))
+        query = rows[task.name][0][0]
+        tokens[task.name] = block.add(tokens[task.name], attention.attend(query, keys, values))

@@ -18,7 +18,7 @@ class TransformerBlock(nn.Module):
 
     With `layer_scale`, each of the two sums takes its branch times a learned factor per channel; both
     are `branch_scale` times as strong. `re_attention` is that of `Attention`. Where the attention
-    answers its first `num_queries` tokens alone, or is to, so does the block.
+    answers its first `num_queries` tokens alone, so does the block.
     """
 
     def __init__(
@@ -58,9 +58,8 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.stochastic_depth = StochasticDepth(stochastic_depth, groups=stochastic_depth_groups)
 
-    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
-        normed = self.norm1(x)
-        attended = self.attention(normed) if num_queries is None else self.attention(normed, num_queries)
+    def forward(self, x: Tensor) -> Tensor:
+        attended = self.attention(self.norm1(x))
         return self.add(x if attended.shape[1] == x.shape[1] else x[:, : attended.shape[1]], attended)
 
     def add(self, x: Tensor, attended: Tensor) -> Tensor:
