@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, split_list, verb
-from mobilevit_sdk.cli.conversion_options import conversion_options
+from mobilevit_sdk.cli.conversion_options import conversion_options, tasks_option
 from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 
@@ -34,6 +34,10 @@ _STYLE = {
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", default=500, show_default=True, help="Only N images, spread evenly."
 )
+@tasks_option
+@click.option(
+    "--data-task", metavar="NAME", help="With --task: the one that --data are of.  [default: the network's own classes]"
+)
 @conversion_options(precisions="all", calibration=", none of them in --data")
 @click.option(
     "--backend",
@@ -58,6 +62,8 @@ def command(
     checkpoint: str | None,
     data: Path,
     limit: int,
+    tasks: tuple[Path, ...],
+    data_task: str | None,
     formats: list[str],
     precisions: list[str],
     backends: list[str],
@@ -78,7 +84,7 @@ def command(
     each of its backends and precisions, is converted, verified as `convert` does, evaluated on the labeled images, and
     timed where its runtime runs at this machine's own speed. A file that fails stops no other. The folder --out
     receives the artifacts, report.html, comparison.md and comparison.json; the same command again goes on where it was
-    interrupted, and does nothing twice.
+    interrupted, and does nothing twice. With --task, each output of a file is verified, and the worst one decides.
 
     Exit 0: what ran met its thresholds and floors. 1: something missed one, or was rejected. 3: a conversion or a
     runtime failed, or what --to or --backend name ran nowhere. A file that nothing here runs has no accuracy, and no
@@ -90,12 +96,14 @@ def command(
 
     import msgspec
 
+    from mobilevit_sdk.checkpoints.source import open_source
     from mobilevit_sdk.comparison import RowFound, compare_formats
     from mobilevit_sdk.data.calibration import MAX_IMAGES
     from mobilevit_sdk.parity import find_config, read_thresholds
     from mobilevit_sdk.progress import Step
 
     thresholds = read_thresholds(find_config(Path.cwd()))
+    subject = open_source(checkpoint, preparation=preparation, tasks=tasks)
     images = open_images(data, labeled=True, limit=limit)
     calibrating = open_images(calibration, limit=2 * MAX_IMAGES)
     with Display(log) as display:
@@ -106,13 +114,14 @@ def command(
             display(step)
 
         found = compare_formats(
-            checkpoint,
+            subject,
             data=images,
             out=folder,
             formats=formats,
             precisions=precisions,
             backends=backends,
             limit=limit,
+            task=data_task,
             calibration=calibrating,
             recipe=recipe_file,
             max_drop=max_drop,
@@ -120,7 +129,6 @@ def command(
             timed=not no_bench,
             threads=threads,
             thresholds=thresholds,
-            preparation=preparation,
             progress=show,
         )
     print_notes(found.notes)
@@ -164,7 +172,9 @@ def _print(found: Comparison, folder: Path) -> None:
         print_line(out, "no ms", "bold", f"{runtime}: {why}")
     if found.calibration:
         print_line(out, "integers", "bold", f"calibrated with {found.calibration}")
-    said = f"\ntop-1 on {count(found.images, 'image')} of {found.data}; dB: SQNR of the worst case; s: to convert"
+    whose = f" of {found.task}" if found.task else ""
+    said = f"\ntop-1{whose} on {count(found.images, 'image')} of {found.data}; dB: SQNR of the worst case"
+    said += f"{', in the output that is named' if found.task else ''}; s: to convert"
     if found.machine:
         said += f"; ms: {count(found.threads, 'thread')} on {found.machine.describe()}"
     out.print(said, markup=False, style="dim")

@@ -12,6 +12,15 @@ from mobilevit_sdk.cli.common import split_list
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+tasks_option = click.option(
+    "--task",
+    "tasks",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Answer this task, too: a file that mobilevit train --base wrote on the checkpoint. May be given again.",
+)
+
 
 def conversion_options(*, precisions: str, calibration: str = "") -> Callable[[F], F]:
     """Decorator that adds --to, --precision, --calibration and --recipe.

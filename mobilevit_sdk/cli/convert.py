@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
-from mobilevit_sdk.cli.conversion_options import conversion_options
+from mobilevit_sdk.cli.conversion_options import conversion_options, tasks_option
 from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.cli.wording import in_options
@@ -40,14 +40,7 @@ if TYPE_CHECKING:
     help="Return features instead of class scores: the last map, or its mean.  [pooled without a value]",
 )
 @click.option("--scores", is_flag=True, help="With --features: return class scores, too, from the same computation.")
-@click.option(
-    "--task",
-    "tasks",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Answer this task, too: a file that mobilevit train --base wrote on the checkpoint. May be given again.",
-)
+@tasks_option
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),

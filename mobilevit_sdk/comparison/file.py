@@ -19,7 +19,7 @@ from mobilevit_sdk.conversion.plan import Conversion, require_toolchain
 from mobilevit_sdk.errors import MobileViTError, ToolchainError
 from mobilevit_sdk.formats.converter import label
 from mobilevit_sdk.formats.runtime import OnRequestRuntime, Runtime, SelectiveRuntime, TimedRuntime
-from mobilevit_sdk.parity import Verdict, compare, verify
+from mobilevit_sdk.parity import Agreement, Verdict, compare, verify
 from mobilevit_sdk.progress import Progress, summed
 from mobilevit_sdk.tasks.accuracy import top5_hits
 from mobilevit_sdk.text import one_line
@@ -131,16 +131,25 @@ def _verified(
         lambda: verify(artifact, thresholds=subject.network.thresholds, progress=summed("verify", task, progress)),
         keep=lambda found: all(verdict.status != "error" for verdict in found),
     )
-    worst = [(v.agreement.sqnr_db.worst, v.runtime) for v in verdicts if v.agreement]
     status, reason = _judged(verdicts)
+    noise = {(v.runtime, name): each.sqnr_db.worst for v in verdicts for name, each in _agreements(v).items()}
+    _, output = worst = min(noise, key=noise.__getitem__, default=("", None))
     row = msgspec.structs.replace(
         row,
         status=status,
         reason=reason,
-        sqnr_db=min(worst)[0] if worst else None,
-        verified_on=tuple(name for _, name in worst),
+        sqnr_db=noise.get(worst),
+        sqnr_output=output,
+        verified_on=tuple(dict.fromkeys(runtime for runtime, _ in noise)),
     )
     return row, status == "not executed"
+
+
+def _agreements(verdict: Verdict) -> dict[str | None, Agreement]:
+    """Of each output by its name, where there are several, else of the only one."""
+    if verdict.outputs:
+        return dict(verdict.outputs.items())
+    return {None: verdict.agreement} if verdict.agreement else {}
 
 
 def _judged(verdicts: list[Verdict]) -> tuple[Status, str | None]:
@@ -162,7 +171,7 @@ def _evaluated(
     version = runtime.availability().version
     scores = subject.store.scores(
         f"{artifact.path.parent.name}.scores",
-        [artifact.manifest.sha256, runtime.name, version, subject.images.sha256],
+        [artifact.manifest.sha256, runtime.name, version, repr(subject.images.values), subject.images.sha256],
         subject.reference.shape,
         lambda: subject.images.answers_of(
             artifact.on(runtime.name), lambda step: progress(dataclasses.replace(step, task=task))

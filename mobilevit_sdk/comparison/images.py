@@ -26,6 +26,7 @@ class LabeledImages:
 
     dataset: ImageDataset
     preprocessing: Preprocessing
+    values: slice  # where the scores of this head stand in the answer of a file with several outputs
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -55,9 +56,9 @@ class LabeledImages:
 
 
 def answer_images(images: LabeledImages, ref: RuntimeRef) -> np.ndarray:
-    """In a child process: the scores of a file for every image."""
+    """In a child process: the scores of a file for every image, of the head that the images are for."""
     loaded = ref.load()
-    return images.answers(lambda batch: np.array(loaded(batch[0]))[None])
+    return images.answers(lambda batch: np.array(loaded(batch[0])[images.values])[None])
 
 
 def refuse_overlap(calibration: ImageDataset, images: LabeledImages) -> None:

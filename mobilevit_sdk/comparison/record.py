@@ -43,7 +43,8 @@ class FileRow(Strict, frozen=True, kw_only=True):
     artifact: str | None = None  # its folder, from the comparison's
     bytes: int | None = None
     conversion_seconds: float | None = None
-    sqnr_db: float | None = None  # of the worst case on the worst runtime
+    sqnr_db: float | None = None  # of the worst case in the worst output on the worst runtime
+    sqnr_output: str | None = None  # which output that is, where there are several
     verified_on: tuple[str, ...] = ()
     runtime: str | None = None  # that answered the images, and was timed where it can be
     runtime_version: str | None = None
@@ -63,6 +64,8 @@ class Comparison(Strict, frozen=True, kw_only=True):
     sha256: str | None
     data: str
     images: int
+    outputs: tuple[str, ...]  # of the network; the gate holds each
+    task: str | None  # the output that the images ask, where there are several
     top1: float  # PyTorch's
     top5: float
     median_ms: float | None  # PyTorch's, eager
@@ -75,6 +78,13 @@ class Comparison(Strict, frozen=True, kw_only=True):
     sdk: str  # version
     when: str  # date in UTC
     notes: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> str | None:
+        """In words, which of several outputs best classes and top-1 are of."""
+        if self.task is None:
+            return None
+        return f"{self.task}; the gate holds {', '.join(self.outputs)}, and the worst decides"
 
     @property
     def missed(self) -> bool:
@@ -106,11 +116,12 @@ def drop_in_points(row: FileRow, comparison: Comparison) -> str:
 
 def cells(row: FileRow) -> dict[str, str]:
     """The row's numbers as tables show them, by column; empty where there are none."""
+    sqnr = "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
     return {
         "size": "" if row.bytes is None else f"{row.bytes / 1e6:.2f}",
         "same class": "" if row.same_class is None else percent(row.same_class),
         "top-1": "" if row.top1 is None else f"{row.top1:.2%}",
-        "SQNR": "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+        "SQNR": f"{sqnr} ({row.sqnr_output})" if row.sqnr_output else sqnr,
         "ms": "" if row.median_ms is None else f"{row.median_ms:.2f}",
         "seconds": "" if row.conversion_seconds is None else f"{row.conversion_seconds:.0f}",
     }

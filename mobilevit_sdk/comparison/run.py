@@ -15,6 +15,7 @@ from mobilevit_sdk.arguments import names
 from mobilevit_sdk.artifacts.reference import check_answers
 from mobilevit_sdk.bench import usable_cores
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
+from mobilevit_sdk.checkpoints.features import classifier_of
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.comparison.file import Compared, Subject, accuracy, compare_file
@@ -29,11 +30,12 @@ from mobilevit_sdk.conversion.plan import Conversion
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.calibration import split_images
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.evaluation.measure import network_predictor
+from mobilevit_sdk.evaluation.measure import network_predictor, values_of
 from mobilevit_sdk.files import portable, require_place
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
 from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.spec import LOGITS
 from mobilevit_sdk.tasks import task_of
 from mobilevit_sdk.text import count
 
@@ -56,6 +58,7 @@ def compare_formats(
     precisions: str | Sequence[str] | None = None,
     backends: str | Sequence[str] | None = None,
     limit: int | None = LIMIT,
+    task: str | None = None,
     calibration: ImageDataset | Path | str | None = None,
     recipe: QuantizationRecipe | Path | str | None = None,
     max_drop: float | None = None,
@@ -75,6 +78,9 @@ def compare_formats(
     images of `data`, at most `limit` of them, spread evenly, and, where its runtime can be timed, is timed together
     with PyTorch in interleaved `rounds` on so many `threads`. One that fails stops no other: see `FileRow.status`.
 
+    Of a checkpoint with several outputs, every output is verified and the worst decides; `data` are images of `task`,
+    by default of the network's own classes, and of it are the best classes and top-1.
+
     Integer precisions take `calibration` and `recipe` as `convert` does; images that are also in `data` are refused.
     `max_drop`, in points of top-1 below PyTorch's, and `min_top1`, in percent, are floors for every file that runs.
 
@@ -88,13 +94,13 @@ def compare_formats(
     out = Path(out).resolve()
     require_place(out)
     loaded = as_checkpoint(checkpoint, preparation or AS_STATED)
-    loaded.spec.require_scores("a comparison", alone=True)
-    task, dataset = task_of(loaded.spec), open_dataset(data, labeled=True)
+    loaded.spec.require_scores("a comparison")
+    asked, dataset = task_of(loaded.spec.of_output(task)), open_dataset(data, labeled=True)
     dataset = dataset.sample(limit or len(dataset)).checked(progress)
-    images = LabeledImages(task.match(dataset), loaded.spec.preprocessing)
+    images = LabeledImages(asked.match(dataset), loaded.spec.preprocessing, values_of(loaded.spec, task))
     given = _to_calibrate_with(calibration, plan, images)
     store, network_hash = Store(out / "steps"), network_sha256(loaded.model, loaded.spec)
-    reference = _reference(loaded, network_hash, images, store, progress)
+    reference = _reference(classifier_of(loaded, task), network_hash, task, images, store, progress)
     with opened_network(
         loaded,
         plan,
@@ -114,10 +120,10 @@ def compare_formats(
     notes = (
         *loaded.notes,
         *(note for note in dataset.notes if note not in known),
-        *task.notes(dataset),
+        *asked.notes(dataset),
         *_without_effect(plan, calibration, recipe),
     )
-    comparison = _record(loaded, subject, compared, timing, threads, notes)
+    comparison = _record(loaded, subject, compared, timing, threads, task, notes)
     write_report(comparison, out)
     return comparison
 
@@ -135,15 +141,15 @@ def _to_calibrate_with(
 
 
 def _reference(
-    loaded: Checkpoint, network_hash: str, images: LabeledImages, store: Store, progress: Progress
+    asked: Checkpoint, network_hash: str, task: str | None, images: LabeledImages, store: Store, progress: Progress
 ) -> np.ndarray:
     """PyTorch's scores, float32 [images, num_classes]. Raises RequestError where they are not finite."""
-    check_answers(loaded.model, images.preprocessing)
+    check_answers(asked.model, images.preprocessing)
     scores = store.scores(
         "pytorch.scores",
-        [network_hash, images.sha256],
-        (len(images), loaded.spec.num_classes),
-        lambda: images.answers(network_predictor(loaded.model, loaded.spec), _of("pytorch", progress)),
+        [network_hash, task, images.sha256],
+        (len(images), asked.spec.num_classes),
+        lambda: images.answers(network_predictor(asked.model, asked.spec), _of("pytorch", progress)),
     )
     if not np.isfinite(scores).all():
         source = images.dataset.source
@@ -168,6 +174,7 @@ def _record(
     compared: Sequence[Compared],
     timing: Timing,
     threads: int,
+    task: str | None,
     notes: tuple[str, ...],
 ) -> Comparison:
     top1, top5 = accuracy(subject.reference, subject.images.labels)
@@ -177,6 +184,8 @@ def _record(
         sha256=loaded.origin.sha256,
         data=subject.images.dataset.source.name,
         images=len(subject.images),
+        outputs=tuple(output.name for output in loaded.spec.outputs),
+        task=(task or LOGITS) if len(loaded.spec.outputs) > 1 else None,
         top1=top1,
         top5=top5,
         median_ms=timing.pytorch.median_ms if timing.pytorch else None,

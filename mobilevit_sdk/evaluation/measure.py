@@ -167,7 +167,7 @@ def _artifact_predictor(path: Path, name: str | None, task: str | None) -> Predi
     runtime = choose_runtime(converter, name, _able(converter, file), f"run {file.name}")
     spec = inspection.spec or open_artifact(file.parent).manifest.spec
     answer = runtime.load(file)
-    values = _values_of(spec, task)
+    values = values_of(spec, task)
 
     def predict(images: np.ndarray) -> np.ndarray:
         return np.stack([answer(image)[values] for image in images])
@@ -175,7 +175,7 @@ def _artifact_predictor(path: Path, name: str | None, task: str | None) -> Predi
     return Predictor(str(path), runtime.name, spec.of_output(task) if spec.returns_scores else spec, predict)
 
 
-def _values_of(spec: ModelSpec, task: str | None) -> slice:
+def values_of(spec: ModelSpec, task: str | None) -> slice:
     """Where the scores of a task, or the network's own, stand in its answer; features stand behind all scores."""
     if len(spec.outputs) == 1:
         return slice(None)

@@ -14,9 +14,9 @@ from labeled_images import pictures, write_folder
 from made_once import in_this_process
 from rich.console import Console
 from stand_in_format import StandInConverter, TimedStandInRuntime, install
-from tiny_networks import phone_checkpoint
+from tiny_networks import phone_checkpoint, with_tasks
 
-from mobilevit_sdk import compare_formats, predict, save_checkpoint
+from mobilevit_sdk import compare_formats, evaluate, predict, save_checkpoint
 from mobilevit_sdk.artifacts import reference as artifacts
 from mobilevit_sdk.bench import BenchResult, Row, describe_machine
 from mobilevit_sdk.checkpoints.load import load_checkpoint
@@ -29,6 +29,7 @@ from mobilevit_sdk.errors import RequestError, ToolchainError
 from mobilevit_sdk.formats import converter as plug_ins
 from mobilevit_sdk.formats.runtime import Availability
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
+from mobilevit_sdk.spec import MemoryTask
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +264,37 @@ def test_a_plan_is_all_that_is_installed_or_what_is_named(monkeypatch):
     ):
         with pytest.raises(RequestError, match=message):
             names(**wrong)
+
+
+def test_several_outputs_are_all_held_and_the_images_ask_one(tmp_path, monkeypatch):
+    """A file whose pets are noisy fails for them, though its own classes are right, and the table says which."""
+    pets = MemoryTask(name="pets", num_classes=3, cells=2, labels=("cat", "dog", "fish"))
+    both = with_tasks(phone_checkpoint("vit"), pets, seed=8)
+    folder = tmp_path / "data"
+    for at, (image, _) in enumerate(pictures(6)):
+        (folder / ("cat", "dog")[at % 2]).mkdir(parents=True, exist_ok=True)
+        (folder / ("cat", "dog")[at % 2] / f"{at}.png").write_bytes(image)
+
+    def spoil(number, row):
+        return row + np.float32(0.3) * np.array([0, 0, 0, 0, 0, 0, number % 2, 1 - number % 2], np.float32)
+
+    install(monkeypatch, StandInConverter("alpha"), StandInConverter("beta", spoil=spoil))
+    compare = partial(compare_formats, both, data=folder, out=tmp_path / "out", timed=False)
+    found = compare(task="pets")
+    right, wrong = found.rows
+    assert (right.status, right.same_class, right.top1) == ("passed", 1, found.top1)
+    assert found.top1 == evaluate(both, data=folder, task="pets").accuracy.top1
+    assert (wrong.status, wrong.sqnr_output) == ("failed", "pets")
+    assert wrong.reason.startswith("stand-in: pets: SQNR")
+    assert (found.task, found.outputs) == ("pets", ("logits", "pets"))
+    page, table = (tmp_path / "out/report.html").read_text(), (tmp_path / "out/comparison.md").read_text()
+    assert f"{wrong.sqnr_db:.1f} (pets)" in page
+    assert f"| {wrong.sqnr_db:.1f} (pets) |" in table
+    assert "top-1 are of pets; the gate holds logits, pets" in table
+    with pytest.raises(RequestError, match="2 classes, but the head of"):
+        compare()
+    with pytest.raises(RequestError, match="answers no task called 'food'"):
+        compare(task="food")
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     facts = {
         "checkpoint": f"{comparison.checkpoint}{weights}",
         "images": f"{count(comparison.images, 'image')} of {comparison.data}",
+        "top-1 of": comparison.asked or "",
         "PyTorch's top-1": f"{comparison.top1:.2%}",
         "floor of top-1": " and ".join(bars),
         "integers calibrated with": comparison.calibration or "",

@@ -35,6 +35,8 @@ def summary(comparison: Comparison) -> str:
         for row in comparison.rows
         if row.reason
     ]
+    if comparison.asked:
+        notes.insert(0, f"same best class and top-1 are of {markdown(comparison.asked)}")
     notes += [f"no ms on {name}: {markdown(why)}" for name, why in comparison.untimed_runtimes.items()]
     if comparison.calibration:
         notes.append(f"integers were calibrated with {markdown(comparison.calibration)}")
