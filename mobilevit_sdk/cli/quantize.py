@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
+from mobilevit_sdk.cli.conversion_options import tasks_option
 from mobilevit_sdk.cli.data_options import OpenImages, data_options
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.cli.preparation import preparation_options
@@ -37,6 +38,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option(
     "--size", type=SHARE, default=0.5, show_default=True, metavar="SHARE", help="Budget: weights over float32 ones."
 )
+@tasks_option
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="Begin with this recipe.")
 @click.option("--out", "folder", type=PATH, metavar="DIR", default=Path("quantized"), show_default=True)
 @preparation_options()
@@ -50,6 +52,7 @@ def command(
     top1_drop: float,
     agreement: float,
     size: float,
+    tasks: tuple[Path, ...],
     recipe_file: Path | None,
     folder: Path,
     preparation: Preparation,
@@ -60,7 +63,8 @@ def command(
 
     CHECKPOINT is a file or hf-hub:org/name, by default the one that ships with the package. The folder --out receives
     recipe.json, for `mobilevit convert --recipe`, sensitivity.json and sensitivity.png. Exit code 1: nothing within
-    --size reaches the goal; the recipe is then the most accurate one. What convert would reject reaches no goal.
+    --size reaches the goal; the recipe is then the most accurate one. What convert would reject reaches no goal. With
+    --task, every output is judged, and the worst one decides.
     """
     from mobilevit_sdk.cli.display import import_torch
 
@@ -79,7 +83,7 @@ def command(
     thresholds = read_thresholds(find_config(Path.cwd()))
     goal = Goal(top1_drop=top1_drop, agreement=agreement, size=size)
     images = open_images(calibration, limit=2 * MAX_IMAGES)
-    source = open_source(checkpoint, preparation=preparation)
+    source = open_source(checkpoint, preparation=preparation, tasks=tasks)
     print_notes((*source.notes, *(class_order_notes(images, source.spec) if images else ())))
     with Display(log) as display:
 

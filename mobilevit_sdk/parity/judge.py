@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -68,28 +68,43 @@ def judge_task(
     )
 
 
-def judge_outputs(
-    views: Sequence[View], threshold: Threshold, *, runtime: str, labels: np.ndarray | None = None
-) -> Judgment:
-    """`judge_task` of each output; the noise is that of the worst, the classes are those of the scores."""
-    found = {
+def judge_each(
+    views: Sequence[View], threshold: Threshold, *, runtime: str, labels: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Judgment]:
+    """`judge_task` of each output, by its name; `labels` are of the output that the images are labeled for."""
+    known = labels or {}
+    return {
         view.output.name: judge_task(
-            *view.flat,
-            threshold,
-            runtime=runtime,
-            labels=labels if view.output.kind == "scores" else None,
-            kind=view.output.kind,
+            *view.flat, threshold, runtime=runtime, labels=known.get(view.output.name), kind=view.output.kind
         )
         for view in views
     }
+
+
+def judge_outputs(
+    views: Sequence[View], threshold: Threshold, *, runtime: str, labels: Mapping[str, np.ndarray] | None = None
+) -> Judgment:
+    """What `judge_each` finds, in one: see `worst_judgment`."""
+    return worst_judgment(judge_each(views, threshold, runtime=runtime, labels=labels))
+
+
+def worst_judgment(found: Mapping[str, Judgment]) -> Judgment:
+    """The noise of the noisiest output, the fewest images that keep their class, and the labeled output's top-1.
+
+    One output that is rejected rejects all; its reasons name it where there are several.
+    """
     judged = list(found.values())
-    classes = next((each for each in judged if each.agreement is not None), judged[0])
+    keeping = [each for each in judged if each.agreement is not None]
+    least = min(keeping, key=lambda each: each.agreement or 0.0, default=judged[0])
+    labeled = next((each for each in judged if each.top1 is not None), judged[0])
     noisiest = min(judged, key=lambda each: each.overall_sqnr_db or 0.0)
     return msgspec.structs.replace(
-        classes,
+        least,
         overall_sqnr_db=noisiest.overall_sqnr_db,
-        worst_sqnr_db=noisiest.worst_sqnr_db,
+        worst_sqnr_db=min(each.worst_sqnr_db for each in judged),
         median_sqnr_db=noisiest.median_sqnr_db,
+        top1_float=labeled.top1_float,
+        top1=labeled.top1,
         rejected=any(each.rejected for each in judged),
         reasons=tuple(by_output({name: each.reasons for name, each in found.items()})),
     )

@@ -50,9 +50,23 @@ def judge_by_task(
     return judge_outputs(views, threshold, runtime=run.runtime, labels=labels)
 
 
-def labels_of(images: CalibrationImages, spec: ModelSpec) -> np.ndarray | None:
-    """The class of each image, or None where the source has none or others than the network's head."""
-    try:
-        return np.asarray(task_of(spec).match(images.dataset).labels)
-    except RequestError:
-        return None
+def labels_of(images: CalibrationImages, spec: ModelSpec) -> dict[str, np.ndarray]:
+    """The class of each image, by the output that it is of; empty where the source has none or others.
+
+    Of several outputs that the labels could be of, it is the one that has such class names; nothing is guessed.
+    """
+    found: dict[str, np.ndarray] = {}
+    for output in spec.outputs:
+        if output.kind == "scores":
+            try:
+                found[output.name] = np.asarray(task_of(spec.of_output(output.name)).match(images.dataset).labels)
+            except RequestError:
+                continue
+    if len(found) > 1:
+        names = set(images.dataset.class_names or ())
+        found = {
+            each.name: found[each.name]
+            for each in spec.outputs
+            if each.name in found and names & {*(each.labels or ())}
+        }
+    return found if len(found) == 1 else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from mobilevit_sdk.artifacts.quantization_record import Judgment
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.errors import RequestError
@@ -29,7 +30,8 @@ class Goal(Strict, frozen=True):
     """What the search has to reach: a drop of top-1 where the images have labels, else agreement; and the size.
 
     Where one image is worth more than `top1_drop`, the images cannot tell it, and the agreement decides. Where that is
-    short by less than one image, `sqnr_db` decides. What `convert` would reject reaches no goal.
+    short by less than one image, `sqnr_db` decides. What `convert` would reject reaches no goal. Of several outputs,
+    each has to reach it, by its top-1 where the images are labeled for it; features by their SQNR.
     """
 
     top1_drop: float = 0.5  # points, in percent
@@ -45,11 +47,14 @@ class Goal(Strict, frozen=True):
         """Whether a point that was measured on so many images reaches the goal."""
         if point.rejections:
             return False
-        if point.top1_drop is not None and self.resolves_top1(images):
-            return point.top1_drop <= self.top1_drop
-        short = 0.0 if point.agreement is None else self.agreement - point.agreement
-        exact = short <= 0 and point.agreement is not None
-        return exact or (short < 1 / images and point.overall_sqnr_db >= self.sqnr_db)
+        return all(self._reached(each, images) for each in (point.outputs or {"": point}).values())
+
+    def _reached(self, found: Point | Judgment, images: int) -> bool:
+        if found.top1_drop is not None and self.resolves_top1(images):
+            return found.top1_drop <= self.top1_drop
+        short = 0.0 if found.agreement is None else self.agreement - found.agreement
+        exact = short <= 0 and found.agreement is not None
+        return exact or (short < 1 / images and (found.overall_sqnr_db or 0.0) >= self.sqnr_db)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +102,9 @@ def search_recipe(
         ranges = observe_ranges(
             graph, recipe, images, lambda done: progress(Step("observing ranges", done, len(images)))
         )
-    judged = CalibrationBatches([np.asarray(image) for image in held_out], labels_of(held_out, checkpoint.spec))
-    some = CalibrationBatches(judged.pixels[:: max(1, len(judged.pixels) // IMAGES_FOR_A_BLOCK)], None)
+    spec = checkpoint.spec
+    judged = CalibrationBatches(spec, [np.asarray(image) for image in held_out], labels_of(held_out, spec))
+    some = CalibrationBatches(spec, judged.pixels[:: max(1, len(judged.pixels) // IMAGES_FOR_A_BLOCK)], {})
     losses = block_losses(graph, recipe, precision, ranges, some, progress)
     points: list[Point] = []
     trades = frontier(graph, recipe, precision, ranges, judged, losses, threshold)

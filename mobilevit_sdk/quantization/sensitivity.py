@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,14 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from mobilevit_sdk.artifacts.quantization_record import Judgment
+from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
-from mobilevit_sdk.parity import Threshold, compare
-from mobilevit_sdk.parity.judge import judge_task
+from mobilevit_sdk.formats.runtime import as_row
+from mobilevit_sdk.parity import Threshold
+from mobilevit_sdk.parity.judge import judge_each, worst_judgment
+from mobilevit_sdk.parity.views import View, views_of
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate, weight_bits
-from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.spec import ModelSpec, Strict
 
 MAX_BLOCK_LAYERS = 8  # a block has to be small enough to be worth keeping in floating point alone
 FLOAT_BYTES = 4
@@ -29,12 +33,15 @@ class BlockLoss(Strict, frozen=True):
     block: str
     layers: int
     bytes: int  # of its weights in floating point
-    sqnr_db: float  # of the scores of all images together
-    agreement: float | None  # share of the images that keep their class, 0 to 1
+    sqnr_db: float  # of the scores of all images together, in the worst output
+    agreement: float | None  # share of the images that keep their class, 0 to 1, in the worst output
 
 
 class Point(Strict, frozen=True):
-    """One trade of size for accuracy: everything is quantized except `float_modules`."""
+    """One trade of size for accuracy: everything is quantized except `float_modules`.
+
+    Of a network with several outputs the numbers are those of the worst one, top-1 that of the labeled one.
+    """
 
     float_modules: tuple[str, ...]
     size: float  # weights and biases over those of the float network
@@ -45,14 +52,29 @@ class Point(Strict, frozen=True):
     top1: float | None  # None where the images have no labels
     top1_drop: float | None  # points lost to the float network, in percent
     rejections: tuple[str, ...]  # why `convert` would reject such a file, each with its bar
+    outputs: dict[str, Judgment] | msgspec.UnsetType = msgspec.UNSET  # of each, where there are several
 
 
 @dataclass(frozen=True)
 class CalibrationBatches:
-    """Images to measure blocks with: RGB float32 [1, 3, H, W] in [0, 1], and their classes where they are known."""
+    """Images to measure blocks of the network of `spec` with: RGB float32 [1, 3, H, W] in [0, 1].
 
+    `labels` are their classes, [images], by the output that they are of, where they are known.
+    """
+
+    spec: ModelSpec
     pixels: Sequence[np.ndarray]
-    labels: np.ndarray | None
+    labels: Mapping[str, np.ndarray]
+
+    def expected(self, graph: PhoneGraph) -> Reference:
+        """The graph's answers to them, with the shapes of its outputs."""
+        with torch.no_grad():
+            one = outputs_of(graph, self.pixels[0])
+        return Reference((), scores(graph, self.pixels), tuple(each.shape[1:] for each in one))
+
+    def views(self, expected: Reference, graph: PhoneGraph) -> list[View]:
+        """What another graph answers, beside it."""
+        return views_of(self.spec, expected, scores(graph, self.pixels))
 
 
 def blocks(graph: PhoneGraph, recipe: QuantizationRecipe) -> dict[str, tuple[str, ...]]:
@@ -90,20 +112,21 @@ def block_losses(
     cut = blocks(graph, recipe)
     if not cut:
         raise RequestError("the recipe quantizes nothing of this network")
-    expected = scores(graph, images.pixels)
+    expected = images.expected(graph)
     losses = []
     for done, (block, inside) in enumerate(cut.items()):
         progress(Step("measuring blocks", done, len(cut)))
         others = tuple(path for path in layers(graph) if path not in inside)
         only = msgspec.structs.replace(recipe, float_modules=others)
-        alone = compare(expected, scores(simulate(graph, only, precision, ranges), images.pixels))
+        views = images.views(expected, simulate(graph, only, precision, ranges))
+        alone = [view.compare() for view in views]
         losses.append(
             BlockLoss(
                 block=block,
                 layers=len(inside),
                 bytes=sum(FLOAT_BYTES * layers(graph)[path].weight.numel() for path in inside),
-                sqnr_db=alone.overall_sqnr_db,
-                agreement=alone.top1_agreement,
+                sqnr_db=min(each.overall_sqnr_db for each in alone),
+                agreement=min((each.top1_agreement for each in alone if each.top1_agreement is not None), default=None),
             )
         )
     progress(Step("measuring blocks", len(cut), len(cut)))
@@ -123,13 +146,14 @@ def frontier(
 
     Blocks are ordered by the noise that they add per byte that they cost. `threshold` is what a file must reach.
     """
-    expected = scores(graph, images.pixels)
+    expected = images.expected(graph)
     order = sorted(losses, key=lambda loss: -(10 ** (-loss.sqnr_db / 10)) / loss.bytes)
     for count in _counts(len(order)):
         kept = tuple(loss.block for loss in order[:count])
         mixed = msgspec.structs.replace(recipe, float_modules=(*recipe.float_modules, *kept))
-        answers = scores(simulate(graph, mixed, precision, ranges), images.pixels)
-        judged = judge_task(expected, answers, threshold, runtime="pytorch", labels=images.labels)
+        views = images.views(expected, simulate(graph, mixed, precision, ranges))
+        each = judge_each(views, threshold, runtime="pytorch", labels=images.labels)
+        judged = worst_judgment(each)
         assert judged.overall_sqnr_db is not None  # only in what was written before it was judged
         yield Point(
             float_modules=mixed.float_modules,
@@ -141,6 +165,7 @@ def frontier(
             top1=judged.top1,
             top1_drop=judged.top1_drop,
             rejections=judged.reasons,
+            outputs=each if len(each) > 1 else msgspec.UNSET,
         )
 
 
@@ -155,8 +180,14 @@ def size(graph: PhoneGraph, recipe: QuantizationRecipe, precision: str) -> float
 
 @torch.no_grad()
 def scores(graph: PhoneGraph, images: Sequence[np.ndarray]) -> np.ndarray:
-    """The graph's answers, float32 [images, num_classes]."""
-    return np.concatenate([graph(torch.from_numpy(image)).numpy() for image in images])
+    """The graph's answers, float32 [images, values], all outputs of an image in one row."""
+    return np.stack([as_row(outputs_of(graph, image)) for image in images])
+
+
+def outputs_of(graph: PhoneGraph, image: np.ndarray) -> list[np.ndarray]:
+    """The graph's outputs for an image, [1, ...] each, in the order of the spec."""
+    found = graph(torch.from_numpy(image))
+    return [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
 
 
 def _counts(highest: int) -> list[int]:

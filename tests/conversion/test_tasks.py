@@ -21,6 +21,7 @@ from mobilevit_sdk import (
     load_checkpoint,
     predict,
     prune,
+    quantize,
     save_checkpoint,
     verify,
 )
@@ -29,6 +30,7 @@ from mobilevit_sdk.cli import main
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.parity.images import reference_for_images
+from mobilevit_sdk.quantization.search import Goal
 from mobilevit_sdk.spec import MemoryTask
 
 PETS = MemoryTask(name="pets", num_classes=3, cells=2, labels=("cat", "dog", "fish"))
@@ -65,11 +67,11 @@ def _files(folder, family="vit"):
     return [folder / "pets.safetensors", folder / "food.safetensors"]
 
 
-def _photos(folder, size):
+def _photos(folder, size, number=12):
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    for index in range(12):
+    for index in range(number):
         inside = folder / ("cat", "dog")[index % 2]
         inside.mkdir(parents=True, exist_ok=True)
         colors = np.minimum(rng.integers(0, 256, (4, 4, 3)) * 2 ** (index % 3), 255).astype(np.uint8)
@@ -150,6 +152,21 @@ def test_the_file_says_which_tasks_it_answers(converted):
     )
     entries = {entry.key: entry.value for entry in onnx.load(next(artifact.glob("*.onnx"))).metadata_props}
     assert json.loads(entries["labels_pets"]) == list(PETS.labels)
+
+
+def test_a_recipe_is_searched_for_all_tasks_and_labels_are_of_the_task_that_names_them(tmp_path):
+    checkpoint = load_checkpoint(tmp_path / "base.safetensors", tasks=_files(tmp_path))
+    photos = _photos(tmp_path / "photos", checkpoint.spec.preprocessing.image_size, number=24)
+    goal = Goal(size=0.9, agreement=0.5, sqnr_db=5.0)
+    found = quantize(checkpoint, calibration=photos, search=True, goal=goal, out=tmp_path / "quantized")
+    assert found.losses
+    for point in found.points:
+        assert list(point.outputs) == ["logits", "pets", "food"]
+        assert [each.top1 is not None for each in point.outputs.values()] == [False, True, False]
+        assert point.top1 == point.outputs["pets"].top1
+        assert point.agreement == min(each.agreement for each in point.outputs.values())
+        assert point.overall_sqnr_db == min(each.overall_sqnr_db for each in point.outputs.values())
+    assert "head" in {loss.block for loss in found.losses}  # of all tasks
 
 
 def test_what_needs_a_plain_classifier_says_so(converted, tmp_path):

@@ -191,6 +191,14 @@ def test_the_goal_of_a_search_asks_only_what_the_images_can_tell(images, changes
     assert Goal().holds(msgspec.structs.replace(POINT, **changes), images) is holds
 
 
+def test_each_of_several_outputs_has_to_reach_the_goal():
+    judged = judge_task(*answers(200, 0), INT8, runtime="here")
+    worse = judge_task(*answers(200, 6), INT8, runtime="here")  # 97%: no rejection, and below the goal
+    assert (judged.agreement, worse.agreement, worse.rejected) == (1.0, 0.97, False)
+    for outputs, holds in (({"logits": judged}, True), ({"logits": judged, "pets": worse}, False)):
+        assert Goal().holds(msgspec.structs.replace(POINT, outputs=outputs), 200) is holds
+
+
 def test_cases_keep_their_role_beside_the_file(tmp_path, reference):
     stored = write_artifact(tmp_path / "one", tiny_spec(), reference).reference()
     assert [case.role for case in stored.cases] == ["view"] * 20 + ["edge"] * 6 + ["view"]

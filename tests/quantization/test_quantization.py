@@ -266,7 +266,7 @@ def test_the_block_that_was_spoilt_is_the_most_sensitive_and_the_first_to_stay_f
         layer = spoilt.network.get_submodule(path)
         with torch.no_grad():
             layer.weight[:, 0] *= 40  # one weight takes the levels of its whole channel
-    judged = CalibrationBatches(images, None)
+    judged = CalibrationBatches(tiny_model()[1], images, {})
     losses = block_losses(spoilt, RECIPE, "int8-weight", None, judged)
     assert losses[0].block == "stages.0"
     points = list(frontier(spoilt, RECIPE, "int8-weight", None, judged, losses, THRESHOLDS["int8-weight"]))
@@ -286,7 +286,6 @@ def test_the_size_is_that_of_weights_in_their_bits(graph):
 
 
 def test_nothing_to_quantize_is_an_error(graph, images):
+    none, judged = QuantizationRecipe(float_modules=("*",)), CalibrationBatches(tiny_model()[1], images, {})
     with pytest.raises(RequestError, match="quantizes nothing"):
-        block_losses(
-            graph, QuantizationRecipe(float_modules=("*",)), "int8-weight", None, CalibrationBatches(images, None)
-        )
+        block_losses(graph, none, "int8-weight", None, judged)
