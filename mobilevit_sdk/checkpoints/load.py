@@ -16,7 +16,7 @@ from mobilevit_sdk.checkpoints.features import without_other_head
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify, match_spec
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
-from mobilevit_sdk.checkpoints.task_file import TaskFile, add_tasks, refuse_task
+from mobilevit_sdk.checkpoints.task_file import TaskFile, add_tasks, refuse_task, weights_sha256
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile, read_tensors
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.registry import list_models, model_entry
@@ -100,7 +100,9 @@ def load_prepared(
         features, scores = match.spec.features, match.spec.returns_scores
     if tasks and features:
         raise RequestError("a network returns features or answers `tasks`, not both: leave one of them out")
-    return prepare(add_tasks(fill(file, match, num_classes, features, scores=scores), tasks), preparation)
+    stored = fill(file, match, num_classes, features, scores=scores)
+    known = weights_sha256(stored.model) if tasks else None  # before positions are brought to another size
+    return add_tasks(prepare(stored, preparation), tasks, stored_sha256=known)
 
 
 def require_features(features: Features | None, *, scores: bool) -> None:

@@ -37,6 +37,7 @@ class TaskHeader(Strict, frozen=True, kw_only=True):
     base_model: str
     base_source: str  # the name of its file
     base_sha256: str  # of its weights: `weights_sha256`
+    extended: dict[str, str] = msgspec.field(default_factory=dict)  # `task_sha256` of the tasks that it extends
     preprocessing: Preprocessing  # of the images that it was trained with
     license: str | None = None
     provenance: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -67,6 +68,16 @@ def weights_sha256(model: nn.Module) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         if not name.startswith(_PREFIX):
             digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def task_sha256(model: nn.Module, index: int) -> str:
+    """Of what the task of `model` at `index` has learned, by name and value."""
+    prefix, digest = f"{_PREFIX}{index}.", hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(prefix):
+            own = f"{name.removeprefix(prefix)} {tuple(tensor.shape)}"
+            digest.update(own.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -132,8 +143,13 @@ def refuse_task(file: TensorFile) -> None:
         )
 
 
-def add_tasks(checkpoint: Checkpoint, files: Iterable[TaskFile | str | Path]) -> Checkpoint:
+def add_tasks(
+    checkpoint: Checkpoint, files: Iterable[TaskFile | str | Path], *, stored_sha256: str | None = None
+) -> Checkpoint:
     """The checkpoint with these tasks, each answered beside its own classes, which stay what they are, to the bit.
+
+    `stored_sha256` is that of its weights before they were brought to another image size: nothing that a task learned
+    depends on the size, so it may have been trained at either.
 
     Raises CheckpointError for a file that is no task of this network, and RequestError for two tasks of one name, for
     tasks that extend others which are not among them, and for a network that learns none.
@@ -141,13 +157,13 @@ def add_tasks(checkpoint: Checkpoint, files: Iterable[TaskFile | str | Path]) ->
     tasks = [file if isinstance(file, TaskFile) else read_task(file) for file in files]
     if not tasks:
         return checkpoint
-    known = weights_sha256(checkpoint.model)
+    known = {weights_sha256(checkpoint.model), stored_sha256}
     for each in tasks:
         header = each.header
-        if header.base_sha256 != known:
+        if header.base_sha256 not in known:
             raise CheckpointError(
                 f"{each.source} is a task on {header.base_model} ({header.base_source}), whose weights are others than "
-                f"those of {checkpoint.source}: give the checkpoint that it was trained on"
+                f"those of {checkpoint.source}: give the checkpoint that it was trained on, or train it on this one"
             )
     spec = _with_tasks(checkpoint.spec, tasks)
     network = build_model(spec)
@@ -162,6 +178,13 @@ def add_tasks(checkpoint: Checkpoint, files: Iterable[TaskFile | str | Path]) ->
             raise CheckpointError(f"{each.source} does not hold the tensors of the task in its header")
         weights |= own
     network.load_state_dict(weights)
+    indices = {task.name: index for index, task in enumerate(spec.tasks or ())}
+    for each in tasks:
+        for name in each.task.extends:
+            if each.header.extended.get(name) != task_sha256(network, indices[name]):
+                raise CheckpointError(
+                    f"{each.source} was trained beside another task called {name!r}: give the file of that one"
+                )
     notes = [*checkpoint.notes]
     for each in tasks:
         if each.header.preprocessing != checkpoint.spec.preprocessing:

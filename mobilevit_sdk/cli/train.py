@@ -49,6 +49,13 @@ class _Sizes(click.ParamType):
 @click.option(
     "--memory", type=click.IntRange(0, 1024), metavar="N", help="With --base: memory cells in each block.  [default: 5]"
 )
+@click.option(
+    "--extends",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="With --base: a task file on it whose class token and memory the new task sees, too. May be given again.",
+)
 @click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")
 @click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure accuracy on after every epoch.")
 @click.option(
@@ -94,6 +101,7 @@ def command(
     base: str | None,
     task: str | None,
     memory: int | None,
+    extends: tuple[Path, ...],
     data: Path,
     test_data: Path | None,
     test_share: float | None,
@@ -123,8 +131,8 @@ def command(
             raise RequestError(f"a task learns on --base as it is, so leave out {' and '.join(given)}")
         if not task:
             raise RequestError("the task on --base needs a name for its output in phone files: give --task")
-    elif task or memory is not None:
-        raise RequestError("--task and --memory are of a task that learns on a frozen network: give --base")
+    elif task or memory is not None or extends:
+        raise RequestError("--task, --memory and --extends are of a task that learns on a frozen network: give --base")
     if model and checkpoint:
         raise RequestError("--model trains from scratch and --checkpoint fine-tunes: give one of them")
     if qat and not checkpoint:
@@ -172,7 +180,7 @@ def command(
         common: dict[str, Any] = {"test_share": test_share, "recipe": recipe, "device": device, "progress": display}
         if frozen and task:
             cells = 5 if memory is None else memory
-            trained = train_task(frozen, images, test_images, out, task=task, memory=cells, **common)
+            trained = train_task(frozen, images, test_images, out, task=task, memory=cells, extends=extends, **common)
         else:
             trained = train(
                 images,

@@ -15,7 +15,7 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.features import features_of
 from mobilevit_sdk.checkpoints.load import load_as_stored
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
-from mobilevit_sdk.checkpoints.task_file import TaskFile, add_tasks, read_task
+from mobilevit_sdk.checkpoints.task_file import TaskFile, add_tasks, read_task, weights_sha256
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.data.cases import image_cases
 from mobilevit_sdk.errors import CheckpointError
@@ -60,7 +60,9 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
     else:
         found = features_of(given, spec.features, scores=bool(spec.scores)) if spec.features else given
     if spec.tasks and not found.spec.tasks:
-        found = add_tasks(found, _tasks_of(artifact))
+        alone, stored = msgspec.structs.replace(spec, tasks=msgspec.UNSET), weights_sha256(found.model)
+        fitted = dataclasses.replace(found, model=fit_network(found.model, found.spec, alone), spec=alone)
+        found = add_tasks(fitted, _tasks_of(artifact), stored_sha256=stored)
     if found.spec.tasks != spec.tasks:
         raise CheckpointError(f"the tasks of {found.source} are not those that {artifact.path} was made from")
     if found.origin.sha256 != origin.sha256:

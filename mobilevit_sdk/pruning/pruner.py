@@ -125,6 +125,11 @@ def _prune(
 ) -> Pruned:
     if request.importance == "taylor" and images is None:
         raise RequestError("the importance taylor is measured on labeled images: give some, or another importance")
+    if spec.tasks:
+        raise RequestError(
+            "a task stands on the very weights that it learned on, and pruning changes them: prune the base without "
+            "tasks, then train each task on the pruned one, which takes minutes (`mobilevit train --base`)"
+        )
     spec.require_scores("pruning", alone=True)
     original = Structure(model)
     whole = _budget(original, spec, request.measure, latency_table)

@@ -40,7 +40,7 @@ def deploy_prepared(
 def deploy_smoothed(model: nn.Module, target: str, spec: ModelSpec, smoothing: Smoothing) -> PhoneGraph:
     """What `deploy_prepared` rounds to integers, in floating point and with its own biases.
 
-    Raises what `deploy` raises, and ValueError where the factors are not those of this network.
+    Raises what `deploy` raises, and ArtifactError where the factors are not those of this network.
     """
     graph = deploy(model, target, spec, quantized=True)
     apply_smoothing(graph, smoothing)

@@ -47,7 +47,8 @@ class Goal(Strict, frozen=True):
         """Whether a point that was measured on so many images reaches the goal."""
         if point.rejections:
             return False
-        return all(self._reached(each, images) for each in (point.outputs or {"": point}).values())
+        found: list[Point | Judgment] = [*point.outputs.values()] if point.outputs else [point]
+        return all(self._reached(each, images) for each in found)
 
     def _reached(self, found: Point | Judgment, images: int) -> bool:
         if found.top1_drop is not None and self.resolves_top1(images):

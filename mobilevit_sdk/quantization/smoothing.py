@@ -20,7 +20,9 @@ from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
 from mobilevit_sdk.deployment.join_tasks import TaskHeads
 from mobilevit_sdk.deployment.token_classifier import JoinedClassifier
+from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.layers.hooks import forward_hooks
+from mobilevit_sdk.text import one_line
 
 Smoothing = Mapping[str, tuple[float, ...]]  # path of a reader in the network -> s for each channel of its input
 
@@ -69,10 +71,17 @@ def smooth(graph: PhoneGraph, images: Iterable[np.ndarray]) -> Smoothing:
 
 @torch.no_grad()
 def apply_smoothing(graph: PhoneGraph, smoothing: Smoothing) -> None:
-    """Smooth the readers at these paths by these factors, in place. Raises ValueError for a path without a reader."""
+    """Smooth the readers at these paths by these factors, in place.
+
+    The factors may be those of an untrusted manifest. Raises ArtifactError for a path without a reader, and for factors
+    that are not positive or not as many as its channels.
+    """
     sites = {site.path: site for site in _sites(graph.network)}
     if unknown := [path for path, scale in smoothing.items() if not _fits(sites.get(path), scale)]:
-        raise ValueError(f"the network has no place to smooth at {unknown[0]}")
+        raise ArtifactError(
+            f"the smoothing of channels at {one_line(unknown[0], 80)!r} does not fit this network: the quantization in "
+            f"the manifest is damaged, or of another one; convert again"
+        )
     for path, factors in smoothing.items():
         site = sites[path]
         scale = torch.tensor(factors, dtype=site.reader.weight.dtype)
@@ -89,7 +98,9 @@ def apply_smoothing(graph: PhoneGraph, smoothing: Smoothing) -> None:
 
 
 def _fits(site: _Site | None, scale: Sequence[float]) -> bool:
-    return site is not None and len(scale) == site.reader.in_features
+    if site is None or len(scale) != site.reader.in_features:
+        return False
+    return all(0 < factor <= torch.finfo(site.reader.weight.dtype).max for factor in scale)
 
 
 def smoothing_scale(largest: Tensor, weight: Tensor) -> Tensor:

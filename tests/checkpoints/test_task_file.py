@@ -19,6 +19,7 @@ from mobilevit_sdk.checkpoints.task_file import (
     inspect_task,
     read_task,
     save_task,
+    task_sha256,
     weights_sha256,
 )
 from mobilevit_sdk.errors import CheckpointError, RequestError
@@ -35,8 +36,23 @@ def files(tmp_path):
     both = with_tasks(base, PETS, FOOD)
     save_checkpoint(base.model, base.spec, tmp_path / "base.safetensors")
     for index, task in enumerate((PETS, FOOD)):
-        save_task(both.model, index, _header(base, task), tmp_path / f"{task.name}.safetensors")
+        extended = {name: task_sha256(both.model, 0) for name in task.extends}
+        save_task(both.model, index, _header(base, task, extended=extended), tmp_path / f"{task.name}.safetensors")
     return tmp_path, both
+
+
+def test_a_task_is_refused_beside_another_than_it_extends(files):
+    folder, both = files
+    with torch.no_grad():
+        both.model.tasks[0].token.add_(1e-3)
+    save_task(both.model, 0, _header(phone_checkpoint("vit"), PETS), folder / "others.safetensors")
+    for pets, message in (("pets", None), ("others", "trained beside another task called 'pets'")):
+        tasks = [folder / f"{pets}.safetensors", folder / "food.safetensors"]
+        if message is None:
+            assert load_checkpoint(folder / "base.safetensors", tasks=tasks).spec.tasks == (PETS, FOOD)
+        else:
+            with pytest.raises(CheckpointError, match=message):
+                load_checkpoint(folder / "base.safetensors", tasks=tasks)
 
 
 def _header(base, task, **fields):

@@ -13,6 +13,7 @@ from torch import nn
 
 from mobilevit_sdk.deployment import TARGETS, PhoneGraph, audit, deploy
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
+from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.models.efficientvit import EfficientViTConfig  # noqa: F401  (registers the family)
 from mobilevit_sdk.models.random_weights import randomize
@@ -86,8 +87,9 @@ def test_what_was_smoothed_is_known_and_done_again(images):
     apply_smoothing(again, smoothing)
     weights = again.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in graph.state_dict().items())
-    for wrong in ({"nowhere": (1.0,)}, {path: scale[1:] for path, scale in smoothing.items()}):
-        with pytest.raises(ValueError, match="no place to smooth"):
+    damaged = [{path: (factor, *scale[1:]) for path, scale in smoothing.items()} for factor in (0.0, -1.0, 1e300)]
+    for wrong in ({"nowhere": (1.0,)}, {path: scale[1:] for path, scale in smoothing.items()}, *damaged):
+        with pytest.raises(ArtifactError, match="does not fit this network"):
             apply_smoothing(deploy(model, "litert-cpu", spec), wrong)
 
 

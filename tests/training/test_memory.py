@@ -94,6 +94,40 @@ def test_the_file_holds_the_task_alone_and_says_what_it_stands_on(base: Path, le
         load_checkpoint(learned / "other.safetensors", tasks=[learned / "model.safetensors"])
 
 
+def test_a_task_learned_at_another_image_size_stands_on_the_same_file(base: Path, data: Path, tmp_path: Path) -> None:
+    """Positions are interpolated there, so these are other weights than the file's."""
+    larger = load_checkpoint(base, image_size=64)
+    recipe = msgspec.structs.replace(RECIPE, epochs=1)
+    learned = train_task(larger, data, data, tmp_path, task="stripes", memory=1, recipe=recipe, device="cpu")
+    both = load_checkpoint(base, image_size=64, tasks=[learned.path])
+    assert evaluate(both, data=data, task="stripes").accuracy.top1 == _metrics(tmp_path)[-1]["top1"]
+    assert not any("prepared otherwise" in note for note in both.notes)
+    with pytest.raises(CheckpointError, match="whose weights are others"):
+        load_checkpoint(base, tasks=[learned.path])
+
+
+def test_a_task_that_extends_another_learns_on_it_and_leaves_it_as_it_is(
+    base: Path, learned: Path, data: Path, tmp_path: Path
+) -> None:
+    first = learned / "model.safetensors"
+    recipe = msgspec.structs.replace(RECIPE, epochs=1)
+    options = {"task": "more", "memory": 1, "recipe": recipe, "device": "cpu"}
+    more = train_task(base, data, data, tmp_path / "more", extends=[first], **options)
+    both = load_checkpoint(base, tasks=[first, more.path])
+    assert [task.extends for task in both.spec.tasks] == [(), ("stripes",)]
+    assert evaluate(both, data=data, task="more").accuracy.top1 == _metrics(tmp_path / "more")[-1]["top1"]
+    image = noise(2, 3, 48, 48)
+    before = both.model(image)
+    assert torch.equal(before[1], load_checkpoint(base, tasks=[first]).model(image)[1])
+    with torch.no_grad():
+        both.model.tasks[0].memory.neg_()
+    assert (both.model(image)[2] - before[2]).abs().max() > 1e-3  # it sees the memory of the first
+    with pytest.raises(RequestError, match="extends 'stripes', which must stand before it"):
+        load_checkpoint(base, tasks=[more.path])
+    with pytest.raises(RequestError, match="answers 'stripes' already"):
+        train_task(base, data, data, tmp_path / "again", extends=[first], **{**options, "task": "stripes"})
+
+
 def test_token_memory_and_head_learn_and_nothing_else(base: Path, data: Path, tmp_path: Path) -> None:
     given = load_checkpoint(base)
     before = {name: value.clone() for name, value in given.model.state_dict().items()}
