@@ -26,15 +26,16 @@ def refuse_rejected(artifacts: Sequence[Artifact]) -> None:
             raise ArtifactError(f"{shown} was rejected ({'; '.join(artifact.reasons)}); do not ship it")
 
 
-def check_artifacts(artifacts: Sequence[Artifact]) -> None:
+def check_artifacts(artifacts: Sequence[Artifact], *, several: bool = False) -> None:
     """Raise ArtifactError or RequestError for an artifact that no app can take, or not beside another one.
 
-    An app feeds one image and shows the best classes, and knows each artifact by a name that every file system takes.
+    An app feeds one image and shows the best classes, of `several` outputs where it can, and knows each artifact by a
+    name that every file system takes.
     """
     taken: set[str] = set()
     for artifact in artifacts:
         manifest, shown, name = artifact.manifest, one_line(str(artifact.path.parent)), artifact_name(artifact)
-        manifest.spec.require_scores("an app", alone=True)
+        manifest.spec.require_scores("an app", alone=not several)
         if manifest.app_input is None:
             raise ArtifactError(f"{shown} does not say what an app feeds it (app_input is null); convert again")
         if manifest.app_input != app_input_of(manifest.inputs, manifest.spec.preprocessing):

@@ -91,7 +91,7 @@ def build_site(artifacts: Sequence[Artifact], *, takes_reports: bool) -> Site:
     Raises ArtifactError for an artifact that was changed or damaged or that no app can take, RequestError where the app
     is missing, and ToolchainError where the library that runs phone files in a browser is.
     """
-    check_artifacts(artifacts)
+    check_artifacts(artifacts, several=True)
     app = _files_of(demo_folder("web_demo"))
     if INDEX not in app:
         raise RequestError(f"{demo_folder('web_demo')} lacks {INDEX}; install mobilevit-sdk again, or use a clone")

@@ -73,7 +73,7 @@ const artifact = {
     ...MANIFEST,
     app_input: { ...MANIFEST.app_input, shape: [1, 2, 1, 3], resizing: { ...MANIFEST.app_input.resizing, size: [2], center_crop: [2, 1] } },
   })),
-  reference: readReference(reference(), { height: 2, width: 1, scores: 3, integers: false }),
+  reference: readReference(reference(), { height: 2, width: 1, heads: [{ name: "logits", size: 3 }], integers: false }),
 };
 
 test("verification runs all cases in order, warms up, and times", async () => {
@@ -89,6 +89,17 @@ test("verification runs all cases in order, warms up, and times", async () => {
   assert.deepEqual([result.latency.warm_up, times.samples[0]], [5, 8]); // after two cases and five runs
   assert.ok(times.samples.length >= 3 && times.samples.length <= 50);
   assert.equal(steps.at(-1), 1);
+});
+
+test("of several outputs each is compared, and the worst one is said", async () => {
+  const heads = [{ name: "logits", start: 0, size: 2, features: false }, { name: "pets", start: 2, size: 3, features: false }];
+  const [first, second] = [Float32Array.of(3, 1, 5, 0, 2), Float32Array.of(0, 4, 1, 7, 2)];
+  const reference = { cases: [{ name: "a", counted: true }, { name: "b", counted: true }], image: () => new Uint8Array(6), answer: (index) => [first, second][index] };
+  const answers = [first, Float32Array.of(0, 4, 7, 1, 2)]; // of the second case, the wrong pet
+  const engine = { run: async () => ({ output: answers.shift() ?? first, ms: 1 }) };
+  const { found } = await verifyCases(engine, { manifest: { ...artifact.manifest, heads, scores: 5 }, reference }, () => {});
+  assert.deepEqual(found.outputs.map(({ name, same }) => [name, same]), [["logits", 2], ["pets", 1]]);
+  assert.deepEqual([found.same, found.worstDb, found.outputs[0].worstDb], [1, found.outputs[1].worstDb, 200]);
 });
 
 test("a file with another number of scores is no answer", async () => {

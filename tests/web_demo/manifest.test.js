@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ArtifactError } from "../../web_demo/src/errors.js";
-import { readConfig, readIndex, readManifest } from "../../web_demo/src/manifest.js";
+import { readConfig, readIndex, readManifest, valuesOf } from "../../web_demo/src/manifest.js";
 import { MANIFEST } from "./files.js";
 
 const read = (change) => readManifest(JSON.stringify({ ...MANIFEST, ...change }));
@@ -13,12 +13,24 @@ test("what the app uses is read", () => {
   const manifest = read({});
   assert.equal(manifest.model, "mobilevit_xxs");
   assert.deepEqual([manifest.height, manifest.width, manifest.scores], [64, 48, 3]);
-  assert.deepEqual(manifest.labels, ["cat", "dog", "ship"]);
+  assert.deepEqual(manifest.heads, [{ name: "logits", size: 3, start: 0, features: false, labels: ["cat", "dog", "ship"] }]);
 });
 
 test("labels may be missing", () => {
-  assert.equal(read({ spec: { model: "m", labels: null } }).labels, null);
-  assert.equal(read({ spec: { model: "m" } }).labels, null);
+  assert.equal(read({ spec: { model: "m", labels: null } }).heads[0].labels, null);
+  assert.equal(read({ spec: { model: "m" } }).heads[0].labels, null);
+});
+
+test("every task has its own labels, and a place in the answer", () => {
+  const outputs = [...MANIFEST.outputs, { name: "pets", shape: [1, 2], dtype: "float32" }];
+  const spec = { ...MANIFEST.spec, tasks: [{ name: "pets", num_classes: 2, cells: 5, labels: ["dog", "fish"] }] };
+  const manifest = read({ outputs, spec });
+  assert.equal(manifest.scores, 5);
+  assert.deepEqual(manifest.heads.map(({ name, start, labels }) => [name, start, labels.length]), [["logits", 0, 3], ["pets", 3, 2]]);
+  assert.deepEqual(valuesOf(Float32Array.of(1, 2, 3, 4, 5), manifest.heads[1]), Float32Array.of(4, 5));
+  const wrong = { ...spec, tasks: [{ name: "pets", labels: ["dog"] }] };
+  assert.throws(() => read({ outputs, spec: wrong }), /has 1 labels for 2 scores/);
+  assert.throws(() => read({ outputs }), /answers pets, which this app does not know/);
 });
 
 const refused = {
@@ -39,7 +51,7 @@ const refused = {
   "channels first": [input({ layout: "NCHW", shape: [1, 3, 64, 48] }), /contradicts itself/],
   "an input of bytes": [input({ dtype: "uint8" }), /contradicts itself/],
   "a range that is none": [input({ range: [1, 0] }), /app_input is missing or wrong/],
-  "two outputs": [{ outputs: [MANIFEST.outputs[0], MANIFEST.outputs[0]] }, /has 2 outputs, not one/],
+  "two outputs": [{ outputs: [MANIFEST.outputs[0], MANIFEST.outputs[0]] }, /answers logits, which this app does not know/],
 };
 for (const [what, [change, message]] of Object.entries(refused)) {
   test(`${what} is refused with the reason`, () => {

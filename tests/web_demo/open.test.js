@@ -9,6 +9,7 @@ import { Engine } from "../../web_demo/src/engine.js";
 
 /** A LiteRT.js that compiles as `globalThis.compiles` says: {accelerator, isFullyAccelerated, inputs, outputs}. */
 const LIBRARY = `
+export class Tensor { delete() {} }
 export const supportsFeature = async () => false;
 let device;
 export const loadLiteRt = async () => {
@@ -25,6 +26,7 @@ export async function loadAndCompile(file, options) {
     isFullyAccelerated,
     getInputDetails: () => inputs,
     getOutputDetails: () => outputs,
+    run: globalThis.compiles.run,
     delete: () => (globalThis.compiles.deleted = true),
   };
 }`;
@@ -49,7 +51,7 @@ beforeEach(() => {
   globalThis.compiles = { inputs: [INPUT], outputs: [OUTPUT] };
 });
 
-const open = (accelerator) => Engine.open(new Uint8Array(1), { base: "./", accelerator, precision: "fp32", shape: [1, 2, 2, 3] });
+const open = (accelerator) => Engine.open(new Uint8Array(1), { base: "./", accelerator, precision: "fp32", shape: [1, 2, 2, 3], outputs: ["logits"] });
 
 test("an engine says what was asked of it, and runs there", async () => {
   const [wasm, webgpu] = [await open("wasm"), await open("webgpu")];
@@ -90,8 +92,8 @@ for (const [name, compiles, words] of [
   ["input of another shape", { inputs: [{ ...INPUT, shape: [1, 3, 2, 2] }] }, /takes float32 \[1, 3, 2, 2\], not float32 \[1, 2, 2, 3\]/],
   ["input of integers", { inputs: [{ ...INPUT, dtype: "int8" }] }, /takes int8 /],
   ["second input", { inputs: [INPUT, INPUT] }, /not float32 \[1, 2, 2, 3\]$/],
-  ["second output", { outputs: [OUTPUT, OUTPUT] }, /has 2 outputs of float32, not one/],
-  ["output of integers", { outputs: [{ ...OUTPUT, dtype: "int32" }] }, /has 1 outputs of int32, not one/],
+  ["second output", { outputs: [OUTPUT, OUTPUT] }, /has 2 outputs of float32, float32, not 1 of float32/],
+  ["output of integers", { outputs: [{ ...OUTPUT, dtype: "int32" }] }, /has 1 outputs of int32, not 1 of float32/],
 ]) {
   test(`a file is refused, and closed, for its ${name}`, async () => {
     Object.assign(globalThis.compiles, compiles);
@@ -99,3 +101,15 @@ for (const [name, compiles, words] of [
     assert.equal(globalThis.compiles.deleted, true);
   });
 }
+
+test("outputs are answered by name, in whatever order the file has them", async () => {
+  const pets = { ...OUTPUT, name: "pets" };
+  const both = { base: "./", accelerator: "wasm", precision: "fp32", shape: [1, 2, 2, 3], outputs: ["logits", "pets"] };
+  Object.assign(globalThis.compiles, { inputs: [INPUT], outputs: [pets, { ...OUTPUT, name: "logits" }] });
+  const answers = [Float32Array.of(3), Float32Array.of(1, 2)];
+  globalThis.compiles.run = async () => answers.map((values) => ({ toTypedArray: () => values, delete() {} }));
+  const engine = await Engine.open(new Uint8Array(1), both);
+  assert.deepEqual((await engine.run(new Float32Array(12))).output, Float32Array.of(1, 2, 3));
+  globalThis.compiles.outputs = [pets, { ...OUTPUT, name: "food" }];
+  await assert.rejects(Engine.open(new Uint8Array(1), both), /has the outputs pets, food, not logits, pets/);
+});

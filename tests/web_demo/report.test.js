@@ -36,7 +36,7 @@ test("the digest is that of all bytes before it, and comes last", async () => {
 
 test("a finished run has all members and its answers as float32", () => {
   const engine = { accelerator: "wasm", version: "2.5.3", precision: null, fullyAccelerated: null };
-  const run = finishedRun(engine, "logits", [{ name: "china", output: Float32Array.of(1, -0.5) }], null);
+  const run = finishedRun(engine, [{ name: "logits", start: 0, size: 2 }], [{ name: "china", output: Float32Array.of(1, -0.5) }], null);
   assert.deepEqual(Object.keys(run).sort(), Object.keys(failedRun("wasm", null, "x")).sort());
   assert.deepEqual(run.cases, [{ name: "china", outputs: { logits: "AACAPwAAAL8=" } }]);
   assert.equal(run.error, null);

@@ -5,7 +5,7 @@ import { ArtifactError } from "../../web_demo/src/errors.js";
 import { readReference, readSafetensors } from "../../web_demo/src/safetensors.js";
 import { join, reference, safetensors, withHeader } from "./files.js";
 
-const EXPECTED = { height: 2, width: 1, scores: 3, integers: false };
+const EXPECTED = { height: 2, width: 1, heads: [{ name: "logits", size: 3 }], integers: false };
 const two = { a: { dtype: "U8", shape: [3], data: Uint8Array.of(1, 2, 3) }, b: { dtype: "F32", shape: [1], data: Float32Array.of(0.5) } };
 
 test("tensors are read in any order and at any offset", () => {
@@ -69,7 +69,6 @@ test("every byte of a header may be damaged without another kind of error", () =
 test("reference vectors are images and answers by case", () => {
   const read = readReference(reference(), EXPECTED);
   assert.deepEqual(read.cases, [{ name: "china", counted: true }, { name: "zeros", counted: true }]);
-  assert.equal(read.output, "logits");
   assert.deepEqual(read.image(1), Uint8Array.of(6, 7, 8, 9, 10, 11));
   assert.deepEqual(read.answer(1), Float32Array.of(-1, 0, 1));
 });
@@ -89,12 +88,14 @@ test("features of any shape are rows", () => {
     { images: { dtype: "U8", shape: [2, 3, 2, 1], data: new Uint8Array(12) }, ...kept },
     { cases: JSON.stringify([{ name: "a" }, { name: "b" }]) },
   );
-  assert.equal(readReference(buffer, EXPECTED).output, "features");
+  assert.throws(() => readReference(buffer, EXPECTED), /has no logits/);
+  const heads = [{ name: "features", size: 3 }];
+  assert.deepEqual(readReference(buffer, { ...EXPECTED, heads }).answer(1), new Float32Array(3));
 });
 
 const unfit = {
   "other images": [{}, { ...EXPECTED, height: 3 }, /images are \[2, 3, 2, 1\], expected \[2, 3, 3, 1\]/],
-  "other scores": [{}, { ...EXPECTED, scores: 4 }, /logits are \[2, 3\], expected 2 cases of 4/],
+  "other scores": [{}, { ...EXPECTED, heads: [{ name: "logits", size: 4 }] }, /logits are \[2, 3\], expected 2 cases of 4/],
   "cases that are not named": [{ cases: [{}, {}] }, EXPECTED, /does not name its cases/],
   "fewer names": [{ cases: [{ name: "a" }] }, EXPECTED, /images are \[2, 3, 2, 1\], expected \[1, /],
   "no names": [{ metadata: { cases: "oops" } }, EXPECTED, /does not name its cases/],

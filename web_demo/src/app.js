@@ -100,7 +100,7 @@ async function choose(name) {
   }
   const { manifest } = chosen.artifact;
   const megabytes = (manifest.bytes / 1e6).toFixed(1);
-  find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${manifest.width}×${manifest.height} pixels · ${manifest.scores} scores`;
+  find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${manifest.width}×${manifest.height} pixels · ${manifest.heads.map(({ size }) => size).join(" + ")} scores`;
   document.body.dataset.ready = name;
   showAccelerators();
   for (const screen of Object.values(screens)) screen.shown();

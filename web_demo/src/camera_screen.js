@@ -78,7 +78,7 @@ export function cameraScreen(panel, app) {
       if (own !== samples) return; // of a camera, a model or an accelerator that is not in use any more
       for (const name of ["ms", "wholeMs"]) samples[name] = [...samples[name], answer[name]].slice(-KEPT);
       draw(seen, answer.seen);
-      results.show({ ...answer, labels: manifest.labels, ...samples });
+      results.show({ ...answer, heads: manifest.heads, ...samples });
     });
     await nextFrame();
   }

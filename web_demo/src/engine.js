@@ -80,15 +80,15 @@ export function gpuPrecision(filePrecision, features) {
   return filePrecision === "fp16" && features.has("shader-f16") ? "fp16" : "fp32";
 }
 
-/** A compiled file. `run` takes the input's values and returns the output's, with the time of run and read-back. */
+/** A compiled file. `run` takes the input's values and returns all outputs', with the time of run and read-back. */
 export class Engine {
   /**
    * @param {Uint8Array} file the .tflite file
-   * @param {{base: string, accelerator: string, precision: string, shape: number[]}} options `precision` is that of
-   *   the file; `shape` that of its input
+   * @param {{base: string, accelerator: string, precision: string, shape: number[], outputs: string[]}} options
+   *   `precision` is that of the file; `shape` that of its input; `outputs` in which order answers hold its outputs
    * Throws ArtifactError for a file that the accelerator does not take whole, DeviceError for a missing accelerator.
    */
-  static async open(file, { base, accelerator, precision, shape }) {
+  static async open(file, { base, accelerator, precision, shape, outputs }) {
     if (accelerator === "webgpu") {
       const missing = await missingWebGPU();
       if (missing) throw new DeviceError(missing);
@@ -111,7 +111,7 @@ export class Engine {
     }
     const engine = new Engine(library, model, accelerator, gpuOptions.precision ?? null, shape);
     try {
-      engine.#check();
+      engine.#check(outputs);
     } catch (error) {
       engine.delete();
       throw error;
@@ -122,6 +122,7 @@ export class Engine {
   #library;
   #model;
   #shape;
+  #order = [0]; // of the outputs in an answer, among the file's
 
   constructor(library, model, accelerator, precision, shape) {
     this.#library = library;
@@ -134,7 +135,7 @@ export class Engine {
     this.fullyAccelerated = accelerator === "webgpu" ? true : null; // `open` refuses any other
   }
 
-  #check() {
+  #check(names) {
     // LiteRT.js itself compiles for WASM what WebGPU does not take whole, and only warns.
     const { accelerator } = this.#model.options;
     if (accelerator !== this.accelerator || (accelerator === "webgpu" && !this.#model.isFullyAccelerated)) {
@@ -145,12 +146,21 @@ export class Engine {
     const wanted = `float32 [${this.#shape.join(", ")}]`;
     if (found !== wanted) throw new ArtifactError(`the file takes ${found}, not ${wanted}`);
     const outputs = this.#model.getOutputDetails();
-    if (outputs.length !== 1 || outputs[0].dtype !== "float32") {
-      throw new ArtifactError(`the file has ${outputs.length} outputs of ${outputs[0]?.dtype}, not one of float32`);
+    const types = outputs.map(({ dtype }) => dtype);
+    if (outputs.length !== names.length || types.some((dtype) => dtype !== "float32")) {
+      throw new ArtifactError(`the file has ${outputs.length} outputs of ${types.join(", ")}, not ${names.length} of float32`);
+    }
+    if (names.length === 1) return; // whatever it is called
+    this.#order = names.map((name) => outputs.findIndex((output) => output.name === name));
+    if (this.#order.includes(-1)) {
+      throw new ArtifactError(`the file has the outputs ${outputs.map(({ name }) => name).join(", ")}, not ${names.join(", ")}`);
     }
   }
 
-  /** @param {Float32Array} values of the input, in its layout. @returns {Promise<{output: Float32Array, ms: number}>} */
+  /**
+   * @param {Float32Array} values of the input, in its layout
+   * @returns {Promise<{output: Float32Array, ms: number}>} `output` holds all outputs, one after the other
+   */
   async run(values) {
     const { Tensor } = this.#library.api;
     const held = [];
@@ -159,9 +169,13 @@ export class Engine {
       let input = keep(new Tensor(values, this.#shape));
       if (this.accelerator === "webgpu") input = keep(await input.moveTo("webgpu"));
       const began = performance.now();
-      const [result] = (await this.#model.run(input)).map(keep);
-      const read = this.accelerator === "webgpu" ? keep(await result.moveTo("wasm")) : result;
-      const output = Float32Array.from(read.toTypedArray());
+      const results = (await this.#model.run(input)).map(keep);
+      const parts = [];
+      for (const place of this.#order) {
+        const read = this.accelerator === "webgpu" ? keep(await results[place].moveTo("wasm")) : results[place];
+        parts.push(read.toTypedArray());
+      }
+      const output = joined(parts);
       return { output, ms: performance.now() - began };
     } catch (error) {
       throw new DeviceError(`${this.accelerator} fails while it computes: ${oneLine(error)}`);
@@ -174,4 +188,15 @@ export class Engine {
     this.#model?.delete();
     this.#model = null;
   }
+}
+
+/** A copy of all values, one array after the other. */
+function joined(arrays) {
+  const whole = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const array of arrays) {
+    whole.set(array, at);
+    at += array.length;
+  }
+  return whole;
 }

@@ -31,6 +31,7 @@ const APP_INPUT = {
   mean_and_std: oneOf("in the graph"),
   resizing: object(RESIZING),
 };
+const labels = (value) => value === undefined || orNull(list((each) => typeof each === "string"))(value);
 const MANIFEST = {
   schema: oneOf(1),
   file: (value) => typeof value === "string" && NAME.test(value),
@@ -38,7 +39,7 @@ const MANIFEST = {
   precision: text,
   bytes: count,
   sha256: (value) => typeof value === "string" && SHA256.test(value),
-  spec: object({ model: text, labels: (value) => value === undefined || orNull(list((each) => typeof each === "string"))(value) }),
+  spec: object({ model: text, labels, tasks: (value) => value === undefined || list(object({ name: text, labels }))(value) }),
   app_input: (value) => value === undefined || orNull(object(APP_INPUT))(value),
   outputs: list(object(TENSOR)),
 };
@@ -59,8 +60,9 @@ function parse(json, file) {
 /**
  * What an artifact holds, from the text of its manifest.
  * @returns {{model: string, file: string, format: string, precision: string, bytes: number, sha256: string,
- *   labels: string[] | null, input: object, outputs: object[], scores: number}} `scores` is the number of values in an
- *   answer. Throws ArtifactError: for files that do not run in a browser, too.
+ *   input: object, heads: {name: string, size: number, start: number, features: boolean, labels: string[] | null}[],
+ *   scores: number}} `heads` are the outputs, of which the values of an answer are, `scores` of them in all. Throws
+ *   ArtifactError: for files that do not run in a browser, too.
  */
 export function readManifest(json) {
   const manifest = parse(json, "manifest.json");
@@ -79,14 +81,31 @@ export function readManifest(json) {
   if (input.shape.join() !== [1, height, width, 3].join() || input.dtype !== "float32" || !fits) {
     throw new ArtifactError("manifest.json contradicts itself: its input is not float32 [1, height, width, 3]");
   }
-  if (outputs.length !== 1) throw new ArtifactError(`${manifest.file} has ${outputs.length} outputs, not one`);
-  const scores = outputs[0].shape.reduce((total, n) => total * n, 1);
-  const labels = spec.labels ?? null;
-  if (labels && labels.length !== scores) {
-    throw new ArtifactError(`manifest.json has ${labels.length} labels for ${scores} scores`);
-  }
+  const heads = readHeads(outputs, spec, manifest.file);
+  const scores = heads.reduce((total, { size }) => total + size, 0);
   const { file, precision, bytes, sha256 } = manifest;
-  return { model: spec.model, file, format, precision, bytes, sha256, labels, input, outputs, scores, height, width };
+  return { model: spec.model, file, format, precision, bytes, sha256, input, heads, scores, height, width };
+}
+
+/** The outputs, each with its labels and where its values stand in an answer. Throws ArtifactError. */
+function readHeads(outputs, spec, file) {
+  const known = new Map([["logits", spec.labels], ["features", null], ...(spec.tasks ?? []).map((task) => [task.name, task.labels])]);
+  const names = outputs.map(({ name }) => name);
+  const strange = names.find((name, place) => !known.has(name) || names.indexOf(name) !== place);
+  if (strange !== undefined || !names.length) throw new ArtifactError(`${file} answers ${strange ?? "nothing"}, which this app does not know`);
+  let start = 0;
+  return outputs.map(({ name, shape }) => {
+    const size = shape.reduce((total, n) => total * n, 1);
+    const labels = known.get(name) ?? null;
+    if (labels && labels.length !== size) throw new ArtifactError(`manifest.json has ${labels.length} labels for ${size} scores`);
+    start += size;
+    return { name, size, start: start - size, features: name === "features", labels };
+  });
+}
+
+/** The values of an output in an answer. @param {Float32Array} answer @param {{start: number, size: number}} head */
+export function valuesOf(answer, { start, size }) {
+  return answer.subarray(start, start + size);
 }
 
 /** The names of the artifacts, from artifacts/index.json. */

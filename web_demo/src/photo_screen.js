@@ -48,7 +48,7 @@ export function photoScreen(panel, app) {
         ms.push(answered.ms);
         wholeMs.push(answered.wholeMs);
         if (ms.length === 1) draw(seen, answered.seen);
-        if (mine === turn) results.show({ ...answered, labels: manifest.labels, ms, wholeMs });
+        if (mine === turn) results.show({ ...answered, heads: manifest.heads, ms, wholeMs });
         if (ms.length === 1) results.element.scrollIntoView({ block: "nearest" });
         await breathe();
       }

@@ -1,6 +1,7 @@
 /** The device report: one JSON document that ends with the SHA-256 of all bytes before its digits. */
 
 import { oneLine } from "./errors.js";
+import { valuesOf } from "./manifest.js";
 import { sha256 } from "./sha256.js";
 
 /**
@@ -14,9 +15,14 @@ export async function sealReport({ app, device, artifact, created, runs }) {
   return encoder.encode(`${before}${await sha256(encoder.encode(before))}"}`);
 }
 
-/** A run with the answers to all cases. @param {{name: string, output: Float32Array}[]} answers in their order */
-export function finishedRun(engine, output, answers, latency) {
-  const cases = answers.map((each) => ({ name: each.name, outputs: { [output]: toBase64(each.output) } }));
+/**
+ * A run with the answers to all cases, of each output.
+ * @param {{name: string, start: number, size: number}[]} heads
+ * @param {{name: string, output: Float32Array}[]} answers in their order
+ */
+export function finishedRun(engine, heads, answers, latency) {
+  const outputs = (answer) => Object.fromEntries(heads.map((head) => [head.name, toBase64(valuesOf(answer, head))]));
+  const cases = answers.map((each) => ({ name: each.name, outputs: outputs(each.output) }));
   return {
     ...runOn(engine.accelerator, engine.version),
     precision: engine.precision,

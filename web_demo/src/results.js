@@ -2,28 +2,33 @@
 
 import { make, numbers } from "./dom.js";
 import { milliseconds, nearestRank } from "./latency.js";
+import { valuesOf } from "./manifest.js";
 import { best } from "./scores.js";
 
 const SHOWN = 5;
+const SHOWN_OF_EACH = 3; // where there are several outputs
 
-/** A list that is drawn again for each answer, in place, so that bars move instead of blinking. */
+/** Lists that are drawn again for each answer, in place, so that bars move instead of blinking: one for each output. */
 export class Results {
-  #list = make("ol", { className: "classes", "aria-label": "Best classes" });
+  #box = make("div");
+  #lists = [];
+  #names = null; // of the outputs that they are for
   #latency = make("div");
-  element = make("section", { className: "card", "aria-label": "Answer", hidden: true }, this.#list, this.#latency);
+  element = make("section", { className: "card", "aria-label": "Answer", hidden: true }, this.#box, this.#latency);
 
-  /** @param {{scores: Float32Array, labels: string[] | null, ms: number[], wholeMs: number[]}} answer */
-  show({ scores, labels, ms, wholeMs }) {
-    const top = scores.length === 1 ? [] : best(scores, SHOWN);
-    const rows = top.map(({ index, share }) => ({ name: labels?.[index] ?? `class ${index}`, share }));
-    if (scores.length === 1) rows.push({ name: labels?.[0] ?? "yes", share: 1 / (1 + Math.exp(-scores[0])) });
-    while (this.#list.children.length > rows.length) this.#list.lastChild.remove();
-    rows.forEach(({ name, share }, place) => {
-      const row = this.#list.children[place] ?? this.#list.appendChild(newRow());
-      const [label, percent, track] = row.children;
-      label.textContent = name;
-      percent.textContent = `${(100 * share).toFixed(1)}%`;
-      track.firstChild.style.setProperty("--share", `${100 * share}%`);
+  /** @param {{scores: Float32Array, heads: object[], ms: number[], wholeMs: number[]}} answer `heads` as in a manifest */
+  show({ scores, heads, ms, wholeMs }) {
+    const shown = heads.filter(({ features }) => !features);
+    const names = shown.map(({ name }) => name).join();
+    if (this.#names !== names) {
+      this.#names = names;
+      this.#lists = shown.map(({ name }) => make("ol", { className: "classes", "aria-label": shown.length > 1 ? `Best classes: ${name}` : "Best classes" }));
+      const titled = (list, place) => (shown.length > 1 ? [make("h2", {}, shown[place].name), list] : [list]);
+      this.#box.replaceChildren(...this.#lists.flatMap(titled));
+    }
+    shown.forEach((head, place) => {
+      const rows = rowsOf(valuesOf(scores, head), head.labels, shown.length > 1 ? SHOWN_OF_EACH : SHOWN);
+      fill(this.#lists[place], rows);
     });
     this.#latency.replaceChildren(
       numbers([
@@ -38,6 +43,23 @@ export class Results {
   hide() {
     this.element.hidden = true;
   }
+}
+
+/** The best classes; of one score, how sure it is. */
+function rowsOf(scores, labels, count) {
+  if (scores.length === 1) return [{ name: labels?.[0] ?? "yes", share: 1 / (1 + Math.exp(-scores[0])) }];
+  return best(scores, count).map(({ index, share }) => ({ name: labels?.[index] ?? `class ${index}`, share }));
+}
+
+function fill(list, rows) {
+  while (list.children.length > rows.length) list.lastChild.remove();
+  rows.forEach(({ name, share }, place) => {
+    const row = list.children[place] ?? list.appendChild(newRow());
+    const [label, percent, track] = row.children;
+    label.textContent = name;
+    percent.textContent = `${(100 * share).toFixed(1)}%`;
+    track.firstChild.style.setProperty("--share", `${100 * share}%`);
+  });
 }
 
 function newRow() {

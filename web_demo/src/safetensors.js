@@ -57,18 +57,19 @@ export function readSafetensors(buffer, file) {
 /**
  * Reference vectors: what PyTorch answers to some images.
  * @param {ArrayBuffer} buffer reference.safetensors
- * @param {{height: number, width: number, scores: number, integers: boolean}} expected size of the input; values of an
- *   answer; whether the file computes with integers, of which edge cases do not count
- * @returns {{output: string, cases: {name: string, counted: boolean}[], image: (index: number) => Uint8Array,
- *   answer: (index: number) => Float32Array}} `image` is RGB [3, height, width]. Throws ArtifactError.
+ * @param {{height: number, width: number, heads: {name: string, size: number}[], integers: boolean}} expected size of the
+ *   input; outputs; whether the file computes with integers, of which edge cases do not count
+ * @returns {{cases: {name: string, counted: boolean}[], image: (index: number) => Uint8Array,
+ *   answer: (index: number) => Float32Array}} `image` is RGB [3, height, width], `answer` all outputs, one after the
+ *   other. Throws ArtifactError.
  */
 export function readReference(buffer, expected) {
   const file = "reference.safetensors";
   const { metadata, tensor } = readSafetensors(buffer, file);
   const images = tensor("images", "U8");
-  const output = tensor("logits", "F32") ? "logits" : "features";
-  const answers = tensor(output, "F32");
-  if (!images || !answers) throw new ArtifactError(`${file} has no images, or no logits or features`);
+  const answers = expected.heads.map(({ name }) => tensor(name, "F32"));
+  const lacks = !images ? "images" : expected.heads.find((_, place) => !answers[place])?.name;
+  if (lacks) throw new ArtifactError(`${file} has no ${lacks}`);
   let rows;
   try {
     rows = JSON.parse(metadata.cases);
@@ -82,18 +83,20 @@ export function readReference(buffer, expected) {
   if (images.shape.join() !== shape.join()) {
     throw new ArtifactError(`${file}: images are [${images.shape.join(", ")}], expected [${shape.join(", ")}]`);
   }
-  if (answers.shape[0] !== rows.length || product(answers.shape.slice(1)) !== expected.scores) {
-    const wanted = `${rows.length} cases of ${expected.scores}`;
-    throw new ArtifactError(`${file}: ${output} are [${answers.shape.join(", ")}], expected ${wanted}`);
+  for (const [place, { name, size }] of expected.heads.entries()) {
+    const { shape, data } = answers[place];
+    if (shape[0] !== rows.length || product(shape.slice(1)) !== size) {
+      throw new ArtifactError(`${file}: ${name} are [${shape.join(", ")}], expected ${rows.length} cases of ${size}`);
+    }
+    if (!data.every(Number.isFinite)) throw new ArtifactError(`${file}: ${name} are not finite`);
   }
-  if (!answers.data.every(Number.isFinite)) throw new ArtifactError(`${file}: ${output} are not finite`);
   const spared = expected.integers && !rows.every(({ role }) => role === "edge"); // edge cases, unless all are
   const pixels = 3 * expected.height * expected.width;
   return {
-    output,
     cases: rows.map(({ name, role }) => ({ name, counted: role !== "edge" || !spared })),
     image: (index) => images.data.subarray(index * pixels, (index + 1) * pixels),
-    answer: (index) => answers.data.subarray(index * expected.scores, (index + 1) * expected.scores),
+    answer: (index) =>
+      Float32Array.from(expected.heads.flatMap(({ size }, place) => [...answers[place].data.subarray(index * size, (index + 1) * size)])),
   };
 }
 

@@ -46,8 +46,9 @@ export class Session {
 }
 
 async function open({ manifest, file, reference }, accelerator) {
-  const { precision, input } = manifest;
-  const engine = await Engine.open(file, { base: "litert/", accelerator, precision, shape: input.shape });
+  const { precision, input, heads } = manifest;
+  const outputs = heads.map(({ name }) => name);
+  const engine = await Engine.open(file, { base: "litert/", accelerator, precision, shape: input.shape, outputs });
   try {
     const values = toInput(reference.image(0), input.range, true);
     for (let i = 0; i < WARM_UP; i++) await engine.run(values);

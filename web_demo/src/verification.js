@@ -2,6 +2,7 @@
 
 import { breathe } from "./dom.js";
 import { timing } from "./latency.js";
+import { valuesOf } from "./manifest.js";
 import { toInput } from "./resize.js";
 import { compare } from "./scores.js";
 import { classify } from "./session.js";
@@ -32,11 +33,7 @@ export async function verifyCases(engine, { manifest, reference }, onProgress) {
     answers.push({ name, output });
     await step();
   }
-  const found = compare(
-    reference.cases.map((_, index) => reference.answer(index)),
-    answers.map(({ output }) => output),
-    { features: reference.output === "features", counted: reference.cases.map(({ counted }) => counted) },
-  );
+  const found = worst(manifest.heads.map((head) => ({ name: head.name, ...compareHead(head, reference, answers) })));
   const values = toInput(reference.image(0), manifest.input.range, true);
   for (let i = 0; i < WARM_UP; i++) await engine.run(values);
   const inference = await samples(SAMPLES, async () => (await engine.run(values)).ms, step);
@@ -46,6 +43,22 @@ export async function verifyCases(engine, { manifest, reference }, onProgress) {
   onProgress(all, all);
   const latency = { warm_up: WARM_UP, inference_ms: timing(inference), with_preprocessing_ms: timing(whole) };
   return { answers, found, latency };
+}
+
+function compareHead(head, reference, answers) {
+  return compare(
+    reference.cases.map((_, index) => valuesOf(reference.answer(index), head)),
+    answers.map(({ output }) => valuesOf(output, head)),
+    { features: head.features, counted: reference.cases.map(({ counted }) => counted) },
+  );
+}
+
+/** What is found of several outputs: the lowest SQNR, and the fewest cases with the same best class, of any. */
+function worst(outputs) {
+  const [{ name, ...only }] = outputs;
+  if (outputs.length === 1) return only;
+  const same = outputs.map((each) => each.same).filter((each) => each !== null);
+  return { worstDb: Math.min(...outputs.map((each) => each.worstDb)), same: same.length ? Math.min(...same) : null, cases: only.cases, outputs };
 }
 
 async function samples(count, measure, step) {

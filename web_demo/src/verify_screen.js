@@ -61,7 +61,7 @@ export function verifyScreen(panel, app) {
       return await app.session.with(artifact, row.accelerator, async (engine) => {
         const { answers, found, latency } = await verifyCases(engine, artifact, (done, all) => row.progress(done, all));
         row.finished(found, latency, engine);
-        return finishedRun(engine, artifact.reference.output, answers, latency);
+        return finishedRun(engine, artifact.manifest.heads, answers, latency);
       });
     } catch (error) {
       row.failed(oneLine(error));
@@ -98,14 +98,15 @@ class Row {
     this.#body.replaceChildren(bar);
   }
 
-  finished({ worstDb, same, cases }, { inference_ms: times }, engine) {
+  finished({ worstDb, same, cases, outputs = [] }, { inference_ms: times }, engine) {
     const all = same === null || same === cases;
     this.#say(all ? "good" : "bad", all ? "computed" : "differs", all ? "yes" : "no");
     const pairs = [["worst SQNR", `${worstDb.toFixed(1)} dB`]];
     if (same !== null) pairs.push(["same best class", `${same} of ${cases}`]);
     pairs.push(["p50", milliseconds(times.p50)], ["p90", milliseconds(times.p90)]);
     const how = [`LiteRT.js ${engine.version}`, engine.precision, engine.threads ? "threads" : null].filter(Boolean).join(", ");
-    this.#body.replaceChildren(numbers(pairs), make("p", { className: "note" }, how));
+    const each = outputs.map((one) => `${one.name} ${one.worstDb.toFixed(1)} dB${one.same === null ? "" : `, ${one.same} of ${cases}`}`);
+    this.#body.replaceChildren(numbers(pairs), ...[...each, how].map((line) => make("p", { className: "note" }, line)));
   }
 
   missing(why) {

@@ -38,6 +38,7 @@ class Job:
     shape: tuple[int, ...]  # of the file's input
     precision: str  # of its weights: fp32 or fp16
     accelerator: str  # wasm or webgpu
+    outputs: tuple[str, ...]  # in the order of answers
     demo: str  # the folder of the browser app
     litert: str  # the folder of LiteRT.js
     browser: str
@@ -86,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(204)
         elif name == "job.json":
             job = self.server.job
-            given = {"accelerator": job.accelerator, "precision": job.precision, "shape": job.shape}
+            given = {name: getattr(job, name) for name in ("accelerator", "precision", "shape", "outputs")}
             self._answer(200, json.dumps(given).encode(), "application/json")
         elif name and (path := self.server.file(name)):
             self._answer(200, path.read_bytes(), _TYPES.get(path.suffix, "application/octet-stream"))

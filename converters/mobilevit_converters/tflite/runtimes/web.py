@@ -54,9 +54,6 @@ class _Web:
         """
         model = read_model(path)
         interface = read_interface(path, model)
-        if len(interface.outputs) > 1:
-            names = ", ".join(interface.outputs)
-            raise ToolchainError(f"the browser app's engine answers with one output, and {path.name} has {names}")
         browser = chromium.find_browser()
         if browser is None:
             raise ToolchainError(f"{chromium.missing_browser()}")
@@ -65,6 +62,7 @@ class _Web:
             shape=(1, interface.height, interface.width, 3),
             precision="fp16" if holds_float16(model) else "fp32",
             accelerator=self.accelerator,
+            outputs=tuple(interface.outputs),
             demo=str(demo_folder("web_demo")),
             litert=str(litertjs.web_files()),
             browser=browser,
