@@ -12,16 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn
-from browser_page import Page, Site, write_site
+from browser_page import Command, Page, Site, write_site
 from helpers import REPOSITORY
 from mobilevit_converters.tflite.runtimes.litert import LiteRTRuntime
 from mobilevit_converters.tflite.runtimes.web import LiteRTWebRuntime
 from PIL import Image
+from tiny_networks import phone_checkpoint, with_tasks
 
+from mobilevit_sdk import convert
 from mobilevit_sdk.artifacts.artifact import find_artifacts
 from mobilevit_sdk.data import crop_image
 from mobilevit_sdk.parity.device import device_runs, parse_device_report
 from mobilevit_sdk.parity.outcome import judge_runs
+from mobilevit_sdk.spec import MemoryTask
 
 AVAILABLE = LiteRTWebRuntime().availability()
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason=f"litert-web: {AVAILABLE.reason}")
@@ -80,6 +83,31 @@ def test_a_photograph_gets_the_answer_of_the_sdk(page, artifact):
         assert share == pytest.approx(expected[labels.index(label)], abs=0.01)
     assert max(shares, key=shares.__getitem__) == labels[int(expected.argmax())]
     assert re.search(r"p50\s.* ms|ms\s+p50", page.text("#panel-photo"))
+
+
+@pytest.mark.slow
+def test_a_file_with_tasks_shows_each_task_and_every_output_is_compared(browser, tmp_path):
+    pets = MemoryTask(name="pets", num_classes=3, cells=2, labels=("cat", "dog", "fish"))
+    result = convert(
+        with_tasks(phone_checkpoint("vit"), pets, seed=8), out=tmp_path / "out", formats="tflite", check=False
+    )
+    artifact = result.artifacts[0].path.parent
+    command = Command(artifact)
+    site = Site(write_site(tmp_path / "site", artifact), command)
+    try:
+        browser.go(site.url())
+        browser.choose_photo(CHINA)
+        browser.wait("document.querySelectorAll('#panel-photo .classes').length === 2")
+        browser.wait("document.querySelectorAll('#panel-photo .classes li').length === 6")
+        assert re.search(r"logits.*class \d.*pets.*(cat|dog|fish)", browser.text("#panel-photo"), re.DOTALL)
+        said = browser.verify()
+    finally:
+        site.close()
+    outcome = judge_runs(device_runs(artifact, parse_device_report(command.reports[0])))
+    assert {verdict.status for verdict in outcome.verdicts} == {"passed"}
+    for verdict in outcome.verdicts:
+        assert list(verdict.outputs) == ["logits", "pets"]
+        assert all(f"{name} {each.sqnr_db.worst:.1f} dB" in said for name, each in verdict.outputs.items())
 
 
 def test_what_the_browser_decodes_and_turns_is_what_the_sdk_does(page, folder):
