@@ -13,12 +13,15 @@ from mobilevit_sdk.errors import RequestError
 Windows = Literal["keep", "scale"]
 HEADER = "the header of the checkpoint"  # what says how images are prepared where nothing else does
 Features = Literal["pooled", "map"]
-LOGITS, FEATURES = "logits", "features"  # what outputs are called that are no task's
-Kind = Literal["scores", "features"]  # of an output: how its answers are compared (`parity.compare`)
+LOGITS, FEATURES, BOXES = "logits", "features", "boxes"  # what outputs are called that are no task's
+# Of an output: how its answers are compared (`parity.compare`). A detector answers many queries with an image: class
+# scores of each, [queries, classes + 1], the last for "no object", and boxes, [queries, 4]: center x, center y, width
+# and height as shares of the image.
+Kind = Literal["scores", "features", "query-scores", "boxes"]
 TASK_NAME = r"^[a-z][a-z0-9_]{0,39}$"  # phone formats take it for an output as it is
 # What names something else in the metadata of a phone file, or among reference vectors.
 RESERVED_NAMES = (
-    *("logits", "features", "image", "images", "probabilities", "label", "labels", "classes"),
+    *("logits", "features", "boxes", "image", "images", "probabilities", "label", "labels", "classes"),
     *("cases", "model", "task", "resizing", "license", "main"),
 )
 
@@ -28,7 +31,11 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class ModelConfig(Strict, frozen=True, kw_only=True):
-    """Everything that defines one network of a family; what a pruned network changes."""
+    """Everything that defines one network of a family; what a pruned network changes.
+
+    A family of detectors has the field `num_queries`, the number of boxes that it answers with, beside `num_classes`,
+    which does not count "no object".
+    """
 
     # What becomes of the windows of trained weights at another image size, as the family's own code has it.
     windows_when_resized: ClassVar[Windows] = "scale"
@@ -109,8 +116,9 @@ class ModelInfo(Strict, frozen=True, kw_only=True):
     """What is publicly known of a registered model; not needed to run it."""
 
     paper: str
-    top1: float  # percent, ImageNet-1k validation
-    top1_source: str
+    top1: float | None = None  # percent, ImageNet-1k validation
+    box_ap: float | None = None  # of a detector: percent, COCO val5k, over IoU of 0.5 to 0.95
+    top1_source: str  # of either
     license: str
     preprocessing: Preprocessing
 
@@ -120,8 +128,36 @@ class Output(Strict, frozen=True):
 
     name: str
     kind: Kind
-    classes: int | None = None  # of scores
-    labels: tuple[str, ...] | None = None  # of the classes
+    classes: int | None = None  # of scores; of a query's, the last is "no object"
+    labels: tuple[str, ...] | None = None  # of the classes but "no object"
+    queries: int | None = None  # of a detector
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of the answer to one image; None where the spec does not tell."""
+        if self.kind == "boxes":
+            return self.queries or 0, 4
+        if self.kind == "query-scores":
+            return self.queries or 0, self.classes or 0
+        return (self.classes or 0,) if self.kind == "scores" else None
+
+    @property
+    def meaning(self) -> str:
+        """In words, for the metadata of phone files."""
+        return {
+            "scores": "class scores before softmax, the highest for the likeliest class",
+            "features": "features of the image, in no order that means anything",
+            "query-scores": "class scores of each box before softmax, the last of them for no object",
+            "boxes": "center x, center y, width and height of each box as shares of the image, from 0 to 1",
+        }[self.kind]
+
+    def __str__(self) -> str:
+        """In words, what it holds."""
+        if self.kind == "query-scores":
+            return f"{self.queries} x {self.classes} scores"
+        if self.kind == "boxes":
+            return f"{self.queries} boxes"
+        return f"{self.classes} classes" if self.kind == "scores" else "features"
 
     @property
     def labels_name(self) -> str:
@@ -175,10 +211,12 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, name, msgspec.json.decode(msgspec.json.encode(getattr(self, name))))
         if self.scores and not self.features:
             raise ValueError("scores is said of networks that return features, too; a classifier returns them anyway")
-        if not self.returns_scores and self.labels is not None:
+        if not self.returns_scores and not self.num_queries and self.labels is not None:
             raise ValueError("labels name classes, and a network that returns features has none")
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for a head with {self.num_classes} classes")
+        if self.num_queries and (self.tasks or self.features):
+            raise ValueError("a network that answers with boxes returns no features and answers no tasks")
         if self.tasks and self.features:
             raise ValueError("a network returns features or answers several tasks, not both")
         known: set[str] = set()
@@ -194,8 +232,19 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
         return int(self.config["num_classes"])
 
     @property
+    def num_queries(self) -> int:
+        """How many boxes a detector answers with; 0 for all other networks."""
+        return int(self.config.get("num_queries", 0))
+
+    @property
     def outputs(self) -> tuple[Output, ...]:
         """What the network returns, in the order in which its answers stand one after the other in a row."""
+        if queries := self.num_queries:
+            classes = self.num_classes + 1
+            return (
+                Output(name=LOGITS, kind="query-scores", classes=classes, labels=self.labels, queries=queries),
+                Output(name=BOXES, kind="boxes", queries=queries),
+            )
         own = Output(name=LOGITS, kind="scores", classes=self.num_classes, labels=self.labels)
         scores = (own,) if self.returns_scores else ()
         if self.features:
@@ -208,11 +257,13 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
     @property
     def returns_scores(self) -> bool:
-        """Whether class scores are among the answers."""
-        return not self.features or bool(self.scores)
+        """Whether class scores of the image are among the answers."""
+        return not self.num_queries and (not self.features or bool(self.scores))
 
     def describe(self) -> str:
         """What the network does, in a few words."""
+        if self.num_queries:
+            return f"Object detector with {self.num_classes} classes and {self.num_queries} boxes"
         if not self.returns_scores:
             return "Image features"
         more = ", and image features" if self.features else ""
@@ -222,7 +273,8 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     def require_scores(self, what: str, *, alone: bool = False) -> None:
         """Raise RequestError where `what` needs class scores, or with `alone` a classifier, and this is none."""
         if not self.returns_scores:
-            raise RequestError(f"{what} needs class scores, but this {self.model} returns features; give a classifier")
+            found = "answers with boxes" if self.num_queries else "returns features"
+            raise RequestError(f"{what} needs class scores, but this {self.model} {found}; give a classifier")
         if alone and len(self.outputs) > 1:
             names = " and ".join(output.name for output in self.outputs)
             remedy = "take its base without tasks" if self.tasks else "leave out `features`"
@@ -253,13 +305,19 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
     def with_features(self, kind: Features, *, scores: bool) -> ModelSpec:
         """The same network where it returns features, and class scores if `scores`."""
+        if self.num_queries:
+            raise RequestError(f"{self.model} answers with boxes and returns no features: leave out `features`")
         if scores:
             return msgspec.structs.replace(self, features=kind, scores=True)
         return msgspec.structs.replace(self, features=kind, scores=msgspec.UNSET, labels=None)
 
     def with_labels(self, labels: tuple[str, ...], source: str) -> ModelSpec:
-        """The same model with class names, in the order of the classes; their number must be the head's."""
-        self.require_scores(f"labels ({source})")
+        """The same model with class names, in the order of the classes; their number must be the head's.
+
+        A detector's "no object" has none.
+        """
+        if not self.num_queries:
+            self.require_scores(f"labels ({source})")
         if len(labels) != self.num_classes:
             raise RequestError(f"{source} holds {len(labels)} labels, but the head has {self.num_classes} classes")
         return msgspec.structs.replace(self, labels=labels)

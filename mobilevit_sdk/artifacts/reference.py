@@ -56,7 +56,7 @@ class Reference:
                 found = f"{case.image.dtype} {case.image.shape}"
                 raise RequestError(f"{case.name!r} is {found}, expected uint8 {shape}: RGB with channels first")
         names = [output.name for output in spec.outputs]
-        wanted = [f"{output.classes} classes" if output.kind == "scores" else "features" for output in spec.outputs]
+        wanted = [str(output) for output in spec.outputs]
         shapes = self.shapes or (self.answers.shape[1:],)
         width = sum(map(math.prod, shapes))
         if (len(shapes), self.answers.shape) != (len(names), (len(self.cases), width)):
@@ -64,7 +64,7 @@ class Reference:
             expected = f"{' and '.join(wanted)} in float32 for each case"
             raise RequestError(f"{' and '.join(names)} are {found}, expected {expected}")
         for output, rows, what in zip(spec.outputs, self.split(self.answers), wanted, strict=True):
-            shape_fits = output.kind == "features" or rows.shape[1:] == (output.classes,)
+            shape_fits = output.shape is None or rows.shape[1:] == output.shape
             if not shape_fits or not rows.size or rows.dtype != np.float32:
                 found = f"{rows.dtype} {rows.shape}"
                 raise RequestError(f"{output.name} are {found}, expected {what} in float32 for each case")

@@ -327,10 +327,10 @@ def _options(
 
     With `all_widths` the input's channels are among them (False), or every width that shapes show (True).
     """
-    config = entry.config
-    weight = f"{key_map.classifier}.weight"
+    config, weight = entry.config, f"{key_map.classifier}.weight"
     head = tensors.get(key_map.sources(config, [weight])[weight][0])
-    classes = {"num_classes": len(head)} if head is not None and head.ndim == 2 and head.numel() else {}
+    rows = len(head) - key_map.no_class if head is not None and head.ndim == 2 and head.numel() else 0
+    classes = {"num_classes": rows} if rows > 0 else {}
     try:
         shown = {} if all_widths is None else read_widths(key_map, config, tensors, all_of_them=all_widths)
         found = classes | shown | key_map.options(tensors)

@@ -15,6 +15,10 @@ def with_note_on_twins(match: Match, preparation: Preparation) -> Match:
 
     Where a file beside it, or the caller, says how images are prepared, nothing is left to tell.
     """
+    if match.spec.config.get("dilated") is False:  # DC5 dilates kernels that have the same shapes
+        name = match.spec.model
+        note = f"weights do not tell {name} from {name}_dc5: taken for the first; if not, say `model={name}_dc5`"
+        return dataclasses.replace(match, notes=(*match.notes, note))
     spec, entries = match.spec, model_entries(match.spec.family)
     own = next((entry for entry in entries if entry.name == spec.model), None)
     stated = spec.preprocessing_source != release_of(match.key_map.release, spec)

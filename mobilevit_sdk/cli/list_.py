@@ -36,10 +36,12 @@ def command(family: str | None, as_json: bool) -> None:
                 f"{model.parameters / 1e6:.2f}M",
                 f"{model.macs / 1e9:.3f}",
                 "x".join(map(str, model.image_size)),
-                f"{model.imagenet_top1:.1f}%",
+                f"{model.imagenet_top1:.1f}%" if model.imagenet_top1 is not None else f"AP {model.coco_box_ap:.1f}",
                 model.license,
             )
     table.print(out)
     out.print("\ntop-1: ImageNet-1k validation accuracy of the public weights, as published", style="dim")
+    if any(model.coco_box_ap is not None for model in models):
+        out.print("AP: average precision of a detector's boxes on COCO val5k, as published", style="dim")
     for line in dict.fromkeys(f"{model.family}: {model.top1_source}; {model.paper}" for model in models):
         out.print(line, style="dim")

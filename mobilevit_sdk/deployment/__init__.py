@@ -12,6 +12,7 @@ from torch import nn
 from mobilevit_sdk.deployment.batched_depthwise import unbatch_depthwise
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
 from mobilevit_sdk.deployment.channels_first import tokens_channels_first
+from mobilevit_sdk.deployment.constant_positions import place_positions
 from mobilevit_sdk.deployment.cross_layer_equalization import equalize_channels
 from mobilevit_sdk.deployment.decomposed_layer_norm import decompose_layer_norms
 from mobilevit_sdk.deployment.explicit_attention import split_attention
@@ -28,6 +29,7 @@ from mobilevit_sdk.deployment.map_cascaded_attention import cascaded_attention_o
 from mobilevit_sdk.deployment.matmul_layer_norm import layer_norms_as_matmuls
 from mobilevit_sdk.deployment.mean_centering import center_residual_streams
 from mobilevit_sdk.deployment.merge_projections import merge_projections
+from mobilevit_sdk.deployment.padded_max_pool import pad_max_pools
 from mobilevit_sdk.deployment.padded_tokens import pad_tokens
 from mobilevit_sdk.deployment.phone_graph import InHalf, PhoneGraph, exported
 from mobilevit_sdk.deployment.polynomial_gelu import gelus_as_polynomials
@@ -74,6 +76,8 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     centered = set() if chosen.layer_norm == "native" else center_residual_streams(network)
     join_tasks(network, preprocessing.image_size)
     answer_first_tokens(network)
+    pad_max_pools(network)
+    place_positions(network, preprocessing.image_size, chosen)
     if chosen.tokens == "channels-first":
         tokens_channels_first(network)
     split_attention(network, chosen.product_rank)

@@ -136,6 +136,12 @@ def _with_zeros(node: Node) -> str | None:
     return None if mode == "constant" else f"in mode {mode!r}, expected 'constant'"
 
 
+def _without_padding(node: Node) -> str | None:
+    """A pool pads with -inf, which LiteRT's XNNPACK leaves outside."""
+    padding = node.args[3] if len(node.args) > 3 else 0
+    return None if padding in (0, [0, 0]) else f"with a padding of {padding}; pad with zeros before it"
+
+
 def _of_one_map(node: Node) -> str | None:
     """Vulkan convolves a single image, in one group or depthwise; any other number of groups it ignores."""
     image, weight = (_shape_of(argument) for argument in node.args[:2])
@@ -173,6 +179,7 @@ _EVERYWHERE: dict[str, Condition] = {
     "bmm.default": _always,
     "softmax.int": _last_axis,
     "relu.default": _always,
+    "max_pool2d.default": _without_padding,
     "silu.default": _always,
     "gelu.default": _always,
     "sigmoid.default": _always,

@@ -4,6 +4,7 @@ from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.classifier import BatchNormClassifier
 from mobilevit_sdk.layers.conv import ConvNormAct
+from mobilevit_sdk.layers.cross_attention import CrossAttention
 from mobilevit_sdk.layers.head_mixing import HeadMixing
 from mobilevit_sdk.layers.inverted_residual import InvertedResidual
 from mobilevit_sdk.layers.layer_scale import LayerScale
@@ -12,7 +13,15 @@ from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
 from mobilevit_sdk.layers.position_bias import PositionBias
 from mobilevit_sdk.layers.residual import Residual
+from mobilevit_sdk.layers.resnet import Bottleneck, FrozenBatchNorm2d, ResNet
 from mobilevit_sdk.layers.separable_attention import SeparableAttention, SeparableTransformer
+from mobilevit_sdk.layers.set_transformer import (
+    DecoderLayer,
+    EncoderLayer,
+    ObjectQueries,
+    SetTransformer,
+    sine_positions,
+)
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 from mobilevit_sdk.layers.tokens import FirstTokens, PatchMap, PatchTokens, TokenClassifier, TokenMean
@@ -36,10 +45,15 @@ __all__ = [
     "MLP",
     "Attention",
     "BatchNormClassifier",
+    "Bottleneck",
     "CascadedGroupAttention",
     "ConvNormAct",
+    "CrossAttention",
+    "DecoderLayer",
+    "EncoderLayer",
     "FirstTokens",
     "Fold",
+    "FrozenBatchNorm2d",
     "HasFirstTokens",
     "HasInputConvolution",
     "HasNoDecay",
@@ -51,14 +65,17 @@ __all__ = [
     "InvertedResidual",
     "LayerScale",
     "NormReader",
+    "ObjectQueries",
     "PatchMap",
     "PatchTokens",
     "PositionBias",
     "ProjectionPair",
+    "ResNet",
     "Residual",
     "ResidualStream",
     "SeparableAttention",
     "SeparableTransformer",
+    "SetTransformer",
     "SqueezeExcite",
     "StochasticDepth",
     "TaskMemory",
@@ -70,4 +87,5 @@ __all__ = [
     "WindowReverse",
     "WindowTransformer",
     "run_with_tasks",
+    "sine_positions",
 ]

@@ -21,14 +21,17 @@ class ConvNormAct(nn.Module):
         *,
         stride: int = 1,
         groups: int = 1,
+        dilation: int = 1,
         activation: Callable[[], nn.Module] | None = nn.SiLU,
         norm_eps: float = 1e-5,
+        norm: Callable[..., nn.BatchNorm2d] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
+        padding = dilation * (kernel_size // 2)
         self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
+            in_channels, out_channels, kernel_size, stride, padding, dilation=dilation, groups=groups, bias=False
         )
-        self.norm = nn.BatchNorm2d(out_channels, eps=norm_eps)
+        self.norm = norm(out_channels, eps=norm_eps)
         self.activation = activation() if activation is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -28,10 +28,11 @@ class CatalogEntry(Strict, frozen=True, kw_only=True):
     parameters: int
     macs: int  # multiply-accumulates on one image of `image_size`
     image_size: tuple[int, int]  # height, width
-    imagenet_top1: float  # percent
-    top1_source: str
+    imagenet_top1: float | None  # percent
+    top1_source: str  # of either accuracy
     paper: str
     license: str  # of the public weights
+    coco_box_ap: float | None = None  # of a detector: percent
 
 
 def catalog(family: str | None = None) -> list[CatalogEntry]:
@@ -58,6 +59,7 @@ def describe(entry: Entry) -> CatalogEntry:
         macs=count_macs(spec),
         image_size=entry.info.preprocessing.image_size,
         imagenet_top1=entry.info.top1,
+        coco_box_ap=entry.info.box_ap,
         top1_source=entry.info.top1_source,
         paper=entry.info.paper,
         license=entry.info.license,

@@ -12,13 +12,23 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import StochasticDepth
+from mobilevit_sdk.layers import (
+    CrossAttention,
+    DecoderLayer,
+    EncoderLayer,
+    ObjectQueries,
+    SetTransformer,
+    StochasticDepth,
+)
 from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.layers.traits import residual_streams
 
 M = TypeVar("M", bound=nn.Module)
 
+_GAIN = 1.4
+_ATTENTION_GAIN = 1.0  # between different tokens; sharper maps amplify every rounding from layer to layer
 _BRANCH_STRENGTH = 1 / 16
+_LAYER_STRENGTH = 1 / 16
 _PROTOTYPE_STRENGTH = 2
 _ALIKE = 0.8  # cosine
 
@@ -29,7 +39,7 @@ def randomize(model: M, seed: int) -> M:
 
     Kernels and matrices are normal with a gain that keeps activations alive through the depth; gains and variances lie
     in [0.5, 1.5]; biases and means are normal with standard deviation 0.2, and so are learned tokens and
-    positions. Integer buffers stay as they are.
+    positions. Queries of objects are standard normal. Integer buffers stay as they are.
     """
     constants = {each.data_ptr() for stream in residual_streams(model) for each in stream.constants}
     for name, tensor in model.state_dict().items():
@@ -40,10 +50,19 @@ def randomize(model: M, seed: int) -> M:
         if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
             value = torch.rand(tensor.shape, generator=generator) + 0.5
         elif tensor.ndim > 1 and tensor.data_ptr() not in constants:
-            value = torch.randn(tensor.shape, generator=generator) * (1.4 / tensor[0].numel() ** 0.5)
+            value = torch.randn(tensor.shape, generator=generator) * (_GAIN / tensor[0].numel() ** 0.5)
         else:
             value = torch.randn(tensor.shape, generator=generator) * 0.2
         tensor.copy_(value)
+    for layer in model.modules():
+        if isinstance(layer, ObjectQueries):
+            layer.weight.mul_(layer.weight.shape[1] ** 0.5 / _GAIN)
+        elif isinstance(layer, CrossAttention):
+            layer.qkv.weight[: -layer.qkv.in_features].mul_(_ATTENTION_GAIN / _GAIN)
+        elif isinstance(layer, EncoderLayer | DecoderLayer):  # what they add is small beside what tells tokens apart
+            for end in (layer.attention.proj, layer.mlp.fc2):
+                for parameter in end.parameters():
+                    parameter.mul_(_LAYER_STRENGTH)
     return model
 
 
@@ -58,6 +77,7 @@ def condition_weights(model: M, images: Tensor) -> M:
       mean mostly stays: what is left when a large mean goes would grow with every layer, and rounding with it.
     - Residual branches that are small beside their stream. With branches as strong as the stream the network is
       chaotic: float32 and float64 already part. Each ends at a sixteenth of its strength.
+    - Tokens that are apart, where objects look for them: their map has no mean and about unit strength.
     - Classes that are apart. Random logits nearly tie in one image of thirty. The classifier gets, on top of its random
       rows, one prototype for each image: the direction of its features from the mean, as one step of training would.
 
@@ -90,11 +110,26 @@ def condition_weights(model: M, images: Tensor) -> M:
             parameter.mul_(_BRANCH_STRENGTH)
         return (inputs[0] * _BRANCH_STRENGTH,)
 
+    def center(transformer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (conv,) = last_layer
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
+        scale = float(2 ** (inputs[0].std().log2().round()))
+        mean = _rounded(inputs[0].mean((0, 2, 3)), torch.tensor(scale))
+        conv.weight.div_(scale)
+        conv.bias.sub_(mean).div_(scale)
+        return ((inputs[0] - mean[:, None, None]) / scale,)
+
     layers = list(model.modules())
+    transformers = [layer for layer in layers if isinstance(layer, SetTransformer)]
     norms = [layer for layer in layers if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
     branch_ends = [layer for layer in layers if isinstance(layer, StochasticDepth)]  # of every residual branch
     with forward_hooks(
-        before=[*((norm, condition_norm) for norm in norms), *((end, weaken) for end in branch_ends)],
+        before=[
+            *((norm, condition_norm) for norm in norms),
+            *((end, weaken) for end in branch_ends),
+            *((transformer, center) for transformer in transformers),
+        ],
         after=[(layer, remember) for layer in layers if [*layer.parameters(recurse=False)]],
     ):
         answers = model.eval()(images)

@@ -23,6 +23,8 @@ from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import of_all, one_line, percent
 
+MIN_PIXELS = 0.05  # by which a box may always be off
+
 
 class Verdict(Strict, frozen=True, kw_only=True):
     """The verdict on one artifact on one runtime. Without an agreement, `reason` says why there is none."""
@@ -52,7 +54,8 @@ class Verdict(Strict, frozen=True, kw_only=True):
     def to_json(self) -> dict[str, object]:
         """The flat form of the command line's contract."""
         row: dict[str, object] = msgspec.to_builtins(self)
-        agreement = row.pop("agreement") or dict.fromkeys(Agreement.__struct_fields__)
+        always = Agreement.__struct_fields__[: -len(Agreement.__struct_defaults__)]  # the others are of boxes
+        agreement = row.pop("agreement") or dict.fromkeys(always)
         outputs = row.get("outputs", {})
         assert isinstance(agreement, dict)
         assert isinstance(outputs, dict)
@@ -69,7 +72,16 @@ class Verdict(Strict, frozen=True, kw_only=True):
         """In words, the worst SQNR of each output where there are several."""
         if not self.outputs:
             return None
-        return ", ".join(f"{name} {agreement.sqnr_db.worst:.1f} dB" for name, agreement in self.outputs.items())
+        return ", ".join(f"{name} {_in_words(agreement)}" for name, agreement in self.outputs.items())
+
+
+def _in_words(agreement: Agreement) -> str:
+    """The worst SQNR; of boxes also how far they are off, and how much those of objects overlap."""
+    words = f"{agreement.sqnr_db.worst:.1f} dB"
+    if agreement.max_pixels is not msgspec.UNSET:
+        words += f" and {agreement.max_pixels:.2g} pixels"
+        words += f", IoU {agreement.worst_iou:.4f} of {agreement.objects} objects" if agreement.worst_iou else ""
+    return words
 
 
 def verify(
@@ -187,6 +199,8 @@ def _misses(view: View, agreement: Agreement, run: Run, threshold: Threshold, co
     misses = [] if np.isfinite(actual).all() else ["scores are not finite"]
     if _is_constant(actual) and not _is_constant(expected):
         misses.append("it answers every image with the same scores")
+    if agreement.max_pixels and agreement.max_pixels > (allowed := _allowed_pixels(run, threshold)):
+        misses.append(f"a box is off by {agreement.max_pixels:.3g} pixels, more than {allowed:.3g}")
     if _is_of_the_task(run, threshold):
         return [*misses, *judge_task(expected, actual, threshold, runtime=run.runtime, kind=view.output.kind).reasons]
     if agreement.sqnr_db.worst < threshold.sqnr_db:
@@ -198,6 +212,11 @@ def _misses(view: View, agreement: Agreement, run: Run, threshold: Threshold, co
         found = of_all(same, agreement.cases, "cases")
         misses.append(f"the same {what} on {found} is below {percent(threshold.top1_agreement)}")
     return misses
+
+
+def _allowed_pixels(run: Run, threshold: Threshold) -> float:
+    """How far off a box may be: what the SQNR allows for the longer side of the picture, and MIN_PIXELS anywhere."""
+    return max(MIN_PIXELS, 10 ** (-threshold.sqnr_db / 20) * max(run.artifact.manifest.spec.preprocessing.image_size))
 
 
 def _is_constant(scores: np.ndarray) -> bool:

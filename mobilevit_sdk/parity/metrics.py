@@ -4,11 +4,12 @@ What counts as signal is what an app reads from an answer. Of class scores that 
 offset that all of them share changes no decision, so that it may hide noise and must not count. Of one score (yes or
 no, or a quantity), and of two, of which only the difference decides, it is what differs between the images: a single
 image at the border between yes and no has no signal of its own, and a score that is the same for all images says
-nothing. Of features it is everything.
+nothing. Of features and boxes it is everything; `parity.boxes` says what boxes differ by on a picture.
 """
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from mobilevit_sdk.spec import Kind, Strict
@@ -30,7 +31,8 @@ class WorstMedian(Strict, frozen=True):
 class Agreement(Strict, frozen=True):
     """Agreement of an artifact with the reference over all cases that count.
 
-    Features have no best class, and of one score the five best say nothing: None.
+    Features and boxes have no best class, and of one score the five best say nothing: None. Of a detector's scores, the
+    share of the same best class is over the queries that find an object, and boxes have what a picture shows.
     """
 
     cases: int
@@ -45,6 +47,9 @@ class Agreement(Strict, frozen=True):
     top5_agreement: float | None  # mean share of the reference's five best classes among the artifact's five best
     top5_worst: float | None  # the same in the worst case
     case_sqnr_db: tuple[float, ...]  # of each case, in order, also of those that do not count
+    objects: int | msgspec.UnsetType = msgspec.UNSET  # queries that find an object in PyTorch's answers
+    max_pixels: float | msgspec.UnsetType = msgspec.UNSET  # largest difference of a box, in pixels of the input
+    worst_iou: float | msgspec.UnsetType | None = msgspec.UNSET  # of these objects' boxes; None: there are none
 
 
 def compare(
@@ -56,7 +61,8 @@ def compare(
     scores as they are, and that of the scores minus their mean over the classes, in which a common offset is no signal.
     In the second, the signal of a case is at least the median over the cases: classes that come near each other on one
     image are no fault. Of one or two scores it is the square of what differs from the mean over the cases, and at least
-    the variance. Features have the first alone.
+    the variance. Features and boxes have the first alone. A detector's scores are [cases, queries, classes]: each query
+    has its own mean, and one that finds no object, which the last class stands for, has no best class to keep.
 
     Of cases that are not `counted`, bool [cases], `case_sqnr_db` alone tells. Raises ValueError for other shapes, for
     no cases and for a reference that is not finite; outputs that are not finite give -CEILING_DB.
@@ -65,32 +71,38 @@ def compare(
         raise ValueError(f"cannot compare answers of shape {outputs.shape} with {reference.shape}")
     if not np.isfinite(reference).all():
         raise ValueError("cannot compare with a reference that is not finite")
+    queries = reference if kind == "query-scores" else None
     expected, actual = (np.asarray(each, np.float64).reshape(len(each), -1) for each in (reference, outputs))
     finite = np.isfinite(actual).all(axis=1)  # [cases]
     largest = np.full(len(expected), np.finfo(np.float64).max)
     largest[finite] = np.abs(actual[finite] - expected[finite]).max(axis=1)
-    sqnr = np.min([_ratios_db(*energies) for energies in _energies(expected, actual, kind)], axis=0)
+    classes = reference.shape[-1] if queries is not None else 0
+    sqnr = np.min([_ratios_db(*energies) for energies in _energies(expected, actual, kind, classes)], axis=0)
     everything = sqnr.tolist()
     if counted is not None:
         sqnr, largest, expected, actual = (each[counted] for each in (sqnr, largest, expected, actual))
     cosine = _cosines(expected, actual, kind)
     same = tied = overlap = None
-    if kind == "scores":
+    if queries is not None:
+        by_query = (each.reshape(-1, classes) for each in (expected, actual))
+        same, tied = same_objects(*by_query)
+    elif kind == "scores":
         same, tied = same_best(expected, actual)
         overlap = _overlaps(expected, actual) if expected.shape[1] > 1 else None
     return Agreement(
         cases=len(expected),
         sqnr_db=WorstMedian(worst=float(sqnr.min()), median=float(np.median(sqnr))),
-        overall_sqnr_db=_overall_db(expected, actual, kind),
+        overall_sqnr_db=_overall_db(expected, actual, kind, classes),
         max_abs_diff=float(largest.max()),
         max_abs_diff_median=_median(largest),
         cosine=float(cosine.min()),
         cosine_median=_median(cosine),
-        top1_agreement=None if same is None or tied is None else float((same | tied).mean()),
+        top1_agreement=None if same is None or tied is None or not same.size else float((same | tied).mean()),
         top1_ties=None if tied is None else int(tied.sum()),
         top5_agreement=None if overlap is None else float(overlap.mean()),
         top5_worst=None if overlap is None else float(overlap.min()),
         case_sqnr_db=tuple(everything),
+        objects=msgspec.UNSET if queries is None or same is None else same.size,
     )
 
 
@@ -112,6 +124,20 @@ def same_best(expected: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, np.
         width = width * np.sqrt(2)  # of the difference of two scores
     same = (gap == 0) & finite
     return same, ~same & (gap <= width) & finite
+
+
+def finds_object(scores: np.ndarray) -> np.ndarray:
+    """Which queries find an object, by their scores [..., classes]: those whose best class is not the last."""
+    found: np.ndarray = scores.argmax(axis=-1) != scores.shape[-1] - 1
+    return found
+
+
+def same_objects(expected: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`same_best` of those queries, of scores [queries, classes], that find an object in the reference."""
+    found = finds_object(expected)
+    if not found.any():
+        return np.ones(0, bool), np.zeros(0, bool)
+    return same_best(expected[found], actual[found])
 
 
 def sqnr_db(reference: np.ndarray, values: np.ndarray) -> float:
@@ -136,8 +162,8 @@ def to_db(signal: float, noise: float) -> float:
     return float(np.clip(10 * np.log10(signal / noise), -CEILING_DB, CEILING_DB))
 
 
-def _overall_db(expected: np.ndarray, actual: np.ndarray, kind: Kind) -> float:
-    energies = _energies(expected, actual, kind, floor=False)
+def _overall_db(expected: np.ndarray, actual: np.ndarray, kind: Kind, classes: int) -> float:
+    energies = _energies(expected, actual, kind, classes, floor=False)
     return min(to_db(float(signal.sum()), float(noise.sum())) for signal, noise in energies)
 
 
@@ -146,14 +172,18 @@ def _ratios_db(signal: np.ndarray, noise: np.ndarray) -> list[float]:
 
 
 def _energies(
-    expected: np.ndarray, actual: np.ndarray, kind: Kind, *, floor: bool = True
+    expected: np.ndarray, actual: np.ndarray, kind: Kind, classes: int, *, floor: bool = True
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Sums of squares, [cases], of the signal and of the noise in each measure that applies."""
     with np.errstate(invalid="ignore", over="ignore"):  # an artifact may have overflown
         noise = actual - expected
         whole, errors = np.square(expected).sum(axis=1), np.square(noise).sum(axis=1)
-        if kind == "features":
+        if kind in ("features", "boxes"):
             return [(whole, errors)]
+        if kind == "query-scores":
+            by_query = (each.reshape(len(each), -1, classes) for each in (expected, noise))
+            signal, off = (np.square(each - each.mean(axis=2, keepdims=True)).sum(axis=(1, 2)) for each in by_query)
+            return [(whole, errors), (np.maximum(signal, np.median(signal)) if floor else signal, off)]
         if _is_binary(expected):
             whole = np.maximum(whole, whole.mean()) if floor else whole
         deciding = _deciding_energies(expected, floor=floor), np.square(_deciding(noise)).sum(axis=1)

@@ -71,7 +71,7 @@ def _pair(first: Run, second: Run, common: list[tuple[int, int]], thresholds: Ma
     parts = zip(*map(first.reference.split, (expected, one, other)), strict=True)
     threshold = _between(*(thresholds[run.artifact.manifest.precision] for run in (first, second)))
     found = {
-        output.name: _apart(output, [part.reshape(len(common), -1) for part in of_output], threshold)
+        output.name: _apart(output, of_output, threshold)
         for output, of_output in zip(first.artifact.manifest.spec.outputs, parts, strict=True)
     }
     misses = {name: each.misses for name, each in found.items()}
@@ -103,8 +103,8 @@ class _Apart(NamedTuple):
 
 
 def _apart(output: Output, rows: Sequence[np.ndarray], threshold: Threshold) -> _Apart:
-    """Of what the reference and both runs answer, [cases, values]."""
-    expected, one, other = rows
+    """Of what the reference and both runs answer, [cases, ...]."""
+    expected, one, other = rows if output.kind == "query-scores" else (each.reshape(len(each), -1) for each in rows)
     agreement = compare(expected, expected + (other - one), kind=output.kind)
     top1, ties = _same_class(expected, one, other) if output.kind == "scores" else (None, None)
     misses = []

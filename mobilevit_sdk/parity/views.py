@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from mobilevit_sdk.artifacts.reference import Reference
-from mobilevit_sdk.parity.metrics import Agreement, compare
+from mobilevit_sdk.parity.boxes import overlaps, pixel_differences
+from mobilevit_sdk.parity.metrics import Agreement, compare, finds_object
 from mobilevit_sdk.spec import ModelSpec, Output
 
 
@@ -19,6 +21,8 @@ class View:
     output: Output
     expected: np.ndarray
     actual: np.ndarray
+    image_size: tuple[int, int]
+    objects: np.ndarray | None = None  # of boxes, bool [cases, queries]: which find an object in PyTorch's answers
 
     @property
     def flat(self) -> tuple[np.ndarray, np.ndarray]:
@@ -27,14 +31,32 @@ class View:
 
     def compare(self, counted: np.ndarray | None = None) -> Agreement:
         """See `metrics.compare`."""
-        return compare(*self.flat, kind=self.output.kind, counted=counted)
+        shaped = (self.expected, self.actual) if self.output.kind == "query-scores" else self.flat
+        found = compare(*shaped, kind=self.output.kind, counted=counted)
+        return found if self.output.kind != "boxes" else self._with_boxes(found, counted)
+
+    def _with_boxes(self, found: Agreement, counted: np.ndarray | None) -> Agreement:
+        rows = slice(None) if counted is None else counted
+        expected, actual = self.expected[rows], self.actual[rows]
+        objects = np.ones(expected.shape[:2], bool) if self.objects is None else self.objects[rows]
+        shared = overlaps(expected, actual)[objects]
+        farthest = float(pixel_differences(expected, actual, self.image_size).max())
+        return msgspec.structs.replace(
+            found,
+            objects=int(objects.sum()),
+            max_pixels=min(farthest, np.finfo(np.float64).max),
+            worst_iou=float(shared.min()) if shared.size else None,
+        )
 
 
 def views_of(spec: ModelSpec, reference: Reference, answers: np.ndarray, rows: Sequence[int] = ()) -> list[View]:
     """A view of each output on rows of answers, [cases, values], in all cases or those in `rows`."""
     chosen = list(rows) if len(rows) else slice(None)
     expected, actual = reference.split(reference.answers[chosen]), reference.split(answers[chosen])
-    return [View(*each) for each in zip(spec.outputs, expected, actual, strict=True)]
+    size = spec.preprocessing.image_size
+    views = [View(*each, size) for each in zip(spec.outputs, expected, actual, strict=True)]
+    objects = next((finds_object(each.expected) for each in views if each.output.kind == "query-scores"), None)
+    return [replace(each, objects=objects) if each.output.kind == "boxes" else each for each in views]
 
 
 def worst_output(agreements: Mapping[str, Agreement], misses: Mapping[str, Sequence[str]] | None = None) -> str:

@@ -92,8 +92,10 @@ def description(spec: ModelSpec) -> str:
     features = "the last map of features" if spec.features == "map" else "the mean of the last map of features"
     if spec.features:
         what = f"{what} and a network of image features" if spec.returns_scores else "a network of image features"
+    if spec.num_queries:
+        what = f"an object detector with {spec.num_classes} classes and {spec.num_queries} boxes"
     meaning = {"scores": scores, "features": features}
-    answers = "; ".join(f"{output.name}: {meaning[output.kind]}" for output in spec.outputs)
+    answers = "; ".join(f"{output.name}: {meaning.get(output.kind, output.meaning)}" for output in spec.outputs)
     return (
         f"{spec.model}, {what}. {IMAGE}: float32 [1, 3, {height}, {width}], RGB in [0, 1]; mean and std are inside. "
         f"{answers}."

@@ -151,12 +151,16 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
         LABEL: "The most probable class",
         f"{LABEL}_probs": "The probability of each class",
     }
+    if spec.num_queries:
+        meaning = {output.name: output.meaning.capitalize() for output in spec.outputs}
     for output in description.output:
         output.shortDescription = meaning[output.name]
     metadata = description.metadata
     what = f"an image classifier with {spec.num_classes} classes" if spec.num_classes > 1 else "one score for an image"
     if spec.features:
         what = f"{what}, and image features" if spec.returns_scores else "a network of image features"
+    if spec.num_queries:
+        what = f"an object detector with {spec.num_classes} classes and {spec.num_queries} boxes"
     metadata.shortDescription = f"{spec.model}, {what}"
     metadata.versionString = importlib.metadata.version("mobilevit-sdk")
     metadata.license = spec.license or ""

@@ -40,6 +40,7 @@ class KeyMap:
     # From the registry's spec of the matched model, its config read from the file; None: what the registry states.
     preprocessing: Callable[[ModelSpec], Preprocessing] | None = None
     classifier: str = "head"  # our name of the last linear layer, whose rows are the classes
+    no_class: int = 0  # how many of its rows, the last, stand for no class
     classifier_norm: str = ""  # our name of the BatchNorm before it, which a plain linear layer in its place lacks
     prefix: str = ""
     # Our name of a module -> for each row of its tensors, which row of the release's it is: ours == theirs[rows].
@@ -97,7 +98,14 @@ def _own(family: str, releases: list[KeyMap]) -> KeyMap:
         sources = release.sources(model_entries(family)[0].config, tensors)
         return release.options({theirs[0]: tensors[ours] for ours, theirs in sources.items()})
 
-    return KeyMap(OWN, family, modules=lambda config: {}, classifier=release.classifier, options=options)
+    return KeyMap(
+        OWN,
+        family,
+        modules=lambda config: {},
+        classifier=release.classifier,
+        no_class=release.no_class,
+        options=options,
+    )
 
 
 _RELEASES: tuple[KeyMap, ...] = tuple(  # at the end, because these modules take KeyMap from this one

@@ -12,8 +12,11 @@ from mobilevit_sdk.spec import Kind
 
 MAX_POINTS = 1500  # of a scatter: about 15 kB
 BINS = 41
-_ONE = {"scores": "score (logit)", "features": "feature"}
-_DIFFERENCE = {"scores": "artifact - PyTorch (logits)", "features": "artifact - PyTorch"}
+_ONE = {"scores": "score (logit)", "features": "feature", "query-scores": "score (logit)", "boxes": "share"}
+_DIFFERENCE = {
+    **dict.fromkeys(("scores", "query-scores"), "artifact - PyTorch (logits)"),
+    **dict.fromkeys(("features", "boxes"), "artifact - PyTorch"),
+}
 _WIDTH, _HEIGHT = 340, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 24, 40  # the top holds what a plot says in words, so that nothing crosses it
 

@@ -226,7 +226,7 @@ def read_spec(file: ProgramFile) -> ModelSpec | None:
 def read_interface(file: ProgramFile) -> tuple[Tensor, list[Tensor]]:
     """The image that `forward` takes and the answers that it gives back, float32 [1, 3, H, W] and [1, num_classes].
 
-    Features are [1, C] or [1, C, h, w]. Several answers stand in the order of the file's spec.
+    Features are [1, C] or [1, C, h, w]; a detector answers [1, Q, C]. Several answers stand in the order of the spec.
 
     Raises ArtifactError for any other interface, other orders in memory among them: a runtime silently takes
     whatever bytes it is given.
@@ -242,7 +242,7 @@ def read_interface(file: ProgramFile) -> tuple[Tensor, list[Tensor]]:
     require_outputs(read_spec(file), [tensor.sizes for tensor in answers], file.path)
     for tensor, rank, start in (
         (image, 4, [1, 3]),
-        *((each, 4 if len(each.sizes) == 4 else 2, [1]) for each in answers),
+        *((each, max(2, min(4, len(each.sizes))), [1]) for each in answers),
     ):
         found = (tensor.scalar_type, tensor.dim_order, len(tensor.sizes), tensor.sizes[: len(start)])
         if found != ("FLOAT", list(range(rank)), rank, start):
@@ -260,7 +260,7 @@ def require_outputs(spec: ModelSpec | None, sizes: Sequence[Sequence[int]], path
     fits = len(outputs) == len(sizes)
     if spec and len(spec.outputs) > 1:
         pairs = zip(spec.outputs, sizes, strict=False)
-        fits = fits and all(list(each) == [1, output.classes] for output, each in pairs if output.kind == "scores")
+        fits = fits and all(tuple(each) == (1, *output.shape) for output, each in pairs if output.shape is not None)
     if not fits:
         names = " and ".join(output.name for output in spec.outputs) if spec else "one output"
         found = ", ".join(str(list(each)) for each in sizes) or "nothing"

@@ -26,16 +26,13 @@ def describe(model: Any, spec: ModelSpec) -> None:
 def _entries(spec: ModelSpec) -> dict[str, str]:
     """By the names that people look for; lists are JSON."""
     height, width = spec.preprocessing.image_size
-    meaning = {
-        "scores": "class scores before softmax, the highest for the likeliest class",
-        "features": "features of the image, in no order that means anything",
-    }
+    task = "image-classification" if spec.returns_scores else "image-feature-extraction"
     entries = {
         "model": spec.model,
-        "task": "image-classification" if spec.returns_scores else "image-feature-extraction",
+        "task": "object-detection" if spec.num_queries else task,
         "image": f"float32 [1, 3, {height}, {width}], RGB in [0, 1]; mean, std and channel order are in the graph",
         "resizing": resizing_of(spec.preprocessing).describe(),
-        **{output.name: meaning[output.kind] for output in spec.outputs},
+        **{output.name: output.meaning for output in spec.outputs},
     }
     labels = {output.labels_name: output.labels for output in spec.outputs if output.labels}
     entries |= {name: msgspec.json.encode(each).decode() for name, each in labels.items()}

@@ -150,7 +150,7 @@ def read_interface(path: Path, model: Any) -> Interface:
     floats = all(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in ends)
     if floats and len(given) == 1 and all(min(shape, default=0) > 0 for shape in shapes):
         match shapes:
-            case [(1, 3, height, width), *answers] if all(len(s) in (2, 4) and s[0] == 1 for s in answers):
+            case [(1, 3, height, width), *answers] if all(2 <= len(s) <= 4 and s[0] == 1 for s in answers):
                 names = [value.name for value in model.graph.output]
                 order = output_order(read_spec(path, model), names, path)
                 return Interface(path.name, given[0].name, height, width, tuple(names[i] for i in order))

@@ -98,14 +98,10 @@ def document(spec: ModelSpec, order: Sequence[str] = ()) -> dict[str, Any]:
         "process_units": [{"options": {"NormalizationOptions": {"mean": [0.0], "std": [255.0]}}}],
         "stats": {"max": [1.0], "min": [0.0]},
     }
-    meaning = {
-        "scores": "class scores before softmax, the highest for the likeliest class",
-        "features": "features of the image, in no order that means anything",
-    }
     answers = [
         {
             "name": output.name,
-            "description": meaning[output.kind],
+            "description": output.meaning,
             "content": {"content_properties": {"FeatureProperties": {}}},
             "associated_files": [_labels(output)] if output.labels else [],
         }

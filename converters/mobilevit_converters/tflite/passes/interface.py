@@ -52,7 +52,7 @@ def read_interface(path: Path, model: Any) -> Interface:
         raise ArtifactError(f"{path} is damaged: its interface cannot be read") from error
     match shapes:
         case [(1, height, width, 3), *answers] if (
-            is_float and len(ends[0]) == 1 and answers and all(len(s) in (2, 4) and s[0] == 1 for s in answers)
+            is_float and len(ends[0]) == 1 and answers and all(2 <= len(s) <= 4 and s[0] == 1 for s in answers)
         ):
             order = output_order(read_spec(path, required=False), names, path)
             return Interface(path.name, height, width, {names[i]: math.prod(answers[i]) for i in order})

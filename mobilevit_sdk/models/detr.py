@@ -1,0 +1,160 @@
+"""DETR: object detection as a set of boxes, without anchors or non-maximum suppression.
+
+Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, https://arxiv.org/abs/2005.12872. This is the
+reference form: written to be read and trained. `mobilevit_sdk.deployment` turns it into the graph that phones run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from msgspec import Meta
+from torch import Tensor, nn
+
+from mobilevit_sdk.layers import ResNet, SetTransformer
+from mobilevit_sdk.models.registry import register_family, register_model
+from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
+
+Count = Annotated[int, Meta(ge=1, le=128)]
+Channels = Annotated[int, Meta(ge=4, le=16384)]
+
+
+class DETRConfig(ModelConfig, frozen=True):
+    """Everything that defines the network. Sections 4 and A.4 of the paper; probabilities default to inference.
+
+    `num_classes` does not count "no object", the last row of the class head. `dilated` is the paper's DC5: the last
+    stage of the backbone keeps its resolution. With `frozen_norm`, BatchNorm keeps what the backbone was pretrained
+    with; a backbone that starts from nothing trains it.
+    """
+
+    num_classes: int = 91
+    num_queries: Annotated[int, Meta(ge=1, le=4096)] = 100
+    dim: Channels = 256
+    num_heads: Count = 8
+    mlp_dim: Channels = 2048
+    encoder_layers: Count = 6
+    decoder_layers: Count = 6
+    backbone_width: Channels = 64
+    backbone_depths: tuple[Count, Count, Count, Count] = (3, 4, 6, 3)
+    dilated: bool = False
+    frozen_norm: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.dim % 4:
+            raise ValueError(f"dim {self.dim} is no multiple of 4: two axes, a sine and a cosine for each")
+
+    @property
+    def stride(self) -> int:
+        return 16 if self.dilated else 32
+
+
+@register_family("detr", DETRConfig)
+class DETR(nn.Module):
+    """Images to class scores and boxes of `num_queries` objects.
+
+    Shapes: [B, in_channels, H, W] -> logits [B, num_queries, num_classes + 1], the last class for no object, and boxes
+    [B, num_queries, 4], center x, center y, width and height as shares of the image. `ModelSpec.preprocessing`
+    describes the input. Every image fills the input: none is padded, so there is no mask.
+    """
+
+    scores = False  # of the image: it answers with those of objects
+
+    def __init__(self, config: DETRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = ResNet(
+            config.in_channels,
+            config.backbone_width,
+            config.backbone_depths,
+            dilated=config.dilated,
+            frozen_norm=config.frozen_norm,
+        )
+        self.projection = nn.Conv2d(self.backbone.channels, config.dim, 1)
+        self.transformer = SetTransformer(
+            config.dim,
+            config.num_heads,
+            config.mlp_dim,
+            num_queries=config.num_queries,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            dropout=config.dropout,
+        )
+        self.class_head = nn.Linear(config.dim, config.num_classes + 1)
+        self.box_head = nn.Sequential(
+            nn.Linear(config.dim, config.dim),
+            nn.ReLU(),
+            nn.Linear(config.dim, config.dim),
+            nn.ReLU(),
+            nn.Linear(config.dim, 4),
+            nn.Sigmoid(),
+        )
+        for parameter in self.transformer.parameters():
+            if parameter.dim() > 1 and parameter is not self.transformer.queries.weight:
+                nn.init.xavier_uniform_(parameter)  # as the authors train
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.heads(self.transformer(self.projection(self.backbone(x))))
+
+    def by_layer(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What `forward` would answer after each decoder layer; the last is its answer.
+
+        The loss reads all of them in training (auxiliary losses, section 3.2 of the paper).
+        """
+        return [self.heads(objects) for objects in self.transformer.by_layer(self.projection(self.backbone(x)))]
+
+    def heads(self, objects: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and boxes of objects, [B, num_queries, dim]."""
+        return self.class_head(objects), self.box_head(objects)
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the backbone's map, for an image of so many pixels."""
+        stride = self.config.stride
+        return math.ceil(height / stride), math.ceil(width / stride)
+
+    def input_convolution(self) -> nn.Conv2d:
+        return self.backbone.stem.conv
+
+
+_R101 = (3, 4, 23, 3)
+
+
+def _info(box_ap: float) -> ModelInfo:
+    """The authors bring the shorter side to 800 pixels, 1333 at most; boxes are shares, so that a square does as well.
+
+    The networks take any size. Phones get 640x640, unless another is asked for.
+    """
+    return ModelInfo(
+        paper="https://arxiv.org/abs/2005.12872",
+        box_ap=box_ap,
+        top1_source="facebookresearch/detr (COCO val5k, shorter side 800)",
+        license="Apache-2.0 (facebookresearch/detr)",
+        preprocessing=Preprocessing(
+            image_size=(640, 640),
+            resize_size=640,
+            resize_mode="squash",
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        ),
+    )
+
+
+@register_model(_info(42.0))
+def detr_resnet50() -> DETRConfig:
+    return DETRConfig()
+
+
+@register_model(_info(43.3))
+def detr_resnet50_dc5() -> DETRConfig:
+    return DETRConfig(dilated=True)
+
+
+@register_model(_info(43.5))
+def detr_resnet101() -> DETRConfig:
+    return DETRConfig(backbone_depths=_R101)
+
+
+@register_model(_info(44.9))
+def detr_resnet101_dc5() -> DETRConfig:
+    return DETRConfig(backbone_depths=_R101, dilated=True)
