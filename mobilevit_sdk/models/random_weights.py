@@ -26,7 +26,7 @@ from mobilevit_sdk.layers.traits import residual_streams
 M = TypeVar("M", bound=nn.Module)
 
 _GAIN = 1.4
-_ATTENTION_GAIN = 1.0  # between different tokens; sharper maps amplify every rounding from layer to layer
+_ATTENTION_GAIN = 0.5  # between different tokens; sharper maps amplify every rounding from layer to layer
 _BRANCH_STRENGTH = 1 / 16
 _LAYER_STRENGTH = 1 / 16
 _PROTOTYPE_STRENGTH = 2
