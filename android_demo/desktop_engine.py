@@ -47,12 +47,12 @@ def load_litert(path: str) -> Callable[[np.ndarray], np.ndarray]:
 
     interpreter = Interpreter(path, num_threads=1)
     interpreter.allocate_tensors()
-    (image,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(values: np.ndarray) -> np.ndarray:
         interpreter.set_tensor(image["index"], values.reshape(image["shape"]))
         interpreter.invoke()
-        return interpreter.get_tensor(scores["index"])
+        return np.concatenate([interpreter.get_tensor(output["index"]).reshape(-1) for output in outputs])
 
     return run
 
@@ -66,8 +66,8 @@ def load_executorch(path: str) -> Callable[[np.ndarray], np.ndarray]:
     shape = forward.metadata.input_tensor_meta(0).sizes()
 
     def run(values: np.ndarray) -> np.ndarray:
-        (scores,) = forward.execute([torch.from_numpy(values.copy()).reshape(shape)])
-        return scores.numpy()
+        outputs = forward.execute([torch.from_numpy(values.copy()).reshape(shape)])
+        return np.concatenate([output.numpy().reshape(-1) for output in outputs])
 
     return run
 

@@ -15,6 +15,7 @@ from mobilevit_sdk.apps.eligibility import artifact_name, check_artifacts
 from mobilevit_sdk.apps.inbox import Inbox
 from mobilevit_sdk.apps.network import LOOPBACK
 from mobilevit_sdk.apps.phone import OUT, TIMEOUT_SECONDS, PhoneResult, Say, result_of, serve
+from mobilevit_sdk.apps.platforms import ANDROID
 from mobilevit_sdk.apps.site import find_web_artifacts
 from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, ArtifactLike, find_artifacts
 from mobilevit_sdk.artifacts.reference import REFERENCE
@@ -123,7 +124,7 @@ def verify_with_app(
     missing or fails.
     """
     found = find_artifacts(artifacts)
-    check_artifacts(found)
+    check_artifacts(found, further=ANDROID.further_outputs)
     for artifact in found:
         _check(artifact)
     inbox = Inbox(found, Path(out), thresholds or THRESHOLDS, say)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.app_input import app_input_of
+from mobilevit_sdk.spec import Kind
 from mobilevit_sdk.text import one_line
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as file systems of phones, adb and addresses take it without quoting
@@ -26,16 +27,17 @@ def refuse_rejected(artifacts: Sequence[Artifact]) -> None:
             raise ArtifactError(f"{shown} was rejected ({'; '.join(artifact.reasons)}); do not ship it")
 
 
-def check_artifacts(artifacts: Sequence[Artifact], *, several: bool = False) -> None:
+def check_artifacts(artifacts: Sequence[Artifact], *, further: Collection[Kind] = ()) -> None:
     """Raise ArtifactError or RequestError for an artifact that no app can take, or not beside another one.
 
-    An app feeds one image and shows the best classes, of `several` outputs where it can, and knows each artifact by a
-    name that every file system takes.
+    An app feeds one image and shows the best classes, and knows each artifact by a name that every file system takes.
+    `further` are the kinds of outputs that it takes beside the first.
     """
     taken: set[str] = set()
     for artifact in artifacts:
         manifest, shown, name = artifact.manifest, one_line(str(artifact.path.parent)), artifact_name(artifact)
-        manifest.spec.require_scores("an app", alone=not several)
+        unknown = {output.kind for output in manifest.spec.outputs[1:]} - set(further)
+        manifest.spec.require_scores("an app", alone=bool(unknown))
         if manifest.app_input is None:
             raise ArtifactError(f"{shown} does not say what an app feeds it (app_input is null); convert again")
         if manifest.app_input != app_input_of(manifest.inputs, manifest.spec.preprocessing):

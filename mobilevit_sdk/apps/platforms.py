@@ -10,6 +10,7 @@ from typing import Literal
 from xml.sax.saxutils import escape
 
 from mobilevit_sdk.demos import Demo
+from mobilevit_sdk.spec import Kind
 
 PlatformName = Literal["android", "ios", "web"]
 
@@ -56,6 +57,7 @@ class Platform:
     edits_for: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)  # format -> what its files need beside
     id_pattern: str | None = None
     id_rule: str = ""
+    further_outputs: tuple[Kind, ...] = ()  # kinds of outputs that it takes beside the first
 
     def takes(self, path: str) -> bool:
         """Whether a file of the demo belongs into a project."""
@@ -87,6 +89,7 @@ def _id(names: AppNames) -> str:
 
 
 ANDROID = Platform(
+    further_outputs=("scores",),
     name="android",
     demo="android_demo",
     runs={"tflite": frozenset({None}), "executorch": frozenset({"xnnpack"})},
@@ -169,6 +172,7 @@ IOS = Platform(
 )
 
 WEB = Platform(
+    further_outputs=("scores", "features"),
     name="web",
     demo="web_demo",
     runs={"tflite": frozenset({None})},

@@ -116,7 +116,7 @@ def _check_artifacts(platform: Platform, artifacts: Sequence[Artifact]) -> None:
                 f"not {one_line(manifest.format)}{made_for}; convert to one of those"
             )
     refuse_rejected(artifacts)
-    check_artifacts(artifacts, several=platform is PLATFORMS["web"])
+    check_artifacts(artifacts, further=platform.further_outputs)
 
 
 def _check_out(out: Path, force: bool) -> None:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mobilevit_sdk.apps.eligibility import artifact_name, check_artifacts
+from mobilevit_sdk.apps.platforms import WEB
 from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, ArtifactLike, find_artifacts
 from mobilevit_sdk.artifacts.reference import REFERENCE
 from mobilevit_sdk.demos import demo_folder
@@ -91,7 +92,7 @@ def build_site(artifacts: Sequence[Artifact], *, takes_reports: bool) -> Site:
     Raises ArtifactError for an artifact that was changed or damaged or that no app can take, RequestError where the app
     is missing, and ToolchainError where the library that runs phone files in a browser is.
     """
-    check_artifacts(artifacts, several=True)
+    check_artifacts(artifacts, further=WEB.further_outputs)
     app = _files_of(demo_folder("web_demo"))
     if INDEX not in app:
         raise RequestError(f"{demo_folder('web_demo')} lacks {INDEX}; install mobilevit-sdk again, or use a clone")

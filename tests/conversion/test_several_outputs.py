@@ -209,11 +209,13 @@ def test_classes_are_predicted_from_such_a_file_as_from_its_checkpoint(onnx_arti
 
 def test_what_needs_a_plain_classifier_says_so(onnx_artifact, tmp_path):
     from mobilevit_sdk.apps.eligibility import check_artifacts
+    from mobilevit_sdk.apps.platforms import IOS, WEB
 
     with pytest.raises(
         RequestError, match="an app needs a plain classifier, but this mobilevit_xxs returns logits and features"
     ):
-        check_artifacts([onnx_artifact])
+        check_artifacts([onnx_artifact], further=IOS.further_outputs)
+    check_artifacts([onnx_artifact], further=WEB.further_outputs)
     with pytest.raises(RequestError, match="a ViT returns class scores or features, not both"):
         features_of(phone_checkpoint("vit"), "pooled", scores=True)
     with pytest.raises(RequestError, match="`scores` asks for class scores beside features"):

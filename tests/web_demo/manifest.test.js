@@ -33,6 +33,12 @@ test("every task has its own labels, and a place in the answer", () => {
   assert.throws(() => read({ outputs }), /answers pets, which this app does not know/);
 });
 
+test("a single output may have any name in the file", () => {
+  const outputs = [{ ...MANIFEST.outputs[0], name: "Identity" }];
+  assert.equal(read({ outputs }).heads[0].name, "logits");
+  assert.equal(read({ outputs, spec: { model: "m", features: "pooled" } }).heads[0].name, "features");
+});
+
 const refused = {
   "another schema": [{ schema: 2 }, /schema is missing or wrong/],
   "a file in another folder": [{ file: "../secret.tflite" }, /file is missing or wrong/],

@@ -90,11 +90,13 @@ export function readManifest(json) {
 /** The outputs, each with its labels and where its values stand in an answer. Throws ArtifactError. */
 function readHeads(outputs, spec, file) {
   const known = new Map([["logits", spec.labels], ["features", null], ...(spec.tasks ?? []).map((task) => [task.name, task.labels])]);
-  const names = outputs.map(({ name }) => name);
+  const only = spec.features === undefined || spec.features === null ? "logits" : "features"; // whatever the file calls it
+  const names = outputs.length === 1 ? [only] : outputs.map(({ name }) => name);
   const strange = names.find((name, place) => !known.has(name) || names.indexOf(name) !== place);
   if (strange !== undefined || !names.length) throw new ArtifactError(`${file} answers ${strange ?? "nothing"}, which this app does not know`);
   let start = 0;
-  return outputs.map(({ name, shape }) => {
+  return outputs.map(({ shape }, place) => {
+    const name = names[place];
     const size = shape.reduce((total, n) => total * n, 1);
     const labels = known.get(name) ?? null;
     if (labels && labels.length !== size) throw new ArtifactError(`manifest.json has ${labels.length} labels for ${size} scores`);

@@ -258,7 +258,7 @@ class MainActivity : Activity() {
             getColor(if (state.problem == null) R.color.text_quiet else R.color.bad)
         )
         problem.visibility = if (problem.text.isEmpty()) View.GONE else View.VISIBLE
-        findViewById<ScoresView>(R.id.scores).show(state.result?.top.orEmpty())
+        findViewById<ScoresView>(R.id.scores).show(state.result?.shown.orEmpty())
         findViewById<FactsView>(R.id.times)
             .show(
                 listOfNotNull(

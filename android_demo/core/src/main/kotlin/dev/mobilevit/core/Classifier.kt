@@ -8,10 +8,26 @@ import java.util.concurrent.CancellationException
  */
 class Classification(
     val top: List<Score>,
+    /** The best classes of each task beside the network's own, by its name. */
+    val tasks: Map<String, List<Score>>,
     val scores: FloatArray,
     val preprocessingMs: Double,
     val inferenceMs: Double,
-)
+) {
+    /** What a screen lists: the best classes, and where there are tasks three of each, which it names. */
+    val shown: List<Score>
+        get() =
+            if (tasks.isEmpty()) top
+            else
+                top.take(OF_EACH) +
+                    tasks.flatMap { (name, scores) ->
+                        scores.take(OF_EACH).map { it.copy(label = "$name: ${it.label}") }
+                    }
+
+    private companion object {
+        const val OF_EACH = 3
+    }
+}
 
 /**
  * From an upright picture to the [k] best classes. Buffers are made once for each size of picture.
@@ -40,12 +56,20 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
         val between = System.nanoTime()
         val scores = engine.run(values)
         val end = System.nanoTime()
-        checkAnswer(scores, manifest.classes)
+        checkAnswer(scores, manifest.heads.sumOf { it.classes })
         if (scores.any { it.isNaN() || it.isInfinite() }) {
             throw EngineException("${engine.runtime} answered scores that are not finite")
         }
+        var next = 0
+        val best =
+            manifest.heads.associate { head ->
+                next += head.classes
+                val own = scores.copyOfRange(next - head.classes, next)
+                head.name to topK(own, head.labels, k)
+            }
         return Classification(
-            topK(scores, manifest.labels, k),
+            best.getValue(manifest.output),
+            best - manifest.output,
             scores,
             milliseconds(start, between),
             milliseconds(between, end),

@@ -8,8 +8,8 @@ data class App(val name: String, val version: String)
 
 data class Device(val model: String, val system: String, val processor: String?)
 
-/** The raw answer to one reference case. */
-class CaseOutput(val name: String, val scores: FloatArray)
+/** The raw answer to one reference case, by output. */
+class CaseOutput(val name: String, val outputs: Map<String, FloatArray>)
 
 /** One artifact on one accelerator: all cases in order, or [error] and none. */
 data class DeviceRun(
@@ -18,8 +18,6 @@ data class DeviceRun(
     val accelerator: Accelerator,
     val precision: String?,
     val fullyAccelerated: Boolean?,
-    /** "logits" or "features". */
-    val output: String,
     val cases: List<CaseOutput>,
     val error: String?,
     val latency: Latency? = null,
@@ -115,7 +113,7 @@ class DeviceReport(
                 run.cases.map {
                     linkedMapOf(
                         "name" to it.name,
-                        "outputs" to mapOf(run.output to base64(it.scores)),
+                        "outputs" to it.outputs.mapValues { (_, values) -> base64(values) },
                     )
                 },
             "error" to run.error?.let { oneLine(it, 2000) },

@@ -30,8 +30,8 @@ interface Engine : AutoCloseable {
     val fullyAccelerated: Boolean?
 
     /**
-     * The scores of one image, a new array: [input] has the size and order of [AppInput]. Returns
-     * when the scores have been read back. Throws [EngineException] where the runtime fails.
+     * The scores of one image, a new array, all outputs one after the other as [Manifest.heads] has
+     * them: [input] has the size and order of [AppInput]. Returns when the scores have been read back. Throws [EngineException] where the runtime fails.
      */
     fun run(input: FloatArray): FloatArray
 

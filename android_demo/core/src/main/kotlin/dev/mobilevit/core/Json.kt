@@ -16,6 +16,9 @@ internal class JsonObject(private val members: Map<String, Any?>, private val wh
 
     fun text(key: String): String = require(key, "text")
 
+    /** Whether the member is there, and not null. */
+    fun has(key: String): Boolean = members[key] != null
+
     fun textOrNull(key: String): String? = if (members[key] == null) null else text(key)
 
     fun flag(key: String): Boolean = require(key, "true or false")

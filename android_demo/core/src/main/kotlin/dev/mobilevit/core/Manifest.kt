@@ -40,6 +40,9 @@ data class AppInput(
     internal val scaled = FloatArray(256) { low + it / 255f * (high - low) }
 }
 
+/** One output: the values of a network's own answer, or of a task that it answers beside that. */
+data class Head(val name: String, val classes: Int, val labels: List<String>?)
+
 /** What an app needs of `manifest.json`. */
 data class Manifest(
     /** The phone file's name, which leaves the folder by no means. */
@@ -61,7 +64,13 @@ data class Manifest(
     /** Why the conversion judged it too bad to ship; empty where it did not. */
     val rejections: List<String>,
     val input: AppInput,
+    /** What the network answers beside its own classes, in the order of the file's outputs. */
+    val tasks: List<Head> = emptyList(),
 ) {
+    /** All outputs, in the order in which an answer holds them. */
+    val heads: List<Head>
+        get() = listOf(Head(output, classes, labels)) + tasks
+
     companion object {
         /**
          * Reads the bytes of a manifest. Throws [ArtifactException] where it is not one, or not for
@@ -93,6 +102,9 @@ data class Manifest(
             val features = spec.textOrNull("features")
             val classes = spec.objectAt("config").integer("num_classes", 0L..MAX_CLASSES).toInt()
             val labels = spec.textsOrNull("labels")
+            if (features != null && spec.has("scores")) {
+                spec.fail("features beside class scores are not for this app; convert one of them")
+            }
             if (features == null && classes == 0) spec.fail("a classifier has at least one class")
             if (labels != null && labels.size != classes) {
                 spec.fail("${labels.size} labels for $classes classes")
@@ -115,7 +127,24 @@ data class Manifest(
                 labels = labels?.map { oneLine(it, 100) },
                 rejections = rejections(manifest),
                 input = input(manifest.objectOrNull("app_input")),
+                tasks = tasks(spec),
             )
+        }
+
+        private fun tasks(spec: JsonObject): List<Head> {
+            if (!spec.has("tasks")) return emptyList()
+            val found = spec.objects("tasks").map { task ->
+                val classes = task.integer("num_classes", 1L..MAX_CLASSES).toInt()
+                val labels = task.textsOrNull("labels")?.map { oneLine(it, 100) }
+                if (labels != null && labels.size != classes) {
+                    task.fail("${labels.size} labels for $classes classes")
+                }
+                Head(task.text("name"), classes, labels)
+            }
+            if (found.map { it.name }.toSet().size != found.size || found.any { !NAME.matches(it.name) || it.name == "logits" }) {
+                spec.fail("tasks must have names of their own, of letters, digits and _")
+            }
+            return found
         }
 
         private fun fileName(manifest: JsonObject): String {
@@ -219,6 +248,7 @@ data class Manifest(
         private val EXPECTED =
             mapOf("dtype" to "float32", "channel_order" to "RGB", "mean_and_std" to "in the graph")
         private val SHA256 = Regex("[0-9a-f]{64}")
+        private val NAME = Regex("[a-z][a-z0-9_]{0,39}")
         private const val MAX_CLASSES = 1_000_000L
         private const val MAX_SIDE = 4096L
     }

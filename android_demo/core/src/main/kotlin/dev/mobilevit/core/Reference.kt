@@ -9,13 +9,16 @@ private constructor(
     val cases: List<ReferenceCase>,
     val width: Int,
     val height: Int,
-    /** How many numbers one answer has. */
-    val answerSize: Int,
+    /** How many numbers each output has in one answer. */
+    private val sizes: List<Int>,
     /** Of the bytes of the file. */
     val sha256: String,
     private val images: ByteArray,
-    private val answers: FloatArray,
+    private val answers: List<FloatArray>,
 ) {
+    /** How many numbers one answer has. */
+    val answerSize = sizes.sum()
+
     /** The image of a case, in a new picture. */
     fun image(index: Int): Picture {
         val picture = Picture(width, height)
@@ -28,9 +31,22 @@ private constructor(
         return picture
     }
 
-    /** PyTorch's answer to a case. */
-    fun answer(index: Int): FloatArray =
-        answers.copyOfRange(answerSize * index, answerSize * (index + 1))
+    /** PyTorch's answer to a case: all outputs, one after the other. */
+    fun answer(index: Int): FloatArray {
+        val answer = FloatArray(answerSize)
+        var at = 0
+        for ((size, values) in sizes.zip(answers)) {
+            values.copyInto(answer, at, size * index, size * (index + 1))
+            at += size
+        }
+        return answer
+    }
+
+    /** An answer by output. */
+    fun split(answer: FloatArray): List<FloatArray> {
+        val ends = sizes.runningFold(0, Int::plus)
+        return sizes.indices.map { answer.copyOfRange(ends[it], ends[it + 1]) }
+    }
 
     companion object {
         const val FILE = "reference.safetensors"
@@ -65,31 +81,37 @@ private constructor(
             if (images.shape != expected) {
                 throw ArtifactException("$FILE: images are ${images.shape}, expected $expected")
             }
-            val rank = file.tensors[manifest.output]?.shape?.size ?: 2
-            val answers =
-                file.find(manifest.output, "F32", if (manifest.output == "logits") 2 else rank)
-            val size = answers.shape.drop(1).fold(1L, Long::times)
-            val isFitting =
-                answers.shape.size > 1 && answers.shape[0] == rows.size.toLong() && size > 0
-            if (!isFitting || (manifest.output == "logits" && size != manifest.classes.toLong())) {
-                throw ArtifactException(
-                    "$FILE: ${manifest.output} are ${answers.shape}, which does not fit the manifest"
-                )
-            }
-            val values = file.floats(answers)
-            if (values.any { it.isNaN() || it.isInfinite() }) {
-                throw ArtifactException("$FILE: ${manifest.output} are not finite")
-            }
+            val answers = manifest.heads.map { answers(file, it, rows.size) }
             val sha256 = newSha256().apply { update(content) }.hex()
             return Reference(
                 cases,
                 expected[3].toInt(),
                 expected[2].toInt(),
-                size.toInt(),
+                answers.map { it.size / rows.size },
                 sha256,
                 file.bytes(images),
-                values,
+                answers,
             )
+        }
+
+        /** The values of an output in all cases: of scores one for each class. */
+        private fun answers(file: Safetensors, head: Head, cases: Int): FloatArray {
+            val scores = head.name != "features"
+            val rank = file.tensors[head.name]?.shape?.size ?: 2
+            val answers = file.find(head.name, "F32", if (scores) 2 else rank)
+            val size = answers.shape.drop(1).fold(1L, Long::times)
+            val isFitting =
+                answers.shape.size > 1 && answers.shape[0] == cases.toLong() && size > 0
+            if (!isFitting || (scores && size != head.classes.toLong())) {
+                throw ArtifactException(
+                    "$FILE: ${head.name} are ${answers.shape}, which does not fit the manifest"
+                )
+            }
+            val values = file.floats(answers)
+            if (values.any { it.isNaN() || it.isInfinite() }) {
+                throw ArtifactException("$FILE: ${head.name} are not finite")
+            }
+            return values
         }
     }
 }

@@ -64,8 +64,11 @@ fun verify(
             accelerator = engine.accelerator,
             precision = engine.precision,
             fullyAccelerated = engine.fullyAccelerated,
-            output = artifact.manifest.output,
-            cases = reference.cases.zip(answers) { case, answer -> CaseOutput(case.name, answer) },
+            cases =
+                reference.cases.zip(answers) { case, answer ->
+                    val names = artifact.manifest.heads.map { it.name }
+                    CaseOutput(case.name, names.zip(reference.split(answer)).toMap())
+                },
             error = null,
         )
     return Verification(run, judge(artifact.manifest, reference, answers))
@@ -85,7 +88,6 @@ fun failedRun(
         accelerator,
         precision,
         fullyAccelerated = null,
-        output = "logits",
         cases = emptyList(),
         error = oneLine(error, 2000).ifEmpty { "it failed without a reason" },
     )
@@ -94,12 +96,41 @@ private fun failedRun(engine: Engine, error: String): DeviceRun =
     failedRun(engine.runtime, engine.runtimeVersion, engine.accelerator, engine.precision, error)
         .copy(fullyAccelerated = engine.fullyAccelerated)
 
+/** The verdict of the output that decides: one that misses its threshold, and of such the noisiest. */
 internal fun judge(manifest: Manifest, reference: Reference, answers: List<FloatArray>): Verdict {
+    val expected = reference.cases.indices.map { reference.split(reference.answer(it)) }
+    val actual = answers.map(reference::split)
+    val heads = manifest.heads
+    val verdicts = heads.mapIndexed { place, head ->
+        judge(manifest, reference, head, expected.map { it[place] }, actual.map { it[place] })
+    }
+    if (heads.size == 1) return verdicts[0]
+    val worst = verdicts.minWith(compareBy({ it.passed }, { it.worstSqnr }))
+    val rejections = manifest.rejections.map(::rejected)
+    val reasons =
+        heads.zip(verdicts).flatMap { (head, verdict) ->
+            (verdict.reasons - rejections.toSet()).map { "${head.name}: $it" }
+        }
+    return worst.copy(
+        worstSqnr = verdicts.minOf { it.worstSqnr },
+        top1Agreement = verdicts.mapNotNull { it.top1Agreement }.minOrNull(),
+        reasons = rejections + reasons,
+    )
+}
+
+private fun rejected(reason: String) = "it was rejected when it was converted: $reason"
+
+private fun judge(
+    manifest: Manifest,
+    reference: Reference,
+    head: Head,
+    expected: List<FloatArray>,
+    answers: List<FloatArray>,
+): Verdict {
     val threshold = THRESHOLDS.getValue(manifest.precision)
-    val expected = reference.cases.indices.map(reference::answer)
     val everything = threshold.countsEdgeCases || reference.cases.all { it.edge }
     val counted = BooleanArray(expected.size) { everything || !reference.cases[it].edge }
-    val found = compare(expected, answers, manifest.output == "logits", counted)
+    val found = compare(expected, answers, head.name != "features", counted)
     val reasons = ArrayList<String>()
     if (answers.any { row -> row.any { it.isNaN() || it.isInfinite() } }) {
         reasons += "scores are not finite"
@@ -107,7 +138,7 @@ internal fun judge(manifest: Manifest, reference: Reference, answers: List<Float
     if (isConstant(answers) && !isConstant(expected)) {
         reasons += "it answers every image with the same scores"
     }
-    manifest.rejections.mapTo(reasons) { "it was rejected when it was converted: $it" }
+    manifest.rejections.mapTo(reasons, ::rejected)
     val worstCase = reference.cases[found.worstCase].name
     if (found.worstSqnr < threshold.sqnrDb) {
         reasons +=

@@ -59,7 +59,7 @@ private class ExecutorchEngine(artifact: ArtifactFolder) : Engine {
             buffer.rewind()
             buffer.put(input)
             buffer.rewind()
-            module.forward(this.input)[0].toTensor().dataAsFloatArray
+            module.forward(this.input).map { it.toTensor().dataAsFloatArray }.reduce(FloatArray::plus)
         }
 
     override fun close() = module.destroy()

@@ -36,14 +36,18 @@ private class LitertEngine(artifact: ArtifactFolder, override val accelerator: A
         runtimeCall(TITLE, "refuses the file on ${accelerator.word.uppercase()}") {
             CompiledModel.create(artifact.file.path, options(accelerator))
         }
+    private val input = artifact.manifest.input.name
+    private val names = artifact.manifest.heads.map { it.name }
     private var inputs = emptyList<TensorBuffer>()
-    private var outputs = emptyList<TensorBuffer>()
+    private var outputs = emptyList<TensorBuffer>() // in the order of the heads
 
     init {
         try {
             runtimeCall(TITLE, "makes no buffers") {
                 inputs = model.createInputBuffers()
-                outputs = model.createOutputBuffers()
+                outputs = // a list of several would be in the file's own order
+                    if (names.size == 1) model.createOutputBuffers()
+                    else names.map { model.createOutputBuffer(it) }
             }
         } catch (error: Exception) {
             close()
@@ -54,8 +58,9 @@ private class LitertEngine(artifact: ArtifactFolder, override val accelerator: A
     override fun run(input: FloatArray): FloatArray =
         runtimeCall(TITLE, "fails") {
             inputs[0].writeFloat(input)
-            model.run(inputs, outputs)
-            outputs[0].readFloat()
+            if (names.size == 1) model.run(inputs, outputs)
+            else model.run(mapOf(this.input to inputs[0]), names.zip(outputs).toMap())
+            outputs.map { it.readFloat() }.reduce(FloatArray::plus)
         }
 
     override fun close() {

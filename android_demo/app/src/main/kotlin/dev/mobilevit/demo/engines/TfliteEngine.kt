@@ -40,7 +40,7 @@ private class TfliteEngine(artifact: ArtifactFolder) : Engine {
             InterpreterApi.create(artifact.file, InterpreterApi.Options().setUseXNNPACK(true))
         }
     private val input: ByteBuffer
-    private val output: ByteBuffer
+    private val outputs: List<ByteBuffer>
 
     init {
         try {
@@ -50,12 +50,12 @@ private class TfliteEngine(artifact: ArtifactFolder) : Engine {
                 }
             requireSize(TITLE, "input", artifact.manifest.input.values, inputs)
             input = floats(inputs)
-            output =
-                floats(
-                    runtimeCall(TITLE, "refuses the file") {
-                        interpreter.getOutputTensor(0).numElements()
+            outputs =
+                runtimeCall(TITLE, "refuses the file") {
+                    artifact.manifest.heads.indices.map {
+                        floats(interpreter.getOutputTensor(it).numElements())
                     }
-                )
+                }
         } catch (error: Exception) {
             interpreter.close()
             throw error
@@ -66,13 +66,18 @@ private class TfliteEngine(artifact: ArtifactFolder) : Engine {
         runtimeCall(TITLE, "fails") {
             this.input.rewind()
             this.input.asFloatBuffer().put(input)
-            output.rewind()
-            interpreter.run(this.input, output)
-            output.rewind()
-            FloatArray(output.capacity() / Float.SIZE_BYTES).also { output.asFloatBuffer().get(it) }
+            outputs.forEach { it.rewind() }
+            val places = outputs.withIndex().associate { (place, output) -> place to output }
+            interpreter.runForMultipleInputsOutputs(arrayOf(this.input), places)
+            outputs.map(::values).reduce(FloatArray::plus)
         }
 
     override fun close() = interpreter.close()
+}
+
+private fun values(output: ByteBuffer): FloatArray {
+    output.rewind()
+    return FloatArray(output.capacity() / Float.SIZE_BYTES).also { output.asFloatBuffer().get(it) }
 }
 
 private fun floats(count: Int): ByteBuffer =

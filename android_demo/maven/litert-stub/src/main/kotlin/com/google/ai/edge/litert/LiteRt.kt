@@ -88,6 +88,14 @@ class CompiledModel private constructor() : JniHandle() {
 
     fun createOutputBuffers(signatureIndex: Int = 0): List<TensorBuffer> = stub()
 
+    fun createOutputBuffer(outputName: String, signature: String? = null): TensorBuffer = stub()
+
+    fun run(
+        inputs: Map<String, TensorBuffer>,
+        outputs: Map<String, TensorBuffer>,
+        signature: String? = null,
+    ): Unit = stub()
+
     fun run(
         inputs: List<TensorBuffer>,
         outputs: List<TensorBuffer>,
