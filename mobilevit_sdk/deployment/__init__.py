@@ -98,6 +98,7 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     if not chosen.exact_gelu:
         gelus_as_polynomials(network)
     dtype = next(network.parameters()).dtype
-    normalization = fold_input_normalization(input_normalization(preprocessing), network)
+    subtract = chosen.input_normalization == "subtraction"
+    normalization = fold_input_normalization(input_normalization(preprocessing), network, subtract=subtract)
     pad_tokens(network, preprocessing.image_size, channels_first=chosen.tokens == "channels-first")
     return PhoneGraph(preprocessing.image_size, normalization, network).to(dtype).eval().requires_grad_(False)

@@ -24,7 +24,8 @@ class Target:
     map: for backends without an operator for it, pools and 1x1 convolutions keep the map in its layout. `tokens` is the
     preferred layout: rows [B, N, C] of matrix products, or maps [1, C, P, N] with channels first. `product_rank` is the
     rank of batched products: 3 with the heads of attention folded into the batch, 4 with an axis of their own.
-    `cascaded_attention` is of linears on tokens, or of 1x1 convolutions on maps and products with transposed maps. With
+    `cascaded_attention` is of linears on tokens, or of 1x1 convolutions on maps and products with transposed maps.
+    `input_normalization` is a 1x1 convolution, or a subtraction where the first convolution takes over the rest. With
     `float16` the backend may compute in float16, and residual streams are scaled to fit. With `norm_affine` its
     LayerNorm has gain and bias, which therefore stay there. Without `exact_gelu` its GELU is the tanh approximation,
     and without `batched_convolutions` it convolves one map at a time.
@@ -38,6 +39,7 @@ class Target:
     tokens: Literal["rows", "channels-first"] = "rows"
     product_rank: Literal[3, 4] = 3
     cascaded_attention: Literal["tokens", "maps"] = "tokens"
+    input_normalization: Literal["convolution", "subtraction"] = "convolution"
     float16: bool = False
     norm_affine: bool = False
     exact_gelu: bool = True
@@ -244,13 +246,15 @@ TARGETS = {
             layer_norm="matmul",
             operators=_XNNPACK | dict.fromkeys(_ARITHMETIC, _of_tensors) | {"rsqrt.default": _always},
         ),
-        # onnxruntime folds transposes into its products. ncnn computes a norm over a whole map wrongly.
+        # onnxruntime folds transposes into its products, and computes three channels of a convolution as 8 or 16. ncnn
+        # computes a norm over a whole map wrongly.
         Target(
             "onnx",
             max_rank=4,
             layer_norm="native",
             operators=_NATIVE_NORMS | dict.fromkeys(("split.Tensor", "split_with_sizes.default"), _always),
             cascaded_attention="maps",
+            input_normalization="subtraction",
             float16=True,
         ),
         # ExecuTorch's Vulkan partitioner also takes what its runtime computes otherwise or refuses when it loads.

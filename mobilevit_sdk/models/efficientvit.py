@@ -7,7 +7,7 @@ reference form: written to be read and trained. `mobilevit_sdk.deployment` turns
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -221,6 +221,9 @@ class EfficientViT(Backbone):
 
     def feature_map(self, x: Tensor) -> Tensor:
         return self.stages(self.patch_embed(x))
+
+    def input_convolution(self) -> nn.Conv2d:
+        return cast("ConvNormAct", self.patch_embed[0]).conv
 
 
 def _initialize(module: nn.Module) -> None:

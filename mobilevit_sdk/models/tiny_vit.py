@@ -227,6 +227,9 @@ class TinyViT(Backbone):
     def feature_map(self, x: Tensor) -> Tensor:
         return self.stages(self.stem(x))
 
+    def input_convolution(self) -> nn.Conv2d:
+        return cast("ConvNormAct", self.stem[0]).conv
+
     def pool(self, x: Tensor) -> Tensor:
         return self.norm(super().pool(x))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+import tiny_networks
 import torch
 from helpers import randomize, tiny_model
 from hypothesis import given
@@ -17,7 +18,7 @@ from mobilevit_sdk.deployment import TARGETS, deploy, exported
 from mobilevit_sdk.deployment.explicit_attention import ExplicitAttention
 from mobilevit_sdk.deployment.fold_batch_norm import fold_batch_norm, fold_batch_norms
 from mobilevit_sdk.deployment.fold_norm_affine import fold_affine
-from mobilevit_sdk.deployment.input_normalization import fold_input_normalization, input_normalization
+from mobilevit_sdk.deployment.input_normalization import Subtraction, fold_input_normalization, input_normalization
 from mobilevit_sdk.deployment.matmul_layer_norm import MatmulLayerNorm, RootMeanSquareNorm
 from mobilevit_sdk.deployment.mean_centering import center, center_residual_streams
 from mobilevit_sdk.deployment.rank4_patches import Rank4Fold, Rank4Unfold
@@ -233,6 +234,22 @@ def test_the_first_convolution_takes_over_the_preprocessing_where_the_mean_is_ze
     expected = model(before(x))
     left = fold_input_normalization(before, model)
     assert isinstance(left, nn.Identity) == (mean == 0)
+    torch.testing.assert_close(model(left(x)), expected, **EXACT)
+
+
+@pytest.mark.parametrize("family", ["mobilevit", "mobilevitv2", "tiny_vit", "efficientvit"])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_what_remains_of_the_preprocessing_is_a_subtraction_where_the_first_convolution_pads(family, order):
+    preprocessing = Preprocessing(
+        image_size=(32, 32), resize_size=32, channel_order=order, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
+    )
+    model, spec = tiny_networks.tiny_model(family)
+    model = model.double()
+    x = tensor(1, 3, *spec.preprocessing.image_size)
+    before = input_normalization(preprocessing)
+    expected = model(before(x))
+    left = fold_input_normalization(before, model, subtract=True)
+    assert isinstance(left, Subtraction)
     torch.testing.assert_close(model(left(x)), expected, **EXACT)
 
 
