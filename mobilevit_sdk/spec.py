@@ -293,7 +293,7 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
         Its config is no longer the network's. Raises RequestError for a name that is no output with scores.
         """
-        self.require_scores("class scores")
+        self.require_scores("what was asked")
         known = {output.name: output for output in self.outputs if output.kind == "scores"}
         if name is not None and name not in known:
             tasks = ", ".join(task.name for task in self.tasks or ()) or "none beside its own classes"

@@ -135,6 +135,16 @@ def test_files_answer_with_scores_and_boxes_of_each_query(small: Checkpoint, tmp
     assert "pixels" in str(verdict.by_output())
 
 
+def test_a_delegate_takes_constants_of_products_beside_float16(small: Checkpoint, tmp_path: Path) -> None:
+    pytest.importorskip("executorch")
+    result = convert(small, out=tmp_path, formats="executorch", precisions="fp16")
+    assert result.failures == []
+    (verdict,) = (each for each in result.verdicts if each.runtime == "executorch")
+    assert (verdict.delegates, verdict.undelegated_ops) == (1, {})
+    assert verdict.outputs
+    assert verdict.outputs["boxes"].max_pixels < 2
+
+
 def test_queries_that_find_nothing_have_no_best_class_to_keep() -> None:
     scores = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32) * 4
     scores[..., 3] = -20
@@ -170,6 +180,7 @@ def _lively(state: dict[str, Tensor]) -> None:
             tensor.copy_(noise * 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dilated", [False, True], ids=["plain", "DC5"])
 @pytest.mark.parametrize("in_file", [False, True], ids=["in memory", "in a file"])
 @pytest.mark.parametrize("timm", [True, False], ids=["timm", "no_timm"])

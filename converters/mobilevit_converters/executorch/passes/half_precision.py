@@ -64,7 +64,7 @@ def half_precision() -> Iterator[None]:
         def of_value(self: Any, quant_params: Any, node: Node, force_fp32: bool = False) -> Any:
             chosen = original(self, quant_params, node, force_fp32)
             is_input, is_constant = self.is_graph_input(node), partitioner.CONSTANT in node.meta
-            at_border = (is_input and not is_constant) or self.is_graph_output(node)
+            at_border = (is_input and not (is_constant and _may_be_given_in_half(node))) or self.is_graph_output(node)
             is_half = chosen == datatypes.xnn_datatype_fp32 and not at_border and not in_single(node)
             if is_half and is_input:
                 given.add(node.name)
@@ -136,6 +136,11 @@ def in_float32(graph: Graph) -> frozenset[Node]:
     calls.update(node for node in graph.nodes if any(user.op == "output" for user in node.users))
     biases = [call.args[2] for call in calls if _name(call) in (CONVOLUTION, LINEAR) and len(call.args) > 2]
     return frozenset(calls.union(bias for bias in biases if isinstance(bias, Node)))
+
+
+def _may_be_given_in_half(constant: Node) -> bool:
+    """Unlike a sum, a product of tensors in two types is refused when ExecuTorch traces the delegate's graph again."""
+    return all(_name(user) != PRODUCT for user in constant.users)
 
 
 def _high_resolution(graph: Graph) -> list[Node]:
