@@ -151,7 +151,7 @@ of the rounds'. The machine was busy, with this measurement at a higher priority
 What is missed is arithmetic that both files share: by onnxruntime's profile, 77% of TinyViT-5M's time are matrix
 products, convolutions and GELU, the same in both, and 3% transposes, of which the export has a third more.
 
-Mean and std are a subtraction, and a factor in the first convolution's weights. As a 1x1 convolution from three to three
+Mean and std are a subtraction, and a factor in the first convolution's weights. As a 1x1 convolution of three channels
 channels they took 0.27 ms of EfficientViT-M0's 3 ms and 0.14 ms to bring its answer back from blocks of 16 channels:
 0.97 before. On XNNPACK, whose layout keeps channels last, it makes no clear difference (subtraction over convolution,
 EfficientViT-M0 and MobileViT-XXS: .pte 0.98 and 1.01, .tflite 1.04 and 1.01), so the convolution stays there.
