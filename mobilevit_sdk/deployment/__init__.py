@@ -53,9 +53,9 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     `target` is a name in `TARGETS`; `spec` describes the model, and its preprocessing goes into the graph. The model
     itself is not changed. Shapes: RGB in [0, 1], [1, 3, H, W] -> logits [1, num_classes], with (H, W) =
     `spec.preprocessing.image_size`. The answers equal those of the model on normalized input up to rounding. For
-    integers, `quantized` equalizes the channels that share a scale, and skips the rewrite that makes weights of very
-    different magnitudes share one: a skip connection folded into a kernel is a one among
-    small weights. Raises RequestError for an unknown target.
+    integers, `quantized` equalizes the channels that share a scale, and skips the rewrites that make weights of very
+    different magnitudes share one: a skip connection folded into a kernel is a one among small weights, and the
+    deviations of an image's channels may differ. Raises RequestError for an unknown target.
     """
     chosen, preprocessing = find_target(target), spec.preprocessing
     network = copy.deepcopy(model).eval().requires_grad_(False)
@@ -98,7 +98,7 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     if not chosen.exact_gelu:
         gelus_as_polynomials(network)
     dtype = next(network.parameters()).dtype
-    subtract = chosen.input_normalization == "subtraction"
+    subtract = chosen.input_normalization == "subtraction" and not quantized
     normalization = fold_input_normalization(input_normalization(preprocessing), network, subtract=subtract)
     pad_tokens(network, preprocessing.image_size, channels_first=chosen.tokens == "channels-first")
     return PhoneGraph(preprocessing.image_size, normalization, network).to(dtype).eval().requires_grad_(False)

@@ -118,7 +118,7 @@ def test_the_file_says_what_it_is_for_people_and_nothing_of_the_machine(converte
     assert list(file.spec.labels) == json.loads(found.metadata["labels"])
     content = file.path.read_bytes()
     assert b".py" not in content
-    assert onnx.load(file.path).graph.node[0].name == "normalization/Conv"
+    assert onnx.load(file.path).graph.node[0].name == "normalization/Sub"
 
 
 def test_linears_of_tokens_are_one_operator_each(converter, phone_files: SharedFiles):

@@ -65,7 +65,8 @@ def made(request, tmp_path_factory) -> Made:
     ).clamp(0, 1)
     network = visible_tables(randomize(build_model(spec), 0)).eval()
     condition_weights(network, smooth)
-    graph, path = deploy(network, converter.target, spec), tmp_path_factory.mktemp("onnx") / "model.onnx"
+    graph = deploy(network, converter.target, spec, quantized=True)
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     converter.convert(graph, spec, "fp32", path)
     return Made(graph, spec, onnx.load(path), smooth.numpy())
 

@@ -204,7 +204,17 @@ def server(tmp_path):
     (tmp_path / "secret.js").write_text("mine")
     (tmp_path / "litert").mkdir()
     demo = str(demo_folder("web_demo"))
-    job = Job(str(tmp_path / "model.tflite"), (1, 2, 2, 3), "fp32", "wasm", demo, str(tmp_path / "litert"), "", ())
+    job = Job(
+        str(tmp_path / "model.tflite"),
+        (1, 2, 2, 3),
+        "fp32",
+        "wasm",
+        ("logits",),
+        demo,
+        str(tmp_path / "litert"),
+        "",
+        (),
+    )
     server = Server(job)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
