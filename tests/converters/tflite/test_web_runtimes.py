@@ -235,7 +235,8 @@ def test_the_page_gets_its_job_its_model_and_the_images(server):
     root = server.root
     assert ask(server, f"{root}model") == (200, b"the model")
     status, job = ask(server, f"{root}job.json")
-    assert (status, json.loads(job)) == (200, {"accelerator": "wasm", "precision": "fp32", "shape": [1, 2, 2, 3]})
+    given = {"accelerator": "wasm", "precision": "fp32", "shape": [1, 2, 2, 3], "outputs": ["logits"]}
+    assert (status, json.loads(job)) == (200, given)
     assert b"Engine" in ask(server, f"{root}src/engine.js")[1]
     server.images.put(b"pixels")
     assert ask(server, f"{root}image") == (200, b"pixels")
