@@ -53,7 +53,7 @@ class PlacedAttention(nn.Module):
         if asking:  # [1, N, dim] -> [1, heads, d, N], the right of a product
             constant = constant.view(1, -1, self.num_heads, self.head_dim).permute(0, 2, 3, 1)
             constant = constant if product_rank == 4 else constant[0]
-        self.q = None if asking else _without_bias(q)
+        self.q = None if asking else linear(q, bias=False)
         self.register_buffer("query_constant", constant.to(q.weight.dtype).contiguous())
         self.register_buffer("key_constant", _product(self.k, keys).to(q.weight.dtype))
 
@@ -177,10 +177,6 @@ def _with_bias_of_values(attention: CrossAttention) -> nn.Linear:
     values = attention.qkv.bias[2 * dim :].double()
     proj.bias.copy_(attention.proj.weight.double() @ values + attention.proj.bias.double())
     return proj
-
-
-def _without_bias(layer: nn.Linear) -> nn.Linear:
-    return linear(layer, bias=False)
 
 
 @torch.no_grad()

@@ -60,11 +60,12 @@ def fold_input_normalization(normalization: nn.Module, network: nn.Module, *, su
     left: nn.Module = nn.Identity()
     if first.groups != 1:
         return normalization
-    if bias.any() and first.padding == (0, 0) and first.bias is not None:
-        first.bias.copy_(first.bias.double() + first.weight.double().sum((2, 3)) @ bias)
-    elif bias.any() and subtract:
-        left = Subtraction(-torch.linalg.solve(matrix, bias))
-    elif bias.any():
-        return normalization
+    if bias.any():
+        if first.padding == (0, 0) and first.bias is not None:
+            first.bias.copy_(first.bias.double() + first.weight.double().sum((2, 3)) @ bias)
+        elif subtract:
+            left = Subtraction(-torch.linalg.solve(matrix, bias))
+        else:
+            return normalization
     first.weight.copy_(torch.einsum("ojhw,ji->oihw", first.weight.double(), matrix))
     return left

@@ -67,13 +67,12 @@ class ResNet(nn.Module):
         self.stages = nn.Sequential()
         channels = width
         for stage, depth in enumerate(depths):
-            blocks = nn.Sequential()
-            strides = stage > 0 and not (dilated and stage == len(depths) - 1)
+            blocks, own = nn.Sequential(), width * 2**stage
+            dilates = dilated and stage == len(depths) - 1
             for block in range(depth):
-                own = width * 2**stage
                 # The first block of a dilated stage still looks as near as the stage before it.
-                dilation = 2 if dilated and stage == len(depths) - 1 and block else 1
-                stride = 2 if strides and not block else 1
+                dilation = 2 if dilates and block else 1
+                stride = 2 if stage and not dilates and not block else 1
                 blocks.append(Bottleneck(channels, own, stride=stride, dilation=dilation, frozen_norm=frozen_norm))
                 channels = _EXPANSION * own
             self.stages.append(blocks)

@@ -71,19 +71,18 @@ def compare(
         raise ValueError(f"cannot compare answers of shape {outputs.shape} with {reference.shape}")
     if not np.isfinite(reference).all():
         raise ValueError("cannot compare with a reference that is not finite")
-    queries = reference if kind == "query-scores" else None
+    classes = reference.shape[-1] if kind == "query-scores" else 0
     expected, actual = (np.asarray(each, np.float64).reshape(len(each), -1) for each in (reference, outputs))
     finite = np.isfinite(actual).all(axis=1)  # [cases]
     largest = np.full(len(expected), np.finfo(np.float64).max)
     largest[finite] = np.abs(actual[finite] - expected[finite]).max(axis=1)
-    classes = reference.shape[-1] if queries is not None else 0
     sqnr = np.min([_ratios_db(*energies) for energies in _energies(expected, actual, kind, classes)], axis=0)
     everything = sqnr.tolist()
     if counted is not None:
         sqnr, largest, expected, actual = (each[counted] for each in (sqnr, largest, expected, actual))
     cosine = _cosines(expected, actual, kind)
     same = tied = overlap = None
-    if queries is not None:
+    if kind == "query-scores":
         by_query = (each.reshape(-1, classes) for each in (expected, actual))
         same, tied = same_objects(*by_query)
     elif kind == "scores":
@@ -102,7 +101,7 @@ def compare(
         top5_agreement=None if overlap is None else float(overlap.mean()),
         top5_worst=None if overlap is None else float(overlap.min()),
         case_sqnr_db=tuple(everything),
-        objects=msgspec.UNSET if queries is None or same is None else same.size,
+        objects=same.size if kind == "query-scores" and same is not None else msgspec.UNSET,
     )
 
 

@@ -130,8 +130,8 @@ def _memory_task(base: Checkpoint, name: str, cells: int, extends: tuple[str, ..
     if not isinstance(base.model, LearnsTasks) or not spec.returns_scores:
         what = "features" if not spec.returns_scores else f"networks of the family {spec.family}"
         raise RequestError(f"a task learns on a ViT, DeiT or DeepViT with classes, not on {what}: give another base")
-    fields = {"name": name, "num_classes": class_count(data), "cells": cells, "labels": data.class_names}
-    fields |= {"extends": extends}
+    classes = {"num_classes": class_count(data), "labels": data.class_names}
+    fields = {"name": name, "cells": cells, "extends": extends, **classes}
     try:
         task = msgspec.convert(fields, MemoryTask)
     except msgspec.ValidationError as error:
