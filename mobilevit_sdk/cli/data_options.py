@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
@@ -11,6 +11,7 @@ import click
 
 from mobilevit_sdk.cli.common import log, print_notes
 from mobilevit_sdk.cli.display import Display
+from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
     from mobilevit_sdk.data import ClassOrder, ImageDataset
@@ -31,19 +32,34 @@ class OpenImages(Protocol):
 
 
 def data_options(*, labels: bool = True) -> Callable[[F], Callable[..., int | None]]:
-    """Give a command --skip-broken and, where labels matter, --class-order, and `open_images` as its argument."""
+    """Give a command --skip-broken, --pictures and, where labels matter, --class-order; it takes `open_images`."""
 
     def decorate(function: F) -> Callable[..., int | None]:
         @functools.wraps(function)
-        def run(*args: Any, skip_broken: bool, class_order: ClassOrder | None = None, **kwargs: Any) -> int | None:
+        def run(
+            *args: Any,
+            skip_broken: bool,
+            pictures: Path | None,
+            class_order: ClassOrder | None = None,
+            **kwargs: Any,
+        ) -> int | None:
+            if pictures:
+                _check_coco_given(kwargs.values())
+
             def open_images(
                 source: Path | None, *, labeled: bool = False, limit: int | None = None
             ) -> ImageDataset | None:
-                from mobilevit_sdk.data import open_dataset
+                from mobilevit_sdk.data import coco_file, open_dataset
 
                 if source is None:
                     return None
-                dataset = open_dataset(source, labeled=labeled, class_order=class_order, skip_broken=skip_broken)
+                dataset = open_dataset(
+                    source,
+                    labeled=labeled,
+                    class_order=class_order,
+                    skip_broken=skip_broken,
+                    pictures=pictures if coco_file(source) else None,
+                )
                 with Display(log) as display:
                     checked = dataset.sample(limit or len(dataset)).checked(display)
                 print_notes(checked.notes)
@@ -51,6 +67,12 @@ def data_options(*, labels: bool = True) -> Callable[[F], Callable[..., int | No
 
             return function(*args, open_images=open_images, **kwargs)
 
+        run = click.option(
+            "--pictures",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Folder of the pictures that a COCO JSON names.  [default: its own]",
+        )(run)
         run = click.option(
             "--skip-broken", is_flag=True, help="Leave out images that cannot be decoded, and name them."
         )(run)
@@ -63,3 +85,11 @@ def data_options(*, labels: bool = True) -> Callable[[F], Callable[..., int | No
         )(run)
 
     return decorate
+
+
+def _check_coco_given(arguments: Iterable[object]) -> None:
+    """Raise RequestError where no argument of the command is a COCO JSON, to which --pictures belongs."""
+    from mobilevit_sdk.data import coco_file
+
+    if not any(isinstance(each, Path) and coco_file(each) for each in arguments):
+        raise RequestError("--pictures is the folder of the pictures that a COCO JSON names, and no COCO JSON is given")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mobilevit_sdk.data.dataset import ImageDataset
+from mobilevit_sdk.data.dataset import ImageDataset, with_objects
+from mobilevit_sdk.data.object_columns import object_class_names, read_objects
 from mobilevit_sdk.errors import RequestError
 
 
@@ -26,7 +28,7 @@ class _Rows:
     @cached_property
     def images(self) -> Any:
         """The encoded images of the whole file: a pyarrow array of bytes."""
-        return _encoded(self.path, _read(self.path, labeled=False))
+        return _encoded(self.path, _read(self.path, ("image",)))
 
     def __call__(self, index: int) -> bytes:
         encoded: bytes = self.images[self.rows[index]].as_py()
@@ -39,23 +41,36 @@ class _Rows:
 
 
 def open_parquet(path: Path, labeled: bool) -> ImageDataset:
-    """Column `image`, a struct with the encoded image in `bytes`, and class indices in column `label`.
+    """Column `image`, a struct with the encoded image in `bytes`, and class indices in column `label`, or `objects`.
 
-    Class names are those that `datasets` keeps in the schema, so that every class keeps its index. Raises RequestError
-    for any other layout, and when `labeled` and there are no labels.
+    Class names are those that `datasets` keeps in the schema, so that every class keeps its index; for `objects` see
+    `read_objects`. Integers in columns `width` and `height` are the sizes of their pictures. Where there are labels and
+    objects, only the labels are read. Raises RequestError for any other layout, and when `labeled` and there are
+    neither or broken ones; otherwise broken objects are left out and noted.
     """
-    table = _read(path, labeled)
+    table = _read(path, ("image", "label", "objects", "width", "height"), labeled)
+    columns = table.column_names
     reader = _Rows(path, range(len(table)))
     reader.__dict__["images"] = _encoded(path, table)
-    class_names = _class_names(table.schema.metadata or {})
+    names = [f"row {index}" for index in range(len(table))]
+    images = ImageDataset(path, names, reader, None, None)
+    metadata = table.schema.metadata or {}
+    if "label" not in columns and columns.count("objects") == 1:
+        return with_objects(
+            images,
+            lambda: read_objects(table.column("objects"), names, _sizes(table), object_class_names(metadata)),
+            labeled,
+        )
+    class_names = _class_names(metadata)
     labels, problem = _labels(table, class_names)
     if labeled and problem:
         raise RequestError(f"{path}: {problem}")
-    return ImageDataset(path, [f"row {index}" for index in range(len(table))], reader, labels, class_names)
+    notes = (f"{path}: column `objects` not read; remove column `label` to read it",) if "objects" in columns else ()
+    return dataclasses.replace(images, labels=labels, class_names=class_names, notes=notes)
 
 
-def _read(path: Path, labeled: bool) -> Any:
-    """The pyarrow table of the columns `image` and, if there is one, `label`."""
+def _read(path: Path, columns: Collection[str], labeled: bool = False) -> Any:
+    """The pyarrow table of those of the columns that there are."""
     import pyarrow
     import pyarrow.parquet
 
@@ -63,9 +78,20 @@ def _read(path: Path, labeled: bool) -> Any:
         with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
             schema = file.schema_arrow
             _check_schema(path, schema, labeled)
-            return file.read(columns=[name for name in ("image", "label") if name in schema.names])
+            return file.read(columns=[name for name in columns if name in schema.names])
     except (pyarrow.ArrowException, OSError) as error:
         raise RequestError(f"{path} is no Parquet file, or a damaged one ({str(error).splitlines()[0]})") from error
+
+
+def _sizes(table: Any) -> list[tuple[int, int] | None]:
+    """Width and height of every picture as the columns `width` and `height` of a pyarrow table say them."""
+    from pyarrow import types
+
+    columns = [table.column(name) for name in ("width", "height") if table.column_names.count(name) == 1]
+    if len(columns) != 2 or not all(types.is_integer(column.type) for column in columns):
+        return [None] * len(table)
+    pairs = zip(*(column.to_pylist() for column in columns), strict=True)
+    return [None if None in pair else pair for pair in pairs]
 
 
 def _encoded(path: Path, table: Any) -> Any:
@@ -78,12 +104,13 @@ def _encoded(path: Path, table: Any) -> Any:
 
 
 def _check_schema(path: Path, schema: Any, labeled: bool) -> None:
-    """Raise RequestError when the columns (a pyarrow schema) are not `image`, a struct with `bytes`, and `label`."""
+    """Raise RequestError when the columns (a pyarrow schema) are not `image`, a struct with `bytes`, and a label."""
     from pyarrow import types
 
-    for name in ("image", "label") if labeled else ("image",):
-        if schema.names.count(name) != 1:
-            raise RequestError(f"{path} needs one column `{name}`; it has {', '.join(schema.names) or 'none'}")
+    for names in (("image",), ("label", "objects")) if labeled else (("image",),):
+        if all(schema.names.count(name) != 1 for name in names):
+            wanted = " or ".join(f"`{name}`" for name in names)
+            raise RequestError(f"{path} needs one column {wanted}; it has {', '.join(schema.names) or 'none'}")
     image = schema.field("image").type
     encoded = image.field("bytes").type if types.is_struct(image) and image.get_field_index("bytes") >= 0 else None
     if encoded is None or not (types.is_binary(encoded) or types.is_large_binary(encoded)):

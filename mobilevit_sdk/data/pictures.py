@@ -50,6 +50,12 @@ def decode_picture(encoded: bytes) -> Image.Image:
         return to_rgb(image)
 
 
+def stored_size(encoded: bytes) -> tuple[int, int]:
+    """Width and height of an encoded picture before its EXIF orientation is applied; raises as `decode_picture`."""
+    with Image.open(io.BytesIO(encoded), formats=image_formats()) as image:
+        return image.size
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """A picture of any mode as upright RGB with 8 bits a channel; the result carries no metadata.
 

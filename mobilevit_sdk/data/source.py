@@ -1,4 +1,4 @@
-"""Opening images where they lie: a folder or a Parquet file."""
+"""Opening images where they lie: a folder, a Parquet file or a COCO JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import get_args
 
+from mobilevit_sdk.data.coco import coco_file, open_coco, open_metadata
 from mobilevit_sdk.data.dataset import ClassOrder, ImageDataset
 from mobilevit_sdk.data.folder import open_folder
 from mobilevit_sdk.data.parquet import open_parquet
@@ -19,12 +20,16 @@ def open_dataset(
     labeled: bool = False,
     class_order: ClassOrder | None = None,
     skip_broken: bool = False,
+    pictures: Path | str | None = None,
 ) -> ImageDataset:
-    """Open a Parquet file, a folder with one folder per class, or a folder of images without labels.
+    """Open a Parquet file, a COCO JSON, a folder with one folder per class, or a folder of images without labels.
 
-    An open dataset is returned as it is. `class_order` is that of the class folders, by default lexicographic; see
-    `open_folder`. `skip_broken` leaves out images that cannot be decoded, once they are `checked`. Raises RequestError
-    when nothing is there, when it holds no images, or when `labeled` and it holds no labels.
+    A folder with a COCO JSON named as Roboflow does (`_annotations.coco.json`), or with Hugging Face's `metadata.jsonl`
+    that has `objects`, is read as that file says. An open dataset is returned as it is. `class_order` is that of the
+    class folders, by default lexicographic; see `open_folder`. `skip_broken` leaves out images that cannot be decoded,
+    once they are `checked`. `pictures` is the folder of the pictures that a COCO JSON names, by default its own. Raises
+    RequestError when nothing is there, when it holds no images, or when `labeled` and it holds neither labels nor
+    objects.
     """
     if isinstance(source, ImageDataset):
         return source
@@ -32,10 +37,21 @@ def open_dataset(
         raise RequestError(f"no class order {class_order!r}; {suggest(str(class_order), get_args(ClassOrder))}")
     path = Path(source)
     if not path.exists():
-        raise RequestError(f"{path} does not exist; give a folder of images or a Parquet file")
-    dataset = open_folder(path, labeled, class_order) if path.is_dir() else open_parquet(path, labeled)
+        raise RequestError(f"{path} does not exist; give a folder of images, a Parquet file or a COCO JSON")
+    dataset = _open(path, labeled, class_order, Path(pictures) if pictures is not None else None)
     if not len(dataset):
         raise RequestError(
             "; ".join((f"{path} holds no images ({', '.join(sorted(image_suffixes()))})", *dataset.notes))
         )
     return dataclasses.replace(dataset, skip_broken=skip_broken)
+
+
+def _open(path: Path, labeled: bool, class_order: ClassOrder | None, pictures: Path | None) -> ImageDataset:
+    if file := coco_file(path):
+        return open_coco(file, labeled, pictures)
+    if pictures is not None:
+        raise RequestError(f"`pictures` is the folder of the pictures that a COCO JSON names, and {path} is none")
+    if not path.is_dir():
+        return open_parquet(path, labeled)
+    described = open_metadata(path, labeled)
+    return open_folder(path, labeled, class_order) if described is None else described

@@ -98,7 +98,7 @@ NAMED = b'{"info": {"features": {"label": {"names": ["cat", "dog"]}}}}'
     ("columns", "message"),
     [
         ({"picture": [IMAGE], "label": [0]}, "needs one column `image`; it has picture, label"),
-        ({"image": [IMAGE]}, "needs one column `label`; it has image"),
+        ({"image": [IMAGE]}, "needs one column `label` or `objects`; it has image"),
         ({"image": [PICTURE], "label": [0]}, "column `image` is binary, not a struct"),
         ({"image": [{"path": "a.png"}], "label": [0]}, "not a struct with the encoded image"),
         ({"image": [{"bytes": "text"}], "label": [0]}, "not a struct with the encoded image"),
