@@ -31,13 +31,15 @@ def check_artifacts(artifacts: Sequence[Artifact], *, further: Collection[Kind] 
     """Raise ArtifactError or RequestError for an artifact that no app can take, or not beside another one.
 
     An app feeds one image and shows the best classes, and knows each artifact by a name that every file system takes.
-    `further` are the kinds of outputs that it takes beside the first.
+    `further` are the kinds of outputs that it takes beside those classes; with "boxes" among them, it shows what a
+    detector finds instead.
     """
     taken: set[str] = set()
     for artifact in artifacts:
         manifest, shown, name = artifact.manifest, one_line(str(artifact.path.parent)), artifact_name(artifact)
         unknown = {output.kind for output in manifest.spec.outputs[1:]} - set(further)
-        manifest.spec.require_scores("an app", alone=bool(unknown))
+        if not manifest.spec.num_queries or unknown:
+            manifest.spec.require_scores("an app", alone=bool(unknown))
         if manifest.app_input is None:
             raise ArtifactError(f"{shown} does not say what an app feeds it (app_input is null); convert again")
         if manifest.app_input != app_input_of(manifest.inputs, manifest.spec.preprocessing):

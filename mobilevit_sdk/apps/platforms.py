@@ -57,7 +57,7 @@ class Platform:
     edits_for: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)  # format -> what its files need beside
     id_pattern: str | None = None
     id_rule: str = ""
-    further_outputs: tuple[Kind, ...] = ()  # kinds of outputs that it takes beside the first
+    further_outputs: tuple[Kind, ...] = ()  # kinds of outputs that it takes beside class scores
 
     def takes(self, path: str) -> bool:
         """Whether a file of the demo belongs into a project."""
@@ -172,7 +172,7 @@ IOS = Platform(
 )
 
 WEB = Platform(
-    further_outputs=("scores", "features"),
+    further_outputs=("scores", "features", "boxes"),
     name="web",
     demo="web_demo",
     runs={"tflite": frozenset({None})},

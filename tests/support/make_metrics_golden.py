@@ -2,9 +2,10 @@
 
     python tests/support/make_metrics_golden.py
 
-A list of objects: `name`, `kind` ("scores" or "features"), `shape` [cases, numbers], `reference` and `outputs` (base64
-of float32, little-endian), `counted` (a flag for each case), and what `parity.compare` says: `cases`, `worst` and
-`median` in dB, `max_abs_diff`, and `top1` (null for features).
+A list of objects: `name`, `kind` (an output's), `shape` [cases, numbers], `classes` (of a detector's query, else null),
+`reference` and `outputs` (base64 of float32, little-endian), `counted` (a flag for each case), and what
+`parity.compare` says: `cases`, `worst` and `median` in dB, `max_abs_diff`, and `top1` (null for features, boxes and
+where no query finds an object).
 """
 
 from __future__ import annotations
@@ -24,7 +25,24 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.json"
 
 def metrics_cases() -> list[dict[str, Any]]:
     """The objects of the file."""
-    return [_judged(*row) for row in _answers()]
+    return [_judged(*row) for row in (*_answers(), *_answers_of_queries())]
+
+
+def _answers_of_queries() -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
+    random = np.random.default_rng(20)
+    reference = (random.normal(size=(5, 4, 6)) * 3).astype(np.float32)
+    reference[:, 2, 5] = 20  # finds no object
+    reference[3] = (0, 0, 0.001, 0, 0, 0.002)  # all of them near a tie: the median over the cases is its signal
+    outputs = (reference + random.normal(size=reference.shape) * 0.01).astype(np.float32)
+    yield "queries", "query-scores", reference, outputs, np.ones(5, bool)
+    other = outputs.copy()
+    other[0, :, 0], other[1, 2, 0], other[4, 1, 3] = 30, 40, np.nan
+    yield "queries with other classes", "query-scores", reference, other, np.array([True, True, True, False, True])
+    nothing = reference.copy()
+    nothing[..., 5] = 20
+    yield "queries that find nothing", "query-scores", nothing, nothing, np.ones(5, bool)
+    boxes = random.uniform(size=(5, 16)).astype(np.float32)
+    yield "boxes", "boxes", boxes, (boxes + random.normal(size=boxes.shape) * 1e-4).astype(np.float32), np.ones(5, bool)
 
 
 def _answers() -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
@@ -71,7 +89,8 @@ def _judged(name: str, kind: Any, reference: np.ndarray, outputs: np.ndarray, co
     return {
         "name": name,
         "kind": kind,
-        "shape": list(reference.shape),
+        "shape": [len(reference), reference[0].size],
+        "classes": reference.shape[-1] if kind == "query-scores" else None,
         "reference": base64.b64encode(reference.astype("<f4").tobytes()).decode(),
         "outputs": base64.b64encode(outputs.astype("<f4").tobytes()).decode(),
         "counted": counted.tolist(),

@@ -5,8 +5,8 @@ import { later, page, settle } from "./page.js";
 import { cameraScreen } from "../../web_demo/src/camera_screen.js";
 import { MANIFEST } from "./files.js";
 
-const heads = [{ name: "logits", start: 0, size: 3, features: false, labels: ["cat", "dog", "ship"] }];
-const manifest = { ...MANIFEST, heads, input: { ...MANIFEST.app_input, resizing: { mode: "squash", size: [2, 2], filter: "bilinear" } } };
+const heads = [{ name: "logits", start: 0, size: 3, kind: "scores", labels: ["cat", "dog", "ship"] }];
+const manifest = { ...MANIFEST, heads, detector: null, input: { ...MANIFEST.app_input, resizing: { mode: "squash", size: [2, 2], filter: "bilinear" } } };
 
 function camera() {
   const track = Object.assign(new EventTarget(), { stopped: false, stop: () => (track.stopped = true) });

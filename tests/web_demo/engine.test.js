@@ -92,7 +92,7 @@ test("verification runs all cases in order, warms up, and times", async () => {
 });
 
 test("of several outputs each is compared, and the worst one is said", async () => {
-  const heads = [{ name: "logits", start: 0, size: 2, features: false }, { name: "pets", start: 2, size: 3, features: false }];
+  const heads = [{ name: "logits", start: 0, size: 2, kind: "scores" }, { name: "pets", start: 2, size: 3, kind: "scores" }];
   const [first, second] = [Float32Array.of(3, 1, 5, 0, 2), Float32Array.of(0, 4, 1, 7, 2)];
   const reference = { cases: [{ name: "a", counted: true }, { name: "b", counted: true }], image: () => new Uint8Array(6), answer: (index) => [first, second][index] };
   const answers = [first, Float32Array.of(0, 4, 7, 1, 2)]; // of the second case, the wrong pet

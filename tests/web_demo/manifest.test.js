@@ -13,7 +13,7 @@ test("what the app uses is read", () => {
   const manifest = read({});
   assert.equal(manifest.model, "mobilevit_xxs");
   assert.deepEqual([manifest.height, manifest.width, manifest.scores], [64, 48, 3]);
-  assert.deepEqual(manifest.heads, [{ name: "logits", size: 3, start: 0, features: false, labels: ["cat", "dog", "ship"] }]);
+  assert.deepEqual(manifest.heads, [{ name: "logits", size: 3, start: 0, kind: "scores", labels: ["cat", "dog", "ship"], shape: [1, 3] }]);
 });
 
 test("labels may be missing", () => {

@@ -46,6 +46,9 @@ class Element extends EventTarget {
     return null;
   }
   scrollIntoView() {}
+  getBoundingClientRect() {
+    return { left: 0, right: 0 };
+  }
   getContext() {
     return page.context(this);
   }

@@ -7,7 +7,7 @@ import { golden } from "./files.js";
 
 const near = (actual, expected, tolerance = 1e-9) => assert.ok(Math.abs(actual - expected) <= tolerance, `${actual}`);
 const rows = (...lists) => lists.map((list) => Float32Array.from(list));
-const all = { features: false, counted: [true, true] };
+const all = { kind: "scores", counted: [true, true] };
 
 test("probabilities sum to 1 and do not overflow", () => {
   const shares = softmax(Float32Array.of(1000, 1000, -1000));
@@ -42,12 +42,12 @@ test("another best class is counted, and answers that are not finite are the wor
 
 test("cases that do not count change nothing", () => {
   const expected = rows([1, 2, 3], [3, 1, 2]);
-  const found = compare(expected, rows([1, 2, 3], [0, 0, 0]), { features: false, counted: [true, false] });
+  const found = compare(expected, rows([1, 2, 3], [0, 0, 0]), { kind: "scores", counted: [true, false] });
   assert.deepEqual(found, { worstDb: 200, same: 1, cases: 1 });
 });
 
 test("features have no best class", () => {
-  const found = compare(rows([1, 2], [3, 4]), rows([1, 2], [3, 4.5]), { ...all, features: true });
+  const found = compare(rows([1, 2], [3, 4]), rows([1, 2], [3, 4.5]), { ...all, kind: "features" });
   assert.equal(found.same, null);
   near(found.worstDb, 10 * Math.log10(25 / 0.25));
 });
@@ -67,16 +67,16 @@ test("milliseconds have three digits", () => {
 
 const judged = JSON.parse(new TextDecoder().decode(golden("metrics.json")));
 test("the gate has judged answers", () => assert.ok(judged.length >= 15));
-for (const { name, kind, shape, reference, outputs, counted, worst, top1 } of judged) {
+for (const { name, kind, shape, classes, reference, outputs, counted, worst, top1 } of judged) {
   test(`the preview is the gate's judgment: ${name}`, () => {
     const split = (text) => {
       const bytes = Uint8Array.from(Buffer.from(text, "base64"));
       const values = new Float32Array(bytes.buffer);
       return Array.from({ length: shape[0] }, (_, i) => values.subarray(i * shape[1], (i + 1) * shape[1]));
     };
-    const found = compare(split(reference), split(outputs), { features: kind === "features", counted });
+    const found = compare(split(reference), split(outputs), { kind, counted, classes });
     near(found.worstDb, worst, 1e-6);
     if (top1 === null) assert.equal(found.same, null);
-    else near(found.same / found.cases, top1);
+    else near(found.same / (found.objects ?? found.cases), top1);
   });
 }

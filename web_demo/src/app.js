@@ -2,6 +2,7 @@
 
 import { cameraScreen } from "./camera_screen.js";
 import { Chosen } from "./chosen.js";
+import { LEAST_SHARE } from "./detection.js";
 import { button, make } from "./dom.js";
 import { missingWebGPU, webGPURefuses } from "./engine.js";
 import { NetworkError, oneLine } from "./errors.js";
@@ -23,6 +24,7 @@ let noWebGPU = "WebGPU is not asked yet"; // the reason; null where there is one
 const app = {
   session: new Session(),
   config: { reports: null, version: "0.1.0" },
+  least: LEAST_SHARE, // of what a detector finds
   artifact: () => chosen.artifact,
   /** The chosen model once it is loaded; null where it did not load. */
   settled: () => chosen.settled(),
@@ -40,7 +42,7 @@ const app = {
   async run(use) {
     const artifact = await chosen.settled();
     if (!artifact) throw new Error("No model is loaded.");
-    if (artifact.reference.output === "features") throw new Error("This model returns features, not classes: verify it instead.");
+    if (artifact.manifest.heads.every(({ kind }) => kind === "features")) throw new Error("This model returns features, not classes: verify it instead.");
     const accelerator = radios.find((radio) => radio.checked).value;
     return app.session.with(artifact, accelerator, (engine) => use(engine, artifact.manifest));
   },
@@ -100,7 +102,9 @@ async function choose(name) {
   }
   const { manifest } = chosen.artifact;
   const megabytes = (manifest.bytes / 1e6).toFixed(1);
-  find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${manifest.width}×${manifest.height} pixels · ${manifest.heads.map(({ size }) => size).join(" + ")} scores`;
+  const { detector } = manifest;
+  const answers = detector ? `detects ${detector.classes - 1} classes` : `${manifest.heads.map(({ size }) => size).join(" + ")} scores`;
+  find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${manifest.width}×${manifest.height} pixels · ${answers}`;
   document.body.dataset.ready = name;
   showAccelerators();
   for (const screen of Object.values(screens)) screen.shown();

@@ -1,8 +1,9 @@
-/** The live camera, classified frame by frame. */
+/** The live camera, frame by frame: its classes, or boxes over what a detector finds. */
 
 import { awake } from "./awake.js";
 import { button, drawing, make } from "./dom.js";
 import { oneLine } from "./errors.js";
+import { fitFrame } from "./objects.js";
 import { draw, pixelsOf } from "./photo.js";
 import { Results } from "./results.js";
 import { classify } from "./session.js";
@@ -28,11 +29,11 @@ export function cameraError(error) {
 }
 
 export function cameraScreen(panel, app) {
-  const results = new Results();
+  const results = new Results(app);
   const video = make("video", { muted: true, playsInline: true, autoplay: true, "aria-label": "Live camera" });
   const seen = make("canvas", { role: "img", "aria-label": "What the model sees" });
-  const empty = make("div", { className: "picture empty" }, drawing("camera"), make("p", {}, missingCamera() ?? "Every frame is classified on this device."));
-  const live = make("div", { className: "picture", hidden: true }, video, seen);
+  const empty = make("div", { className: "picture empty" }, drawing("camera"), make("p", {}, missingCamera() ?? "No frame leaves this device."));
+  const live = make("div", { className: "picture", hidden: true }, video, seen, results.overlay);
   let turn = 0; // of starts and stops: what belongs to another one is over
   let stream = null;
   let samples = null; // latencies since the camera, the model or the accelerator changed
@@ -77,8 +78,9 @@ export function cameraScreen(panel, app) {
       const answer = await classify(engine, manifest, picture);
       if (own !== samples) return; // of a camera, a model or an accelerator that is not in use any more
       for (const name of ["ms", "wholeMs"]) samples[name] = [...samples[name], answer[name]].slice(-KEPT);
-      draw(seen, answer.seen);
-      results.show({ ...answer, heads: manifest.heads, ...samples });
+      fitFrame(live, manifest, picture);
+      if (!manifest.detector) draw(seen, answer.seen);
+      results.show({ ...answer, ...samples }, manifest);
     });
     await nextFrame();
   }
@@ -112,7 +114,7 @@ export function cameraScreen(panel, app) {
   document.addEventListener("visibilitychange", () => document.hidden && stream && stop());
   return {
     changed: forget,
-    shown() {},
+    shown: () => results.refresh(),
     left: stop,
   };
 }

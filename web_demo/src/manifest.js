@@ -31,7 +31,8 @@ const APP_INPUT = {
   mean_and_std: oneOf("in the graph"),
   resizing: object(RESIZING),
 };
-const labels = (value) => value === undefined || orNull(list((each) => typeof each === "string"))(value);
+const optional = (check) => (value) => value === undefined || check(value);
+const labels = optional(orNull(list((each) => typeof each === "string")));
 const MANIFEST = {
   schema: oneOf(1),
   file: (value) => typeof value === "string" && NAME.test(value),
@@ -39,8 +40,8 @@ const MANIFEST = {
   precision: text,
   bytes: count,
   sha256: (value) => typeof value === "string" && SHA256.test(value),
-  spec: object({ model: text, labels, tasks: (value) => value === undefined || list(object({ name: text, labels }))(value) }),
-  app_input: (value) => value === undefined || orNull(object(APP_INPUT))(value),
+  spec: object({ model: text, labels, config: optional(object({ num_queries: optional(count) })), tasks: optional(list(object({ name: text, labels }))) }),
+  app_input: optional(orNull(object(APP_INPUT))),
   outputs: list(object(TENSOR)),
 };
 
@@ -60,8 +61,10 @@ function parse(json, file) {
 /**
  * What an artifact holds, from the text of its manifest.
  * @returns {{model: string, file: string, format: string, precision: string, bytes: number, sha256: string,
- *   input: object, heads: {name: string, size: number, start: number, features: boolean, labels: string[] | null}[],
- *   scores: number}} `heads` are the outputs, of which the values of an answer are, `scores` of them in all. Throws
+ *   input: object, heads: {name: string, kind: string, size: number, start: number, labels: string[] | null}[],
+ *   scores: number, detector: {classes: number, scores: object, boxes: object} | null}} `heads` are the outputs, of which
+ *   the values of an answer are, `scores` of them in all; their kinds are "scores", "features", and a detector's
+ *   "query-scores" and "boxes". `detector` has those two, and the classes of a query with "no object", the last. Throws
  *   ArtifactError: for files that do not run in a browser, too.
  */
 export function readManifest(json) {
@@ -82,27 +85,47 @@ export function readManifest(json) {
     throw new ArtifactError("manifest.json contradicts itself: its input is not float32 [1, height, width, 3]");
   }
   const heads = readHeads(outputs, spec, manifest.file);
+  const detector = readDetector(heads, spec, manifest.file);
   const scores = heads.reduce((total, { size }) => total + size, 0);
   const { file, precision, bytes, sha256 } = manifest;
-  return { model: spec.model, file, format, precision, bytes, sha256, input, heads, scores, height, width };
+  return { model: spec.model, file, format, precision, bytes, sha256, input, heads, scores, detector, height, width };
 }
 
 /** The outputs, each with its labels and where its values stand in an answer. Throws ArtifactError. */
 function readHeads(outputs, spec, file) {
-  const known = new Map([["logits", spec.labels], ["features", null], ...(spec.tasks ?? []).map((task) => [task.name, task.labels])]);
+  const known = new Map(knownOutputs(spec).map((each) => [each.name, each]));
   const only = spec.features === undefined || spec.features === null ? "logits" : "features"; // whatever the file calls it
   const names = outputs.length === 1 ? [only] : outputs.map(({ name }) => name);
   const strange = names.find((name, place) => !known.has(name) || names.indexOf(name) !== place);
   if (strange !== undefined || !names.length) throw new ArtifactError(`${file} answers ${strange ?? "nothing"}, which this app does not know`);
   let start = 0;
   return outputs.map(({ shape }, place) => {
-    const name = names[place];
+    const { name, kind, labels = null } = known.get(names[place]);
     const size = shape.reduce((total, n) => total * n, 1);
-    const labels = known.get(name) ?? null;
-    if (labels && labels.length !== size) throw new ArtifactError(`manifest.json has ${labels.length} labels for ${size} scores`);
+    const classes = kind === "query-scores" ? shape.at(-1) - 1 : size; // the last is "no object"
+    if (labels && labels.length !== classes) throw new ArtifactError(`manifest.json has ${labels.length} labels for ${classes} scores`);
     start += size;
-    return { name, size, start: start - size, features: name === "features", labels };
+    return { name, kind, size, start: start - size, labels, shape };
   });
+}
+
+/** What a file of this spec may answer. */
+function knownOutputs(spec) {
+  if (spec.config?.num_queries) return [{ name: "logits", kind: "query-scores", labels: spec.labels }, { name: "boxes", kind: "boxes" }];
+  const tasks = (spec.tasks ?? []).map(({ name, labels }) => ({ name, kind: "scores", labels }));
+  return [{ name: "logits", kind: "scores", labels: spec.labels }, { name: "features", kind: "features" }, ...tasks];
+}
+
+/** The two outputs of a detector; null for what is none. Throws ArtifactError. */
+function readDetector(heads, spec, file) {
+  const queries = spec.config?.num_queries;
+  if (!queries) return null;
+  const [scores, boxes] = ["logits", "boxes"].map((name) => heads.find((head) => head.name === name));
+  if (!scores || !boxes) throw new ArtifactError(`${file} finds objects, and answers no ${scores ? "boxes" : "logits"}: convert it again`);
+  const classes = scores.shape.at(-1);
+  const fits = scores.shape.join() === [1, queries, classes].join() && classes > 1 && boxes.shape.join() === [1, queries, 4].join();
+  if (!fits) throw new ArtifactError(`manifest.json contradicts itself: ${queries} queries, but logits [${scores.shape}] and boxes [${boxes.shape}]`);
+  return { classes, scores, boxes };
 }
 
 /** The values of an output in an answer. @param {Float32Array} answer @param {{start: number, size: number}} head */

@@ -1,6 +1,7 @@
 /** A photograph from the camera or the gallery, and what the model says to it. */
 
 import { breathe, drawing, make } from "./dom.js";
+import { fitFrame } from "./objects.js";
 import { decodePhoto, draw } from "./photo.js";
 import { Results } from "./results.js";
 import { classify } from "./session.js";
@@ -10,8 +11,8 @@ const BUDGET = 2000; // milliseconds
 
 /** @param {{run: (use: Function) => Promise, fail: (message: string) => void, clear: () => void}} app */
 export function photoScreen(panel, app) {
-  const results = new Results();
-  const picture = make("div", { className: "picture empty" }, drawing("photo"), make("p", {}, "Nothing leaves this device: the photo is classified in this page."));
+  const results = new Results(app);
+  const picture = make("div", { className: "picture empty" }, drawing("photo"), make("p", {}, "Nothing leaves this device: the photo stays in this page."));
   const say = make("p", { className: "note", role: "status" });
   let photo = null;
   let turn = 0;
@@ -36,19 +37,20 @@ export function photoScreen(panel, app) {
   }
 
   async function answer(mine) {
-    say.textContent = "Classifying…";
+    say.textContent = "Looking…";
     const seen = make("canvas", { role: "img", "aria-label": "What the model sees" });
-    picture.classList.remove("empty");
-    picture.replaceChildren(make("img", { src: photo.url, alt: "Your photo" }), seen);
+    picture.className = "picture";
+    picture.replaceChildren(make("img", { src: photo.url, alt: "Your photo" }), seen, results.overlay);
     const [ms, wholeMs] = [[], []];
     await app.run(async (engine, manifest) => {
+      fitFrame(picture, manifest, photo.decoded);
       const end = performance.now() + BUDGET;
       while (ms.length < RUNS && (!ms.length || performance.now() < end) && mine === turn) {
         const answered = await classify(engine, manifest, photo.decoded);
         ms.push(answered.ms);
         wholeMs.push(answered.wholeMs);
         if (ms.length === 1) draw(seen, answered.seen);
-        if (mine === turn) results.show({ ...answered, heads: manifest.heads, ms, wholeMs });
+        if (mine === turn) results.show({ ...answered, ms, wholeMs }, manifest);
         if (ms.length === 1) results.element.scrollIntoView({ block: "nearest" });
         await breathe();
       }
@@ -79,7 +81,7 @@ export function photoScreen(panel, app) {
         if (mine === turn) say.textContent = "";
       }
     },
-    shown() {},
+    shown: () => results.refresh(),
     left() {},
   };
 }

@@ -1,24 +1,54 @@
-/** The five best classes with bars, and latencies. */
+/** The five best classes with bars, or what a detector finds, and latencies. */
 
 import { make, numbers } from "./dom.js";
 import { milliseconds, nearestRank } from "./latency.js";
 import { valuesOf } from "./manifest.js";
+import { Objects } from "./objects.js";
 import { best } from "./scores.js";
 
 const SHOWN = 5;
 const SHOWN_OF_EACH = 3; // where there are several outputs
 
-/** Lists that are drawn again for each answer, in place, so that bars move instead of blinking: one for each output. */
+/** Lists that are drawn again for each answer, in place, so that bars move instead of blinking: one for each output.
+ * A detector has one of objects, and boxes for the screen to lay over its picture: `overlay`. */
 export class Results {
   #box = make("div");
   #lists = [];
   #names = null; // of the outputs that they are for
   #latency = make("div");
-  element = make("section", { className: "card", "aria-label": "Answer", hidden: true }, this.#box, this.#latency);
+  #objects;
 
-  /** @param {{scores: Float32Array, heads: object[], ms: number[], wholeMs: number[]}} answer `heads` as in a manifest */
-  show({ scores, heads, ms, wholeMs }) {
-    const shown = heads.filter(({ features }) => !features);
+  constructor(app) {
+    this.#objects = new Objects(app);
+    this.overlay = this.#objects.overlay;
+    const parts = [this.#objects.element, this.#box, this.#latency];
+    this.element = make("section", { className: "card", "aria-label": "Answer", hidden: true }, ...parts);
+  }
+
+  /**
+   * @param {{scores: Float32Array, picture: object, ms: number[], wholeMs: number[]}} answer of `classify`, and latencies
+   * @param {object} manifest
+   */
+  show({ scores, picture, ms, wholeMs }, manifest) {
+    this.#box.hidden = manifest.detector !== null;
+    if (manifest.detector) {
+      this.#objects.show(scores, manifest, picture);
+    } else {
+      this.#objects.hide();
+      this.#showClasses(scores, manifest.heads);
+    }
+    this.#latency.replaceChildren(
+      numbers([
+        ["p50", milliseconds(nearestRank(ms, 50))],
+        ["p90", milliseconds(nearestRank(ms, 90))],
+        ["with resizing", milliseconds(nearestRank(wholeMs, 50))],
+      ]),
+    );
+    this.element.hidden = false;
+  }
+
+  #showClasses(scores, heads) {
+    const shown = heads.filter(({ kind }) => kind === "scores");
     const names = shown.map(({ name }) => name).join();
     if (this.#names !== names) {
       this.#names = names;
@@ -30,17 +60,15 @@ export class Results {
       const rows = rowsOf(valuesOf(scores, head), head.labels, shown.length > 1 ? SHOWN_OF_EACH : SHOWN);
       fill(this.#lists[place], rows);
     });
-    this.#latency.replaceChildren(
-      numbers([
-        ["p50", milliseconds(nearestRank(ms, 50))],
-        ["p90", milliseconds(nearestRank(ms, 90))],
-        ["with resizing", milliseconds(nearestRank(wholeMs, 50))],
-      ]),
-    );
-    this.element.hidden = false;
+  }
+
+  /** What another screen's slider said goes for this one. */
+  refresh() {
+    this.#objects.refresh();
   }
 
   hide() {
+    this.#objects.hide();
     this.element.hidden = true;
   }
 }

@@ -24,27 +24,45 @@ export function best(scores, k) {
  * differs between the classes the lower one, in the worst case that counts.
  * @param {Float32Array[]} reference by case
  * @param {Float32Array[]} answers
- * @param {{features: boolean, counted: boolean[]}} options features have no best class
- * @returns {{worstDb: number, same: number | null, cases: number}} `same` counts cases with the same best class, or with
- *   one that is as near as the error
+ * @param {{kind: string, counted: boolean[], classes: number}} options `kind` is that of an output in a manifest; `classes`,
+ *   of a detector's scores, are those of a query
+ * @returns {{worstDb: number, same: number | null, cases: number, objects: number | undefined}} `same` counts cases with
+ *   the same best class, or with one that is as near as the error; of a detector's scores it counts queries, of the
+ *   `objects` that find one in the reference. Features and boxes have no best class.
  */
-export function compare(reference, answers, { features, counted }) {
+export function compare(reference, answers, { kind, counted, classes }) {
   const expected = reference.map((row) => Float64Array.from(row)); // differences would be rounded to float32
   const actual = answers.map((row) => Float64Array.from(row));
   const noise = expected.map((row, i) => row.map((value, j) => actual[i][j] - value));
   const pairs = [[expected.map(energy), noise.map(energy)]];
-  if (!features) {
+  if (kind === "scores") {
     if (isBinary(expected)) pairs[0][0] = atLeast(pairs[0][0], mean(pairs[0][0]));
     pairs.push([decidingEnergies(expected), noise.map((row) => energy(deciding(row)))]);
+  }
+  if (kind === "query-scores") {
+    const byQuery = (row) => queriesOf(row, classes).reduce((sum, query) => sum + energy(deciding(query)), 0);
+    const signal = expected.map(byQuery);
+    pairs.push([atLeast(signal, median(signal)), noise.map(byQuery)]);
   }
   const ratios = expected.map((_, i) => Math.min(...pairs.map(([signal, error]) => toDb(signal[i], error[i]))));
   const kept = [...expected.keys()].filter((i) => counted[i]);
   const ofKept = (rows) => kept.map((i) => rows[i]);
-  return {
-    worstDb: ofKept(ratios).reduce((worst, ratio) => Math.min(worst, ratio), Infinity),
-    same: features || !kept.length ? null : sameBest(ofKept(expected), ofKept(actual)),
-    cases: kept.length,
-  };
+  const worstDb = ofKept(ratios).reduce((worst, ratio) => Math.min(worst, ratio), Infinity);
+  if (kind === "query-scores") return { worstDb, ...sameObjects(ofKept(expected), ofKept(actual), classes), cases: kept.length };
+  return { worstDb, same: kind !== "scores" || !kept.length ? null : sameBest(ofKept(expected), ofKept(actual)), cases: kept.length };
+}
+
+/** `sameBest` of the queries that find an object in the reference. */
+function sameObjects(expected, actual, classes) {
+  const [wanted, found] = [expected, actual].map((rows) => rows.flatMap((row) => queriesOf(row, classes)));
+  const objects = [...wanted.keys()].filter((query) => wanted[query].indexOf(highest(wanted[query])) !== classes - 1);
+  const of = (queries) => objects.map((query) => queries[query]);
+  return { same: objects.length ? sameBest(of(wanted), of(found)) : null, objects: objects.length };
+}
+
+/** A row, query by query. */
+function queriesOf(row, classes) {
+  return Array.from({ length: row.length / classes }, (_, query) => row.subarray(query * classes, (query + 1) * classes));
 }
 
 /** How many cases have the same best class, one score the same sign, or a tie within the answers' own error. */

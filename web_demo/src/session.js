@@ -60,13 +60,13 @@ async function open({ manifest, file, reference }, accelerator) {
 }
 
 /**
- * Classify a picture.
- * @returns {Promise<{seen: object, scores: Float32Array, ms: number, wholeMs: number}>} `seen` is the crop, `ms` the time
- *   of run and read-back, `wholeMs` with pre-processing
+ * Ask about a picture.
+ * @returns {Promise<{picture: object, seen: object, scores: Float32Array, ms: number, wholeMs: number}>} `seen` is the crop,
+ *   `scores` the values of all outputs, `ms` the time of run and read-back, `wholeMs` with pre-processing
  */
 export async function classify(engine, manifest, picture) {
   const began = performance.now();
   const seen = fit(picture, manifest.input.resizing);
   const { output, ms } = await engine.run(toInput(seen.data, manifest.input.range));
-  return { seen, scores: output, ms, wholeMs: performance.now() - began };
+  return { picture, seen, scores: output, ms, wholeMs: performance.now() - began };
 }

@@ -49,16 +49,16 @@ function compareHead(head, reference, answers) {
   return compare(
     reference.cases.map((_, index) => valuesOf(reference.answer(index), head)),
     answers.map(({ output }) => valuesOf(output, head)),
-    { features: head.features, counted: reference.cases.map(({ counted }) => counted) },
+    { kind: head.kind, counted: reference.cases.map(({ counted }) => counted), classes: head.shape?.at(-1) },
   );
 }
 
-/** What is found of several outputs: the lowest SQNR, and the fewest cases with the same best class, of any. */
+/** What is found of several outputs: the lowest SQNR, and the fewest cases, or objects, with the same best class, of any. */
 function worst(outputs) {
   const [{ name, ...only }] = outputs;
   if (outputs.length === 1) return only;
   const same = outputs.map((each) => each.same).filter((each) => each !== null);
-  return { worstDb: Math.min(...outputs.map((each) => each.worstDb)), same: same.length ? Math.min(...same) : null, cases: only.cases, outputs };
+  return { worstDb: Math.min(...outputs.map((each) => each.worstDb)), same: same.length ? Math.min(...same) : null, cases: only.cases, objects: outputs.find(({ objects }) => objects !== undefined)?.objects, outputs };
 }
 
 async function samples(count, measure, step) {

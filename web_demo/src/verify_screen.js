@@ -98,14 +98,15 @@ class Row {
     this.#body.replaceChildren(bar);
   }
 
-  finished({ worstDb, same, cases, outputs = [] }, { inference_ms: times }, engine) {
-    const all = same === null || same === cases;
+  finished({ worstDb, same, cases, objects, outputs = [] }, { inference_ms: times }, engine) {
+    const total = objects ?? cases;
+    const all = same === null || same === total;
     this.#say(all ? "good" : "bad", all ? "computed" : "differs", all ? "yes" : "no");
     const pairs = [["worst SQNR", `${worstDb.toFixed(1)} dB`]];
-    if (same !== null) pairs.push(["same best class", `${same} of ${cases}`]);
+    if (same !== null) pairs.push(["same best class", `${same} of ${total}`]);
     pairs.push(["p50", milliseconds(times.p50)], ["p90", milliseconds(times.p90)]);
     const how = [`LiteRT.js ${engine.version}`, engine.precision, engine.threads ? "threads" : null].filter(Boolean).join(", ");
-    const each = outputs.map((one) => `${one.name} ${one.worstDb.toFixed(1)} dB${one.same === null ? "" : `, ${one.same} of ${cases}`}`);
+    const each = outputs.map((one) => `${one.name} ${one.worstDb.toFixed(1)} dB${one.same === null ? "" : `, ${one.same} of ${one.objects ?? cases}`}`);
     this.#body.replaceChildren(numbers(pairs), ...[...each, how].map((line) => make("p", { className: "note" }, line)));
   }
 

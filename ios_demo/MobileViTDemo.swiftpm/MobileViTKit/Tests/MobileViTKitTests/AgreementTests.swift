@@ -11,7 +11,7 @@ final class AgreementTests: XCTestCase {
         }
         let cases = try JSONNode(data, file: "metrics.json").list()
         XCTAssertGreaterThan(cases.count, 10)
-        for each in cases {
+        for each in try cases.filter({ try $0.optional("classes") == nil }) {
             let name = try each["name"].text(), shape = try each["shape"].list().map { try $0.integer() }
             let counted = try each["counted"].list().map { try $0.bool() }
             let agreement = Agreement(

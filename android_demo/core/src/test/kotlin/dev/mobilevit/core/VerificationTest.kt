@@ -103,7 +103,7 @@ class VerificationTest(@param:TempDir private val parent: File) {
         val cases =
             parseJson(ByteBuffer.wrap(golden("metrics.json").readBytes()), "metrics.json")
                 as List<*>
-        for (case in cases.map { it as Map<*, *> }) {
+        for (case in cases.map { it as Map<*, *> }.filter { it["classes"] == null }) {
             fun numbers(vararg keys: String) = keys.map { (case[it] as Number).toDouble() }
             val found =
                 compare(
