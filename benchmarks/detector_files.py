@@ -15,6 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import click
 from detector_files_page import Conversion, Files, Latency, Proof, write_detector_page
 from detector_stock import candidate, make
 from shared import MEASURED, read_record, tell, write_record
@@ -107,17 +108,20 @@ def _ours(
 
 def _stock(out: Path) -> list[Conversion]:
     """The same network by the stock routes: its reference form, and that of transformers."""
-    checkpoint, made = _checkpoint(), []
+    checkpoint, folder, made = _checkpoint(), out / "stock", list[Conversion]()
     for route in STOCK.values():
-        tell(f"{route} of the reference form")
-        prepared = prepare(BASELINES[route], checkpoint, out / "stock")
-        made.append(Conversion(f"reference form, {route}", prepared.seconds, prepared.peak_memory_bytes))
-        tell(f"{route} of transformers")
-        try:
-            _, seconds, peak = make(route, checkpoint, out / "stock")
-            made.append(Conversion(f"transformers, {route}", seconds, peak))
-        except MobileViTError as error:
-            made.append(Conversion(f"transformers, {route}", error=" ".join(str(error).split())[:200]))
+        for network in ("reference form", "transformers"):
+            name = f"{network}, {route}"
+            tell(name)
+            try:
+                if network == "transformers":
+                    _, seconds, peak = make(route, checkpoint, folder)
+                else:
+                    prepared = prepare(BASELINES[route], checkpoint, folder)
+                    seconds, peak = prepared.seconds, prepared.peak_memory_bytes
+                made.append(Conversion(name, seconds, peak))
+            except MobileViTError as error:
+                made.append(Conversion(name, error=" ".join(click.unstyle(str(error)).split())[:200]))
     return made
 
 
@@ -132,8 +136,8 @@ def _latency(out: Path, rounds: int) -> Latency:
     question = candidates[0].question
     for route in STOCK.values():
         baseline = BASELINES[route]
-        file = out / "stock" / f"{route}{baseline.suffix}"
-        candidates.append(Prepared(baseline, checkpoint, file).candidate(question))
+        if (file := out / "stock" / f"{route}{baseline.suffix}").exists():
+            candidates.append(Prepared(baseline, checkpoint, file).candidate(question))
         if (file := out / "stock" / f"transformers{baseline.suffix}").exists():
             candidates.append(candidate(route, file, checkpoint, question))
     candidates.append(prepare(BASELINES["pytorch"], checkpoint, out / "stock").candidate(question))

@@ -38,11 +38,15 @@ class Proof(Strict, frozen=True):
 
 
 class Files(Strict, frozen=True):
+    """Our files."""
+
     conversions: list[Conversion]
     proofs: list[Proof]
 
 
 class Latency(Strict, frozen=True):
+    """Candidates that took turns at one image size, in pixels; `macs` are the network's multiply-accumulates."""
+
     image_size: tuple[int, int]
     macs: int
     found: BenchResult

@@ -24,12 +24,16 @@ _HEADS = {
     "detection": ("ssd_heads", "extra_layers", "bbox_head", "bbox_embed", "class_embed", "roi_heads", "rpn", "fpn"),
 }
 
+_DETR = {"query_embed", "class_embed", "bbox_embed"}  # of which the network is known here
+
 
 def without_other_head(file: TensorFile, features: Features | None) -> TensorFile:
-    """The file without the head of a segmentation or detection network, where it has one.
+    """The file without the head of a segmentation or detection network, where it has one that is not known here.
 
     Raises CheckpointError for such a file where no features are asked for.
     """
+    if features is None and {part for name in file.tensors for part in name.split(".")} >= _DETR:
+        return file
     task_of = {name: task for name in file.tensors if (task := _task(name))}
     if not task_of:
         return file
@@ -37,8 +41,8 @@ def without_other_head(file: TensorFile, features: Features | None) -> TensorFil
     what = f"a {task} checkpoint ({shorten(list(task_of))})"
     if features is None:
         raise CheckpointError(
-            f"{file.source} is {what}, and this SDK converts classifiers: give `features=map` for the last map of its "
-            f"backbone, or `features=pooled` for its mean"
+            f"{file.source} is {what}, and this SDK converts classifiers and DETR: give `features=map` for the last "
+            f"map of its backbone, or `features=pooled` for its mean"
         )
     note = f"the file is {what}: its head is left out; features are those of the backbone at its own strides"
     rest = {name: tensor for name, tensor in file.tensors.items() if name not in task_of}

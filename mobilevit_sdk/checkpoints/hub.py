@@ -11,7 +11,8 @@ from mobilevit_sdk.text import one_line
 
 PREFIX = "hf-hub:"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there
-RELEASES = (f"{PREFIX}timm/", f"{PREFIX}apple/")  # whose repositories hold the weights as they were released
+# Repositories that hold the weights as they were released.
+RELEASES = (f"{PREFIX}timm/", f"{PREFIX}apple/", f"{PREFIX}facebook/detr-")
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 

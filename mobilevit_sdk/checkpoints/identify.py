@@ -16,14 +16,12 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from mobilevit_sdk.checkpoints import hub
-from mobilevit_sdk.checkpoints.beside.files import read_beside
 from mobilevit_sdk.checkpoints.checkpoint import HEADER_KEY
+from mobilevit_sdk.checkpoints.description import describe
 from mobilevit_sdk.checkpoints.key_maps import KeyMap, all_key_maps, own_key_map
 from mobilevit_sdk.checkpoints.match import Match, match_network
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile
-from mobilevit_sdk.checkpoints.twins import with_note_on_twins
 from mobilevit_sdk.checkpoints.widths import read_widths
 from mobilevit_sdk.checkpoints.wrappers import (
     MIN_KNOWN_SHARE,
@@ -48,8 +46,7 @@ def identify(file: TensorFile, model: str | None = None, preparation: Preparatio
     """
     if HEADER_KEY in file.metadata:
         return _identify_own(file, model)
-    match = _describe(match_release(file.tensors, model, file.source), file, preparation)
-    return match if model else with_note_on_twins(match, preparation)
+    return describe(match_release(file.tensors, model, file.source), file, preparation, chosen=model is not None)
 
 
 def match_spec(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> Match:
@@ -72,32 +69,6 @@ def _identify_own(file: TensorFile, model: str | None) -> Match:
     if match.problems:
         raise CheckpointError(f"{file.source} does not hold the network of its own header: {match.describe()}")
     return match
-
-
-def _describe(match: Match, file: TensorFile, preparation: Preparation) -> Match:
-    """The match of a public checkpoint with what stands beside it: options that no weights show, labels, preprocessing.
-
-    The license is known of the releases' own repositories alone: what was fine-tuned from them looks the same.
-    """
-    path, source, release = file.version.path, file.source, match.key_map.release
-    classifies = not match.is_backbone
-    beside = read_beside(path, source, match.spec, release, classifies=classifies, given=preparation.decided)
-    is_released, notes = source.startswith(hub.RELEASES), (*match.notes, *beside.notes)
-    if beside.license and not is_released and preparation.license is None:
-        notes += (
-            f"{hub.CONFIG} names the license {beside.license}, perhaps of what the weights began from: not taken",
-        )
-    spec = msgspec.structs.replace(
-        match.spec,
-        config=match.spec.config | beside.config,
-        labels=beside.labels,
-        preprocessing=beside.preprocessing,
-        preprocessing_source=beside.preprocessing_source,
-        license=match.spec.license if is_released else None,
-        provenance={"source": source if source.startswith(hub.PREFIX) else path.name, "layout": release},
-    )
-    config = msgspec.structs.replace(match.config, **beside.config)
-    return dataclasses.replace(match, spec=spec, config=config, notes=notes)
 
 
 def match_release(tensors: Mapping[str, Tensor], model: str | None, source: str) -> Match:

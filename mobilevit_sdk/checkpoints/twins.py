@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+
+import msgspec
 
 from mobilevit_sdk.checkpoints.beside.files import release_of
 from mobilevit_sdk.checkpoints.match import Match
 from mobilevit_sdk.checkpoints.preparation import Preparation
 from mobilevit_sdk.models.registry import model_entries
+from mobilevit_sdk.text import one_line
+
+_DC5 = "_dc5"
 
 
 def with_note_on_twins(match: Match, preparation: Preparation) -> Match:
@@ -15,10 +21,6 @@ def with_note_on_twins(match: Match, preparation: Preparation) -> Match:
 
     Where a file beside it, or the caller, says how images are prepared, nothing is left to tell.
     """
-    if match.spec.config.get("dilated") is False:  # DC5 dilates kernels that have the same shapes
-        name = match.spec.model
-        note = f"weights do not tell {name} from {name}_dc5: taken for the first; if not, say `model={name}_dc5`"
-        return dataclasses.replace(match, notes=(*match.notes, note))
     spec, entries = match.spec, model_entries(match.spec.family)
     own = next((entry for entry in entries if entry.name == spec.model), None)
     stated = spec.preprocessing_source != release_of(match.key_map.release, spec)
@@ -39,3 +41,25 @@ def with_note_on_twins(match: Match, preparation: Preparation) -> Match:
         f"`model={twins[0]}`"
     )
     return dataclasses.replace(match, notes=(*match.notes, note))
+
+
+def with_dilation(match: Match, name: str | None) -> Match:
+    """A detector's match under the name of its variant: DC5 dilates kernels that have the same names and shapes.
+
+    Where neither the caller nor a file said which it is, the checkpoint's `name` is a hint, and a note says what it was
+    taken for.
+    """
+    plain = match.spec.model.removesuffix(_DC5)
+    notes, config = match.notes, match.config
+    if name is not None:
+        dilated = re.search("(?<![a-z0-9])dc5(?![a-z0-9])", name.lower()) is not None
+        config = msgspec.structs.replace(config, dilated=dilated)
+        taken, other = (f"{plain}{_DC5}", plain) if dilated else (plain, f"{plain}{_DC5}")
+        why = f"as its name says, {one_line(name, 60)!r}" if dilated else "as its name does not say DC5"
+        notes += (f"weights do not tell {plain} from {plain}{_DC5}: taken for {taken}, {why}; `model={other}` if not",)
+    spec = msgspec.structs.replace(
+        match.spec,
+        model=plain + _DC5 * config.dilated,
+        config=match.spec.config | {"dilated": config.dilated},
+    )
+    return dataclasses.replace(match, spec=spec, config=config, notes=notes)

@@ -19,6 +19,7 @@ from mobilevit_sdk.checkpoints.beside.preprocessing import (
     changed,
     from_timm,
     from_transformers,
+    squash_note,
 )
 from mobilevit_sdk.checkpoints.hub import CONFIG, PROCESSOR, WEIGHTS
 from mobilevit_sdk.checkpoints.labels import in_order
@@ -47,11 +48,19 @@ class Beside:
 
 
 def read_beside(
-    path: Path, source: str, spec: ModelSpec, release: str, *, classifies: bool, given: Collection[str] = ()
+    path: Path,
+    source: str,
+    spec: ModelSpec,
+    release: str,
+    *,
+    classifies: bool,
+    given: Collection[str] = (),
+    chosen: bool = False,
 ) -> Beside:
     """What stands beside the weights in `path`, whose names and shapes are those of `spec` in the layout of `release`.
 
-    `given` are the fields of Preprocessing that the caller decides. Files beside weights that are named as on the hub
+    `given` are the fields of Preprocessing that the caller decides, and `chosen` says whether it insists on the variant
+    of `spec`. Files beside weights that are named as on the hub
     must fit them; beside others, files that describe another network are left, with a note. Raises CheckpointError,
     which names the key, for what is not understood, or does not fit.
     """
@@ -63,7 +72,7 @@ def read_beside(
             return result
         if not named_as_published:
             _check_same_family(config, processor, spec)
-        _Reader(source, spec, release, classifies, set(given), config, processor, result).read()
+        _Reader(source, spec, release, classifies, chosen, set(given), config, processor, result).read()
     except _Elsewhere as error:
         if named_as_published:
             raise CheckpointError(
@@ -113,6 +122,7 @@ class _Reader:
     spec: ModelSpec
     release: str
     classifies: bool
+    chosen: bool
     given: set[str]
     config: Keys | None
     processor: Keys | None
@@ -165,6 +175,7 @@ class _Reader:
             if size := config.take("image_size", Size):
                 self._image_size(size, "image_size")
             self._heads(config, typed)
+            self._dilation(config, typed)
             self._norm_eps(config, typed)
         self._labels(config, pretrained, is_timm)
         if shown:
@@ -194,16 +205,32 @@ class _Reader:
         """Weights do not show how many heads attention has: the file decides."""
         if not hasattr(typed, "num_heads"):
             return
-        heads = config.take("num_attention_heads", int)
+        stated = {key: heads for key in network.HEADS if (heads := config.take(key, int)) is not None}
+        if len(set(stated.values())) > 1:
+            raise ValueError(
+                f"{' and '.join(stated)} are {' and '.join(map(str, stated.values()))}: expected one number"
+            )
+        key, heads = next(iter(stated.items()), ("", None))
         if heads is None or heads == typed.num_heads:
             return
         changes = {"num_heads": heads}
         try:
             msgspec.convert(self.spec.config | changes, type(typed)).explicit()
         except ValueError as error:
-            raise ValueError(f"num_attention_heads is {heads}: {one_line(str(error))}") from error
+            raise ValueError(f"{key} is {heads}: {one_line(str(error))}") from error
         self.result.config |= changes
         self._note(f"attention has {heads} heads, as {CONFIG} says; {self.spec.model} has {typed.num_heads}")
+
+    def _dilation(self, config: Keys, typed: Any) -> None:
+        """Weights do not show whether kernels are dilated (DC5): the file decides, unless the caller has."""
+        if not hasattr(typed, "dilated"):
+            return
+        dilated = network.read_dilation(config, typed)
+        if dilated is None:
+            return
+        if self.chosen and dilated != typed.dilated:
+            raise ValueError(f"dilation is {plain(dilated)}, and {self.spec.model} was asked for: leave `model` out")
+        self.result.config["dilated"] = dilated
 
     def _norm_eps(self, config: Keys, typed: Any) -> None:
         """Weights do not show it either. Families with one for all have it checked as a key."""
@@ -287,6 +314,8 @@ class _Reader:
             sizes = " and ".join("x".join(map(str, size)) for size in (taken, self.configured))
             self._note(f"{name} and {CONFIG} state two image sizes, {sizes}: the first is taken")
         self.result.preprocessing_source = name
+        if "image_size" not in self.given:
+            self.result.notes += squash_note(keys, self.result.preprocessing)
         self._say_unknown(name, keys, harmless)
 
     def _say_unknown(self, name: str, keys: Keys, harmless: Collection[str]) -> None:

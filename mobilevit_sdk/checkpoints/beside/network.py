@@ -6,6 +6,7 @@ have. Where several values lead to the same network, it gives back the one state
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -154,6 +155,16 @@ SHOWN: Mapping[str, Table] = {
         "patch_size": _side(lambda config: config.patch_size),
         "qkv_bias": _always(True),
     },
+    "detr": {
+        "num_channels": _is("in_channels"),
+        "d_model": _is("dim"),
+        "num_queries": _is("num_queries"),
+        "encoder_layers": _is("encoder_layers"),
+        "decoder_layers": _is("decoder_layers"),
+        "encoder_ffn_dim": _is("mlp_dim"),
+        "decoder_ffn_dim": _is("mlp_dim"),
+        "num_hidden_layers": _is("encoder_layers"),
+    },
 }
 _UNSEEN: Table = {
     "hidden_act": _SILU,
@@ -172,7 +183,58 @@ UNSEEN: Mapping[str, Table] = {
         "hidden_act": _always("gelu"),
         **{key: _UNSEEN[key] for key in ("problem_type", "pruned_heads", "quantization_config", "auto_map")},
     },
+    "detr": {
+        "activation_function": _always("relu"),
+        "position_embedding_type": _always("sine"),
+        "scale_embedding": _always(False),
+        **{key: _UNSEEN[key] for key in ("pruned_heads", "quantization_config", "auto_map")},
+    },
 }
+HEADS = ("num_attention_heads", "encoder_attention_heads", "decoder_attention_heads")
+# Of DETR's backbone, in an object of its own: what weights show, and what nothing else tells.
+_BACKBONE_SHOWN: Table = {
+    "num_channels": _is("in_channels"),
+    "depths": _is("backbone_depths"),
+    "embedding_size": _is("backbone_width"),
+    "hidden_sizes": lambda config, stated: [4 * config.backbone_width * 2**stage for stage in range(4)],
+}
+_BACKBONE_UNSEEN: Table = {
+    "hidden_act": _always("relu"),
+    "layer_type": _always("bottleneck"),
+    "downsample_in_first_stage": _always(False),
+    "downsample_in_bottleneck": _always(False),
+    "model_type": _always("resnet", "timm_backbone"),
+}
+_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3)}
+
+
+def read_dilation(config: Keys, typed: Any) -> bool | None:
+    """Whether a detector's `config.json` dilates the backbone's last stage; None where it does not say.
+
+    Raises ValueError for a backbone that these weights are not of, and for two answers.
+    """
+    found = {"dilation": config.take("dilation", bool)}
+    names = [config.take("backbone", str)]
+    for key in ("backbone_config", "backbone_kwargs"):
+        backbone = config.inside(key)
+        wrong = [*differences(backbone, _BACKBONE_SHOWN, typed), *differences(backbone, _BACKBONE_UNSEEN, typed)]
+        if wrong:
+            raise ValueError(f"{key}: {'; '.join(map(str, wrong))}")
+        names.append(backbone.take("backbone", str))
+        stride = backbone.take("output_stride", int)
+        if stride not in (None, 16, 32):
+            raise ValueError(f"output_stride of {key} is {stride}, expected 16 or 32")
+        found[f"output_stride of {key}"] = None if stride is None else stride == 16
+    for name in filter(None, names):
+        size = re.search(r"resnet-?(\d+)", name)
+        if size is None or _DEPTHS.get(size[1]) != tuple(typed.backbone_depths):
+            raise ValueError(f"backbone is {plain(name)}, and that of these weights has {plain(typed.backbone_depths)}")
+    stated = {key: value for key, value in found.items() if value is not None}
+    if len(set(stated.values())) > 1:
+        raise ValueError(f"{' and '.join(stated)} do not agree on whether the backbone is dilated")
+    return next(iter(stated.values()), None)
+
+
 MODEL_TYPES = {"deit": "vit"}  # transformers' name -> the family's, where they differ
 # Of config.json: what is read elsewhere or follows from it; of training and of heads that are not classifiers; of the
 # file, and of what callers get beside the scores; of language models, in files of older versions.
@@ -181,6 +243,10 @@ HARMLESS = words(
 
     hidden_dropout_prob attention_probs_dropout_prob classifier_dropout_prob attn_dropout ffn_dropout initializer_range
     encoder_stride pooler_act pooler_output_size
+
+    dropout attention_dropout activation_dropout encoder_layerdrop decoder_layerdrop init_std init_xavier_std
+    auxiliary_loss bbox_cost class_cost giou_cost bbox_loss_coefficient giou_loss_coefficient mask_loss_coefficient
+    dice_loss_coefficient eos_coefficient max_position_embeddings use_timm_backbone use_pretrained_backbone
 
     aspp_out_channels aspp_dropout_prob atrous_rates semantic_loss_ignore_index do_pooling
 

@@ -36,11 +36,14 @@ PROCESSOR_HARMLESS = words(
     """do_convert_rgb do_reduce_labels processor_class _processor_class data_format input_data_format return_tensors
     device disable_grouping default_to_square _valid_processor_keys"""
 )
+# What the image processor of detectors does to boxes, and to pictures of several sizes.
+_DETECTION_HARMLESS = words("format do_convert_annotations do_pad pad_size pad_and_return_pixel_mask")
 _STEPS_WE_LACK = ("do_pad", "do_thumbnail", "do_align_long_axis", "rescale_offset")  # of other image processors
 
 _RESIZE_MODES = {"center": "shorter", "squash": "squash"}  # timm's names, ours
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # PIL's numbers
 _FLIPPING = "MobileViT"  # this image processor turns RGB into BGR unless told otherwise, and never normalizes
+_DETECTING = "Detr"
 _GENERIC = ("ViT", "DeiT", "Bit", "CLIP", "MobileNetV1", "MobileNetV2")  # these resize, crop, rescale, normalize, alone
 
 
@@ -52,9 +55,11 @@ def from_transformers(keys: Keys, default: Preprocessing, given: Collection[str]
     names = (keys.take("image_processor_type", str), keys.take("feature_extractor_type", str))
     name = next((each for each in names if each), "")
     kind = name.removesuffix("Fast").removesuffix("Pil").removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
-    if kind not in ("", _FLIPPING, *_GENERIC):
+    if kind not in ("", _FLIPPING, _DETECTING, *_GENERIC):
         raise ValueError(f"{name} prepares images in a way of its own; give a `preprocessing` that says it")
-    for key in _STEPS_WE_LACK:
+    harmless = _DETECTION_HARMLESS if kind == _DETECTING else frozenset()
+    keys.skip(*harmless)
+    for key in (each for each in _STEPS_WE_LACK if each not in harmless):
         if value := keys.take(key, object):
             raise ValueError(f"{key} is {plain(value)}: a step that is not reproduced here")
     return _read(_TRANSFORMERS, keys, _Context(default, name, kind), given)
@@ -87,7 +92,8 @@ def read_preprocessing(path: Path, default: Preprocessing) -> tuple[Preprocessin
             changes, harmless = from_transformers(keys, default), PROCESSOR_HARMLESS
         else:
             raise ValueError("it holds neither keys of an image processor of transformers nor timm's pretrained_cfg")
-        return changed(default, changes), unknown_note(path.name, keys.left(harmless))
+        found = changed(default, changes)
+        return found, (*squash_note(keys, found), *unknown_note(path.name, keys.left(harmless)))
     except ValueError as error:
         raise RequestError(
             f"{path} describes no preprocessing that can be reproduced: {one_line(str(error))}"
@@ -177,6 +183,8 @@ def _timm_values(keys: Keys, context: _Context) -> Changes:
 def _geometry(keys: Keys, context: _Context) -> Changes:
     if keys.take("do_resize", bool) is False:
         raise ValueError("do_resize is false: pictures of any size are not taken; give image size and resize")
+    if context.kind == _DETECTING:
+        return _detection_geometry(keys, context)
     default, size = context.default, _size(keys, "size", ("shortest_edge",), ("height", "width"))
     crop = _size(keys, "crop_size", ("height", "width"))
     crops = keys.take("do_center_crop", bool)
@@ -203,6 +211,37 @@ def _geometry(keys: Keys, context: _Context) -> Changes:
     return {"image_size": crop, "resize_size": size[0], "resize_mode": "shorter"}
 
 
+def _detection_geometry(keys: Keys, context: _Context) -> Changes:
+    """Pictures keep their proportions within a size, and batches are padded, or they are squashed to one.
+
+    A phone file takes one size: boxes are shares of the picture, so that a squashed one gives the same shares.
+    """
+    forms = (("shortest_edge", "longest_edge"), ("shortest_edge",), ("height", "width"), ("max_height", "max_width"))
+    size, longest, stated = _size(keys, "size", *forms), keys.take("max_size", Side), keys.peek("size")
+    if isinstance(stated, dict) and "height" in stated:
+        return {"image_size": size, "resize_size": min(size), "resize_mode": "squash"}
+    if isinstance(stated, dict):
+        shortest, longest = stated.get("shortest_edge"), stated.get("longest_edge", longest)
+    else:
+        shortest = size
+    if shortest and longest and shortest > longest:
+        raise ValueError(f"size is {plain(stated)}, and the longer side is at most {longest}: less than the shorter")
+    return {}
+
+
+def squash_note(keys: Keys, preprocessing: Preprocessing) -> tuple[str, ...]:
+    """What becomes of pictures that an image processor brings to many sizes, in words."""
+    name = str(keys.peek("image_processor_type") or keys.peek("feature_extractor_type") or "")
+    size = keys.peek("size")
+    if not name.startswith(_DETECTING) or (isinstance(size, dict) and "height" in size):
+        return ()
+    pixels = _pixels(preprocessing.image_size)
+    return (
+        f"{name} keeps a picture's proportions, and a phone file takes one size: pictures are squashed to {pixels}, "
+        f"of which boxes are shares; image size asks for another",
+    )
+
+
 def _resample(keys: Keys, context: _Context) -> Changes:
     number = keys.take("resample", int)
     return {} if number is None else _interpolation("resample", _RESAMPLE.get(number, str(number)))
@@ -226,7 +265,9 @@ def _values(keys: Keys, context: _Context) -> Changes:
             "give mean and std"
         )
     if normalizes is None:
-        normalizes = context.kind in _GENERIC
+        normalizes = context.kind in (_DETECTING, *_GENERIC)
+    if context.kind == _DETECTING:  # its own values are those of the release
+        mean, std = mean or context.default.mean, std or context.default.std
     if normalizes and (mean is None or std is None):
         raise ValueError("do_normalize is true without image_mean and image_std; give mean and std")
     if not normalizes:

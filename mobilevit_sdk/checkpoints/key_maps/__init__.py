@@ -52,6 +52,10 @@ class KeyMap:
     # What a file's names and shapes say of the config beyond the variant: window sizes, a second head. Names as above.
     options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda tensors: {}
     container: str = ""  # the key under which the release's own .pth files hold the weights
+    # Of the classes that the release was trained on, in order, and what to say of it: for heads with as many classes,
+    # where nothing beside the weights speaks of them.
+    labels: tuple[str, ...] = ()
+    labels_note: str = ""
     backbone_lacks: tuple[str, ...] = ()  # our modules, beside the classifier's, that a backbone may come without
 
     def sources(self, config: Any, names: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -5,12 +5,14 @@ DC5 has the names and shapes of the plain network: nothing in a file tells them 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from mobilevit_sdk.checkpoints.coco import COCO_LABELS
 from mobilevit_sdk.checkpoints.key_maps import KeyMap
 from mobilevit_sdk.models.detr import DETRConfig
 
@@ -110,22 +112,66 @@ def _modules(config: DETRConfig, *, own_resnet: bool = False, in_memory: bool | 
     return found
 
 
-def _options(tensors: Mapping[str, Tensor], *, queries: str) -> dict[str, Any]:
-    """How many objects are looked for."""
-    table = tensors.get(queries)
-    return {"num_queries": len(table)} if table is not None and table.ndim == 2 and len(table) else {}
+def _options(tensors: Mapping[str, Tensor], *, names: Mapping[str, str]) -> dict[str, Any]:
+    """All widths and depths, but for the number of heads. `names` are patterns of names, with one number at most."""
+
+    def count(name: str) -> int:
+        found = (re.fullmatch(names[name], each) for each in tensors)
+        return max((int(match[1]) + 1 for match in found if match), default=0)
+
+    def rows(name: str) -> int:
+        tensor = next((each for each in tensors if re.fullmatch(names[name], each)), None)
+        return 0 if tensor is None or not tensors[tensor].ndim else len(tensors[tensor])
+
+    table = tensors.get(names["queries"].replace("\\", ""))
+    shown: dict[str, Any] = {
+        "num_queries": rows("queries"),
+        "dim": table.shape[1] if table is not None and table.ndim == 2 else 0,
+        "mlp_dim": rows("mlp"),
+        "encoder_layers": count("encoder"),
+        "decoder_layers": count("decoder"),
+        "backbone_width": rows("stem"),
+    }
+    depths = tuple(count(f"stage {stage}") for stage in range(4))
+    shown["backbone_depths"] = depths if all(depths) else ()
+    return {name: value for name, value in shown.items() if value}
+
+
+def _patterns(in_memory: bool | None, own_resnet: bool) -> dict[str, str]:
+    """Of what shows each width and depth."""
+    if in_memory is None:
+        root, layers, norm, mlp = "backbone.0.body.", "transformer.", "norm1", "linear1"
+        queries = "query_embed.weight"
+    else:
+        root = "model.backbone.model." if in_memory else "model.backbone.conv_encoder.model."
+        layers, norm, mlp = "model.", "self_attn_layer_norm", "mlp.fc1" if in_memory else "fc1"
+        queries = "model.query_position_embeddings.weight"
+    names = {
+        "queries": queries,
+        "mlp": f"{layers}encoder.layers.0.{mlp}.weight",
+        "stem": root + ("embedder.embedder.convolution.weight" if own_resnet else "conv1.weight"),
+        **{part: f"{layers}{part}.layers.#.{norm}.weight" for part in ("encoder", "decoder")},
+    }
+    for stage in range(4):
+        names[f"stage {stage}"] = root + (
+            f"encoder.stages.{stage}.layers.#.layer.0.convolution.weight"
+            if own_resnet
+            else f"layer{stage + 1}.#.conv1.weight"
+        )
+    return {part: re.escape(name).replace(re.escape("#"), "([0-9]{1,4})") for part, name in names.items()}
 
 
 def _key_map(release: str, in_memory: bool | None, *, own_resnet: bool = False) -> KeyMap:
-    queries = "query_embed.weight" if in_memory is None else "model.query_position_embeddings.weight"
     return KeyMap(
         release,
         "detr",
         partial(_modules, own_resnet=own_resnet, in_memory=in_memory),
         classifier="class_head",
         no_class=1,
-        options=partial(_options, queries=queries),
+        options=partial(_options, names=_patterns(in_memory, own_resnet)),
         container="model" if in_memory is None else "",
+        labels=COCO_LABELS if in_memory is None else (),
+        labels_note="the head has 91 classes, as the authors' for COCO: named after COCO's unless labels are given",
     )
 
 
