@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> None:
             checkpoint=Path(checkpoint.source).name,
             image_size=spec.preprocessing.image_size,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            top1=task_of(spec).measure(network_predictor(model, spec), test).top1,
+            top1=task_of(spec).measure(network_predictor(model, spec), test).shares["top1"],
             test_images=len(test),
             synthesized=len(synthesized or ()),
         )
@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace) -> None:
                 request = Request(keep=keep, importance=importance, seed=seed, data_free=data_free)
                 pruned = prune_network(model, spec, request, synthesized if has_images else None)
                 predict = network_predictor(pruned.model, pruned.spec)
-                found.append(task_of(pruned.spec).measure(predict, test).top1)
+                found.append(task_of(pruned.spec).measure(predict, test).shares["top1"])
             append_to_log(row := Row(method, keep, tuple(found)), log)
             tell(f"{spec.model}: {keep:g} of the MACs, {method}: {_top1(row)}")
 

@@ -23,6 +23,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "final_share": (0, 1),
     "learning_rate": (0, 100),
     "final_learning_rate": (0, 100),
+    "backbone_rate": (0, 100),
     "warmup_epochs": (0, 1_000_000),
     "weight_decay": (0, 100),
     "clip_norm": (1e-6, 1_000_000),
@@ -76,6 +77,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     size_ramp: float = 0.4
     final_share: float = 0.15
     learning_rate: float = 2e-3
+    backbone_rate: float = 1.0  # share of the learning rates that a detector's backbone has
     final_learning_rate: float = 1e-5
     warmup_epochs: float = 2.0
     weight_decay: float = 0.05  # not on biases and normalization
@@ -169,6 +171,23 @@ MEMORY_RECIPE = Recipe(
     augment_ops=0,
     mix_probability=0.0,
     ema_decay=0.998,
+)
+
+# The default of `mobilevit train` for detectors, DETR's own but for its length, its schedule and its batches. They are
+# trained on from weights that the authors needed 500 epochs of COCO for; colors, classes and sizes stay as they are.
+DETECTION_RECIPE = Recipe(
+    batch_size=16,
+    learning_rate=1e-4,
+    backbone_rate=0.1,
+    final_learning_rate=1e-6,
+    weight_decay=1e-4,
+    clip_norm=0.1,
+    label_smoothing=0.0,
+    crop_scale=(0.3, 1.0),
+    augment_ops=0,
+    mix_probability=0.0,
+    ema_decay=0.998,
+    model={"dropout": 0.1},
 )
 
 

@@ -16,6 +16,8 @@ from mobilevit_sdk.errors import RequestError
 if TYPE_CHECKING:
     from mobilevit_sdk.data import ClassOrder, ImageDataset
 
+DATA_HELP = "Folder of class folders, Parquet file, or COCO JSON file."
+
 F = TypeVar("F", bound=Callable[..., int | None])
 
 

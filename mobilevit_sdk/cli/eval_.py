@@ -1,4 +1,4 @@
-"""`mobilevit eval`: top-1 and top-5 accuracy of a checkpoint or of an artifact."""
+"""`mobilevit eval`: accuracy or average precision of a checkpoint or of an artifact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
-from mobilevit_sdk.cli.data_options import OpenImages, data_options
+from mobilevit_sdk.cli.data_options import DATA_HELP, OpenImages, data_options
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.cli.preparation import preparation_options
 
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.preparation import Preparation
 
 
-@verb("eval", "Top-1 and top-5 accuracy on labeled images.")
+@verb("eval", "Accuracy, or average precision, on labeled images.")
 @click.argument("target", required=False)
-@click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Folder of class folders, or Parquet file."
-)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help=DATA_HELP)
 @click.option("--runtime", metavar="NAME", help="Run the artifact with this one.  [default: the first that runs here]")
 @click.option("--task", metavar="NAME", help="This task of a file with several.  [default: the network's own classes]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N images, spread evenly over the data.")
@@ -39,7 +37,9 @@ def command(
     open_images: OpenImages,
     as_json: bool,
 ) -> None:
-    """Measure top-1 and top-5 accuracy on labeled images.
+    """Measure top-1 and top-5 accuracy, or the average precision of a detector, on labeled images.
+
+    Average precision is COCO's, over IoU of 0.5 to 0.95, in the pixels of the pictures, and by class with --json.
 
     TARGET is a checkpoint (a file, or hf-hub:org/name; by default the one that ships with the package) or an artifact
     (a file, or the folder of one).
@@ -49,6 +49,7 @@ def command(
     import_torch(log)
 
     from mobilevit_sdk.evaluation.measure import evaluate
+    from mobilevit_sdk.tasks.detection.average_precision import AveragePrecision
 
     images = open_images(data, labeled=True, limit=limit)
     with Display(log) as display:
@@ -69,14 +70,14 @@ def command(
                 "target": result.target,
                 "runtime": result.runtime,
                 "images": result.accuracy.images,
-                "top1": result.accuracy.top1,
-                "top5": result.accuracy.top5,
+                **result.accuracy.shares,
+                **({"ap_by_class": result.accuracy.by_class} if isinstance(result.accuracy, AveragePrecision) else {}),
                 "images_per_second": round(result.images_per_second, 1),
                 "notes": list(result.notes),
             }
         )
     else:
         print_result(
-            f"{result.target} ({result.runtime}): top-1 {result.accuracy.top1:.2%}, top-5 {result.accuracy.top5:.2%} "
-            f"on {result.accuracy.images:,} images, {result.images_per_second:,.0f} images/s"
+            f"{result.target} ({result.runtime}): {result.accuracy.describe()} on {result.accuracy.images:,} images, "
+            f"{result.images_per_second:,.0f} images/s"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
-from mobilevit_sdk.cli.data_options import OpenImages, data_options
-from mobilevit_sdk.cli.preparation import preparation_options
+from mobilevit_sdk.cli.data_options import DATA_HELP, OpenImages, data_options
+from mobilevit_sdk.cli.preparation import ImageSize, preparation_options
 from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
@@ -30,8 +31,27 @@ class _Sizes(click.ParamType):
             self.fail(f"{value!r} is not a list of sizes in pixels, such as 32,48,64", param, ctx)
 
 
+class _Option(click.ParamType):
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        name, _, text = str(value).partition("=")
+        try:
+            return name.strip(), json.loads(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a name and a JSON value, such as num_queries=40", param, ctx)
+
+
 @verb("train", "Train from scratch, fine-tune a checkpoint, or learn a task on one.")
 @click.option("--model", metavar="NAME", help="Train this model from scratch.  [default: mobilevit_xxs]")
+@click.option(
+    "--set",
+    "options",
+    type=_Option(),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value in the config of --model, as JSON, such as num_queries=40. May be given again.",
+)
 @click.option("--checkpoint", metavar="FILE", help="Fine-tune this checkpoint instead, or hf-hub:org/name.")
 @click.option("--teacher", metavar="FILE", help="Distill from this checkpoint, or hf-hub:org/name.")
 @click.option(
@@ -56,7 +76,7 @@ class _Sizes(click.ParamType):
     metavar="FILE",
     help="With --base: a task file on it whose class token and memory the new task sees, too. May be given again.",
 )
-@click.option("--data", type=PATH, metavar="PATH", required=True, help="Folder of class folders, or Parquet file.")
+@click.option("--data", type=PATH, metavar="PATH", required=True, help=DATA_HELP)
 @click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure accuracy on after every epoch.")
 @click.option(
     "--test-share",
@@ -67,22 +87,24 @@ class _Sizes(click.ParamType):
 @click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of this training.")
 @click.option(
     "--image-size",
-    type=click.IntRange(32, 4096),
-    metavar="N",
-    help="Side of the input in pixels.  [default: the model's]",
+    type=ImageSize(),
+    help="Input in pixels: a square, or of a detector height x width.  [default: the model's]",
 )
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="JSON file; the next six options override it.")
 @click.option(
     "--epochs", type=int, metavar="N", help="Passes over the images.  [default: 100; 1 with --qat, 20 with --base]"
 )
 @click.option(
-    "--batch-size", type=int, metavar="N", help="Images per step at the full image size.  [default: 128; 64 with --qat]"
+    "--batch-size",
+    type=int,
+    metavar="N",
+    help="Images per step at the full image size.  [default: 128; 64 with --qat, 16 of a detector]",
 )
 @click.option(
     "--learning-rate",
     type=float,
     metavar="X",
-    help="The highest, after warm-up.  [default: 0.002; 1e-4 with --qat, 0.02 with --base]",
+    help="The highest, after warm-up.  [default: 0.002; 1e-4 with --qat or of a detector, 0.02 with --base]",
 )
 @click.option("--sizes", type=_Sizes(), help="Train at these sizes in pixels, smallest first, then at the full one.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: mixed precision.  [default: fp32]")
@@ -106,7 +128,8 @@ def command(
     test_data: Path | None,
     test_share: float | None,
     out: Path,
-    image_size: int | None,
+    image_size: tuple[int, int] | None,
+    options: tuple[tuple[str, Any], ...],
     recipe_file: Path | None,
     device: str,
     threads: int | None,
@@ -122,6 +145,9 @@ def command(
     the same command resumes where it stopped; with more --epochs, it goes on after the last. --qat brings the answers
     of the file from `mobilevit convert --precision int8` closer to those of the checkpoint.
 
+    A detector (--model detr_resnet50) learns from labeled boxes, and its quality is COCO's average precision. Its
+    authors' weights as --checkpoint are the start that it needs, but for small problems.
+
     With --base, a class token, memory and a head learn the classes of --data on a network that stays as it is (arXiv
     2203.15243). Both .safetensors are then task files, for `mobilevit convert BASE --task FILE`.
     """
@@ -135,6 +161,8 @@ def command(
         raise RequestError("--task, --memory and --extends are of a task that learns on a frozen network: give --base")
     if model and checkpoint:
         raise RequestError("--model trains from scratch and --checkpoint fine-tunes: give one of them")
+    if options and not model:
+        raise RequestError("--set changes the config of a network that starts from nothing: give --model")
     if qat and not checkpoint:
         raise RequestError("--qat prepares a trained network: give --checkpoint")
     if quantization and not qat:
@@ -153,22 +181,26 @@ def command(
     from mobilevit_sdk.checkpoints.load import load_checkpoint, load_prepared
     from mobilevit_sdk.cli.training import TrainingDisplay
     from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
-    from mobilevit_sdk.recipe import MEMORY_RECIPE, QAT_RECIPE, Recipe, make_recipe
+    from mobilevit_sdk.models.registry import model_spec
+    from mobilevit_sdk.recipe import MEMORY_RECIPE, QAT_RECIPE, make_recipe
+    from mobilevit_sdk.tasks import task_of
     from mobilevit_sdk.tasks.classes import class_order_notes
     from mobilevit_sdk.training import train, train_task
+    from mobilevit_sdk.training.run import DEFAULT_MODEL
     from mobilevit_sdk.training.start import initial_checkpoint
 
     if threads:
         torch.set_num_threads(threads)
     layers = read_quantization(quantization) if quantization else None
-    default = MEMORY_RECIPE if base else QAT_RECIPE if qat else Recipe()
-    recipe = make_recipe(recipe_file, overrides, default, qat, layers)
     images, test_images = open_images(data, labeled=True), open_images(test_data, labeled=True)
     if image_size:  # --resize is of this size
-        preparation = dataclasses.replace(preparation, image_size=(image_size, image_size))
+        preparation = dataclasses.replace(preparation, image_size=image_size)
     initial = initial_checkpoint(checkpoint, images, preparation) if checkpoint else None
+    spec = initial.spec if initial else model_spec(model or DEFAULT_MODEL)
+    default = MEMORY_RECIPE if base else QAT_RECIPE if qat else task_of(spec).recipe
+    recipe = make_recipe(recipe_file, overrides, default, qat, layers)
     print_notes((*initial.notes, *class_order_notes(images, initial.spec)) if initial else ())
-    side = image_size or max(initial.spec.preprocessing.image_size) if initial else 0
+    side = max(image_size or initial.spec.preprocessing.image_size) if initial else 0
     if "resize_size" in preparation.fields and images.typical_side() <= side:
         print_notes([f"--resize has no effect: most images are not larger than {side} pixels and are enlarged to that"])
     taught_by = load_checkpoint(teacher) if teacher else initial if qat else None
@@ -190,6 +222,7 @@ def command(
                 checkpoint=initial,
                 teacher=taught_by,
                 image_size=image_size,
+                options=dict(options),
                 windows=preparation.windows,
                 **common,
             )
@@ -203,23 +236,20 @@ def command(
                 "image_size": trained.image_size,
                 "classes": trained.spec.num_classes,
                 "epochs": result.epoch,
-                "top1": result.top1,
-                "top5": result.top5,
-                "quantized_top1": result.quantized_top1,
+                **result.shares,
+                **({} if result.top1 is None else {"quantized_top1": result.quantized_top1}),
                 "best_checkpoint": str(trained.best_path),
                 "best_epoch": trained.best.epoch,
-                "best_top1": trained.best.top1,
+                **{f"best_{name}": share for name, share in [*trained.best.shares.items()][:1]},
                 "test_images": trained.test_images,
                 "resumed": trained.resumed,
                 "seconds": round(time.monotonic() - started, 1),
             }
         )
     else:
-        print_result(
-            f"{trained.path}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%} on {trained.test_images:,} images"
-        )
+        print_result(f"{trained.path}: {result.describe()} on {trained.test_images:,} images")
         if trained.best.epoch != result.epoch:
             print_result(
-                f"{trained.best_path}: epoch {trained.best.epoch}, top-1 {trained.best.top1:.2%}; these images chose "
-                f"it, so measure it on others"
+                f"{trained.best_path}: epoch {trained.best.epoch}, {trained.best.describe()}; these images chose it, "
+                f"so measure it on others"
             )

@@ -7,6 +7,7 @@ from rich.text import Text
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.progress import Step
 from mobilevit_sdk.training import EpochDone, EpochResult, TrainingStarted, TrainingStopped
+from mobilevit_sdk.training.metrics import QUALITIES
 
 
 class TrainingDisplay(Display):
@@ -28,10 +29,12 @@ class TrainingDisplay(Display):
 
 def _epoch_line(stage: str, result: EpochResult) -> Text:
     """Fits 80 columns, but for long trainings for integers."""
+    (decides, share), *others = [(QUALITIES[name], f"{share:.2%}") for name, share in result.shares.items()]
     integers = "" if result.quantized_top1 is None else f"  integers {result.quantized_top1:.2%}"
+    rest = "".join(f"  {name} {share}" for name, share in others)
     return Text.assemble(
         (stage, "bold"),
-        f"  loss {result.loss:.3f}  top-1 ",
-        (f"{result.top1:.2%}", "bold green"),
-        f"{integers}  top-5 {result.top5:.2%}  {result.images_per_second:,.0f} images/s  lr {result.learning_rate:.1e}",
+        f"  loss {result.loss:.3f}  {decides} ",
+        (share, "bold green"),
+        f"{integers}{rest}  {result.images_per_second:,.0f} images/s  lr {result.learning_rate:.1e}",
     )

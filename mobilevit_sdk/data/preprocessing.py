@@ -37,6 +37,19 @@ def crop_image(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     return _pixels(_center(image, width, height))
 
 
+def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """What `crop_image` keeps of an image of `size`, (width, height): x, y, width and height in its pixels.
+
+    To a fraction of a pixel: the resized sides are whole numbers.
+    """
+    if preprocessing.resize_mode == "squash":
+        return 0.0, 0.0, float(size[0]), float(size[1])
+    height, width = preprocessing.image_size
+    scale = max(preprocessing.resize_size / min(size), width / size[0], height / size[1])
+    seen = (width / scale, height / scale)
+    return (size[0] - seen[0]) / 2, (size[1] - seen[1]) / 2, seen[0], seen[1]
+
+
 def _resized(image: Image.Image, width: int, height: int, resampling: Image.Resampling) -> Image.Image:
     """Rows first, then columns: in one call, Pillow's order depends on its version and on the sizes."""
     return image.resize((width, image.height), resampling).resize((width, height), resampling)

@@ -1,4 +1,4 @@
-"""The accuracy of a checkpoint or of an artifact on a dataset."""
+"""How good the answers of a checkpoint or of an artifact are on a dataset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import LOGITS, ModelSpec
 from mobilevit_sdk.tasks import Predict, task_of
-from mobilevit_sdk.tasks.accuracy import Accuracy
+from mobilevit_sdk.tasks.quality import Quality
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Predictor:
-    """A function from images to class scores, with what it computes and on which runtime."""
+    """A function from images to answers, with what it computes and on which runtime."""
 
     target: str
     runtime: str
@@ -47,11 +47,14 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The accuracy, and the speed including decoding and preprocessing of the images."""
+    """The quality of the answers, and the speed including decoding and preprocessing of the images.
+
+    `accuracy` is top-1 and top-5 of a classifier, and average precision of a detector.
+    """
 
     target: str
     runtime: str
-    accuracy: Accuracy
+    accuracy: Quality
     images_per_second: float
     notes: tuple[str, ...] = ()  # of the checkpoint and of its classes
 
@@ -67,13 +70,13 @@ def evaluate(
     preparation: Preparation | None = None,
     progress: Progress = silent,
 ) -> Measurement:
-    """Top-1 and top-5 accuracy, as shares from 0 to 1, of a checkpoint or of an artifact on labeled images.
+    """Top-1 and top-5 accuracy, or average precision of a detector, as shares from 0 to 1, on labeled images.
 
     `target` is a checkpoint (loaded, a file, or hf-hub:org/name; by default the one that ships with the package) or an
     artifact (opened, a file, or the folder of one), which runs on `runtime`, by default the first of its format that is
-    available here. `data` is a folder of class folders, or a Parquet file, open or not; `limit` takes only that many of
-    its images, spread evenly. `task` is one that the target answers beside its own classes. `preparation` says how a
-    checkpoint is fed, where it says it wrongly or not at all.
+    available here. `data` is a folder of class folders, a Parquet file, or for a detector a COCO JSON file, open or
+    not; `limit` takes only that many of its images, spread evenly. `task` is one that the target answers beside its own
+    classes. `preparation` says how a checkpoint is fed, where it says it wrongly or not at all.
 
     A file runs in a process of its own: a malformed artifact cannot take this one down, and this one needs no torch.
     Raises RequestError when the target is neither, or the data do not fit the model, CheckpointError and ArtifactError
@@ -93,7 +96,7 @@ def ask(
     target: Checkpoint | Artifact | Path | str | None,
     runtime: str | None,
     dataset: ImageDataset,
-    number: int,
+    how: Any,
     task: str | None,
     preparation: Preparation,
     progress: Progress,
@@ -103,8 +106,8 @@ def ask(
         target = target.path.parent
     if target is None or isinstance(target, str | Path):
         name = None if target is None else str(target)
-        return run_in_child(function, name, runtime, dataset, number, task, preparation, on_event=progress)
-    return function(target, runtime, dataset, number, task, preparation, progress)
+        return run_in_child(function, name, runtime, dataset, how, task, preparation, on_event=progress)
+    return function(target, runtime, dataset, how, task, preparation, progress)
 
 
 def measure(
@@ -118,11 +121,11 @@ def measure(
 ) -> Measurement:
     """`evaluate` in this process, by default emitting the steps to the parent process."""
     predictor = predictor_for(target, runtime, preparation, task)
-    classification = task_of(predictor.spec)
+    asked = task_of(predictor.spec)
     started = time.monotonic()
-    accuracy = classification.measure(predictor.predict, dataset, batch_size=batch_size, progress=progress)
+    accuracy = asked.measure(predictor.predict, dataset, batch_size=batch_size, progress=progress)
     seconds = time.monotonic() - started
-    notes = (*predictor.notes, *classification.notes(dataset))
+    notes = (*predictor.notes, *asked.notes(dataset))
     if accuracy.not_finite:
         notes += (
             f"{accuracy.not_finite:,} of {count(accuracy.images, 'image')} were answered with NaN or infinity: this is "
@@ -216,12 +219,12 @@ def network_predictor(model: nn.Module, spec: ModelSpec) -> Predict:
     import torch
 
     from mobilevit_sdk.data import to_model_input
+    from mobilevit_sdk.models.backbone import as_rows
 
     model.eval()
 
     @torch.inference_mode()
     def predict(images: np.ndarray) -> np.ndarray:
-        scores: torch.Tensor = model(to_model_input(torch.from_numpy(images), spec.preprocessing))
-        return scores.numpy()
+        return as_rows(model(to_model_input(torch.from_numpy(images), spec.preprocessing))).numpy()
 
     return predict

@@ -1,4 +1,4 @@
-"""The best classes of single images, by a checkpoint or by an artifact."""
+"""The best classes of single images, or the objects on them, by a checkpoint or by an artifact."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from mobilevit_sdk.arguments import several
@@ -19,12 +20,14 @@ from mobilevit_sdk.evaluation.measure import ask, predictor_for
 from mobilevit_sdk.processes.child import emit
 from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.spec import ModelSpec, Preprocessing, Strict
+from mobilevit_sdk.tasks import Detection, Predict, task_of
 
 if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
     from mobilevit_sdk.data import ImageDataset
 
 NOT_FINITE = "the scores are NaN or infinite: a broken network or file"
+PROBABLE = 0.7  # objects that are shown are at least so likely, as the authors of DETR show them
 
 
 class RankedClass(Strict, frozen=True):
@@ -41,12 +44,30 @@ class RankedClass(Strict, frozen=True):
         return self.label or f"class {self.index}"
 
 
+class DetectedObject(Strict, frozen=True):
+    """An object with its class, how likely that is, 0 to 1, and its box: x, y, width and height in pixels.
+
+    The pixels are those of the picture as it stands upright.
+    """
+
+    index: int
+    label: str | None  # None where the model names no classes
+    probability: float
+    box: tuple[float, float, float, float]
+
+    @property
+    def name(self) -> str:
+        """The label, or "class 7"."""
+        return self.label or f"class {self.index}"
+
+
 class Prediction(Strict, frozen=True):
-    """The best classes of one image, best first; without any, `problem` says why."""
+    """The best classes of one image, best first, or what a detector finds on it; without either, `problem` says why."""
 
     image: str
-    classes: tuple[RankedClass, ...] = ()
+    classes: tuple[RankedClass, ...] | msgspec.UnsetType = ()  # unset by a detector
     problem: str | None = None
+    objects: tuple[DetectedObject, ...] | msgspec.UnsetType = msgspec.UNSET  # set by a detector; it may find none
 
     @property
     def is_unread(self) -> bool:
@@ -71,11 +92,14 @@ def predict(
     *,
     runtime: str | None = None,
     top: int = 5,
+    probable: float = PROBABLE,
     task: str | None = None,
     preparation: Preparation | None = None,
     progress: Progress = silent,
 ) -> Predictions:
     """The `top` best classes of images, by a checkpoint or by an artifact.
+
+    Of a detector, all objects that are `probable`, from 0 to 1, the likeliest first.
 
     `images` is one or several: a picture, or a folder, which stands for all pictures in it and below. They are prepared
     as the model asks for. `target`, `runtime`, `task` and `preparation` are those of `evaluate`: a checkpoint (by
@@ -87,9 +111,12 @@ def predict(
     """
     if top < 1:
         raise RequestError(f"`top` counts classes, from 1 on: not {top}")
+    if not 0 <= probable <= 1:
+        raise RequestError(f"`probable` is a probability, from 0 to 1: not {probable:g}")
+    asked = _Asked(top, probable)
     given: list[Path | str] = several(images)
     pictures = _pictures([Path(each) for each in given])
-    result = ask(predict_dataset, target, runtime, pictures, top, task, preparation or AS_STATED, progress)
+    result = ask(predict_dataset, target, runtime, pictures, asked, task, preparation or AS_STATED, progress)
     return dataclasses.replace(result, notes=(*result.notes, *pictures.notes))
 
 
@@ -109,11 +136,19 @@ def _pictures(paths: Sequence[Path]) -> ImageDataset:
     return dataclasses.replace(open_pictures(files), notes=tuple(notes))
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """How many classes, and how likely objects."""
+
+    top: int
+    probable: float
+
+
 def predict_dataset(
     target: Checkpoint | str | None,
     runtime: str | None,
     pictures: ImageDataset,
-    top: int,
+    asked: _Asked,
     task: str | None = None,
     preparation: Preparation = AS_STATED,
     progress: Progress = emit,
@@ -121,20 +156,40 @@ def predict_dataset(
     """`predict` in this process, by default emitting the steps to the parent process."""
     predictor = predictor_for(target, runtime, preparation, task)
     spec = predictor.spec
-    spec.require_scores("a prediction")
+    if not spec.num_queries:
+        spec.require_scores("a prediction")
     predictions = []
     for row in counted(range(len(pictures)), "predicting", progress):
         name = pictures.names[row]
         try:
+            if isinstance(detection := task_of(spec), Detection):
+                predictions.append(_detected(detection, predictor.predict, pictures, row, asked.probable))
+                continue
             pixels = crop_image(pictures.image(row), spec.preprocessing)
         except RequestError as error:
             missing = isinstance(error.__cause__, FileNotFoundError)
             problem = "no such file" if missing else str(error).removeprefix(f"{pictures.source}: {name} ")
-            predictions.append(Prediction(name, problem=problem))
+            unread = Prediction(name, problem=problem)
+            predictions.append(msgspec.structs.replace(unread, classes=msgspec.UNSET) if spec.num_queries else unread)
             continue
-        classes = ranked_classes(predictor.predict(pixels[None])[0], spec, top)
+        classes = ranked_classes(predictor.predict(pixels[None])[0], spec, asked.top)
         predictions.append(Prediction(name, classes, None if classes else NOT_FINITE))
     return Predictions(predictor.target, predictor.runtime, spec.preprocessing, tuple(predictions), predictor.notes)
+
+
+def _detected(detection: Detection, answer: Predict, pictures: ImageDataset, row: int, probable: float) -> Prediction:
+    (found,) = detection.find(answer, pictures, [row])
+    name, labels = pictures.names[row], detection.spec.labels
+    if found is None:
+        return Prediction(name, classes=msgspec.UNSET, problem=NOT_FINITE)
+    shown = found.above(probable)
+    objects = tuple(
+        DetectedObject(index, labels[index] if labels else None, probability, tuple(box))
+        for index, probability, box in zip(
+            shown.classes.tolist(), shown.probabilities.tolist(), shown.boxes.tolist(), strict=True
+        )
+    )
+    return Prediction(name, classes=msgspec.UNSET, objects=objects)
 
 
 def ranked_classes(scores: np.ndarray, spec: ModelSpec, top: int) -> tuple[RankedClass, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from mobilevit_sdk.spec import Features, MemoryTask
@@ -17,6 +18,22 @@ class LearnsTasks(Protocol):
     def add_tasks(self, tasks: Sequence[MemoryTask]) -> None:
         """Answer these, too, from now on, with fresh weights."""
         ...
+
+
+@runtime_checkable
+class HasBackbone(Protocol):
+    """A network of another task on a pretrained backbone."""
+
+    backbone: nn.Module
+
+    def freeze_pretrained(self) -> None:
+        """Keep the layers that no training of the whole changes."""
+        ...
+
+
+def as_rows(answers: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """What a network answers, all of an image in one row, [B, values], as runtimes give it; one output as it is."""
+    return torch.cat([each.flatten(1) for each in answers], 1) if isinstance(answers, tuple) else answers
 
 
 class Backbone(nn.Module):

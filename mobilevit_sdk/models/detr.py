@@ -108,6 +108,12 @@ class DETR(nn.Module):
         """Logits and boxes of objects, [B, num_queries, dim]."""
         return self.class_head(objects), self.box_head(objects)
 
+    def freeze_pretrained(self) -> None:
+        """Stem and first stage, as the authors train; not those of a backbone that starts from nothing."""
+        if self.config.frozen_norm:
+            for layer in (self.backbone.stem, self.backbone.stages[0]):
+                layer.requires_grad_(False)
+
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the backbone's map, for an image of so many pixels."""
         stride = self.config.stride

@@ -60,4 +60,4 @@ def finetune(
         pruned.spec, start, recipe, train, test, out, teacher=original, device=device, progress=progress
     )
     result = done.result
-    return Finetuned(checkpoint=str(done.path), epochs=result.epoch, top1=result.top1, top5=result.top5)
+    return Finetuned(checkpoint=str(done.path), epochs=result.epoch, **result.shares)

@@ -106,7 +106,7 @@ def _describe(
     sizes = []
     for index, (model, spec) in enumerate(((original.model, original.spec), (pruned.model, pruned.spec))):
         accuracy = task_of(spec).measure(network_predictor(model, spec), test, progress=progress) if test else None
-        top1 = accuracy.top1 if accuracy else None
+        top1 = accuracy.shares["top1"] if accuracy else None
         sizes.append(size_of(model, pruned.parameters[index], pruned.macs[index], top1))
     return Report(
         model=pruned.spec.model,

@@ -58,7 +58,7 @@ def sweep(
             progress(SweepStep(f"keep {keep:.1f}", detail=str(error), point=None))
             break
         predict = network_predictor(pruned.model, pruned.spec)
-        top1 = task_of(pruned.spec).measure(predict, test, progress=progress).top1
+        top1 = task_of(pruned.spec).measure(predict, test, progress=progress).shares["top1"]
         macs, parameters = (after / before for before, after in (pruned.macs, pruned.parameters))
         points.append(SweepPoint(keep, macs, parameters, top1))
         progress(SweepStep(f"keep {keep:.1f}", detail=f"top-1 {top1:.2%}", point=points[-1]))

@@ -2,12 +2,13 @@
 
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.tasks.classification import Classification
+from mobilevit_sdk.tasks.detection import Detection
 from mobilevit_sdk.tasks.task import Predict, Task
 
 
 def task_of(spec: ModelSpec) -> Task:
     """The task of a network. Without torch: what a task computes with it, it imports when asked."""
-    return Classification(spec)
+    return Detection(spec) if spec.num_queries else Classification(spec)
 
 
-__all__ = ["Classification", "Predict", "Task", "task_of"]
+__all__ = ["Classification", "Detection", "Predict", "Task", "task_of"]

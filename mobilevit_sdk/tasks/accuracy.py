@@ -16,6 +16,15 @@ class Accuracy:
     top5: float
     not_finite: int = 0  # images with NaN or infinity among their scores
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """See `Quality`."""
+        return {"top1": self.top1, "top5": self.top5}
+
+    def describe(self) -> str:
+        """See `Quality`."""
+        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}"
+
 
 def top5_hits(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Whether the class in `labels`, [images], is the one with the k-th highest score: bool [images, at most 5].

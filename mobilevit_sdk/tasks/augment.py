@@ -24,14 +24,21 @@ def augment(images: Tensor, size: int, recipe: Recipe, generator: torch.Generato
 
     Shapes: RGB uint8 [B, 3, S, S] -> float [B, 3, size, size] in [0, 1].
     """
-    strengths = _draw_operations(len(images), recipe, generator).to(images.device)
-    matrix = _affine(strengths, recipe.crop_scale, generator).to(images.device)
-    grid = F.affine_grid(matrix, [len(images), 3, size, size], align_corners=False)
+    strengths = draw_operations(len(images), len(OPERATIONS), recipe, generator).to(images.device)
+    x = resample(images, _affine(strengths, recipe.crop_scale, generator), (size, size))
+    return color(x, strengths[:, len(GEOMETRIC) :])
+
+
+def resample(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images through an affine map each, `matrix`, [B, 2, 3], from output to input coordinates, which run from -1 to 1.
+
+    Shapes: RGB uint8 [B, 3, S, T] -> float [B, 3, *size] in [0, 1].
+    """
+    grid = F.affine_grid(matrix.to(images.device), [len(images), 3, *size], align_corners=False)
     x = images.float() / 255
-    if images.shape[-1] >= 2 * size:
-        x = F.avg_pool2d(x, images.shape[-1] // size)  # bilinear sampling alone would skip pixels
-    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return _color(x, {name: strengths[:, len(GEOMETRIC) + i] for i, name in enumerate(PHOTOMETRIC)})
+    if images.shape[-1] >= 2 * size[-1]:
+        x = F.avg_pool2d(x, images.shape[-1] // size[-1])  # bilinear sampling alone would skip pixels
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -56,11 +63,11 @@ def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Genera
     return images, share * targets + (1 - share) * targets.flip(0)
 
 
-def _draw_operations(batch: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Signed strengths [B, operations] in [-1, 1]; zero for operations that an image did not draw."""
-    chosen = torch.rand(batch, len(OPERATIONS), generator=generator).argsort(1)[:, : recipe.augment_ops]
-    strength = (2 * torch.rand(batch, recipe.augment_ops, generator=generator) - 1) * recipe.augment_magnitude
-    return torch.zeros(batch, len(OPERATIONS)).scatter_(1, chosen, strength)
+def draw_operations(batch: int, known: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Signed strengths [B, known] in [-1, 1]; zero for operations, of those `known`, that an image did not draw."""
+    chosen = torch.rand(batch, known, generator=generator).argsort(1)[:, : recipe.augment_ops]
+    strength = (2 * torch.rand(*chosen.shape, generator=generator) - 1) * recipe.augment_magnitude
+    return torch.zeros(batch, known).scatter_(1, chosen, strength)
 
 
 def _affine(strengths: Tensor, crop_scale: tuple[float, float], generator: torch.Generator) -> Tensor:
@@ -82,9 +89,12 @@ def _affine(strengths: Tensor, crop_scale: tuple[float, float], generator: torch
     return torch.cat((rotate @ shear @ crop, center.unsqueeze(2)), dim=2)
 
 
-def _color(x: Tensor, strength: dict[str, Tensor]) -> Tensor:
-    """The photometric operations, each the identity at strength 0. Shapes: [B, 3, S, S] in [0, 1] -> the same."""
-    s = {name: value.view(-1, 1, 1, 1) for name, value in strength.items()}
+def color(x: Tensor, strengths: Tensor) -> Tensor:
+    """The photometric operations, each the identity at strength 0.
+
+    Shapes: x [B, 3, S, T] in [0, 1], `strengths` [B, photometric operations] -> the shape of x.
+    """
+    s = {name: strengths[:, index].view(-1, 1, 1, 1) for index, name in enumerate(PHOTOMETRIC)}
     x = x * (1 + 0.9 * s["brightness"])
     gray = (x * torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
     x = gray + (x - gray) * (1 + 0.9 * s["saturation"])

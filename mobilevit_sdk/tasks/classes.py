@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.data.folder import natural_key
@@ -22,37 +23,48 @@ def match_classes(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:
     spec.require_scores("an accuracy")
     if spec.num_classes == 1:
         raise RequestError(f"the head of {spec.model} has one score and nothing to choose between: give two classes")
+    if dataset.labels is None and dataset.objects is not None:
+        raise RequestError(f"{dataset.source} has boxes, and {spec.model} answers with classes: give a detector")
     if dataset.labels is None:
         raise RequestError(f"{dataset.source} has no labels; give one folder per class, or a Parquet column `label`")
+    indices = class_indices(dataset, spec, dataset.labels)
+    if indices is None:
+        return dataset
+    labels = [indices[label] for label in dataset.labels]
+    return dataclasses.replace(dataset, labels=labels, class_names=spec.labels)
+
+
+def class_indices(dataset: ImageDataset, spec: ModelSpec, present: Sequence[int]) -> list[int] | None:
+    """For each class of the dataset its index in the head, -1 where only absent classes have none; None if the same.
+
+    `present` are the classes of its images. Raises RequestError as `match_classes` does.
+    """
     names, known = dataset.class_names, spec.labels
-    count = len(names) if names else max(dataset.labels) + 1
+    count = len(names) if names else max(present, default=-1) + 1
     is_named = bool(names and known)
     if not is_named and (count > spec.num_classes or (names and count < spec.num_classes)):
         raise RequestError(f"{dataset.source} has {count} classes, but the head of {spec.model} has {spec.num_classes}")
     if not names or not known or names == known[:count]:
-        return dataset
+        return None
     index_of = {name: index for index, name in enumerate(known)}
-    found = [index_of.get(name) for name in names]
-    if not any(index is not None for index in found) and count == len(known):
+    indices = [index_of.get(name, -1) for name in names]
+    if max(indices) < 0 and count == len(known):
         if dataset.class_order:
-            return dataclasses.replace(dataset, class_names=known)
+            return list(range(count))
         raise RequestError(
             f"no class of {dataset.source} ({shorten(names)}) is one of {spec.model} ({shorten(known)}); rename the "
             f"folders, or give `class_order=lexicographic` to match the {count} classes by position"
         )
-    labels = []
-    for label in dataset.labels:
-        index = found[label]
-        if known.count(names[label]) > 1:
+    for label in present:
+        name = names[label]
+        if known.count(name) > 1:
             raise RequestError(
-                f"{spec.model} has {known.count(names[label])} classes called {names[label]!r}, so the images of "
-                f"{dataset.source} do not say which is meant; give labels that differ"
+                f"{spec.model} has {known.count(name)} classes called {name!r}, so the images of {dataset.source} do "
+                f"not say which is meant; give labels that differ"
             )
-        if index is None:  # a folder without pictures may have any name
-            name = names[label]
+        if indices[label] < 0:  # a folder without pictures may have any name
             raise RequestError(f"{dataset.source} has a class {name!r} that {spec.model} lacks; {suggest(name, known)}")
-        labels.append(index)
-    return dataclasses.replace(dataset, labels=labels, class_names=known)
+    return indices
 
 
 def match_answers(dataset: ImageDataset, spec: ModelSpec) -> ImageDataset:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from mobilevit_sdk.tasks.task import Predict
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Classification:
     """Labels are class indices [B], targets class probabilities [B, num_classes], answers scores of that shape."""
 
     spec: ModelSpec
+    recipe = Recipe()
 
     def match(self, dataset: ImageDataset, *, training: bool = False) -> ImageDataset:
         """See `match_classes`; other than in training, a head with one score may say yes or no (`match_answers`)."""
@@ -54,23 +56,27 @@ class Classification:
             progress(Step("evaluating", rows.stop, len(dataset)))
         return Accuracy(len(dataset), top1 / len(dataset), top5 / len(dataset), not_finite)
 
-    def targets(self, labels: Tensor) -> Tensor:
-        """One-hot. Shapes: [B] -> [B, num_classes]."""
+    def targets(self, dataset: ImageDataset, rows: Sequence[int]) -> Tensor:
+        """One-hot, [rows, num_classes]."""
+        import torch
         import torch.nn.functional as F
 
-        return F.one_hot(labels, self.spec.num_classes).float()
+        assert dataset.labels is not None
+        return F.one_hot(torch.tensor([dataset.labels[row] for row in rows]), self.spec.num_classes).float()
 
     def augment(
-        self, images: Tensor, targets: Tensor, size: int, recipe: Recipe, generator: torch.Generator
+        self, images: Tensor, targets: Any, size: tuple[int, int], recipe: Recipe, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Geometry and color, which leave the class as it is, then mixup or cutmix, which mix the classes alike."""
         from mobilevit_sdk.tasks.augment import augment, mix
 
-        return mix(augment(images, size, recipe, generator), targets, recipe, generator)
+        return mix(augment(images, size[0], recipe, generator), targets, recipe, generator)
 
-    def loss(
-        self, answers: Tensor, targets: Tensor, recipe: Recipe | None = None, taught: Tensor | None = None
-    ) -> Tensor:
+    def answers(self, model: nn.Module, x: Tensor) -> Any:
+        """Scores."""
+        return model(x)
+
+    def loss(self, answers: Any, targets: Any, recipe: Recipe | None = None, taught: Tensor | None = None) -> Tensor:
         """Cross-entropy; in a training with the recipe's label smoothing, and `distillation_loss` with a teacher."""
         import torch.nn.functional as F
 

@@ -12,24 +12,45 @@ import msgspec
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import replacing
 
+QUALITIES = {"top1": "top-1", "top5": "top-5", "ap": "AP", "ap50": "AP50"}  # as people have them
+
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One row of metrics.jsonl. Accuracies are shares of the test images, 0 to 1, of the averaged weights."""
+    """One row of metrics.jsonl. Qualities are those of the averaged weights on the test images, from 0 to 1.
+
+    They are top-1 and top-5 accuracy of a classifier, and average precision of a detector.
+    """
 
     epoch: int
     loss: float  # mean over the epoch
     learning_rate: float  # of the last step
-    top1: float
-    top5: float
     images_per_second: float
     seconds: float  # of training, without the evaluation; of a resumed epoch, since the resumption
+    top1: float | None = None
+    top5: float | None = None
     quantized_top1: float | None = None  # of a quantization-aware training: in simulated integers
+    ap: float | None = None
+    ap50: float | None = None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Those qualities that were measured, by name, the one that decides first."""
+        return {name: share for name in QUALITIES if (share := getattr(self, name)) is not None}
+
+    @property
+    def deciding(self) -> float:
+        """What the best epoch has most of: in simulated integers, where the training is for those."""
+        return next(iter(self.shares.values())) if self.quantized_top1 is None else self.quantized_top1
+
+    def describe(self) -> str:
+        """In a few words."""
+        return ", ".join(f"{QUALITIES[name]} {share:.2%}" for name, share in self.shares.items())
 
 
 def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
-    """The first epoch of the highest top-1: in simulated integers, where the training is for those."""
-    return max(history, key=lambda row: row.top1 if row.quantized_top1 is None else row.quantized_top1)
+    """The first epoch of the highest top-1 or AP."""
+    return max(history, key=lambda row: row.deciding)
 
 
 def read_metrics(path: Path, epochs: int) -> list[EpochResult]:
@@ -46,4 +67,10 @@ def read_metrics(path: Path, epochs: int) -> list[EpochResult]:
 def write_metrics(rows: Sequence[EpochResult], path: Path) -> None:
     """One JSON object a line, an epoch each. Raises RequestError when the file cannot be written."""
     with replacing(path) as fresh:
-        fresh.write_text("".join(json.dumps(msgspec.to_builtins(row)) + "\n" for row in rows), encoding="utf-8")
+        fresh.write_text("".join(json.dumps(_plain(row)) + "\n" for row in rows), encoding="utf-8")
+
+
+def _plain(row: EpochResult) -> dict[str, float | None]:
+    """Without the qualities of other tasks."""
+    unmeasured = QUALITIES.keys() - row.shares
+    return {name: value for name, value in msgspec.to_builtins(row).items() if name not in unmeasured}

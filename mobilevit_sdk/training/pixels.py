@@ -1,4 +1,4 @@
-"""Training images as uint8 squares of one size, in memory when they fit."""
+"""Training images as uint8 pixels of one size, in memory when they fit."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ BATCHES_AHEAD = 4
 
 
 class ImageCache:
-    """Every image of a labeled dataset, its center square resized to `side` pixels.
+    """Every image of a labeled dataset, its center, or with `whole` all of it, resized to one size in pixels.
 
-    `side` is 8/7 of the largest input size, which leaves room for random crops, but not larger than most images are.
+    That is 8/7 of the `largest` input, (height, width), which leaves room for random crops, but not larger than most
+    images are.
     Images are decoded once, or, where all of them would take more than 4 GiB, again for every batch. `progress` hears
     how many are decoded. Raises RequestError naming an image that cannot be decoded.
     """
 
-    def __init__(self, dataset: ImageDataset, largest_size: int, progress: Progress = silent) -> None:
-        self.dataset = dataset
-        self.labels = torch.tensor(dataset.labels)
-        self.side = min(math.ceil(largest_size * 8 / 7), dataset.typical_side())
+    def __init__(
+        self, dataset: ImageDataset, largest: tuple[int, int], *, whole: bool = False, progress: Progress = silent
+    ) -> None:
+        self.dataset, self.whole = dataset, whole
+        typical = dataset.typical_side()
+        height, width = (min(math.ceil(side * 8 / 7), typical * side // min(largest)) for side in largest)
+        self.size = (height, width)
         self.pixels: Tensor | None = None
         count = len(dataset)
-        if count * 3 * self.side**2 <= MEMORY_LIMIT_BYTES:
+        if count * 3 * height * width <= MEMORY_LIMIT_BYTES:
             chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-            pixels = torch.empty(count, 3, self.side, self.side, dtype=torch.uint8)
+            pixels = torch.empty(count, 3, height, width, dtype=torch.uint8)
             for rows, (decoded, _) in zip(chunks, self.batches(chunks), strict=True):
                 pixels[rows.start : rows.stop] = decoded
                 progress(Step("reading images", rows.stop, count))
@@ -45,14 +49,14 @@ class ImageCache:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def batches(self, plan: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield RGB uint8 [B, 3, side, side] and class indices [B] for each list of rows in `plan`.
+    def batches(self, plan: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Sequence[int]]]:
+        """Yield RGB uint8 [B, 3, *size] and the rows for each list of rows in `plan`.
 
         A few batches are prepared ahead, by as many threads as torch may use: Pillow decodes outside Python's lock, and
         threads, unlike processes, need no copy of the data.
         """
         pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
-        ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
+        ahead: deque[Future[tuple[Tensor, Sequence[int]]]] = deque()
         try:
             for rows in plan:
                 ahead.append(pool.submit(self._batch, rows))
@@ -63,11 +67,13 @@ class ImageCache:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _batch(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        index = torch.as_tensor(rows)
-        pixels = self.pixels[index] if self.pixels is not None else torch.stack([self._decode(row) for row in rows])
-        return pixels, self.labels[index]
+    def _batch(self, rows: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
+        if self.pixels is not None:
+            return self.pixels[torch.as_tensor(rows)], rows
+        return torch.stack([self._decode(row) for row in rows]), rows
 
     def _decode(self, row: int) -> Tensor:
-        square = ImageOps.fit(self.dataset.image(row), (self.side, self.side), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+        image, size = self.dataset.image(row), self.size[::-1]
+        resampling = Image.Resampling.BILINEAR
+        resized = image.resize(size, resampling) if self.whole else ImageOps.fit(image, size, resampling)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)

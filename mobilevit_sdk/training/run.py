@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.recipe import Recipe, as_recipe
 from mobilevit_sdk.spec import ModelSpec, Windows
+from mobilevit_sdk.tasks import task_of
 from mobilevit_sdk.training.metrics import EpochResult, best_epoch
 from mobilevit_sdk.training.progress import TrainingStarted, TrainingStopped
 from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
@@ -35,9 +36,9 @@ class Trained:
     path: Path  # of model.safetensors, the last epoch's
     best_path: Path  # of best.safetensors
     spec: ModelSpec
-    image_size: int  # pixels
+    image_size: int  # pixels of the longer side
     result: EpochResult
-    best: EpochResult  # by top-1 on the test images, which therefore flatter it
+    best: EpochResult  # by top-1 or AP on the test images, which therefore flatter it
     test_images: int
     resumed: bool
 
@@ -52,7 +53,8 @@ def train(
     checkpoint: Checkpoint | Path | str | None = None,
     teacher: Checkpoint | Path | str | None = None,
     recipe: Recipe | Path | str | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
     windows: Windows | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -60,17 +62,18 @@ def train(
     """Train a model from scratch, by default mobilevit_xxs, or fine-tune `checkpoint`; resumable to the bit.
 
     `data` and `test_data` are labeled images: a folder of class folders, or a Parquet file. With `test_data` None,
-    `test_share` of each class of `data` is held out instead (see `split_dataset`). `checkpoint` and `teacher`
-    are loaded, files or `hf-hub:org/name`; a backbone without a classifier gets a fresh head for the classes of `data`.
+    `test_share` of each class of `data` is held out instead (see `split_dataset`). `checkpoint` and `teacher` are
+    loaded, files or `hf-hub:org/name`; a backbone without a classifier gets a fresh head for the classes of `data`.
     `recipe` may be a JSON file. The folder `out` receives model.safetensors (averaged weights; recipe and accuracy in
     its header), best.safetensors, the epoch with the highest top-1 on `test_data`, metrics.jsonl, curves.png and
     recipe.json. The same call continues a training that was killed; one with more epochs goes on by the schedule of all
     of them, so that the learning rate rises again. Top-1 on images that chose an epoch flatters it: they are a
     validation split, and what is published is measured on others. `image_size` is the side of the square input in
-    pixels, by default the model's own; `windows` says whether those of a checkpoint's network "keep" their size in
-    positions or "scale" with it, by default as in the family's own code. `teacher` is a trained network to learn from
-    as well (arXiv 1503.02531); for quantization-aware training (arXiv 1712.05877) take `QAT_RECIPE`, with the
-    checkpoint as its own teacher. `device` is "auto", "cpu", "cuda" or "mps".
+    pixels, or (height, width) of a detector's, by default the model's own; `options` are other values in the config of
+    a `model` that starts from nothing, such as `num_queries`; `windows` says whether those of a checkpoint's network
+    "keep" their size in positions or "scale" with it, by default as in the family's own code. `teacher` is a trained
+    network to learn from as well (arXiv 1503.02531); for quantization-aware training (arXiv 1712.05877) take
+    `QAT_RECIPE`, with the checkpoint as its own teacher. `device` is "auto", "cpu", "cuda" or "mps".
 
     `progress` is called with a TrainingStarted, then a TrainingStep for each optimizer step and an EpochDone for each
     epoch. On Ctrl-C the step in progress is finished, the state saved, and KeyboardInterrupt raised. Raises
@@ -81,10 +84,11 @@ def train(
         raise RequestError("a training starts from a model's name or from a checkpoint: give one of them")
     train_set, test_set = labeled_split(data, test_data, test_share, progress)
     initial = initial_checkpoint(checkpoint, train_set) if isinstance(checkpoint, str | Path) else checkpoint
+    spec = spec_for_training(model or DEFAULT_MODEL, initial, train_set, image_size, windows, options)
     return train_network(
-        spec_for_training(model or DEFAULT_MODEL, initial, train_set, image_size, windows),
+        spec,
         initial,
-        as_recipe(recipe, Recipe()),
+        as_recipe(recipe, task_of(spec).recipe),
         train_set,
         test_set,
         Path(out),
@@ -166,7 +170,7 @@ def _started(trainer: Trainer, what: str, facts: Sequence[str]) -> TrainingStart
     facts = [
         *facts,
         f"{spec.num_classes} classes",
-        f"{len(trainer.images):,} images at {trainer.image_size} px",
+        f"{len(trainer.images):,} images at {spec.preprocessing.sides} px",
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}",
         f"{trainer.device.type} {recipe.precision}",
     ]

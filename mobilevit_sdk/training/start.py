@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -14,7 +16,8 @@ from mobilevit_sdk.checkpoints.identify import identify
 from mobilevit_sdk.checkpoints.load import prepare, read_source
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.data import ImageDataset
-from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.models.backbone import HasBackbone, as_rows
 from mobilevit_sdk.models.registry import build_model, model_config, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import fit_network
 from mobilevit_sdk.recipe import Recipe
@@ -30,39 +33,48 @@ def initial_checkpoint(source: str | Path, data: ImageDataset, preparation: Prep
 
 def class_count(data: ImageDataset) -> int:
     """How many classes labeled images have, by their names or else by their labels."""
-    return len(data.class_names) if data.class_names else max(data.labels or [0]) + 1
+    return len(data.class_names) if data.class_names else max(_present(data), default=0) + 1
+
+
+def _present(data: ImageDataset) -> set[int]:
+    """The classes of the images or of their objects."""
+    if data.objects is not None:
+        return {label for each in data.objects for label in each.classes.tolist()}
+    return set(data.labels or ())
 
 
 def spec_for_training(
     model: str,
     checkpoint: Checkpoint | None,
     data: ImageDataset,
-    image_size: int | None,
+    image_size: int | tuple[int, int] | None,
     windows: Windows | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
-    """The spec of `checkpoint`, or of a registered model, with the classes of `data` and a square input.
+    """The spec of `checkpoint`, or of a registered model with `options` in its config, with the classes of `data`.
 
-    `image_size` is in pixels, by default the model's own. Images that are not larger than the input are enlarged to
-    it exactly, so none of their border is cropped away. `windows` is what becomes of a checkpoint's at another size, by
-    default what its family's own code does. The weights of a new training are its owner's to license.
+    `image_size` is in pixels, by default the model's own, and square unless the network is a detector. Images that are
+    not larger than the input are enlarged to it exactly, so none of their border is cropped away. `windows` is what
+    becomes of a checkpoint's at another size, by default what its family's own code does. The weights of a new training
+    are its owner's to license.
     """
-    if checkpoint is not None:
+    if checkpoint is not None and not checkpoint.spec.num_queries:
         checkpoint.spec.require_scores("a training", alone=True)
     if checkpoint is None:
-        spec = msgspec.structs.replace(model_spec(model), license=None)
+        spec = _from_nothing(model, options or {})
     else:
         origin = {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256, **checkpoint.spec.provenance}
         origin |= {"license": checkpoint.spec.license} if checkpoint.spec.license else {}
         spec = msgspec.structs.replace(checkpoint.spec, license=None, provenance={"initial_checkpoint": origin})
     names, count = data.class_names, class_count(data)
     known = spec.labels
-    shown = {names[label] for label in data.labels or ()} if names else set()
+    shown = {names[label] for label in _present(data)} if names else set()
     if known and (shown <= set(known) <= set(names) if names else count <= len(known)):
         names, count = known, len(known)  # the same classes: the head keeps its order
-    side = image_size or max(spec.preprocessing.image_size)
-    if checkpoint is not None and (side, side) != spec.preprocessing.image_size:
+    size = _input_size(spec, image_size)
+    if checkpoint is not None and size != spec.preprocessing.image_size:
         windows = windows or model_config(spec).windows_when_resized
-    spec = spec_at_size(spec, side, side, windows)
+    spec = spec_at_size(spec, *size, windows)
     preprocessing = spec.preprocessing
     if data.typical_side() <= max(preprocessing.image_size):
         preprocessing = msgspec.structs.replace(preprocessing, resize_size=max(preprocessing.image_size))
@@ -73,6 +85,33 @@ def spec_for_training(
         preprocessing_source=None,
         labels=names,
     )
+
+
+def _input_size(spec: ModelSpec, asked: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width. Raises RequestError for a classifier with others than a square."""
+    if asked is None and spec.num_queries:
+        return spec.preprocessing.image_size
+    height, width = (asked, asked) if isinstance(asked, int) else asked or (max(spec.preprocessing.image_size),) * 2
+    if height != width and not spec.num_queries:
+        raise RequestError(f"a classifier is trained on squares, not on {height}x{width}: give one number")
+    return height, width
+
+
+def _from_nothing(model: str, options: Mapping[str, Any]) -> ModelSpec:
+    """A registered model with `options` in its config, and norms that learn, not those of a pretrained backbone.
+
+    Raises RequestError for options that it does not have or take.
+    """
+    spec = model_spec(model)
+    frozen = {"frozen_norm": False} if "frozen_norm" in spec.config else {}
+    if unknown := [name for name in options if name not in spec.config]:
+        raise RequestError(f"{model} has no option {unknown[0]!r}; {suggest(unknown[0], spec.config)}")
+    spec = msgspec.structs.replace(spec, config=spec.config | frozen | dict(options), license=None)
+    try:
+        model_config(spec)
+    except ValueError as error:
+        raise RequestError(f"{model} cannot be built so: {error}") from error
+    return spec
 
 
 def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint | None) -> nn.Module:
@@ -98,7 +137,7 @@ def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint
         except ValueError as error:
             raise RequestError(f"the recipe's sizes do not fit {spec.model}: {error}") from error
     if not recipe.model:
-        return network
+        return _frozen(network, checkpoint)
     unknown = [name for name in recipe.model if name not in spec.config]
     if unknown:
         raise RequestError(f"the recipe sets {', '.join(unknown)}, which the config of {spec.model} lacks")
@@ -107,9 +146,16 @@ def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint
     probe = torch.linspace(0, 1, 3 * height * width).view(1, 3, height, width)
     try:
         trainable.load_state_dict(network.state_dict())
-        same = torch.equal(network.eval()(probe), trainable.eval()(probe))
+        same = torch.equal(*(as_rows(each.eval()(probe)) for each in (network, trainable)))
     except RuntimeError:  # other weights
         same = False
     if not same:
         raise RequestError(f"the recipe's model options ({', '.join(recipe.model)}) change what {spec.model} computes")
-    return trainable
+    return _frozen(trainable, checkpoint)
+
+
+def _frozen(network: nn.Module, checkpoint: Checkpoint | None) -> nn.Module:
+    """The same, with what stays as it was pretrained."""
+    if checkpoint is not None and isinstance(network, HasBackbone):
+        network.freeze_pretrained()
+    return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 
+from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.recipe import Recipe
@@ -55,6 +58,17 @@ class Identity:
             both = self.teacher_sha256 and state.get("teacher")
             found.append("its teacher differs" if both else f"it has {'no' if self.teacher_sha256 else 'a'} teacher")
         return found
+
+
+def labels_sha256(dataset: ImageDataset) -> str:
+    """Of what a training learns about its images."""
+    if dataset.objects is None:
+        return hashlib.sha256(np.asarray(dataset.labels, np.int64).tobytes()).hexdigest()
+    found = hashlib.sha256()
+    for each in dataset.objects:
+        for array in (each.classes.astype(np.int64), each.boxes.astype(np.float32), each.crowd.astype(bool)):
+            found.update(len(array).to_bytes(8, "little") + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def epochs_of(state: dict[str, Any]) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -20,20 +19,21 @@ from mobilevit_sdk.data import ImageDataset, crop_image, to_model_input
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.layers import HasNoDecay
+from mobilevit_sdk.models.backbone import HasBackbone, as_rows
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.recipe import Distillation, Recipe
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.tasks import task_of
-from mobilevit_sdk.tasks.accuracy import Accuracy
+from mobilevit_sdk.tasks.quality import Quality
 from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.distillation import Teacher
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.fake_quantization import FakeQuantization
-from mobilevit_sdk.training.metrics import EpochResult, best_epoch, read_metrics, write_metrics
+from mobilevit_sdk.training.metrics import QUALITIES, EpochResult, best_epoch, read_metrics, write_metrics
 from mobilevit_sdk.training.pixels import ImageCache
 from mobilevit_sdk.training.progress import EpochDone, Meter, TrainingStep
 from mobilevit_sdk.training.schedule import OptimizerStep, generator_for, plan_epoch, shuffled_rows
-from mobilevit_sdk.training.state import Identity, epochs_of, read_state, save_state, unreadable
+from mobilevit_sdk.training.state import Identity, epochs_of, labels_sha256, read_state, save_state, unreadable
 
 SAVE_EVERY_SECONDS = 60.0
 CALIBRATION_IMAGES = 256
@@ -44,8 +44,8 @@ class Trainer:
     """Trains the network of `spec` by `recipe` and keeps everything in the folder `out`.
 
     These are `model.safetensors` (the averaged weights, after every epoch), `best.safetensors` (those of the epoch with
-    the highest top-1 on `test`, of several the first), `state.pt` (to resume from, every minute), `metrics.jsonl`,
-    `curves.png` and `recipe.json`. A training that finds its own state in `out` resumes from it and, on the same
+    the highest top-1 or AP on `test`, of several the first), `state.pt` (to resume from, every minute), `curves.png`,
+    `metrics.jsonl` and `recipe.json`. A training that finds its own state in `out` resumes from it and, on the same
     machine with the same number of threads, ends bit for bit where it would have ended without the interruption. With
     more epochs than before it goes on, by the schedule of all of them. With a `teacher`, it also learns from that
     network's answers to the same augmented and mixed images. A quantization-aware training is evaluated twice, in
@@ -74,6 +74,9 @@ class Trainer:
             raise RequestError(f"{train.source} holds a single image; BatchNorm needs two to train")
         if teacher is None and recipe.distillation is not None:
             raise RequestError("the recipe distills from a teacher; give one as `teacher`")
+        if spec.num_queries and (teacher is not None or recipe.quantization_aware is not None):
+            what = "from a teacher" if teacher is not None else "in simulated integers"
+            raise RequestError(f"{spec.model} answers with boxes, and a detector does not learn {what}: leave that out")
         if teacher is not None:
             recipe = msgspec.structs.replace(recipe, distillation=recipe.distillation or Distillation())
         self.spec, self.recipe, self.out, self.device, self.progress = spec, recipe, out, device, progress
@@ -85,13 +88,13 @@ class Trainer:
         self.fake = None if aware is None else FakeQuantization(self.model, aware).to(device)
         self.optimizer = _optimizer(self.model, recipe)
         self.teacher = None if teacher is None else Teacher(teacher, spec, device)
-        data_sha256 = hashlib.sha256(np.asarray(train.labels, np.int64).tobytes()).hexdigest()
-        self.identity = Identity(spec, recipe, data_sha256, self.teacher.sha256 if self.teacher else None)
+        self.identity = Identity(spec, recipe, labels_sha256(train), self.teacher.sha256 if self.teacher else None)
         self.epoch, self.next_step, self.steps_done = 0, 0, 0
         self.losses: list[float] = []  # of the steps of this epoch
         self.extended_from: int | None = None  # epochs that the training in `out` was to have, if fewer
         self.resumed = self._resume()
-        self.images = ImageCache(train, max((*recipe.sizes, self.image_size)), progress)
+        largest = self._input_size(max((*recipe.sizes, self.image_size)))
+        self.images = ImageCache(train, largest, whole=spec.num_queries > 0, progress=progress)
         self._stopping = False
 
     def run(self) -> EpochResult | None:
@@ -131,9 +134,9 @@ class Trainer:
         steps = plan_epoch(self.recipe, self.epoch, total, self.image_size)[self.next_step :]
         last_save = time.monotonic()
         batches = self.images.batches([rows[step.start : step.stop].tolist() for step in steps])
-        for step, (images, labels) in zip(steps, batches, strict=True):
+        for step, (images, chosen) in zip(steps, batches, strict=True):
             learning_rate = self.recipe.learning_rate_at((self.epoch + step.start / total) / self.recipe.epochs)
-            self.losses.append(self._train_step(step, images, labels, learning_rate))
+            self.losses.append(self._train_step(step, images, chosen, learning_rate))
             self.next_step, self.steps_done = step.index + 1, self.steps_done + 1
             meter.tick(step.stop - step.start)
             if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
@@ -160,15 +163,15 @@ class Trainer:
             size=step.size,
         )
 
-    def _train_step(self, step: OptimizerStep, images: Tensor, labels: Tensor, learning_rate: float) -> float:
+    def _train_step(self, step: OptimizerStep, images: Tensor, rows: Sequence[int], learning_rate: float) -> float:
         generator = generator_for(self.recipe.seed, self.epoch, step.index)
         torch.manual_seed(generator.initial_seed())  # dropout and stochastic depth draw from the global generator
-        images, targets = images.to(self.device), self.task.targets(labels).to(self.device)
-        images, targets = self.task.augment(images, targets, step.size, self.recipe, generator)
+        images, targets = images.to(self.device), self.task.targets(self.images.dataset, rows).to(self.device)
+        images, targets = self.task.augment(images, targets, self._input_size(step.size), self.recipe, generator)
         x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
         self._set_mode((self.epoch + step.start / len(self.images)) / self.recipe.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            answers = self.fake(self.model, x) if self.fake else self.model(x)
+            answers = self.fake(self.model, x) if self.fake else self.task.answers(self.model, x)
             taught = self.teacher.scores(images) if self.teacher else None
         loss = self.task.loss(answers, targets, self.recipe, taught)
         value = loss.item()
@@ -181,7 +184,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("rate", 1.0)
         self.optimizer.step()
         self.average.update(self.model, self.steps_done)
         return value
@@ -204,8 +207,8 @@ class Trainer:
         self.fake.calibrate(self.average.model, map(self._model_input, np.array_split(pixels, -(-len(pixels) // 32))))
 
     def _finish_epoch(self, seconds: float, images_per_second: float) -> EpochResult:
-        accuracy = self._evaluate("evaluating", self.average.model)
-        in_integers: Accuracy | None = None
+        quality = self._evaluate("evaluating", self.average.model)
+        in_integers: Quality | None = None
         if self.fake is not None:
             self._calibrate()
             in_integers = self._evaluate("evaluating integers", partial(self.fake, self.average.model))
@@ -213,11 +216,10 @@ class Trainer:
             epoch=self.epoch + 1,
             loss=float(np.mean(self.losses)),
             learning_rate=self.optimizer.param_groups[0]["lr"],
-            top1=accuracy.top1,
-            top5=accuracy.top5,
             images_per_second=images_per_second,
             seconds=seconds,
-            quantized_top1=in_integers.top1 if in_integers else None,
+            quantized_top1=in_integers.shares["top1"] if in_integers else None,
+            **{name: quality.shares[name] for name in QUALITIES if name in quality.shares},
         )
         history = [*self.history(), result]
         self.epoch, self.next_step, self.losses = self.epoch + 1, 0, []
@@ -230,11 +232,10 @@ class Trainer:
             **({"teacher": self.teacher.provenance} if self.teacher else {}),
             "data": self.images.dataset.source.name,
             "test_data": self.test.source.name,
-            "test_images": accuracy.images,
+            "test_images": quality.images,
             "epochs_done": result.epoch,
-            "top1": round(accuracy.top1, 4),
-            "top5": round(accuracy.top5, 4),
-            **({"simulated_integers_top1": round(in_integers.top1, 4)} if in_integers else {}),
+            **{name: round(share, 4) for name, share in quality.shares.items()},
+            **({"simulated_integers_top1": round(in_integers.shares["top1"], 4)} if in_integers else {}),
         }
         spec = msgspec.structs.replace(self.spec, provenance=provenance)
         self.save(self.average.model, spec, self.out / "model.safetensors")
@@ -243,10 +244,15 @@ class Trainer:
         self._save_state()
         return result
 
-    def _evaluate(self, what: str, network: Callable[[Tensor], Tensor]) -> Accuracy:
+    def _input_size(self, side: int) -> tuple[int, int]:
+        """Height and width of the input whose longer side has `side` pixels, in the spec's proportions."""
+        height, width = (round(each * side / self.image_size) for each in self.spec.preprocessing.image_size)
+        return height, width
+
+    def _evaluate(self, what: str, network: Callable[[Tensor], Tensor | tuple[Tensor, ...]]) -> Quality:
         @torch.no_grad()
         def predict(images: np.ndarray) -> np.ndarray:
-            return network(self._model_input(images)).cpu().numpy()
+            return as_rows(network(self._model_input(images))).cpu().numpy()
 
         def progress(step: Step) -> None:
             self.progress(replace(step, stage=what))
@@ -296,15 +302,24 @@ class Trainer:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, but not biases, positions, tokens and normalization."""
+    """AdamW that decays matrices and kernels, but not biases, positions, tokens and normalization.
+
+    A detector's backbone has the recipe's share of the learning rate.
+    """
     tables = {each for layer in model.modules() if isinstance(layer, HasNoDecay) for each in layer.no_decay()}
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    backbone = set(model.backbone.parameters()) if isinstance(model, HasBackbone) and recipe.backbone_rate != 1 else ()
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {(True, False): [], (False, False): []}
     for parameter in model.parameters():
-        groups[parameter.ndim > 1 and parameter not in tables].append(parameter)
+        decays = parameter.ndim > 1 and parameter not in tables
+        groups.setdefault((decays, parameter in backbone), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": groups[True], "weight_decay": recipe.weight_decay},
-            {"params": groups[False], "weight_decay": 0.0},
+            {
+                "params": parameters,
+                "weight_decay": recipe.weight_decay if decays else 0.0,
+                "rate": recipe.backbone_rate if slow else 1.0,
+            }
+            for (decays, slow), parameters in groups.items()
         ],
         lr=recipe.learning_rate,
         fused=True,

@@ -35,7 +35,7 @@ def centered(monkeypatch: pytest.MonkeyPatch) -> None:
 def _with_one_operation(monkeypatch: pytest.MonkeyPatch, images: Tensor, name: str, strength: float) -> Tensor:
     strengths = torch.zeros(len(images), len(OPERATIONS))
     strengths[:, OPERATIONS.index(name)] = strength
-    monkeypatch.setattr(module, "_draw_operations", lambda *_: strengths)
+    monkeypatch.setattr(module, "draw_operations", lambda *_: strengths)
     return augment(images, images.shape[-1], Recipe(crop_scale=(1.0, 1.0)), _generator())
 
 
@@ -120,7 +120,7 @@ def test_shrinking_averages_pixels_instead_of_skipping_them() -> None:
 
 
 def test_each_image_draws_its_operations_from_all_alike() -> None:
-    drawn = module._draw_operations(3000, Recipe(augment_ops=2, augment_magnitude=0.4), _generator())
+    drawn = module.draw_operations(3000, len(OPERATIONS), Recipe(augment_ops=2, augment_magnitude=0.4), _generator())
     assert (drawn.count_nonzero(1) == 2).all()
     assert drawn.abs().max() <= 0.4
     share = drawn.count_nonzero(0) / 3000

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from helpers import tiny_spec
 from labeled_images import NAMES, pictures, write_folder, write_parquet
 
-from mobilevit_sdk.data import ClassOrder, ImageDataset, open_dataset
+from mobilevit_sdk.data import ClassOrder, ImageDataset, open_dataset, open_pictures
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.recipe import Distillation, Recipe
 from mobilevit_sdk.tasks import task_of
@@ -192,12 +192,17 @@ def test_an_unknown_class_order_is_refused(tmp_path: Path, order: Any) -> None:
         open_dataset(write_folder(tmp_path, pictures(2)), class_order=order)
 
 
+def _labeled(labels: list[int]) -> ImageDataset:
+    names = [str(row) for row in range(len(labels))]
+    return dataclasses.replace(open_pictures([Path(name) for name in names]), labels=labels)
+
+
 def test_the_loss_has_the_terms_that_are_asked_for() -> None:
     task = task_of(tiny_spec())
     generator = torch.Generator().manual_seed(0)
     scores, taught = torch.randn(2, 6, 5, generator=generator)
     labels = torch.arange(6) % 5
-    targets = task.targets(labels)
+    targets = task.targets(_labeled(labels.tolist()), range(6))
     assert torch.equal(targets.argmax(1), labels)
     assert targets.sum() == 6
     plain = Recipe(label_smoothing=0.1)
@@ -220,8 +225,8 @@ def test_images_and_targets_are_mixed_alike() -> None:
     recipe = Recipe(augment_ops=0, mix_probability=1.0)
     shares = set()
     for seed in range(8):
-        targets = task.targets(torch.tensor([0, 1]))
-        mixed, targets = task.augment(images, targets, 32, recipe, torch.Generator().manual_seed(seed))
+        targets = task.targets(_labeled([0, 1]), [0, 1])
+        mixed, targets = task.augment(images, targets, (32, 32), recipe, torch.Generator().manual_seed(seed))
         torch.testing.assert_close(mixed.mean((1, 2, 3)), targets[:, 1], atol=1e-5, rtol=0)
         shares.add(round(float(targets[0, 1]), 3))
     assert len(shares) > 4

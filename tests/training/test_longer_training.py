@@ -75,8 +75,8 @@ def test_best_epoch_is_kept_beside_the_last(
 
 
 def test_best_epoch_of_a_training_for_integers_is_the_best_in_integers() -> None:
-    row = EpochResult(1, 0.1, 0.1, 0.9, 1.0, 1, 1, quantized_top1=0.5)
-    other = EpochResult(2, 0.1, 0.1, 0.8, 1.0, 1, 1, quantized_top1=0.7)
+    row = EpochResult(1, 0.1, 0.1, 1, 1, 0.9, 1.0, quantized_top1=0.5)
+    other = EpochResult(2, 0.1, 0.1, 1, 1, 0.8, 1.0, quantized_top1=0.7)
     assert best_epoch([row, other]) == other
 
 
