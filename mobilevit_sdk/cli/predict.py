@@ -27,7 +27,7 @@ MIN_BAR = 10  # columns; a terminal with less room has none
 @click.option("--task", metavar="NAME", help="This task of a file with several.  [default: the network's own classes]")
 @click.option("--top", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="How many classes.")
 @click.option(
-    "--probable",
+    "--threshold",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
     default=0.7,
@@ -46,7 +46,7 @@ def command(
     runtime: str | None,
     task: str | None,
     top: int,
-    probable: float,
+    threshold: float,
     picture: Path | None,
     preparation: Preparation,
     as_json: bool,
@@ -78,7 +78,7 @@ def command(
             target,
             runtime=runtime,
             top=top,
-            probable=probable,
+            threshold=threshold,
             task=task,
             preparation=preparation,
             progress=display,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mobilevit_sdk.data import ImageDataset
 
 NOT_FINITE = "the scores are NaN or infinite: a broken network or file"
-PROBABLE = 0.7  # objects that are shown are at least so likely, as the authors of DETR show them
+THRESHOLD = 0.7  # objects that are shown are at least so likely, as the authors of DETR show them
 
 
 class RankedClass(Strict, frozen=True):
@@ -92,14 +92,14 @@ def predict(
     *,
     runtime: str | None = None,
     top: int = 5,
-    probable: float = PROBABLE,
+    threshold: float = THRESHOLD,
     task: str | None = None,
     preparation: Preparation | None = None,
     progress: Progress = silent,
 ) -> Predictions:
     """The `top` best classes of images, by a checkpoint or by an artifact.
 
-    Of a detector, all objects that are `probable`, from 0 to 1, the likeliest first.
+    Of a detector, all objects that are `threshold`, from 0 to 1, the likeliest first.
 
     `images` is one or several: a picture, or a folder, which stands for all pictures in it and below. They are prepared
     as the model asks for. `target`, `runtime`, `task` and `preparation` are those of `evaluate`: a checkpoint (by
@@ -111,9 +111,9 @@ def predict(
     """
     if top < 1:
         raise RequestError(f"`top` counts classes, from 1 on: not {top}")
-    if not 0 <= probable <= 1:
-        raise RequestError(f"`probable` is a probability, from 0 to 1: not {probable:g}")
-    asked = _Asked(top, probable)
+    if not 0 <= threshold <= 1:
+        raise RequestError(f"`threshold` is a probability, from 0 to 1: not {threshold:g}")
+    asked = _Asked(top, threshold)
     given: list[Path | str] = several(images)
     pictures = _pictures([Path(each) for each in given])
     result = ask(predict_dataset, target, runtime, pictures, asked, task, preparation or AS_STATED, progress)
@@ -141,7 +141,7 @@ class _Asked:
     """How many classes, and how likely objects."""
 
     top: int
-    probable: float
+    threshold: float
 
 
 def predict_dataset(
@@ -163,7 +163,7 @@ def predict_dataset(
         name = pictures.names[row]
         try:
             if isinstance(detection := task_of(spec), Detection):
-                predictions.append(_detected(detection, predictor.predict, pictures, row, asked.probable))
+                predictions.append(_detected(detection, predictor.predict, pictures, row, asked.threshold))
                 continue
             pixels = crop_image(pictures.image(row), spec.preprocessing)
         except RequestError as error:
@@ -177,12 +177,12 @@ def predict_dataset(
     return Predictions(predictor.target, predictor.runtime, spec.preprocessing, tuple(predictions), predictor.notes)
 
 
-def _detected(detection: Detection, answer: Predict, pictures: ImageDataset, row: int, probable: float) -> Prediction:
+def _detected(detection: Detection, answer: Predict, pictures: ImageDataset, row: int, threshold: float) -> Prediction:
     (found,) = detection.find(answer, pictures, [row])
     name, labels = pictures.names[row], detection.spec.labels
     if found is None:
         return Prediction(name, classes=msgspec.UNSET, problem=NOT_FINITE)
-    shown = found.above(probable)
+    shown = found.above(threshold)
     objects = tuple(
         DetectedObject(index, labels[index] if labels else None, probability, tuple(box))
         for index, probability, box in zip(
