@@ -1,10 +1,13 @@
 """Pictures of circles, squares and triangles with their boxes: detection that a CPU learns in minutes, without data.
 
-`write_shapes` makes a Parquet file in the layout of Hugging Face's `datasets`; the same seed gives the same pictures.
+    python benchmarks/shapes.py FILE.parquet [--count N] [--seed S]
+
+writes a file in the layout of Hugging Face's `datasets`; the same seed gives the same pictures.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 from pathlib import Path
@@ -96,3 +99,16 @@ def _shared(one: list[int], other: list[float]) -> float:
     """Of the smaller of two boxes."""
     sides = [min(a + w, b + v) - max(a, b) for a, w, b, v in zip(one[:2], one[2:], other[:2], other[2:], strict=True)]
     return max(0, sides[0]) * max(0, sides[1]) / min(one[2] * one[3], other[2] * other[3])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    write_shapes(options.file, options.count, options.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,6 +24,9 @@ class Judgment(Strict, frozen=True, kw_only=True):
     median_sqnr_db: float
     top1_float: float | None  # None where the images have no labels of this head
     top1: float | None
+    objects: int | msgspec.UnsetType = msgspec.UNSET  # that a float detector finds: the agreement is the share of these
+    ap_float: float | msgspec.UnsetType = msgspec.UNSET  # average precision of a detector, where there are labels
+    ap: float | msgspec.UnsetType = msgspec.UNSET
     rejected: bool
     reasons: tuple[str, ...] = ()  # of a rejection, each with its bar
 
@@ -33,21 +36,29 @@ class Judgment(Strict, frozen=True, kw_only=True):
         return None if self.top1 is None or self.top1_float is None else 100 * (self.top1_float - self.top1)
 
     @property
-    def image_points(self) -> float:
-        """What one image is worth, in percentage points: no share can be told more finely."""
-        return 100 / self.images
+    def ap_drop(self) -> float | None:
+        """Average precision lost to the float network, in percentage points."""
+        return None if self.ap is msgspec.UNSET or self.ap_float is msgspec.UNSET else 100 * (self.ap_float - self.ap)
+
+    @property
+    def counted(self) -> int:
+        """How many keep their class, or do not: one of them is the finest share that can be told."""
+        return self.objects or self.images
 
     def in_words(self) -> str:
         words = ""
         if self.agreement is not None:
-            words = f"{of_all(self.agreement, self.images, 'images')} keep their class "
-            words += f"({percent(self.agreement)}, at least {percent(self.min_agreement)}; one is "
-            words += f"{self.image_points:.2g} points{self._decided()}), "
+            keeping = "objects keep their class and place" if self.objects else "images keep their class"
+            share, counted = of_all(self.agreement, self.counted, keeping), self.counted
+            words = f"{share} ({percent(self.agreement)}, at least {percent(self.min_agreement)}; one is "
+            words += f"{100 / counted:.2g} points{self._decided()}), "
         if self.overall_sqnr_db is not None:
             words += f"SQNR {self.overall_sqnr_db:.1f} dB (at least {self.min_sqnr_db:g} dB), "
         words += f"worst image {self.worst_sqnr_db:.1f} dB"
         if self.top1_drop is not None:
             words += f", top-1 {self.top1:.2%} ({0 - round(self.top1_drop, 2):+.2f} points)"
+        if self.ap_drop is not None:
+            words += f", AP {self.ap:.2%} ({0 - round(self.ap_drop, 2):+.2f} points)"
         return f"{words}, on {self.runtime}"
 
     def _decided(self) -> str:

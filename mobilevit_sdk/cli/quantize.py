@@ -34,6 +34,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--precision", default="int8", show_default=True, metavar="PRECISION", help="What convert will be given.")
 @click.option("--search", is_flag=True, help="Keep the worst blocks in floating point until the goal holds.")
 @click.option("--top1-drop", type=float, default=0.5, show_default=True, metavar="POINTS", help="Goal, with labels.")
+@click.option("--ap-drop", type=float, default=2.0, show_default=True, metavar="POINTS", help="The same of a detector.")
 @click.option("--agreement", type=SHARE, default=0.98, show_default=True, metavar="SHARE", help="Goal without labels.")
 @click.option(
     "--size", type=SHARE, default=0.5, show_default=True, metavar="SHARE", help="Budget: weights over float32 ones."
@@ -50,6 +51,7 @@ def command(
     precision: str,
     search: bool,
     top1_drop: float,
+    ap_drop: float,
     agreement: float,
     size: float,
     tasks: tuple[Path, ...],
@@ -81,7 +83,7 @@ def command(
 
     recipe = read_recipe(recipe_file) if recipe_file else None
     thresholds = read_thresholds(find_config(Path.cwd()))
-    goal = Goal(top1_drop=top1_drop, agreement=agreement, size=size)
+    goal = Goal(top1_drop=top1_drop, ap_drop=ap_drop, agreement=agreement, size=size)
     images = open_images(calibration, limit=2 * MAX_IMAGES)
     source = open_source(checkpoint, preparation=preparation, tasks=tasks)
     print_notes((*source.notes, *(class_order_notes(images, source.spec) if images else ())))
@@ -114,12 +116,16 @@ def command(
 
 
 def _line(point: Point) -> str:
+    from msgspec import UNSET
+
     kept = len(point.float_modules)
     blocks = "block" if kept == 1 else "blocks"
     words = f"{kept:>3} {blocks} in floating point: size {point.size:.1%}, same class {percent(point.agreement)}"
     words += f", SQNR {point.overall_sqnr_db:.1f} dB"
     if point.top1_drop is not None:
         words += f", top-1 {point.top1:.2%} ({0 - point.top1_drop:+.2f})"
+    if point.ap_drop is not UNSET:
+        words += f", AP {point.ap:.2%} ({0 - point.ap_drop:+.2f})"
     return words
 
 

@@ -14,7 +14,7 @@ from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.parity.device import DeviceReportLike, collect_runs
-from mobilevit_sdk.parity.judge import judge_task
+from mobilevit_sdk.parity.judge import judge_view
 from mobilevit_sdk.parity.metrics import Agreement
 from mobilevit_sdk.parity.runs import TIMEOUT_SECONDS, ReferenceOf, Run, place
 from mobilevit_sdk.parity.thresholds import THRESHOLDS, Threshold
@@ -187,7 +187,7 @@ def _is_of_the_task(run: Run, threshold: Threshold) -> bool:
     manifest = run.artifact.manifest
     if threshold.task_agreement is None or manifest.origin.random_weights_seed is not None:
         return False
-    if not manifest.spec.returns_scores:
+    if not manifest.spec.returns_scores and not manifest.spec.num_queries:
         return False
     return all(case.role == "image" for case in run.reference.cases)
 
@@ -202,7 +202,7 @@ def _misses(view: View, agreement: Agreement, run: Run, threshold: Threshold, co
     if agreement.max_pixels and agreement.max_pixels > (allowed := _allowed_pixels(run, threshold)):
         misses.append(f"a box is off by {agreement.max_pixels:.3g} pixels, more than {allowed:.3g}")
     if _is_of_the_task(run, threshold):
-        return [*misses, *judge_task(expected, actual, threshold, runtime=run.runtime, kind=view.output.kind).reasons]
+        return [*misses, *judge_view(view, threshold, runtime=run.runtime).reasons]
     if agreement.sqnr_db.worst < threshold.sqnr_db:
         worst = run.reference.cases[int(np.argmin(np.where(counted, agreement.case_sqnr_db, np.inf)))].name
         misses.append(f"SQNR {agreement.sqnr_db.worst:.1f} dB on {worst!r} is below {threshold.sqnr_db:g} dB")

@@ -11,12 +11,15 @@ import msgspec
 import numpy as np
 
 from mobilevit_sdk.artifacts.quantization_record import Judgment
+from mobilevit_sdk.parity.boxes import overlaps
 from mobilevit_sdk.parity.metrics import compare
 from mobilevit_sdk.parity.thresholds import Threshold
 from mobilevit_sdk.parity.views import View, by_output
 from mobilevit_sdk.spec import Kind
 from mobilevit_sdk.tasks.accuracy import top1_share
 from mobilevit_sdk.text import of_all, percent
+
+SAME_PLACE = 0.5  # IoU of two boxes of the same object, as AP50 has it
 
 
 def judge_task(
@@ -27,27 +30,36 @@ def judge_task(
     runtime: str,
     labels: np.ndarray | None = None,
     kind: Kind = "scores",
+    objects: np.ndarray | None = None,
 ) -> Judgment:
-    """Judge answers to images of the task, [images, classes], by those of the float network.
+    """Judge answers to images of the task, [images, ...], by those of the float network.
 
-    Features, which have no class, are judged by their SQNR alone.
+    Features, which have no class, are judged by their SQNR alone. Of a detector's scores, [images, queries, classes],
+    it is the objects that keep their class, and of its boxes, [images, queries, 4], those of the `objects`, bool
+    [images, queries], that overlap the float network's by an IoU of SAME_PLACE.
 
-    Rejected where fewer images keep their class than `task_agreement`, or where the SQNR of all images together is
-    below `task_sqnr_db`. A share that is short by less than one image is more than so few images can tell: the SQNR
-    decides alone. The points of top-1 that are lost are reported where there are `labels`, and never decide. Raises
-    ValueError where the threshold has no bars for a task.
+    Rejected where a smaller share keeps it than `task_agreement`, or where the SQNR of all images together is below
+    `task_sqnr_db`. A share that is short by less than one is more than so few can tell: the SQNR decides alone. The
+    points of top-1 that are lost are reported where there are `labels`, and never decide. Raises ValueError where the
+    threshold has no bars for a task.
     """
     min_agreement, min_sqnr_db = threshold.task_agreement, threshold.task_sqnr_db
     if min_agreement is None or min_sqnr_db is None:
         raise ValueError("only integer precisions are judged by the task")
     found = compare(reference, outputs, kind=kind)
+    agreement, counted, keeping = found.top1_agreement, found.cases, "images keep their class"
+    if kind == "query-scores":
+        counted, keeping = found.objects or 0, "objects keep their class"
+    elif kind == "boxes" and objects is not None and objects.any():
+        counted, keeping = int(objects.sum()), f"objects keep their place (IoU of {SAME_PLACE:g})"
+        agreement = float((overlaps(reference, outputs)[objects] >= SAME_PLACE).mean())
     reasons = []
     too_noisy = found.overall_sqnr_db < min_sqnr_db
-    if found.top1_agreement is not None:
-        short = min_agreement - found.top1_agreement
-        if short > 0 and (too_noisy or short >= 1 / found.cases):
-            share = of_all(found.top1_agreement, found.cases, "images")
-            reasons.append(f"{share} keep their class, at least {percent(min_agreement)} must (task_agreement)")
+    if agreement is not None:
+        short = min_agreement - agreement
+        if short > 0 and (too_noisy or short >= 1 / counted):
+            share = of_all(agreement, counted, keeping)
+            reasons.append(f"{share}, at least {percent(min_agreement)} must (task_agreement)")
     if too_noisy:
         reasons.append(
             f"SQNR {found.overall_sqnr_db:.1f} dB of all images together is below {min_sqnr_db:g} dB (task_sqnr_db)"
@@ -55,7 +67,7 @@ def judge_task(
     return Judgment(
         runtime=runtime,
         images=found.cases,
-        agreement=found.top1_agreement,
+        agreement=agreement,
         min_agreement=min_agreement,
         overall_sqnr_db=found.overall_sqnr_db,
         min_sqnr_db=min_sqnr_db,
@@ -63,9 +75,16 @@ def judge_task(
         median_sqnr_db=found.sqnr_db.median,
         top1_float=None if labels is None else top1_share(reference, labels),
         top1=None if labels is None else top1_share(outputs, labels),
+        objects=counted if kind in ("query-scores", "boxes") and agreement is not None else msgspec.UNSET,
         rejected=bool(reasons),
         reasons=tuple(reasons),
     )
+
+
+def judge_view(view: View, threshold: Threshold, *, runtime: str, labels: np.ndarray | None = None) -> Judgment:
+    """`judge_task` of one output."""
+    kind, objects = view.output.kind, view.objects
+    return judge_task(*view.shaped, threshold, runtime=runtime, labels=labels, kind=kind, objects=objects)
 
 
 def judge_each(
@@ -74,9 +93,7 @@ def judge_each(
     """`judge_task` of each output, by its name; `labels` are of the output that the images are labeled for."""
     known = labels or {}
     return {
-        view.output.name: judge_task(
-            *view.flat, threshold, runtime=runtime, labels=known.get(view.output.name), kind=view.output.kind
-        )
+        view.output.name: judge_view(view, threshold, runtime=runtime, labels=known.get(view.output.name))
         for view in views
     }
 

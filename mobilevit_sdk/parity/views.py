@@ -29,10 +29,14 @@ class View:
         """Both as rows, [cases, values]."""
         return self.expected.reshape(len(self.expected), -1), self.actual.reshape(len(self.actual), -1)
 
+    @property
+    def shaped(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both as `compare` takes them: rows, but a detector's with an axis of queries."""
+        return (self.expected, self.actual) if self.output.queries else self.flat
+
     def compare(self, counted: np.ndarray | None = None) -> Agreement:
         """See `metrics.compare`."""
-        shaped = (self.expected, self.actual) if self.output.kind == "query-scores" else self.flat
-        found = compare(*shaped, kind=self.output.kind, counted=counted)
+        found = compare(*self.shaped, kind=self.output.kind, counted=counted)
         return found if self.output.kind != "boxes" else self._with_boxes(found, counted)
 
     def _with_boxes(self, found: Agreement, counted: np.ndarray | None) -> Agreement:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.quantization_record import Judgment
 from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import RequestError, ToolchainError
@@ -17,7 +19,7 @@ from mobilevit_sdk.parity.runs import run_artifacts
 from mobilevit_sdk.parity.views import views_of
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import ModelSpec
-from mobilevit_sdk.tasks import task_of
+from mobilevit_sdk.tasks import Detection, task_of
 
 
 def cases_of(images: CalibrationImages) -> tuple[Case, ...]:
@@ -47,7 +49,25 @@ def judge_by_task(
         raise ToolchainError(f"{run.runtime} does not run {artifact.path.name}: {run.refusal[1]}")
     labels = labels_of(images, manifest.spec)
     views = views_of(manifest.spec, reference, run.outputs)
-    return judge_outputs(views, threshold, runtime=run.runtime, labels=labels)
+    judged = judge_outputs(views, threshold, runtime=run.runtime, labels=labels)
+    return with_precision(judged, reference.answers, run.outputs, images.dataset, manifest.spec)
+
+
+def with_precision(
+    judged: Judgment, reference: np.ndarray, answers: np.ndarray, dataset: ImageDataset | None, spec: ModelSpec
+) -> Judgment:
+    """With the average precision of a detector's answers, [images, values], where the images have labeled boxes of it.
+
+    It is reported, and never decides: the float network's objects do.
+    """
+    task = task_of(spec)
+    if not isinstance(task, Detection) or dataset is None:
+        return judged
+    try:
+        float_ap, ap = (task.quality_of(each, dataset).ap for each in (reference, answers))
+    except RequestError:  # no boxes, or of other classes
+        return judged
+    return msgspec.structs.replace(judged, ap_float=float_ap, ap=ap)
 
 
 def labels_of(images: CalibrationImages, spec: ModelSpec) -> dict[str, np.ndarray]:

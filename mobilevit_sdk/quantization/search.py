@@ -27,7 +27,7 @@ IMAGES_FOR_A_BLOCK = 32  # noise in the scores shows on few images; a change of 
 
 
 class Goal(Strict, frozen=True):
-    """What the search has to reach: a drop of top-1 where the images have labels, else agreement; and the size.
+    """What the search has to reach: a drop of top-1 or AP where the images have labels, else agreement; and the size.
 
     Where one image is worth more than `top1_drop`, the images cannot tell it, and the agreement decides. Where that is
     short by less than one image, `sqnr_db` decides. What `convert` would reject reaches no goal. Of several outputs,
@@ -35,6 +35,7 @@ class Goal(Strict, frozen=True):
     """
 
     top1_drop: float = 0.5  # points, in percent
+    ap_drop: float = 2.0  # of a detector's average precision, points, in percent
     agreement: float = 0.98  # share of the images that keep their class
     sqnr_db: float = 20.0  # of the scores of all images together
     size: float = 0.5  # weights and constants over those in float32
@@ -47,10 +48,13 @@ class Goal(Strict, frozen=True):
         """Whether a point that was measured on so many images reaches the goal."""
         if point.rejections:
             return False
-        found: list[Point | Judgment] = [*point.outputs.values()] if point.outputs else [point]
+        by_output = point.outputs and point.ap_drop is msgspec.UNSET
+        found: list[Point | Judgment] = [*point.outputs.values()] if point.outputs and by_output else [point]
         return all(self._reached(each, images) for each in found)
 
     def _reached(self, found: Point | Judgment, images: int) -> bool:
+        if isinstance(found.ap_drop, float):
+            return found.ap_drop <= self.ap_drop
         if found.top1_drop is not None and self.resolves_top1(images):
             return found.top1_drop <= self.top1_drop
         short = 0.0 if found.agreement is None else self.agreement - found.agreement
@@ -104,7 +108,8 @@ def search_recipe(
             graph, recipe, images, lambda done: progress(Step("observing ranges", done, len(images)))
         )
     spec = checkpoint.spec
-    judged = CalibrationBatches(spec, [np.asarray(image) for image in held_out], labels_of(held_out, spec))
+    pixels = [np.asarray(image) for image in held_out]
+    judged = CalibrationBatches(spec, pixels, labels_of(held_out, spec), held_out.dataset)
     some = CalibrationBatches(spec, judged.pixels[:: max(1, len(judged.pixels) // IMAGES_FOR_A_BLOCK)], {})
     losses = block_losses(graph, recipe, precision, ranges, some, progress)
     points: list[Point] = []

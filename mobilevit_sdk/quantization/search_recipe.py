@@ -52,7 +52,8 @@ def quantize(
     if out is not None:
         require_place(Path(out))
     goal, recipe, checkpoint = goal or Goal(), as_recipe(recipe), as_checkpoint(checkpoint)
-    checkpoint.spec.require_scores("a search for a recipe")
+    if not checkpoint.spec.num_queries:
+        checkpoint.spec.require_scores("a search for a recipe")
     images = None if calibration is None else open_dataset(calibration)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         calibrated = calibration_for(checkpoint, recipe, images, Path(scratch), progress)

@@ -12,6 +12,7 @@ from torch import nn
 
 from mobilevit_sdk.artifacts.quantization_record import Judgment
 from mobilevit_sdk.artifacts.reference import Reference
+from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.deployment import PhoneGraph
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
@@ -20,6 +21,7 @@ from mobilevit_sdk.parity import Threshold
 from mobilevit_sdk.parity.judge import judge_each, worst_judgment
 from mobilevit_sdk.parity.views import View, views_of
 from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.quantization.judgment import with_precision
 from mobilevit_sdk.quantization.simulation import Ranges, layers, quantized_layers, simulate, weight_bits
 from mobilevit_sdk.spec import ModelSpec, Strict
 
@@ -45,7 +47,7 @@ class Point(Strict, frozen=True):
 
     float_modules: tuple[str, ...]
     size: float  # weights and biases over those of the float network
-    agreement: float | None  # share of the images that keep their class, 0 to 1
+    agreement: float | None  # share of the images that keep their class, or of a detector's objects, 0 to 1
     overall_sqnr_db: float  # of the scores of all images together
     worst_sqnr_db: float
     median_sqnr_db: float
@@ -53,18 +55,22 @@ class Point(Strict, frozen=True):
     top1_drop: float | None  # points lost to the float network, in percent
     rejections: tuple[str, ...]  # why `convert` would reject such a file, each with its bar
     outputs: dict[str, Judgment] | msgspec.UnsetType = msgspec.UNSET  # of each, where there are several
+    ap: float | msgspec.UnsetType = msgspec.UNSET  # average precision of a detector, where there are labels
+    ap_drop: float | msgspec.UnsetType = msgspec.UNSET  # points lost to the float network, in percent
 
 
 @dataclass(frozen=True)
 class CalibrationBatches:
     """Images to measure blocks of the network of `spec` with: RGB float32 [1, 3, H, W] in [0, 1].
 
-    `labels` are their classes, [images], by the output that they are of, where they are known.
+    `labels` are their classes, [images], by the output that they are of, where they are known; `dataset` is where a
+    detector's boxes are.
     """
 
     spec: ModelSpec
     pixels: Sequence[np.ndarray]
     labels: Mapping[str, np.ndarray]
+    dataset: ImageDataset | None = None
 
     def expected(self, graph: PhoneGraph) -> Reference:
         """The graph's answers to them, with the shapes of its outputs."""
@@ -75,6 +81,16 @@ class CalibrationBatches:
     def views(self, expected: Reference, graph: PhoneGraph) -> list[View]:
         """What another graph answers, beside it."""
         return views_of(self.spec, expected, scores(graph, self.pixels))
+
+    def judge(
+        self, expected: Reference, graph: PhoneGraph, threshold: Threshold
+    ) -> tuple[Judgment, dict[str, Judgment]]:
+        """The judgment of another graph's answers, and those of each output."""
+        answers = scores(graph, self.pixels)
+        views = views_of(self.spec, expected, answers)
+        each = judge_each(views, threshold, runtime="pytorch", labels=self.labels)
+        judged = with_precision(worst_judgment(each), expected.answers, answers, self.dataset, self.spec)
+        return judged, each
 
 
 def blocks(graph: PhoneGraph, recipe: QuantizationRecipe) -> dict[str, tuple[str, ...]]:
@@ -151,9 +167,7 @@ def frontier(
     for count in _counts(len(order)):
         kept = tuple(loss.block for loss in order[:count])
         mixed = msgspec.structs.replace(recipe, float_modules=(*recipe.float_modules, *kept))
-        views = images.views(expected, simulate(graph, mixed, precision, ranges))
-        each = judge_each(views, threshold, runtime="pytorch", labels=images.labels)
-        judged = worst_judgment(each)
+        judged, each = images.judge(expected, simulate(graph, mixed, precision, ranges), threshold)
         assert judged.overall_sqnr_db is not None  # only in what was written before it was judged
         yield Point(
             float_modules=mixed.float_modules,
@@ -166,6 +180,8 @@ def frontier(
             top1_drop=judged.top1_drop,
             rejections=judged.reasons,
             outputs=each if len(each) > 1 else msgspec.UNSET,
+            ap=judged.ap,
+            ap_drop=msgspec.UNSET if judged.ap_drop is None else judged.ap_drop,
         )
 
 

@@ -83,20 +83,34 @@ class Detection:
             found += self.find(predict, dataset, rows)
             progress(Step("evaluating", rows.stop, len(dataset)))
         assert dataset.objects is not None
-        names = self.spec.labels or tuple(f"class {index}" for index in range(self.spec.num_classes))
-        return average_precision(dataset.objects, found, names)
+        return average_precision(dataset.objects, found, self.class_names)
+
+    def quality_of(self, answers: np.ndarray, dataset: ImageDataset) -> AveragePrecision:
+        """Of answers that are known already, [pictures, values], to the pictures of a checked dataset."""
+        dataset = self.match(dataset)
+        assert dataset.objects is not None
+        sizes = [each.size or (1, 1) for each in dataset.objects]
+        return average_precision(dataset.objects, self.placed(answers, sizes), self.class_names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels, or the numbers of the classes."""
+        return self.spec.labels or tuple(f"class {index}" for index in range(self.spec.num_classes))
+
+    def placed(self, answers: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Found | None]:
+        """Answers on pictures of these sizes, (width, height); None where they are not finite."""
+        return [
+            found_objects(logits, boxes, seen_region(size, self.spec.preprocessing), size)
+            if np.isfinite(logits).all() and np.isfinite(boxes).all()
+            else None
+            for size, logits, boxes in zip(sizes, *split_answers(answers, self.spec), strict=True)
+        ]
 
     def find(self, predict: Predict, dataset: ImageDataset, rows: Sequence[int]) -> list[Found | None]:
         """What the queries answer for these pictures, or None where that is not finite."""
         pictures = [dataset.image(row) for row in rows]
         pixels = np.stack([crop_image(picture, self.spec.preprocessing) for picture in pictures])
-        answers = zip(*split_answers(predict(pixels), self.spec), strict=True)
-        return [
-            found_objects(logits, boxes, seen_region(picture.size, self.spec.preprocessing), picture.size)
-            if np.isfinite(logits).all() and np.isfinite(boxes).all()
-            else None
-            for picture, (logits, boxes) in zip(pictures, answers, strict=True)
-        ]
+        return self.placed(predict(pixels), [picture.size for picture in pictures])
 
     def targets(self, dataset: ImageDataset, rows: Sequence[int]) -> BoxTargets:
         """See `box_targets`."""
