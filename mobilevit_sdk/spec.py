@@ -94,12 +94,6 @@ class Preprocessing(Strict, frozen=True, kw_only=True):
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
 
-    @property
-    def sides(self) -> str:
-        """Of the input in pixels, as `--image-size` takes them: 256, or height and width, 480x640."""
-        height, width = self.image_size
-        return str(height) if height == width else f"{height}x{width}"
-
     def describe(self) -> str:
         """One line for people."""
         height, width = self.image_size

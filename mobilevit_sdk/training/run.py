@@ -170,7 +170,7 @@ def _started(trainer: Trainer, what: str, facts: Sequence[str]) -> TrainingStart
     facts = [
         *facts,
         f"{spec.num_classes} classes",
-        f"{len(trainer.images):,} images at {spec.preprocessing.sides} px",
+        f"{len(trainer.images):,} images at {_sides(*spec.preprocessing.image_size)} px",
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}",
         f"{trainer.device.type} {recipe.precision}",
     ]
@@ -195,6 +195,10 @@ def _started(trainer: Trainer, what: str, facts: Sequence[str]) -> TrainingStart
     elif trainer.resumed:
         resumed = f"resuming in epoch {trainer.epoch + 1}, after {trainer.next_step} of its steps"
     return TrainingStarted(f"{what} {spec.model}", detail=", ".join(facts), resumed=resumed)
+
+
+def _sides(height: int, width: int) -> str:
+    return str(height) if height == width else f"{height}x{width}"
 
 
 @contextmanager

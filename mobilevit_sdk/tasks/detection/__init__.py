@@ -48,7 +48,7 @@ class Detection:
                 f"Parquet file with a column `objects`"
             )
         if training and self.spec.preprocessing.resize_mode != "squash":
-            raise RequestError(f"a detector learns from whole pictures: give {self.spec.model} `--resize squash`")
+            raise RequestError(f"a detector learns from whole pictures: {self.spec.model} needs `resize_mode` squash")
         present = np.unique(np.concatenate([np.empty(0, np.int64), *(each.classes for each in dataset.objects)]))
         indices = class_indices(dataset, self.spec, present.tolist())
         if indices is None:
