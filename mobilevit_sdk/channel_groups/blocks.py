@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from functools import singledispatch
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups.dispatch import block_products
+from mobilevit_sdk.channel_groups.dispatch import block_products, product_weights, products
 from mobilevit_sdk.channel_groups.groups import ChannelGroup, ChannelSlice, gates, group, of_unit, reads, writes
 from mobilevit_sdk.layers import (
     MLP,
@@ -17,6 +17,7 @@ from mobilevit_sdk.layers import (
     BatchNormClassifier,
     CascadedGroupAttention,
     ConvNormAct,
+    CrossAttention,
     InvertedResidual,
     LayerScale,
     Residual,
@@ -27,6 +28,8 @@ from mobilevit_sdk.layers import (
 from mobilevit_sdk.layers.sandwich import FFN, PatchMerging, Sandwich
 from mobilevit_sdk.layers.separable_attention import PointwiseMLP, SeparableTransformerBlock
 from mobilevit_sdk.layers.window_transformer import WindowTransformerBlock
+
+_OF_KEYS = ("queries", "keys", "scores")  # products of attention as large as queries and keys, others as values
 
 
 @singledispatch
@@ -41,8 +44,9 @@ def stream_slices(block: nn.Module) -> tuple[ChannelSlice, ...]:
     raise TypeError(f"no slices of a stream are registered for a block of type {type(block).__name__}")
 
 
-@block_groups.register
-def _attention(attention: Attention) -> Iterator[ChannelGroup]:
+@block_groups.register(Attention)
+@block_groups.register(CrossAttention)
+def _attention(attention: Attention | CrossAttention) -> Iterator[ChannelGroup]:
     heads, key_dim, value_dim = attention.num_heads, attention.key_dim, attention.value_dim
     qkv, proj = attention.qkv, attention.proj
     first_value = 2 * heads * key_dim  # row of qkv
@@ -51,22 +55,23 @@ def _attention(attention: Attention) -> Iterator[ChannelGroup]:
         *writes(qkv, heads * key_dim, key_dim),
         *writes(qkv, first_value, value_dim),
         *reads(proj, 0, value_dim),
-        ChannelSlice(attention, "scores", 0),
-        ChannelSlice(attention, "answers", 0),
+        *(ChannelSlice(attention, product, 0) for product in products(attention)),
     )
-    if attention.position_bias is not None:
+    if isinstance(attention, Attention) and attention.position_bias is not None:
         head += (ChannelSlice(attention.position_bias, "table", 0),)
-    if attention.mixing is not None:
+    if isinstance(attention, Attention) and attention.mixing is not None:
         head += (*writes(attention.mixing.conv), *reads(attention.mixing.conv), *writes(attention.mixing.norm))
     yield group("heads", heads, head, name="num_heads", rows=key_dim)
     # From here on one part a head: the slices of its dimension i.
     queries = [writes(qkv, h * key_dim, effect=True) for h in range(heads)]
     keys = [(*queries[h], *writes(qkv, (heads + h) * key_dim)) for h in range(heads)]
-    keys[0] += (ChannelSlice(attention, "scores", 1),)
+    keys[0] += tuple(ChannelSlice(attention, product, 1) for product in products(attention) if product in _OF_KEYS)
     rescaled = [each for query in queries for each in query]
     yield group("q/k", key_dim, *keys, name="key_dim", rows=heads, rescaled=rescaled)
     values = [(*writes(qkv, first_value + h * value_dim), *reads(proj, h * value_dim)) for h in range(heads)]
-    values[0] += (ChannelSlice(attention, "answers", 1),)
+    values[0] += tuple(
+        ChannelSlice(attention, product, 1) for product in products(attention) if product not in _OF_KEYS
+    )
     yield group("v", value_dim, *values, name="value_dim", rows=heads)
 
 
@@ -74,6 +79,20 @@ def _attention(attention: Attention) -> Iterator[ChannelGroup]:
 def _attention_products(attention: Attention) -> dict[str, tuple[int, ...]]:
     heads = attention.num_heads
     return {"scores": (heads, attention.key_dim), "answers": (heads, attention.value_dim)}
+
+
+@block_products.register
+def _cross_attention_products(attention: CrossAttention) -> dict[str, tuple[int, ...]]:
+    """With those of the rows of `qkv`: each third of it is multiplied by other tokens."""
+    keys, values = (attention.num_heads, attention.key_dim), (attention.num_heads, attention.value_dim)
+    return {"queries": keys, "keys": keys, "scores": keys, "values": values, "answers": values}
+
+
+@product_weights.register
+def _cross_attention_weights(attention: CrossAttention, inputs: tuple[Tensor, ...]) -> dict[str, float]:
+    queries, keys, _ = (tokens.shape[1] for tokens in inputs)
+    dim, pairs = attention.qkv.in_features, queries * keys
+    return {"queries": dim * queries, "keys": dim * keys, "scores": pairs, "values": dim * keys, "answers": pairs}
 
 
 @block_groups.register

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import singledispatch
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from mobilevit_sdk.channel_groups.groups import ChannelGroup, RemovableBlock
 from mobilevit_sdk.errors import RequestError
@@ -78,6 +78,15 @@ def network_blocks(network: nn.Module) -> Iterator[RemovableBlock]:
 def block_products(block: nn.Module) -> Mapping[str, tuple[int, ...]]:
     """Where the attention layers of this SDK register their products."""
     return {}
+
+
+@singledispatch
+def product_weights(block: nn.Module, inputs: tuple[Tensor, ...]) -> Mapping[str, float]:
+    """What an element of each product costs beside one of the others, when the block gets these inputs; by default 1.
+
+    Here an attention between different tokens registers how many of each it multiplies.
+    """
+    return dict.fromkeys(products(block), 1.0)
 
 
 def _unknown(network: nn.Module) -> RequestError:

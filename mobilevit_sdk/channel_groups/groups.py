@@ -48,9 +48,9 @@ class ChannelGroup:
     After pruning, the `rescaled` slices are multiplied by sqrt(kept / size), which keeps the scale of attention. `kind`
     and `stage` name the group in reports.
 
-    `scale_equivariant`: between the layers that write the units and those that read them stand only sums, means, ReLUs,
-    zero padding, depthwise convolutions and their norms, so a unit scaled by any s > 0 arrives scaled by s. False where
-    this is not known.
+    `scale_equivariant`: between the layers that write the units and those that read them stand only sums, means, max
+    pools, ReLUs, zero padding, depthwise convolutions and their norms, so a unit scaled by any s > 0 arrives scaled by
+    s. False where this is not known.
     """
 
     paths: tuple[ConfigPath, ...]

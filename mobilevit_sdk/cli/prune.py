@@ -106,7 +106,7 @@ def command(
 
     Channels are judged by the first-order change of the loss without them. Those that matter least for each
     multiply-accumulate, or parameter, that they cost are removed first. Without --data, this happens on images that are
-    synthesized from the network, which costs accuracy.
+    synthesized from the network, which costs accuracy; a detector's channels are then judged by their magnitude.
     """
     from mobilevit_sdk.cli.display import import_torch
 

@@ -43,15 +43,16 @@ class PlacedAttention(nn.Module):
         self, attention: CrossAttention, queries: Tensor, keys: Tensor, product_rank: int, *, asking: bool = False
     ) -> None:
         super().__init__()
-        dim, self.product_rank = attention.qkv.in_features, product_rank
-        self.num_heads, self.head_dim = attention.num_heads, dim // attention.num_heads
-        q = linear(attention.qkv, slice(0, dim), scale=self.head_dim**-0.5)
-        self.k = linear(attention.qkv, slice(dim, 2 * dim), bias=False)
-        self.v = linear(attention.qkv, slice(2 * dim, None), bias=False)
+        self.num_heads, self.product_rank = attention.num_heads, product_rank
+        self.key_dim, self.value_dim = attention.key_dim, attention.value_dim
+        rows = attention.rows[0]
+        q = linear(attention.qkv, slice(0, rows), scale=self.key_dim**-0.5)
+        self.k = linear(attention.qkv, slice(rows, 2 * rows), bias=False)
+        self.v = linear(attention.qkv, slice(2 * rows, None), bias=False)
         self.proj = _with_bias_of_values(attention)
         constant = _product(q, queries) + q.bias.detach().double()
         if asking:  # [1, N, dim] -> [1, heads, d, N], the right of a product
-            constant = constant.view(1, -1, self.num_heads, self.head_dim).permute(0, 2, 3, 1)
+            constant = constant.view(1, -1, self.num_heads, self.key_dim).permute(0, 2, 3, 1)
             constant = constant if product_rank == 4 else constant[0]
         self.q = None if asking else linear(q, bias=False)
         self.register_buffer("query_constant", constant.to(q.weight.dtype).contiguous())
@@ -60,19 +61,19 @@ class PlacedAttention(nn.Module):
     def forward(self, asking: Tensor | None, tokens: Tensor) -> Tensor:
         count = tokens.shape[1]
         axes = batch_axes(1, self.num_heads, self.product_rank)
-        heads = (1, count, self.num_heads, self.head_dim)
-        k = (self.k(tokens) + self.key_constant).view(heads)
-        v = self.v(tokens).view(heads).permute(0, 2, 1, 3).reshape(*axes, count, self.head_dim)
+        k = (self.k(tokens) + self.key_constant).view(1, count, self.num_heads, self.key_dim)
+        v = self.v(tokens).view(1, count, self.num_heads, self.value_dim)
+        v = v.permute(0, 2, 1, 3).reshape(*axes, count, self.value_dim)
         if self.q is None or asking is None:
-            k = k.permute(0, 2, 1, 3).reshape(*axes, count, self.head_dim)
+            k = k.permute(0, 2, 1, 3).reshape(*axes, count, self.key_dim)
             scores = batched_product(k, self.query_constant).transpose(-1, -2)  # [heads, M, N] -> [heads, N, M]
         else:
-            k = k.permute(0, 2, 3, 1).reshape(*axes, self.head_dim, count)
-            q = (self.q(asking) + self.query_constant).view(1, -1, self.num_heads, self.head_dim)
-            scores = batched_product(q.permute(0, 2, 1, 3).reshape(*axes, -1, self.head_dim), k)
+            k = k.permute(0, 2, 3, 1).reshape(*axes, self.key_dim, count)
+            q = (self.q(asking) + self.query_constant).view(1, -1, self.num_heads, self.key_dim)
+            scores = batched_product(q.permute(0, 2, 1, 3).reshape(*axes, -1, self.key_dim), k)
         queries = scores.shape[-2]
-        x = batched_product(scores.softmax(-1), v).view(1, self.num_heads, queries, self.head_dim)
-        out: Tensor = self.proj(x.permute(0, 2, 1, 3).reshape(1, queries, self.num_heads * self.head_dim))
+        x = batched_product(scores.softmax(-1), v).view(1, self.num_heads, queries, self.value_dim)
+        out: Tensor = self.proj(x.permute(0, 2, 1, 3).reshape(1, queries, self.num_heads * self.value_dim))
         return out
 
 
@@ -173,8 +174,8 @@ def _start(layer: DecoderLayer, queries: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _with_bias_of_values(attention: CrossAttention) -> nn.Linear:
-    proj, dim = linear(attention.proj), attention.qkv.in_features
-    values = attention.qkv.bias[2 * dim :].double()
+    proj = linear(attention.proj)
+    values = attention.qkv.bias[2 * attention.rows[0] :].double()
     proj.bias.copy_(attention.proj.weight.double() @ values + attention.proj.bias.double())
     return proj
 

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class CrossAttention(nn.Module):
-    """softmax(q k^T / sqrt(dim / num_heads)) v per head (Vaswani et al., arXiv 1706.03762, section 3.2.2).
+    """softmax(q k^T / sqrt(key_dim)) v per head (Vaswani et al., arXiv 1706.03762, section 3.2.2).
 
     Shapes: [B, N, dim], [B, M, dim], [B, M, dim] -> [B, N, dim]. As in torch's own attention, `qkv` is one linear: its
-    first `dim` rows make q of `queries`, the next k of `keys`, the last v of `values`; in each, head by head.
+    first rows make q of `queries`, the next k of `keys`, the last v of `values`; in each, head by head. q and k have
+    `key_dim` rows a head and v has `value_dim`.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, num_heads: int, key_dim: int, value_dim: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"dim {dim} is not divisible by num_heads {num_heads}")
-        self.num_heads = num_heads
+        self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self.dropout = dropout
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = nn.Linear(dim, sum(self.rows))
+        self.proj = nn.Linear(num_heads * value_dim, dim)
+
+    @property
+    def rows(self) -> list[int]:
+        """How many rows of `qkv` make q, k and v."""
+        keys = self.num_heads * self.key_dim
+        return [keys, keys, self.num_heads * self.value_dim]
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        weights, biases = torch.split(self.qkv.weight, self.rows), torch.split(self.qkv.bias, self.rows)
         tokens = (queries, keys, values)
         q, k, v = (self._heads(F.linear(*each)) for each in zip(tokens, weights, biases, strict=True))
         x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
@@ -31,5 +37,5 @@ class CrossAttention(nn.Module):
         return out
 
     def _heads(self, x: Tensor) -> Tensor:
-        """Shapes: [B, N, dim] -> [B, heads, N, dim / heads]."""
+        """Shapes: [B, N, heads * d] -> [B, heads, N, d]."""
         return x.view(x.shape[0], x.shape[1], self.num_heads, -1).transpose(1, 2)

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.layers.conv import ConvNormAct
 
-_EXPANSION = 4
-
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm with the statistics, gains and biases of its pretraining: batches of few images would spoil them."""
@@ -28,20 +26,28 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolution beside a shortcut; the 3x3 has the stride, as torchvision has it.
 
-    Shapes: [B, in_channels, H, W] -> [B, 4 channels, ceil(H / stride), ceil(W / stride)].
+    Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)]. `within` are the channels
+    that the first two convolutions write. The `first` of a stage has a convolution as its shortcut, too.
     """
 
     def __init__(
-        self, in_channels: int, channels: int, *, stride: int = 1, dilation: int = 1, frozen_norm: bool = False
+        self,
+        in_channels: int,
+        within: tuple[int, int],
+        out_channels: int,
+        *,
+        first: bool,
+        stride: int = 1,
+        dilation: int = 1,
+        frozen_norm: bool = False,
     ) -> None:
         super().__init__()
         norm: type[nn.BatchNorm2d] = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
-        out_channels = _EXPANSION * channels
-        self.reduce = ConvNormAct(in_channels, channels, 1, activation=nn.ReLU, norm=norm)
-        self.conv = ConvNormAct(channels, channels, 3, stride=stride, dilation=dilation, activation=nn.ReLU, norm=norm)
-        self.expand = ConvNormAct(channels, out_channels, 1, activation=None, norm=norm)
+        self.reduce = ConvNormAct(in_channels, within[0], 1, activation=nn.ReLU, norm=norm)
+        self.conv = ConvNormAct(*within, 3, stride=stride, dilation=dilation, activation=nn.ReLU, norm=norm)
+        self.expand = ConvNormAct(within[1], out_channels, 1, activation=None, norm=norm)
         self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or in_channels != out_channels:
+        if first:
             self.shortcut = ConvNormAct(in_channels, out_channels, 1, stride=stride, activation=None, norm=norm)
         self.activation = nn.ReLU()
 
@@ -53,28 +59,45 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """All of ResNet but its classifier. Shapes: [B, in_channels, H, W] -> [B, channels, ceil(H / 32), ceil(W / 32)].
 
-    `depths` counts the bottlenecks of each stage, whose widths are `width` and its doubles. With `dilated` the last
-    stage dilates its kernels instead of its stride, so that the map has twice the height and width (DC5).
+    `stages` are the channels of the stem's map and of each stage's, `bottlenecks` those within each bottleneck of each
+    stage, or None for one that is not there. With `dilated` the last stage dilates its kernels instead of its stride,
+    so that the map has twice the height and width (DC5).
     """
 
     def __init__(
-        self, in_channels: int, width: int, depths: Sequence[int], *, dilated: bool = False, frozen_norm: bool = False
+        self,
+        in_channels: int,
+        stages: Sequence[int],
+        bottlenecks: Sequence[Sequence[tuple[int, int] | None]],
+        *,
+        dilated: bool = False,
+        frozen_norm: bool = False,
     ) -> None:
         super().__init__()
         norm: type[nn.BatchNorm2d] = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
-        self.stem = ConvNormAct(in_channels, width, 7, stride=2, activation=nn.ReLU, norm=norm)
+        channels = stages[0]
+        self.stem = ConvNormAct(in_channels, channels, 7, stride=2, activation=nn.ReLU, norm=norm)
         self.pool = nn.MaxPool2d(3, 2, padding=1)
         self.stages = nn.Sequential()
-        channels = width
-        for stage, depth in enumerate(depths):
-            blocks, own = nn.Sequential(), width * 2**stage
-            dilates = dilated and stage == len(depths) - 1
-            for block in range(depth):
+        for stage, (out, every) in enumerate(zip(stages[1:], bottlenecks, strict=True)):
+            blocks, dilates = nn.Sequential(), dilated and stage == len(bottlenecks) - 1
+            for number, within in enumerate(every):
+                if within is None:  # leaves a gap in the numbering
+                    continue
                 # The first block of a dilated stage still looks as near as the stage before it.
-                dilation = 2 if dilates and block else 1
-                stride = 2 if stage and not dilates and not block else 1
-                blocks.append(Bottleneck(channels, own, stride=stride, dilation=dilation, frozen_norm=frozen_norm))
-                channels = _EXPANSION * own
+                dilation = 2 if dilates and number else 1
+                stride = 2 if stage and not dilates and not number else 1
+                block = Bottleneck(
+                    channels,
+                    within,
+                    out,
+                    first=not number,
+                    stride=stride,
+                    dilation=dilation,
+                    frozen_norm=frozen_norm,
+                )
+                blocks.add_module(str(number), block)
+                channels = out
             self.stages.append(blocks)
         self.channels = channels  # of the map that it returns
 

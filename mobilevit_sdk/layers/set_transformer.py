@@ -22,9 +22,10 @@ class EncoderLayer(nn.Module):
     Shapes: tokens [B, N, dim] and positions [1, N, dim] -> [B, N, dim].
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_dim: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, attention: CrossAttention, mlp_dim: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attention = CrossAttention(dim, num_heads, dropout=dropout)
+        dim = attention.qkv.in_features
+        self.attention = attention
         self.norm1 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, mlp_dim, activation=nn.ReLU, dropout=dropout)
         self.norm2 = nn.LayerNorm(dim)
@@ -43,11 +44,14 @@ class DecoderLayer(nn.Module):
     Shapes: objects [B, Q, dim], their queries [1, Q, dim], tokens [B, N, dim], positions [1, N, dim] -> [B, Q, dim].
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_dim: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, attention: CrossAttention, cross_attention: CrossAttention, mlp_dim: int, *, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.attention = CrossAttention(dim, num_heads, dropout=dropout)
+        dim = attention.qkv.in_features
+        self.attention = attention
         self.norm1 = nn.LayerNorm(dim)
-        self.cross_attention = CrossAttention(dim, num_heads, dropout=dropout)
+        self.cross_attention = cross_attention
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, mlp_dim, activation=nn.ReLU, dropout=dropout)
         self.norm3 = nn.LayerNorm(dim)
@@ -75,24 +79,16 @@ class ObjectQueries(nn.Module):
 
 
 class SetTransformer(nn.Module):
-    """A map of features to objects. Shapes: [B, dim, h, w] -> [B, num_queries, dim], normalized."""
+    """A map of features to objects. Shapes: [B, dim, h, w] -> [B, num_queries, dim], normalized.
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        mlp_dim: int,
-        *,
-        num_queries: int,
-        encoder_layers: int,
-        decoder_layers: int,
-        dropout: float = 0.0,
-    ) -> None:
+    `encoder` holds layers of type EncoderLayer, and `decoder` at least one of type DecoderLayer.
+    """
+
+    def __init__(self, dim: int, num_queries: int, encoder: nn.Sequential, decoder: nn.Sequential) -> None:
         super().__init__()
-        sizes = (dim, num_heads, mlp_dim)
-        self.encoder = nn.Sequential(*(EncoderLayer(*sizes, dropout=dropout) for _ in range(encoder_layers)))
+        self.encoder = encoder
         self.queries = ObjectQueries(num_queries, dim)
-        self.decoder = nn.Sequential(*(DecoderLayer(*sizes, dropout=dropout) for _ in range(decoder_layers)))
+        self.decoder = decoder
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:

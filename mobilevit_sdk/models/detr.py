@@ -7,17 +7,51 @@ reference form: written to be read and trained. `mobilevit_sdk.deployment` turns
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Annotated
 
-from msgspec import Meta
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from mobilevit_sdk.layers import ResNet, SetTransformer
+from mobilevit_sdk.layers import CrossAttention, DecoderLayer, EncoderLayer, ResNet, SetTransformer
+from mobilevit_sdk.models.block_widths import AttentionWidths, BlockWidths, Width
 from mobilevit_sdk.models.registry import register_family, register_model
-from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing
+from mobilevit_sdk.spec import ModelConfig, ModelInfo, Preprocessing, Strict
 
 Count = Annotated[int, Meta(ge=1, le=128)]
 Channels = Annotated[int, Meta(ge=4, le=16384)]
+
+_EXPANSION = 4  # of a bottleneck: how many times more channels it writes than it has within
+
+
+class BottleneckWidths(Strict, frozen=True):
+    """Channels that the first two convolutions of a bottleneck write."""
+
+    reduce: Width
+    conv: Width
+
+
+class DecoderWidths(Strict, frozen=True):
+    """Of a decoder layer: its attention between objects and to the image, channels within the MLP."""
+
+    attention: AttentionWidths
+    cross_attention: AttentionWidths
+    mlp_dim: Width
+
+
+class Widths(Strict, frozen=True):
+    """All numbers that pruning may change on their own; null: removed.
+
+    `stages` are the channels of the stem's map and of each stage's, `box_head` those between the layers of that head.
+    """
+
+    stages: tuple[Width, Width, Width, Width, Width]
+    bottlenecks: tuple[tuple[BottleneckWidths | None, ...], ...]
+    encoder: tuple[BlockWidths | None, ...]
+    decoder: tuple[DecoderWidths | None, ...]
+    box_head: tuple[Width, Width]
 
 
 class DETRConfig(ModelConfig, frozen=True):
@@ -25,7 +59,8 @@ class DETRConfig(ModelConfig, frozen=True):
 
     `num_classes` does not count "no object", the last row of the class head. `dilated` is the paper's DC5: the last
     stage of the backbone keeps its resolution. With `frozen_norm`, BatchNorm keeps what the backbone was pretrained
-    with; a backbone that starts from nothing trains it.
+    with; a backbone that starts from nothing trains it. A pruned network has `widths`. Then the depths still count, and
+    `dim`, which the positions have as well, but not `num_heads`, `mlp_dim` and `backbone_width`.
     """
 
     num_classes: int = 91
@@ -40,10 +75,39 @@ class DETRConfig(ModelConfig, frozen=True):
     dilated: bool = False
     frozen_norm: bool = True
     dropout: float = 0.0
+    widths: Widths | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.dim % 4:
             raise ValueError(f"dim {self.dim} is no multiple of 4: two axes, a sine and a cosine for each")
+        if self.widths is UNSET:
+            return
+        layers = (*self.widths.bottlenecks, self.widths.encoder, self.widths.decoder)
+        if tuple(map(len, layers)) != (*self.backbone_depths, self.encoder_layers, self.decoder_layers):
+            raise ValueError("the widths are not those of the layers")
+        if any(each[0] is None for each in layers):
+            raise ValueError("each stage, the encoder and the decoder need their first layer")
+
+    def explicit(self) -> DETRConfig:
+        """The same network with all its widths written out."""
+        if self.widths is not UNSET:
+            return self
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} is not divisible by num_heads {self.num_heads}")
+        head_dim, mlp_dim = self.dim // self.num_heads, self.mlp_dim
+        attention = AttentionWidths(num_heads=self.num_heads, key_dim=head_dim, value_dim=head_dim)
+        encoder = BlockWidths(num_heads=self.num_heads, key_dim=head_dim, value_dim=head_dim, mlp_dim=mlp_dim)
+        decoder = DecoderWidths(attention=attention, cross_attention=attention, mlp_dim=mlp_dim)
+        one, two, three, four = (self.backbone_width * 2**stage for stage in range(4))
+        within = (BottleneckWidths(reduce=each, conv=each) for each in (one, two, three, four))
+        widths = Widths(
+            stages=(one, _EXPANSION * one, _EXPANSION * two, _EXPANSION * three, _EXPANSION * four),
+            bottlenecks=tuple((each,) * depth for each, depth in zip(within, self.backbone_depths, strict=True)),
+            encoder=(encoder,) * self.encoder_layers,
+            decoder=(decoder,) * self.decoder_layers,
+            box_head=(self.dim, self.dim),
+        )
+        return msgspec.structs.replace(self, widths=widths)
 
     @property
     def stride(self) -> int:
@@ -64,30 +128,40 @@ class DETR(nn.Module):
     def __init__(self, config: DETRConfig) -> None:
         super().__init__()
         self.config = config
+        widths = config.explicit().widths
+        assert widths is not UNSET
         self.backbone = ResNet(
             config.in_channels,
-            config.backbone_width,
-            config.backbone_depths,
+            widths.stages,
+            [[(each.reduce, each.conv) if each else None for each in stage] for stage in widths.bottlenecks],
             dilated=config.dilated,
             frozen_norm=config.frozen_norm,
         )
         self.projection = nn.Conv2d(self.backbone.channels, config.dim, 1)
-        self.transformer = SetTransformer(
-            config.dim,
-            config.num_heads,
-            config.mlp_dim,
-            num_queries=config.num_queries,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
-            dropout=config.dropout,
-        )
+        encoder = {
+            i: EncoderLayer(_attention(config, own), own.mlp_dim, dropout=config.dropout)
+            for i, own in enumerate(widths.encoder)
+            if own is not None
+        }
+        decoder = {
+            i: DecoderLayer(
+                _attention(config, own.attention),
+                _attention(config, own.cross_attention),
+                own.mlp_dim,
+                dropout=config.dropout,
+            )
+            for i, own in enumerate(widths.decoder)
+            if own is not None
+        }
+        self.transformer = SetTransformer(config.dim, config.num_queries, _numbered(encoder), _numbered(decoder))
         self.class_head = nn.Linear(config.dim, config.num_classes + 1)
+        first, second = widths.box_head
         self.box_head = nn.Sequential(
-            nn.Linear(config.dim, config.dim),
+            nn.Linear(config.dim, first),
             nn.ReLU(),
-            nn.Linear(config.dim, config.dim),
+            nn.Linear(first, second),
             nn.ReLU(),
-            nn.Linear(config.dim, 4),
+            nn.Linear(second, 4),
             nn.Sigmoid(),
         )
         for parameter in self.transformer.parameters():
@@ -121,6 +195,15 @@ class DETR(nn.Module):
 
     def input_convolution(self) -> nn.Conv2d:
         return self.backbone.stem.conv
+
+
+def _attention(config: DETRConfig, own: AttentionWidths | BlockWidths) -> CrossAttention:
+    return CrossAttention(config.dim, own.num_heads, own.key_dim, own.value_dim, dropout=config.dropout)
+
+
+def _numbered(layers: Mapping[int, nn.Module]) -> nn.Sequential:
+    """The layers by their numbers, which have gaps where layers were removed."""
+    return nn.Sequential(OrderedDict((str(i), layer) for i, layer in layers.items()))
 
 
 _R101 = (3, 4, 23, 3)

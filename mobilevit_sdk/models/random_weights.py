@@ -58,7 +58,7 @@ def randomize(model: M, seed: int) -> M:
         if isinstance(layer, ObjectQueries):
             layer.weight.mul_(layer.weight.shape[1] ** 0.5 / _GAIN)
         elif isinstance(layer, CrossAttention):
-            layer.qkv.weight[: -layer.qkv.in_features].mul_(_ATTENTION_GAIN / _GAIN)
+            layer.qkv.weight[: sum(layer.rows[:2])].mul_(_ATTENTION_GAIN / _GAIN)
         elif isinstance(layer, EncoderLayer | DecoderLayer):  # what they add is small beside what tells tokens apart
             for end in (layer.attention.proj, layer.mlp.fc2):
                 for parameter in end.parameters():

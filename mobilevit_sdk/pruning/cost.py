@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 from torch import Tensor, nn
 
-from mobilevit_sdk.channel_groups import products
+from mobilevit_sdk.channel_groups import product_weights, products
 from mobilevit_sdk.layers.flops import macs_by_module
 from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.pruning.structure import Axis, Structure
@@ -23,28 +23,34 @@ from mobilevit_sdk.pruning.structure import Axis, Structure
 def mac_rates(structure: Structure, image_size: tuple[int, int]) -> dict[str, float]:
     """Multiply-accumulates on one image of (H, W) pixels for each element of a layer's weight, or of a product.
 
-    A product is as large as its sizes multiplied (`channel_groups.HasProducts`).
+    A product is as large as its sizes multiplied (`channel_groups.HasProducts`); where a module computes several, they
+    share what it takes beside its layers by their `product_weights`.
     """
     rates: dict[str, float] = {}
     layers: dict[nn.Module, str] = {
         m: n for n, m in structure.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)
     }
-    attention = {n: sizes for n, m in structure.model.named_modules() if (sizes := products(m))}
+    attention = {m: n for n, m in structure.model.named_modules() if products(m)}
+    weights: dict[nn.Module, Mapping[str, float]] = {}
 
     def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
         channels_last = isinstance(layer, nn.Linear)
         positions = output.numel() // output.shape[-1 if channels_last else 1]
         rates[f"{layers[layer]}.weight"] = positions
 
-    with forward_hooks(after=[(layer, count) for layer in layers]):
+    def weigh(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        weights[module] = product_weights(module, inputs)
+
+    with forward_hooks(before=[(m, weigh) for m in attention], after=[(layer, count) for layer in layers]):
         macs = macs_by_module(structure.model, image_size)
-    for name, sizes in attention.items():
+    for module, name in attention.items():
         whole = macs[name]
         layers_within = sum(
             rate * prod(structure.shapes[tensor]) for tensor, rate in rates.items() if tensor.startswith(f"{name}.")
         )
-        elements = {f"{name}.{product}": prod(shape) for product, shape in sizes.items()}
-        rates |= dict.fromkeys(elements, (whole - layers_within) / sum(elements.values()))
+        elements = {product: prod(shape) for product, shape in products(module).items()}
+        unit = (whole - layers_within) / sum(weights[module][product] * each for product, each in elements.items())
+        rates |= {f"{name}.{product}": unit * weights[module][product] for product in elements}
     return rates
 
 

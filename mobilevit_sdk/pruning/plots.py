@@ -12,6 +12,7 @@ _COLORS = {
     "stream": INK,
     "fusion": GRAY,
     "expansion": BLUE,
+    "bottleneck": BLUE,
     "FFN": ORANGE,
     "heads": PURPLE,
     "q/k": RED,
@@ -25,7 +26,7 @@ def plot_kept(kept: Sequence[Kept], path: Path, title: str) -> None:
 
     As figure 4 of EfficientViT (arXiv 2305.07027) shows Q, K, V and FFN. Raises RequestError when it cannot be written.
     """
-    stages = list(dict.fromkeys(row.stage for row in sorted(kept, key=lambda row: _rank(row.stage))))
+    stages = sorted(dict.fromkeys(row.stage for row in kept), key=_rank)
     kinds = [kind for kind in _COLORS if any(row.kind == kind for row in kept)]
     with chart(path, max(7.0, 1.5 + 0.36 * (len(kept) + len(stages))), 3.6) as figure:
         axes = figure.subplots()
@@ -77,5 +78,6 @@ def plot_frontier(lines: Mapping[str, Sequence[tuple[float, float]]], path: Path
         figure.suptitle(title)
 
 
-def _rank(stage: str) -> tuple[int, str]:
-    return ({"stem": 0, "head": 2}.get(stage, 1), stage)
+def _rank(stage: str) -> int:
+    """The stem first and the head last; others as they come in the network."""
+    return {"stem": 0, "head": 2}.get(stage, 1)

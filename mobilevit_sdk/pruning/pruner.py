@@ -72,7 +72,8 @@ def prune(
     importance `taylor` is measured on them, and BatchNorm statistics after each step. The checkpoint stays as it is.
 
     Without `data`, accuracy is lost, as a UserWarning says: images are synthesized for `taylor`, which takes a minute
-    or more; with other criteria, BatchNorms keep their statistics.
+    or more; with other criteria, BatchNorms keep their statistics. For a detector no images are synthesized: its units
+    are judged by magnitude.
 
     Raises RequestError for a share that cannot be reached, with the nearest that can, for data that does not fit the
     head, and for a model whose channel groups are not known.
@@ -82,9 +83,9 @@ def prune(
     if len(shares) != 1:
         raise RequestError("give one share to keep: of macs, of params, or of latency")
     ((measure, keep),) = shares.items()
-    request = msgspec.structs.replace(make_request(measure, keep, options), data_free=data is None)
     loaded = as_checkpoint(checkpoint)
-    for text in request.warnings:
+    request = make_request(measure, keep, options).fitted(loaded.spec, data_free=data is None)
+    for text in request.warnings(loaded.spec):
         warnings.warn(text, stacklevel=2)
     images = images_for(loaded, request, None if data is None else open_dataset(data, labeled=True), progress)
     return prune_network(loaded.model, loaded.spec, request, images, latency_table=latency_table, progress=progress)
@@ -130,7 +131,8 @@ def _prune(
             "a task stands on the very weights that it learned on, and pruning changes them: prune the base without "
             "tasks, then train each task on the pruned one, which takes minutes (`mobilevit train --base`)"
         )
-    spec.require_scores("pruning", alone=True)
+    if not spec.num_queries:
+        spec.require_scores("pruning", alone=True)
     original = Structure(model)
     whole = _budget(original, spec, request.measure, latency_table)
     pruned, pruned_spec = model, spec

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.spec import Strict
+from mobilevit_sdk.spec import ModelSpec, Strict
 
 Measure = Literal["macs", "params", "latency"]
 Criterion = Literal["taylor", "magnitude", "bn-scale", "random"]
@@ -22,8 +22,8 @@ class Request(Strict, frozen=True):
     Units are removed in `steps`, each with new importances from the gradients of `samples` images in batches of
     `batch_size`. Tensors keep multiples of `multiple` channels. With `blocks`, whole blocks may go too.
 
-    `data_free` says that there are no training images. For `taylor`, some are then synthesized from the network; the
-    other criteria do without, and BatchNorms keep the statistics of the unpruned network.
+    `data_free` says that there are no training images. For `taylor`, some are then synthesized from the network, unless
+    it is a detector; the other criteria do without, and BatchNorms keep the statistics of the unpruned network.
     """
 
     measure: Measure = "macs"
@@ -44,11 +44,20 @@ class Request(Strict, frozen=True):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name} must be 1 or more, not {getattr(self, name)}")
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a pruning without training images loses."""
+    def fitted(self, spec: ModelSpec, *, data_free: bool) -> Request:
+        """The request as it is carried out on this network, with training images or without any."""
+        by = "magnitude" if data_free and spec.num_queries and self.importance == "taylor" else self.importance
+        return msgspec.structs.replace(self, importance=by, data_free=data_free)
+
+    def warnings(self, spec: ModelSpec) -> tuple[str, ...]:
+        """What a pruning of this network without training images loses."""
         if not self.data_free:
             return ()
+        if spec.num_queries:
+            return (
+                f"without training images, units are judged by {self.importance}, for none are synthesized for a "
+                "detector: that may destroy it; give `data`, or train the result",
+            )
         if self.importance == "taylor":
             return (
                 "without training images, units were judged and BatchNorm statistics measured on images synthesized "

@@ -66,7 +66,7 @@ def prune_into(
     if recipe and (train is None or test is None):
         raise RequestError("fine-tuning needs `data` to train on and `test_data` to measure on")
     check_answers(original.model, original.spec.preprocessing)
-    request = replace(request, data_free=train is None)
+    request = request.fitted(original.spec, data_free=train is None)
     pruned = load_pruned(original, request, folder)
     images, table = None, None
     if pruned is None or with_sweep:
@@ -117,7 +117,7 @@ def _describe(
         test_images=len(test) if test else None,
         kept=list(pruned.kept),
         judged_by=pruned.judged_by,
-        warnings=list(request.warnings if test else (*request.warnings, UNMEASURED)),
+        warnings=[*request.warnings(pruned.spec), *(() if test else (UNMEASURED,))],
     )
 
 

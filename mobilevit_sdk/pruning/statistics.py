@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mobilevit_sdk.layers import FrozenBatchNorm2d
 from mobilevit_sdk.pruning.images import PruningImages
 
 _BATCH_SIZE = 128
@@ -14,9 +15,14 @@ _BATCH_SIZE = 128
 def measure_statistics(model: nn.Module, images: PruningImages) -> None:
     """Replace the running statistics of every BatchNorm, in place, by the means of those of batches of `images`.
 
-    All other layers stay in eval mode. A last batch of one image is left out: it has no variance.
+    Frozen norms stay as they are, and all other layers in eval mode. A last batch of one image is left out: it has no
+    variance.
     """
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(layer, FrozenBatchNorm2d)
+    ]
     momenta = [norm.momentum for norm in norms]
     training = model.training
     model.eval()

@@ -25,13 +25,23 @@ from mobilevit_sdk.channel_groups import (
 )
 from mobilevit_sdk.deployment.cross_layer_equalization import equalize_channels
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.layers import ConvNormAct, PatchTokens, PositionBias, SeparableAttention
+from mobilevit_sdk.layers import (
+    ConvNormAct,
+    CrossAttention,
+    DecoderLayer,
+    EncoderLayer,
+    PatchTokens,
+    PositionBias,
+    SeparableAttention,
+)
 from mobilevit_sdk.layers.conv import is_depthwise
+from mobilevit_sdk.models.detr import DETR
 from mobilevit_sdk.models.mobilevit import MobileViT
 from mobilevit_sdk.pruning.structure import Pruning, Structure
 
 FAMILIES = sorted(CONFIGS)
 CHANNELS = {"channels", "dim", "dims", "stem_channels", "final_channels"}  # outside of `widths`, what pruning changes
+FIXED = {"detr": {"dim"}}  # the positions have it, too
 
 
 def numbers(value, path=()):
@@ -53,7 +63,7 @@ def test_every_width_of_the_config_has_exactly_one_group(family):
     widths = {
         path
         for path in numbers(config)
-        if path[0] == "widths" or CHANNELS & set(path)  # "dim" of a stage without attention is zero
+        if path[0] == "widths" or (CHANNELS - FIXED.get(family, set())) & set(path)  # "dim" without attention is zero
     }
     of_groups = Counter(path for group in channel_groups(model) for path in group.paths)
     assert set(of_groups) == widths
@@ -91,7 +101,29 @@ def of_no_channel(model):
             expected[f"{name}.table", 1] = list(range(module.table.shape[1]))
         elif isinstance(module, SeparableAttention):
             expected |= {(f"{name}.qkv.weight", 0): [0], (f"{name}.qkv.bias", 0): [0]}
-    return expected
+    return expected | of_tokens_that_stay(model)
+
+
+def of_tokens_that_stay(model):
+    """The channels of DETR's tokens, and what its heads answer."""
+    if not isinstance(model, DETR):
+        return {}
+    outputs = ["projection", "box_head.4", "class_head"]
+    inputs = ["class_head", "box_head.0"]
+    for name, module in model.named_modules():
+        if isinstance(module, (EncoderLayer, DecoderLayer)):
+            outputs += [f"{name}.mlp.fc2"]
+            inputs += [f"{name}.mlp.fc1"]
+        elif isinstance(module, CrossAttention):
+            outputs += [f"{name}.proj"]
+            inputs += [f"{name}.qkv"]
+        elif isinstance(module, nn.LayerNorm):
+            outputs += [name]
+    axes = [(f"{name}.{leaf}", 0) for name in outputs for leaf in ("weight", "bias")]
+    axes += [(f"{name}.weight", 1) for name in inputs]
+    axes += [("transformer.queries.weight", axis) for axis in (0, 1)]
+    tensors = model.state_dict()
+    return {(name, axis): list(range(tensors[name].shape[axis])) for name, axis in axes}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

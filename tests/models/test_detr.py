@@ -96,7 +96,7 @@ def test_positions_are_sines_of_rows_then_of_columns() -> None:
 
 @torch.no_grad()
 def test_padding_with_zeros_changes_no_maximum_after_a_relu() -> None:
-    plain = randomize(ResNet(3, 8, (1, 1)), 0).double().eval()
+    plain = randomize(ResNet(3, (8, 32, 64), [[(8, 8)], [(16, 16)]]), 0).double().eval()
     padded = copy.deepcopy(plain)
     pad_max_pools(padded)
     image = torch.randn(1, 3, 37, 50, dtype=torch.float64)

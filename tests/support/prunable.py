@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mobilevit_sdk.models import deepvit, efficientvit, mobilevit, mobilevitv2, tiny_vit, vit
+from mobilevit_sdk.models import deepvit, detr, efficientvit, mobilevit, mobilevitv2, tiny_vit, vit
 from mobilevit_sdk.models.random_weights import condition_weights, randomize
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.pruning.structure import Pruning, Structure
@@ -57,7 +57,19 @@ CONFIGS: dict[str, ModelConfig] = {
     "deepvit": deepvit.DeepViTConfig(
         dim=16, num_heads=4, depth=3, mlp_ratio=2, patch_size=16, image_size=(SIZE, SIZE), re_attention_from=1
     ),
+    "detr": detr.DETRConfig(
+        dim=16,
+        num_heads=2,
+        mlp_dim=20,
+        num_queries=6,
+        encoder_layers=2,
+        decoder_layers=3,
+        backbone_width=6,
+        backbone_depths=(1, 2, 1, 2),
+        dilated=True,
+    ),
 }
+DETECTORS = ("detr",)
 MODELS = {
     "mobilevit": "mobilevit_xxs",
     "mobilevitv2": "mobilevitv2_050",
@@ -65,11 +77,12 @@ MODELS = {
     "efficientvit": "efficientvit_m0",
     "vit": "deit_tiny_distilled_patch16_224",
     "deepvit": "deepvit_patch16_224_re_attn_16b",
+    "detr": "detr_resnet50_dc5",
 }
 
 
-def small_spec(family: str, num_classes: int = 5) -> ModelSpec:
-    config = msgspec.structs.replace(CONFIGS[family], num_classes=num_classes)
+def small_spec(family: str, num_classes: int = 5, **options: bool) -> ModelSpec:
+    config = msgspec.structs.replace(CONFIGS[family], num_classes=num_classes, **options)
     return ModelSpec(
         model=MODELS[family],
         family=family,
@@ -83,6 +96,16 @@ def small_model(family: str, seed: int = 0, **options: int) -> tuple[nn.Module, 
     spec = small_spec(family, **options)
     images = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
     return condition_weights(randomize(build_model(spec), seed), images).eval(), spec
+
+
+def answers(model: nn.Module, images: Tensor) -> Tensor:
+    """All answers of a network in a row for each image, [B, ...]."""
+    return joined(model(images))
+
+
+def joined(found: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The answers of all outputs in a row for each image."""
+    return torch.cat([each.flatten(1) for each in found], 1) if isinstance(found, tuple) else found
 
 
 @st.composite
