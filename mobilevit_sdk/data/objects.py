@@ -64,8 +64,8 @@ class ObjectTable:
         """The objects of each picture."""
         with np.errstate(over="ignore"):  # beyond float32 is infinite
             boxes = self.boxes.astype(np.float32)
-        ends = np.cumsum(self.counts).tolist()
-        spans = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        ends = np.cumsum(self.counts)
+        spans = map(slice, (ends - self.counts).tolist(), ends.tolist())
         return [
             Objects(boxes[span], self.classes[span], self.crowd[span], size)
             for span, size in zip(spans, self.sizes, strict=True)

@@ -176,7 +176,7 @@ def test_broken_annotations_are_named_or_noted_where_not_needed(
         ({"images": None}, r"is no COCO JSON of detection \(Object missing required field `images`\)"),
         ({"images": [*IMAGES, {"id": 7, "file_name": "c.png"}]}, "several images have the id 7"),
         ({"images": [{"id": 1}]}, "is no COCO JSON of detection"),
-        ({"images": []}, "holds no images"),
+        ({"images": [], "annotations": []}, "holds no images"),
         (_annotation(bbox=[1, 2, 3, "4"]), r"is no COCO JSON .*annotations\[1\]\.bbox\[3\]"),
         (_annotation(bbox=[1, 2, 3, None]), r"is no COCO JSON .*annotations\[1\]\.bbox\[3\]"),
         (_annotation(bbox=[1, 2, 3, float("nan")]), "is no COCO JSON"),

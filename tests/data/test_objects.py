@@ -170,6 +170,13 @@ def test_neither_labels_nor_objects_are_refused_where_needed(tmp_path: Path) -> 
         open_dataset(path, labeled=True)
 
 
+def test_file_without_rows_holds_no_images(tmp_path: Path) -> None:
+    whole = pyarrow.parquet.read_table(_write(tmp_path, _objects()))
+    pyarrow.parquet.write_table(whole.slice(0, 0), tmp_path / "empty.parquet")
+    with pytest.raises(RequestError, match=r"empty\.parquet holds no images"):
+        open_dataset(tmp_path / "empty.parquet", labeled=True)
+
+
 def test_labels_decide_where_there_are_both_and_that_is_said(tmp_path: Path) -> None:
     dataset = _open(tmp_path, _objects(), label=[0, 1, 2])
     assert dataset.labels == [0, 1, 2]
