@@ -1,8 +1,9 @@
 """Pictures of the browser app's screens, for light and for dark pages, in a Chromium as large as a phone:
 
-    python docs/pictures/web.py out/demo/mobilevit_xxs-tflite-fp32
+    python docs/pictures/seaside.py out/seaside
+    python docs/pictures/web.py out/demo/mobilevit_xxs-tflite-fp32 out/seaside
 
-The photographs are the two that scikit-learn ships (CC BY 2.0).
+The photographs are the two that scikit-learn ships (CC BY 2.0); the detector's picture is drawn by seaside.py.
 """
 
 from __future__ import annotations
@@ -48,6 +49,21 @@ def verify(page: Page) -> None:
 SCREENS: dict[str, Callable[[Page], None]] = {"photo": photo, "camera": camera, "verify": verify}
 
 
+def detect(seaside: Path, scratch: Path) -> None:
+    picture = scratch / "seaside.jpg"
+    with Image.open(seaside / "seaside.png") as image:
+        image.save(picture, quality=92)
+    site = Site(write_site(scratch / "detector", seaside / "detr_resnet50-tflite-fp32"))
+    for scheme in ("light", "dark"):
+        with Page(site.url(), dark=scheme == "dark") as page:
+            page.choose_photo(picture)
+            page.classes("photo")
+            page.wait("!document.querySelector('#panel-photo [role=status]').textContent")
+            page.evaluate("scrollTo(0, 0)")
+            save(page.picture(), f"detect-{scheme}")
+    site.close()
+
+
 def main() -> None:
     artifact = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as scratch:
@@ -63,6 +79,7 @@ def main() -> None:
             page.error()
             save(page.picture(), "error-light")
         site.close()
+        detect(Path(sys.argv[2]), Path(scratch))
 
 
 def save(picture: bytes, name: str) -> None:

@@ -31,11 +31,11 @@ export function objectsOf(answer, manifest, picture, least) {
   return objects.sort((a, b) => b.share - a.share);
 }
 
-/** The way back: from center, width and height as shares of what the file saw to edges as shares of the picture. */
+/** The way back: from center, width and height as shares of what the file saw to edges as shares of the picture, at most. */
 function intoPicture(picture, resizing) {
   const { window, width, height, left, top, cropWidth, cropHeight } = plan(picture, resizing);
-  const x = (share) => (window[0] + ((left + clamp(share) * cropWidth) / width) * window[2]) / picture.width;
-  const y = (share) => (window[1] + ((top + clamp(share) * cropHeight) / height) * window[3]) / picture.height;
+  const x = (share) => clamp((window[0] + ((left + share * cropWidth) / width) * window[2]) / picture.width);
+  const y = (share) => clamp((window[1] + ((top + share * cropHeight) / height) * window[3]) / picture.height);
   return ([middleX, middleY, w, h]) => ({
     left: x(middleX - w / 2),
     top: y(middleY - h / 2),
