@@ -23,7 +23,6 @@ from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.deployment.products import batch_axes, batched_product
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.deployment.targets import Target
-from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import CrossAttention, DecoderLayer, EncoderLayer, SetTransformer, sine_positions
 
 Grid = tuple[int, int]
@@ -151,13 +150,10 @@ class PlacedSetTransformer(nn.Module):
 def place_positions(network: nn.Module, image_size: tuple[int, int], target: Target) -> None:
     """Replace every SetTransformer by its form for images of that size, in pixels, in place.
 
-    The network says in `map_size` how large its map of features then is. Raises RequestError for a target that wants
-    tokens with channels first.
+    The network says in `map_size` how large its map of features then is.
     """
     if not any(isinstance(layer, SetTransformer) for layer in network.modules()):
         return
-    if target.tokens == "channels-first":
-        raise RequestError(f"detectors have no form for {target.name} yet: convert without the backend `ane`")
     grid: Grid = network.map_size(*image_size)  # type: ignore[operator]
     replace_layers(network, SetTransformer, lambda each: PlacedSetTransformer(each, grid, target.product_rank))
 

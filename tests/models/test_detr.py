@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from golden.make_detr import detr_weights
+from golden.weights import images
+from torch import nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
@@ -36,7 +38,6 @@ SMALL = {
     "backbone_depths": (1, 1, 1, 2),
     "num_classes": 7,
 }
-IN_ROWS = [target for target in TARGETS if TARGETS[target].tokens == "rows"]
 
 
 def small_spec(**options: object) -> ModelSpec:
@@ -104,7 +105,7 @@ def test_padding_with_zeros_changes_no_maximum_after_a_relu() -> None:
     assert torch.equal(plain(image), padded(image))
 
 
-@pytest.mark.parametrize("target", IN_ROWS)
+@pytest.mark.parametrize("target", TARGETS)
 @torch.no_grad()
 def test_phone_graphs_compute_the_same_and_are_taken_whole(small: Checkpoint, target: str) -> None:
     model, spec = copy.deepcopy(small.model).double(), small.spec
@@ -116,9 +117,7 @@ def test_phone_graphs_compute_the_same_and_are_taken_whole(small: Checkpoint, ta
     assert audit(deploy(small.model, target, spec), target, (96, 128)) == []
 
 
-def test_targets_without_a_form_and_precisions_without_one_refuse(small: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no form for coreml-ane"):
-        deploy(small.model, "coreml-ane", small.spec)
+def test_what_detectors_lack_refuses(small: Checkpoint) -> None:
     with pytest.raises(RequestError, match="no features"):
         small.spec.with_features("map", scores=False)
     with pytest.raises(RequestError, match="answers with boxes"):
@@ -168,20 +167,6 @@ def test_boxes_are_compared_in_pixels_and_by_their_overlap() -> None:
     assert overlaps(box, box * np.nan) == 0
 
 
-def _lively(state: dict[str, Tensor]) -> None:
-    """Weights under which queries differ."""
-    generator = torch.Generator().manual_seed(0)
-    for name, tensor in state.items():
-        noise = torch.randn(tensor.shape, generator=generator)
-        if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) * (0.3 if "bn3" in name else 1) + 0.2)
-        elif tensor.ndim > 1:
-            strength = 2.5 if "q_proj" in name or "k_proj" in name else 1.4
-            tensor.copy_(noise if "query" in name else noise * strength / tensor[0].numel() ** 0.5)
-        else:
-            tensor.copy_(noise * 0.2)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dilated", [False, True], ids=["plain", "DC5"])
 @pytest.mark.parametrize("in_file", [False, True], ids=["in memory", "in a file"])
@@ -196,7 +181,11 @@ def test_networks_of_transformers_answer_the_same(tmp_path: Path, timm: bool, in
         resnet = transformers.ResNetConfig(out_features=["stage4"])
         options = {"use_timm_backbone": False, "backbone": None, "backbone_config": resnet}
     theirs = transformers.DetrForObjectDetection(transformers.DetrConfig(num_labels=91, **options)).eval()
-    _lively({name: each for name, each in theirs.state_dict().items() if each.is_floating_point()})
+    made = detr_weights({name: tuple(each.shape) for name, each in theirs.state_dict().items()})
+    for name, each in made.items():  # or each of 16 blocks would double what flows through it
+        if name.endswith(("bn3.weight", "layer.2.normalization.weight")):
+            each *= 0.3
+    theirs.load_state_dict(made)
     path = tmp_path / "weights.pth"
     torch.save(theirs.state_dict(), path)
     if in_file:
@@ -205,7 +194,8 @@ def test_networks_of_transformers_answer_the_same(tmp_path: Path, timm: bool, in
     ours = load_checkpoint(path, model="detr_resnet50_dc5" if dilated else None)
     assert ours.spec.num_classes == 91
     assert dilated or any("_dc5" in note for note in ours.notes)
-    images = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(1))
-    wanted = theirs(pixel_values=images)
-    for one, other in zip(ours.model(images), (wanted.logits, wanted.pred_boxes), strict=True):
-        assert (one - other).norm() < 1e-5 * other.norm()
+    image = images((128, 160), 1).double() * 4 - 2
+    wanted = theirs.double()(pixel_values=image)
+    for one, other in zip(ours.model.double()(image), (wanted.logits, wanted.pred_boxes), strict=True):
+        assert other.std(1).mean() > 0.05 * other.std()
+        assert (one - other).abs().max() < 1e-5 * other.abs().max()

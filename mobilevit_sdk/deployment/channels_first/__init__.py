@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from mobilevit_sdk.deployment.channels_first.cascaded_attention import cascaded_attention_channels_first
+from mobilevit_sdk.deployment.channels_first.objects import objects_channels_first
 from mobilevit_sdk.deployment.channels_first.patches import patches_channels_first
 from mobilevit_sdk.deployment.channels_first.pooled import pooled_layers_as_maps
 from mobilevit_sdk.deployment.channels_first.separable_attention import separable_attention_channels_first
@@ -30,4 +31,5 @@ def tokens_channels_first(network: nn.Module) -> None:
     image_tokens_channels_first(network)
     cascaded_attention_channels_first(network)
     separable_attention_channels_first(network)
+    objects_channels_first(network)
     pooled_layers_as_maps(network)
