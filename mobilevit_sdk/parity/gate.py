@@ -24,6 +24,7 @@ from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import of_all, one_line, percent
 
 MIN_PIXELS = 0.05  # by which a box may always be off
+BOX_SHARE = 1 / 640  # of the longer side, by which a box in float16 may be off: a pixel at 640
 
 
 class Verdict(Strict, frozen=True, kw_only=True):
@@ -215,8 +216,14 @@ def _misses(view: View, agreement: Agreement, run: Run, threshold: Threshold, co
 
 
 def _allowed_pixels(run: Run, threshold: Threshold) -> float:
-    """How far off a box may be: what the SQNR allows for the longer side of the picture, and MIN_PIXELS anywhere."""
-    return max(MIN_PIXELS, 10 ** (-threshold.sqnr_db / 20) * max(run.artifact.manifest.spec.preprocessing.image_size))
+    """How far off a box may be: what the SQNR allows for the longer side of the picture, and MIN_PIXELS anywhere.
+
+    Of float files it is less, BOX_SHARE of the side at float16's own SQNR.
+    """
+    share = 10 ** (-threshold.sqnr_db / 20)
+    if threshold.task_agreement is None:  # no integers
+        share = min(share, BOX_SHARE * 10 ** ((THRESHOLDS["fp16"].sqnr_db - threshold.sqnr_db) / 20))
+    return max(MIN_PIXELS, share * max(run.artifact.manifest.spec.preprocessing.image_size))
 
 
 def _is_constant(scores: np.ndarray) -> bool:

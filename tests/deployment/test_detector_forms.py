@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.deployment.channels_first.objects import ChannelsFirstPlacedAttention, ObjectHead
 from mobilevit_sdk.deployment.constant_positions import PlacedAttention, PlacedSetTransformer
 from mobilevit_sdk.deployment.replace import replace_layers
-from mobilevit_sdk.layers import CrossAttention, SetTransformer
+from mobilevit_sdk.layers import CrossAttention, DecoderLayer, EncoderLayer, SetTransformer
 
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
 
@@ -31,7 +31,7 @@ def as_map(rows: Tensor) -> Tensor:
 @pytest.mark.parametrize("rank", [3, 4])
 @pytest.mark.parametrize("asking", [False, True], ids=["tokens ask", "constants ask"])
 def test_attention_with_constant_positions_is_exact_in_rows_and_channels_first(rank: int, asking: bool) -> None:
-    attention = random(CrossAttention(12, 3))
+    attention = random(CrossAttention(12, 3, key_dim=5, value_dim=2))
     queries, keys, x, tokens = tensor(1, 4, 12), tensor(1, 7, 12, seed=1), tensor(1, 4, 12, seed=2), tensor(1, 7, 12)
     placed = PlacedAttention(attention, queries, keys, rank, asking=asking).double()
     expected = attention(queries if asking else x + queries, tokens + keys, tokens)
@@ -50,7 +50,13 @@ def test_heads_of_objects_in_the_layout_answer_in_rows() -> None:
 
 def test_the_first_layer_reads_no_objects() -> None:
     """They begin as zeros, so that attention between them and its norm are one constant."""
-    transformer = random(SetTransformer(8, 2, 12, num_queries=3, encoder_layers=1, decoder_layers=2))
+
+    def attention() -> CrossAttention:
+        return CrossAttention(8, 2, 4, 4)
+
+    encoder = nn.Sequential(EncoderLayer(attention(), 12))
+    decoder = nn.Sequential(*(DecoderLayer(attention(), attention(), 12) for _ in range(2)))
+    transformer = random(SetTransformer(8, 3, encoder, decoder))
     network = nn.Sequential(transformer)
     image = tensor(1, 8, 2, 3)
     expected = transformer(image)

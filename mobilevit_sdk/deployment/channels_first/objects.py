@@ -31,7 +31,7 @@ class ChannelsFirstPlacedAttention(nn.Module):
 
     def __init__(self, attention: PlacedAttention) -> None:
         super().__init__()
-        self.num_heads = attention.num_heads
+        self.key_dim, self.value_dim = attention.key_dim, attention.value_dim
         self.q = None if attention.q is None else convolution(attention.q)
         self.k, self.v, self.proj = (convolution(each) for each in (attention.k, attention.v, attention.proj))
         queries = attention.query_constant
@@ -47,9 +47,8 @@ class ChannelsFirstPlacedAttention(nn.Module):
         if self.q is not None and asking is not None:
             q = self.q(asking) + q
         k = (self.k(tokens) + self.key_constant).permute(0, 3, 2, 1)  # [1, C, 1, M] -> [1, M, 1, C]
-        v = self.v(tokens)
-        size = v.shape[1] // self.num_heads
-        heads = zip(torch.split(q, size, 1), torch.split(k, size, 3), torch.split(v, size, 1), strict=True)
+        parts = torch.split(q, self.key_dim, 1), torch.split(k, self.key_dim, 3)
+        heads = zip(*parts, torch.split(self.v(tokens), self.value_dim, 1), strict=True)
         out: Tensor = self.proj(torch.cat([attend(*head, None) for head in heads], 1))
         return out
 
