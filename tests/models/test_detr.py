@@ -144,6 +144,7 @@ def test_a_delegate_takes_constants_of_products_beside_float16(small: Checkpoint
     assert (verdict.delegates, verdict.undelegated_ops) == (1, {})
     assert verdict.outputs
     assert verdict.outputs["boxes"].max_pixels < 2
+    assert "pixels, more than 0.2" in str(verdict.reason)  # 1 at 640 is 0.2 at 128
 
 
 def test_queries_that_find_nothing_have_no_best_class_to_keep() -> None:
