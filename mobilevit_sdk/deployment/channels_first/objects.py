@@ -119,7 +119,8 @@ class ObjectHead(nn.Sequential):
         super().__init__(*(convolution(each) if isinstance(each, nn.Linear) else each for each in layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
+        for layer in self:
+            x = layer(x)
         return x.reshape(1, x.shape[1], x.shape[3]).permute(0, 2, 1)
 
 
