@@ -129,6 +129,12 @@ def test_missing_pictures_are_named_or_left_out(tmp_path: Path) -> None:
     assert _read(open_dataset(path, skip_broken=True).checked()) == EXPECTED[1:]
 
 
+def test_annotations_in_any_order_reach_their_pictures(tmp_path: Path) -> None:
+    between = {"id": 1, "image_id": 7, "category_id": 13, "bbox": [9, 9, 9, 9]}
+    dataset = open_dataset(_write(tmp_path, annotations=[ANNOTATIONS[0], between, ANNOTATIONS[1]]), labeled=True)
+    assert _read(dataset) == [([[9, 9, 9, 9]], [1], [False]), EXPECTED[1]]
+
+
 def test_ignored_annotations_are_crowds_and_ids_may_be_strings(tmp_path: Path) -> None:
     images = [{"id": "x", "file_name": "b.png", "width": 40.0, "height": 40.0}]
     annotations = [{"image_id": "x", "category_id": 1, "bbox": [0, 0, 9, 9], "ignore": 1}]
