@@ -190,6 +190,10 @@ DETECTION_RECIPE = Recipe(
     model={"dropout": 0.1},
 )
 
+# The default of `mobilevit prune --finetune` for detectors, except for the epochs: what is left of the backbone learns
+# as fast as the rest.
+DETECTION_FINETUNE_RECIPE = msgspec.structs.replace(DETECTION_RECIPE, backbone_rate=1.0, warmup_epochs=0.1)
+
 
 def as_recipe(given: Recipe | Path | str | None, default: Recipe) -> Recipe:
     """A recipe, or the one in a JSON file; None is the default. Raises RequestError as `read_recipe` does."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
-from mobilevit_sdk.cli.data_options import OpenImages, data_options
+from mobilevit_sdk.cli.data_options import DATA_HELP, OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import RequestError
@@ -29,8 +29,8 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--latency", type=float, metavar="SHARE", help="Keep this share of the latency of the layers, timed here."
 )
-@click.option("--data", type=PATH, metavar="PATH", help="Training images: folder of class folders, or Parquet file.")
-@click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure top-1 on, before and after.")
+@click.option("--data", type=PATH, metavar="PATH", help=f"Training images. {DATA_HELP}")
+@click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure top-1 or AP on, before and after.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N test images, spread evenly over the data.")
 @click.option(
     "--importance",
@@ -44,7 +44,7 @@ PATH = click.Path(path_type=Path)
     "--finetune",
     type=click.IntRange(1),
     metavar="EPOCHS",
-    help="Then train the pruned network, with the unpruned one as its teacher.",
+    help="Then train the pruned network; a classifier has the unpruned one as its teacher.",
 )
 @click.option(
     "--distill",
@@ -59,7 +59,7 @@ PATH = click.Path(path_type=Path)
     metavar="FILE",
     help="JSON training recipe to fine-tune by; --finetune sets its epochs.",
 )
-@click.option("--sweep", is_flag=True, help="Also measure top-1 at the shares 0.9, 0.8, ... 0.3, before fine-tuning.")
+@click.option("--sweep", is_flag=True, help="Also measure it at the shares 0.9, 0.8, ... 0.3, before fine-tuning.")
 @click.option(
     "--bench/--no-bench",
     default=True,
@@ -121,7 +121,7 @@ def command(
     from mobilevit_sdk.pruning.request import make_request
     from mobilevit_sdk.pruning.run import prune_into
     from mobilevit_sdk.pruning.sweep import SweepStep
-    from mobilevit_sdk.tasks.classes import class_order_notes
+    from mobilevit_sdk.tasks import task_of
 
     if threads:
         torch.set_num_threads(threads)
@@ -130,14 +130,16 @@ def command(
     if len(given) != 1:
         raise RequestError("give one share to keep, such as --macs 0.7 or --params 0.6")
     request = make_request(*given[0], {name: value for name, value in options.items() if value is not None})
+    original = open_source(checkpoint, preparation=preparation)
     recipe = None
     if finetune:
-        recipe = finetune_recipe(finetune, kind=distill, temperature=temperature, file=recipe_file, seed=request.seed)
-    original = open_source(checkpoint, preparation=preparation)
+        recipe = finetune_recipe(
+            original.spec, finetune, kind=distill, temperature=temperature, file=recipe_file, seed=request.seed
+        )
     print_notes(original.notes)
     train = open_images(data, labeled=True, limit=None if finetune else request.samples)
     test = open_images(test_data, labeled=True, limit=limit)
-    print_notes(note for images in (train, test) if images for note in class_order_notes(images, original.spec))
+    print_notes(note for images in (train, test) if images for note in task_of(original.spec).notes(images))
     folder = folder or Path(f"{Path(original.source).stem.replace(':', '-')}-pruned")
     with TrainingDisplay(log) as display:
 
@@ -190,9 +192,11 @@ def _print(report: Report, folder: Path) -> None:
         else:
             reasons[label] = row.reason or ""
     finetuned = report.finetuned
-    for label, top1 in (("top-1", after.top1), ("top-1, fine-tuned", finetuned.top1 if finetuned else None)):
-        if before.top1 is not None and top1 is not None:
-            table.add_row(label, f"{before.top1:.2%}", f"{top1:.2%}", f"{100 * (top1 - before.top1):+.2f} points")
+    for name, quality in (("top1", "top-1"), ("ap", "AP")):
+        one = getattr(before, name)
+        for label, result in ((quality, after), (f"{quality}, fine-tuned", finetuned)):
+            if one is not None and (other := getattr(result, name, None)) is not None:
+                table.add_row(label, f"{one:.2%}", f"{other:.2%}", f"{100 * (other - one):+.2f} points")
     table.print(out)
     for label, reason in reasons.items():
         print_line(out, "not timed", "yellow", f"{label}: {reason}")

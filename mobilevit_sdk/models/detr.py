@@ -183,8 +183,8 @@ class DETR(nn.Module):
         return self.class_head(objects), self.box_head(objects)
 
     def freeze_pretrained(self) -> None:
-        """Stem and first stage, as the authors train; not those of a backbone that starts from nothing."""
-        if self.config.frozen_norm:
+        """Stem and first stage, as the authors train; not those that start from nothing, or of which channels went."""
+        if self.config.frozen_norm and self.config.widths is UNSET:
             for layer in (self.backbone.stem, self.backbone.stages[0]):
                 layer.requires_grad_(False)
 

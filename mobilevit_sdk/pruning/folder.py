@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -24,12 +25,21 @@ FILES, FINETUNED = "files", "finetuned"
 
 
 class Size(Strict, frozen=True):
-    """A network's size and accuracy; `bytes` are those of its tensors in float32, `top1` a share from 0 to 1."""
+    """A network's size and quality; `bytes` are those of its tensors in float32.
+
+    The quality, a share from 0 to 1, is top-1 of a classifier, and average precision of a detector.
+    """
 
     parameters: int
     macs: int
     bytes: int
     top1: float | None = None
+    ap: float | None = None
+
+    @property
+    def quality(self) -> float | None:
+        """Whichever was measured."""
+        return self.top1 if self.ap is None else self.ap
 
 
 class Report(Strict, frozen=True):
@@ -49,10 +59,10 @@ class Report(Strict, frozen=True):
     finetuned: Finetuned | None = None
 
 
-def size_of(model: nn.Module, parameters: int, macs: int, top1: float | None) -> Size:
-    """`Size` of a network whose parameters and multiply-accumulates are known."""
+def size_of(model: nn.Module, parameters: int, macs: int, quality: Mapping[str, float]) -> Size:
+    """`Size` of a network whose parameters and multiply-accumulates are known, with its `deciding` quality."""
     elements = sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point())
-    return Size(parameters=parameters, macs=macs, bytes=4 * elements, top1=top1)
+    return Size(parameters=parameters, macs=macs, bytes=4 * elements, **quality)
 
 
 def save_pruned(pruned: Pruned, original: Checkpoint, request: Request, folder: Path) -> Pruned:

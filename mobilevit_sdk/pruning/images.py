@@ -1,8 +1,9 @@
-"""Labeled images for pruning: decoded once, with labels that fit the head, in batches that the model takes."""
+"""Labeled images for pruning: decoded once, with targets that fit the network, in batches that the model takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,30 +18,43 @@ from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.tasks import task_of
 
 _BATCH_SIZE = 64
+_PIXELS = 2**20  # of the images in a batch of a detector: two of 640x640
 
 
 class PruningImages:
     """At most `count` images, spread over the dataset and then shuffled by `seed`, so that batches mix the classes.
 
-    Raises RequestError where the classes of the dataset do not fit the head, or an image cannot be decoded.
+    Raises RequestError where the dataset does not fit the network, or an image cannot be decoded.
     """
 
     def __init__(self, dataset: ImageDataset, spec: ModelSpec, count: int, seed: int = 0) -> None:
         self.task = task_of(spec)
         chosen = self.task.match(dataset, training=True).sample(count).checked()
         order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed)).tolist()
-        assert chosen.labels is not None
-        self.spec = spec
-        self.labels = torch.tensor([chosen.labels[row] for row in order])
+        self.spec, self.dataset = spec, chosen.at(order)
         self.pixels = torch.from_numpy(np.stack([crop_image(chosen.image(row), spec.preprocessing) for row in order]))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.dataset)
 
-    def batches(self, size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
-        """Input of the model, [B, 3, H, W], and class indices, [B], in batches of `size` images."""
-        for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
-            yield to_model_input(pixels, self.spec.preprocessing).to(dtype), labels
+    def batches(self, size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Any]]:
+        """Input of the model, [B, 3, H, W], and what its answers are compared with, in batches of `size` images.
+
+        These are class indices, [B], or the targets of another task. A detector's batches hold fewer large images, so
+        that what they need for gradients fits into memory.
+        """
+        if self.spec.num_queries:
+            height, width = self.spec.preprocessing.image_size
+            size = max(1, min(size, _PIXELS // (height * width)))
+        for start in range(0, len(self), size):
+            rows = range(start, min(start + size, len(self)))
+            pixels = self.pixels[rows.start : rows.stop]
+            yield to_model_input(pixels, self.spec.preprocessing).to(dtype), self._targets(rows)
+
+    def _targets(self, rows: range) -> Any:
+        if self.dataset.labels is None:
+            return self.task.targets(self.dataset, rows)
+        return torch.tensor(self.dataset.labels[rows.start : rows.stop])
 
 
 def images_for(

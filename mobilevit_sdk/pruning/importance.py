@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,8 @@ from mobilevit_sdk.channel_groups import ChannelGroup, RemovableBlock
 from mobilevit_sdk.layers.hooks import forward_hooks
 from mobilevit_sdk.pruning.structure import Axis, Structure
 
-Batch = tuple[Tensor, Tensor]  # input of the model [B, 3, H, W], and labels [B]
-Loss = Callable[[Tensor, Tensor], Tensor]  # of a model's answers and labels: a scalar
+Batch = tuple[Tensor, Any]  # input of the model [B, 3, H, W], and labels [B] or other targets
+Loss = Callable[[Any, Any], Tensor]  # of a model's answers and these targets: a scalar
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ def taylor(structure: Structure, loss: Loss, batches: Iterable[Batch], report: C
     of_blocks = dict.fromkeys(range(len(structure.blocks)), 0.0)
     count = done = 0
     with _gates(structure.blocks) as gates:
-        for images, labels in batches:
+        for images, targets in batches:
             model.eval().zero_grad(set_to_none=True)
             gates.clear()
-            loss(model(images), labels).backward()  # type: ignore[no-untyped-call]
+            loss(model(images), targets).backward()  # type: ignore[no-untyped-call]
             effects = _Effects(structure)
             for index, group in enumerate(structure.groups):
                 sums[index] += effects.of(group).abs()

@@ -63,8 +63,10 @@ def plot_kept(kept: Sequence[Kept], path: Path, title: str) -> None:
         figure.suptitle(title)
 
 
-def plot_frontier(lines: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str) -> None:
-    """Write a PNG with a line for each name through points (share of the MACs, top-1 from 0 to 1)."""
+def plot_frontier(
+    lines: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, *, measured: str = "top-1"
+) -> None:
+    """Write a PNG with a line for each name through points (share of the MACs, what was `measured` from 0 to 1)."""
     with chart(path, 6.4, 4) as figure:
         axes = figure.subplots()
         for (name, points), marker in zip(lines.items(), "osD^vPX" * len(lines), strict=False):
@@ -72,7 +74,7 @@ def plot_frontier(lines: Mapping[str, Sequence[tuple[float, float]]], path: Path
             percents = [100 * top1 for top1 in accuracies]
             axes.plot([100 * share for share in shares], percents, marker=marker, markersize=4, label=name)
         axes.set_xlabel("multiply-accumulates, percent of the unpruned network's")
-        axes.set_ylabel("top-1, percent")
+        axes.set_ylabel(f"{measured}, percent")
         axes.invert_xaxis()
         axes.legend(loc="lower left")
         figure.suptitle(title)

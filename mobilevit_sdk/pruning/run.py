@@ -36,6 +36,7 @@ from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.pruning.sweep import sweep
 from mobilevit_sdk.recipe import Recipe
 from mobilevit_sdk.tasks import task_of
+from mobilevit_sdk.tasks.quality import deciding
 
 UNMEASURED = "accuracy was not measured: give `test_data`"
 
@@ -56,13 +57,13 @@ def prune_into(
     """Prune `original`, measure what that gains and costs, and fine-tune by `recipe`; everything goes into `folder`.
 
     A pruning that is there already is not made again. `train` holds the images to judge channels and to fine-tune by
-    (without it, the report's warnings say what is lost), `test` those to measure top-1 on.
-    `bench` converts both networks and compares the latencies of their files, and `with_sweep` measures top-1 at other
+    (without it, the report's warnings say what is lost), `test` those to measure top-1, or average precision, on.
+    `bench` converts both networks and compares the latencies of their files, and `with_sweep` measures it at other
     shares. `progress` is told what `sweep` and `training.train` tell. Raises RequestError when images are missing, and
     when the folder holds another pruning, and CheckpointError for a network whose answers are not finite.
     """
     if with_sweep and test is None:
-        raise RequestError("a sweep measures top-1: give `test_data`")
+        raise RequestError("a sweep measures accuracy: give `test_data`")
     if recipe and (train is None or test is None):
         raise RequestError("fine-tuning needs `data` to train on and `test_data` to measure on")
     check_answers(original.model, original.spec.preprocessing)
@@ -84,12 +85,14 @@ def prune_into(
     )
     if bench:
         report = replace(report, latency=_latencies(original, folder, progress))
-    before = report.before.top1
+    before = report.before.quality
     if with_sweep and test and before is not None:
         points = sweep(original, request, images, test, latency_table=table, progress=progress)
         report = replace(report, frontier=points)
-        line = [(1.0, before), *((point.macs, point.top1) for point in points)]
-        plot_frontier({request.importance: line}, folder / FRONTIER, f"{report.model}, before fine-tuning")
+        line = [(1.0, before), *((point.macs, point.quality or 0.0) for point in points)]
+        measured = "top-1" if report.before.ap is None else "average precision"
+        title = f"{report.model}, before fine-tuning"
+        plot_frontier({request.importance: line}, folder / FRONTIER, title, measured=measured)
     write_report(report, folder)
     if recipe and train and test:
         out = folder / FINETUNED
@@ -105,9 +108,9 @@ def _describe(
     """What is known before anything is converted or trained."""
     sizes = []
     for index, (model, spec) in enumerate(((original.model, original.spec), (pruned.model, pruned.spec))):
-        accuracy = task_of(spec).measure(network_predictor(model, spec), test, progress=progress) if test else None
-        top1 = accuracy.shares["top1"] if accuracy else None
-        sizes.append(size_of(model, pruned.parameters[index], pruned.macs[index], top1))
+        measured = task_of(spec).measure(network_predictor(model, spec), test, progress=progress) if test else None
+        quality = deciding(measured) if measured else {}
+        sizes.append(size_of(model, pruned.parameters[index], pruned.macs[index], quality))
     return Report(
         model=pruned.spec.model,
         source=portable(original.source),

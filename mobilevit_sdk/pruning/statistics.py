@@ -23,6 +23,8 @@ def measure_statistics(model: nn.Module, images: PruningImages) -> None:
         for layer in model.modules()
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(layer, FrozenBatchNorm2d)
     ]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""How accuracy falls as more of a network is pruned."""
+"""How accuracy, or average precision, falls as more of a network is pruned."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mobilevit_sdk.pruning.pruner import prune_network
 from mobilevit_sdk.pruning.request import Request
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.tasks import task_of
+from mobilevit_sdk.tasks.quality import deciding
 
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
@@ -27,7 +28,13 @@ class SweepPoint(Strict, frozen=True):
     keep: float  # what was asked for
     macs: float  # what is left
     parameters: float
-    top1: float
+    top1: float | None = None
+    ap: float | None = None  # of a detector
+
+    @property
+    def quality(self) -> float | None:
+        """Whichever was measured."""
+        return self.top1 if self.ap is None else self.ap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +53,7 @@ def sweep(
     latency_table: Mapping[str, float] | None = None,
     progress: Progress = silent,
 ) -> list[SweepPoint]:
-    """Prune to each of SHARES as `request` says, and measure top-1 on `test`; the first unreachable share ends it."""
+    """Prune to each of SHARES as `request` says, and measure on `test`; the first unreachable share ends it."""
     points = []
     for keep in SHARES:
         asked = msgspec.structs.replace(request, keep=keep)
@@ -58,8 +65,8 @@ def sweep(
             progress(SweepStep(f"keep {keep:.1f}", detail=str(error), point=None))
             break
         predict = network_predictor(pruned.model, pruned.spec)
-        top1 = task_of(pruned.spec).measure(predict, test, progress=progress).shares["top1"]
+        quality = task_of(pruned.spec).measure(predict, test, progress=progress)
         macs, parameters = (after / before for before, after in (pruned.macs, pruned.parameters))
-        points.append(SweepPoint(keep, macs, parameters, top1))
-        progress(SweepStep(f"keep {keep:.1f}", detail=f"top-1 {top1:.2%}", point=points[-1]))
+        points.append(SweepPoint(keep, macs, parameters, **deciding(quality)))
+        progress(SweepStep(f"keep {keep:.1f}", detail=quality.describe(), point=points[-1]))
     return points

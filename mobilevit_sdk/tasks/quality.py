@@ -24,3 +24,9 @@ class Quality(Protocol):
     def describe(self) -> str:
         """In a few words, such as "top-1 85.30%"."""
         ...
+
+
+def deciding(quality: Quality) -> dict[str, float]:
+    """The one share that decides, by its name."""
+    name = next(iter(quality.shares))
+    return {name: quality.shares[name]}
