@@ -9,7 +9,7 @@ from family_contract import as_target_computes_gelu
 from helpers import sampled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prunable import CONFIGS, DETECTORS, SIZE, answers, masked, prunings, small_model, small_spec
+from prunable import CONFIGS, SIZE, answers, masked, prunings, small_model, small_spec
 
 from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
 from mobilevit_sdk.checkpoints.export import export_checkpoint
@@ -81,15 +81,11 @@ def test_what_a_pruning_saves_is_known_before_it_is_done(family, data):
     assert budgets[1].left == sum(parameter.numel() for parameter in pruned.parameters())
 
 
-PHONE_GRAPHS = [
-    (family, target)
-    for family in FAMILIES
-    for target in sorted(TARGETS)
-    if family not in DETECTORS or TARGETS[target].tokens == "rows"  # the only form that they have
-]
+PHONE_GRAPHS = [(family, target) for family in FAMILIES for target in sorted(TARGETS)]
+BY_DEFAULT = [*PHONE_GRAPHS[:: len(TARGETS) + 1], ("detr", "coreml-ane"), ("detr", "xnnpack")]
 
 
-@pytest.mark.parametrize("network", sampled(PHONE_GRAPHS, *PHONE_GRAPHS[:: len(TARGETS) + 1]), ids="-".join)
+@pytest.mark.parametrize("network", sampled(PHONE_GRAPHS, *BY_DEFAULT), ids="-".join)
 @few
 @given(data=st.data())
 @torch.no_grad()

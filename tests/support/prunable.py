@@ -69,7 +69,6 @@ CONFIGS: dict[str, ModelConfig] = {
         dilated=True,
     ),
 }
-DETECTORS = ("detr",)
 MODELS = {
     "mobilevit": "mobilevit_xxs",
     "mobilevitv2": "mobilevitv2_050",
