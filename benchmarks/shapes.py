@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw
 
 CLASSES = ("circle", "square", "triangle")
 SIDE = 128  # pixels
-MOST = 5  # shapes of a picture, at least one
+MOST = 5  # shapes of a picture, at least one; of more, smaller ones
 _SCALE = 4  # drawn so much larger, for smooth edges
-_SIDES = (20, 52)  # of a shape, in pixels
+_SIDES = (20, 52)  # of a shape among five, in pixels
 _MOST_SHARED = 0.25  # of the smaller of two shapes
 _BOX = {"feature": {"dtype": "float32", "_type": "Value"}, "length": 4, "_type": "List"}
 _FEATURES = {
@@ -33,10 +33,10 @@ _FEATURES = {
 }
 
 
-def write_shapes(path: Path, count: int, seed: int) -> None:
-    """A file of `count` pictures of 128x128 pixels with one to five shapes each, on textured noise."""
+def write_shapes(path: Path, count: int, seed: int, most: int = MOST) -> None:
+    """A file of `count` pictures of 128x128 pixels with one to `most` shapes each, on textured noise."""
     random = np.random.default_rng(seed)
-    rows = [draw_shapes(random) for _ in range(count)]
+    rows = [draw_shapes(random, most) for _ in range(count)]
     table = pyarrow.table(
         {
             "image": [{"bytes": encoded, "path": f"{index}.png"} for index, (encoded, _, _) in enumerate(rows)],
@@ -47,7 +47,7 @@ def write_shapes(path: Path, count: int, seed: int) -> None:
     pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), path)
 
 
-def draw_shapes(random: np.random.Generator) -> tuple[bytes, list[list[float]], list[int]]:
+def draw_shapes(random: np.random.Generator, most: int = MOST) -> tuple[bytes, list[list[float]], list[int]]:
     """A picture as PNG, boxes as x, y, width and height in pixels, and indices into CLASSES."""
     coarse = random.integers(60, 196, (12, 12, 3), np.uint8)
     ground = np.asarray(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.int16)
@@ -55,9 +55,9 @@ def draw_shapes(random: np.random.Generator) -> tuple[bytes, list[list[float]], 
     picture = Image.fromarray(ground)
     boxes: list[list[float]] = []
     classes: list[int] = []
-    for _ in range(int(random.integers(1, MOST + 1))):
+    for _ in range(int(random.integers(1, most + 1))):
         for _ in range(20):
-            width = int(random.integers(*_SIDES))
+            width = int(random.integers(*_SIDES) * (MOST / most) ** 0.5)
             box = [int(random.integers(0, SIDE - width)), int(random.integers(0, SIDE - width)), width, width]
             if all(_shared(box, other) <= _MOST_SHARED for other in boxes):
                 break
@@ -106,8 +106,9 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--most", type=int, default=MOST, help="shapes of a picture")
     options = parser.parse_args()
-    write_shapes(options.file, options.count, options.seed)
+    write_shapes(options.file, options.count, options.seed, options.most)
 
 
 if __name__ == "__main__":

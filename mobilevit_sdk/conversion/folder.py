@@ -44,7 +44,7 @@ class Network:
         """What an artifact must reach on the task; None where there is none: for random weights, for features alone."""
         if self.calibrated is None or self.origin.random_weights_seed is not None:
             return None
-        if not self.spec.returns_scores:
+        if not self.spec.returns_scores and not self.spec.num_queries:
             return None
         threshold = self.thresholds.get(precision, THRESHOLDS[precision])
         return None if threshold.task_agreement is None else threshold

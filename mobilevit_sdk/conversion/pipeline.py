@@ -23,7 +23,7 @@ from mobilevit_sdk.conversion.folder import Network, find_up_to_date, folder_of,
 from mobilevit_sdk.conversion.plan import Conversion, plan_conversions, plan_notes
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.cases import builtin_cases
-from mobilevit_sdk.errors import MobileViTError, RequestError
+from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.files import require_place
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, verify
@@ -189,8 +189,6 @@ def opened_network(
         weights = Path(scratch) / "weights.safetensors"
         save_checkpoint(checkpoint.model, spec, weights)
         quantizing = any(conversion.precision in QUANTIZED for conversion in conversions)
-        if quantizing and spec.num_queries:
-            raise RequestError(f"{spec.model} answers with boxes, which have no integer form yet: take fp16 or fp32")
         calibrated = calibration_for(checkpoint, recipe, calibration, Path(scratch), progress) if quantizing else None
         # Side by side, each with all cores, they would mostly wait for one another.
         threads = max(1, (os.cpu_count() or 1) // min(len(conversions), at_once))

@@ -23,13 +23,14 @@ PRODUCTS: dict[Any, str] = {aten.conv2d.default: "convolution", aten.linear.defa
 ACTIVATIONS = {aten.sigmoid.default, aten.gelu.default, aten.relu.default, aten.hardswish.default}
 MERGES: dict[Any, str] = {aten.add.Tensor: "add", aten.mul.Tensor: "multiply", aten.cat.default: "concat"}
 POOLS = {aten.mean.dim}
-MOVES = {
+MOVES = {  # XNNPACK wants one scale for what goes in and what comes out
     aten.view.default,
     aten.reshape.default,
     aten.permute.default,
     aten.flatten.using_ints,
     aten.slice.Tensor,
     aten.pad.default,
+    aten.max_pool2d.default,
 }
 
 

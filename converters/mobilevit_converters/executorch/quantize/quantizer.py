@@ -143,7 +143,8 @@ class RecipeQuantizer(Quantizer):  # type: ignore[misc]
         output: QuantizationSpecBase | None = self.activation
         if is_product(node):
             inputs[_operands(node)[1]] = self.weight
-            output = None if _ends_in_relu(node, integers) else output
+        if _ends_in_relu(node, integers):
+            output = None
         elif node.target == aten.relu.default and _ends_in_relu(activations(node)[0], integers):
             inputs = {}
         elif node.target == aten.sigmoid.default:
@@ -175,9 +176,13 @@ def _operands(product: Node) -> list[Node]:
 
 
 def _ends_in_relu(node: Node, integers: set[Node]) -> bool:
-    """Whether a product is followed by a ReLU alone, which becomes the lower end of its output's range."""
+    """Whether a product or sum is followed by a ReLU alone, which becomes the lower end of its output's range.
+
+    XNNPACK takes a ReLU of its own in int8 only where its input and output have one scale.
+    """
     users = list(node.users)
-    return is_product(node) and len(users) == 1 and users[0] in integers and users[0].target == aten.relu.default
+    fuses = is_product(node) or node.target == aten.add.Tensor
+    return fuses and len(users) == 1 and users[0] in integers and users[0].target == aten.relu.default
 
 
 def is_depthwise(node: Node) -> bool:
