@@ -59,7 +59,7 @@ PATH = click.Path(path_type=Path)
     metavar="FILE",
     help="JSON training recipe to fine-tune by; --finetune sets its epochs.",
 )
-@click.option("--sweep", is_flag=True, help="Also measure it at the shares 0.9, 0.8, ... 0.3, before fine-tuning.")
+@click.option("--sweep", is_flag=True, help="Also measure top-1 or AP at 0.9, 0.8, ... 0.3, before fine-tuning.")
 @click.option(
     "--bench/--no-bench",
     default=True,

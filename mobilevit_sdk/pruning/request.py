@@ -56,7 +56,7 @@ class Request(Strict, frozen=True):
         if spec.num_queries:
             return (
                 f"without training images, units are judged by {self.importance}, for none are synthesized for a "
-                "detector: that may destroy it; give `data`, or train the result",
+                "detector: that usually destroys it; give `data`, or train the result",
             )
         if self.importance == "taylor":
             return (
