@@ -144,7 +144,6 @@ def test_a_delegate_takes_constants_of_products_beside_float16(small: Checkpoint
     assert (verdict.delegates, verdict.undelegated_ops) == (1, {})
     assert verdict.outputs
     assert verdict.outputs["boxes"].max_pixels < 2
-    assert "pixels, more than 0.4" in str(verdict.reason)  # 2 at 640 are 0.4 at 128
 
 
 def test_queries_that_find_nothing_have_no_best_class_to_keep() -> None:
