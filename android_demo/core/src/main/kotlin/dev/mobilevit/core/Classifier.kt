@@ -4,7 +4,7 @@ import java.util.concurrent.CancellationException
 
 /**
  * An answer and how long it took, in milliseconds: inference is the run and the reading back of its
- * scores.
+ * scores. A detector's has [objects], and no best classes of the picture.
  */
 class Classification(
     val top: List<Score>,
@@ -13,11 +13,18 @@ class Classification(
     val scores: FloatArray,
     val preprocessingMs: Double,
     val inferenceMs: Double,
+    /** What a detector finds, the surest first; null of any other network. */
+    val objects: List<Detection>? = null,
 ) {
-    /** What a screen lists: the best classes, and where there are tasks three of each, which it names. */
+    /**
+     * What a screen lists: the best classes, where there are tasks three of each, which it names,
+     * or what a detector finds.
+     */
     val shown: List<Score>
         get() =
-            if (tasks.isEmpty()) top
+            if (objects != null)
+                objects.take(LISTED).map { Score(it.index, it.label, it.probability) }
+            else if (tasks.isEmpty()) top
             else
                 top.take(OF_EACH) +
                     tasks.flatMap { (name, scores) ->
@@ -26,14 +33,21 @@ class Classification(
 
     private companion object {
         const val OF_EACH = 3
+        const val LISTED = 10
     }
 }
 
 /**
- * From an upright picture to the [k] best classes. Buffers are made once for each size of picture.
- * One thread at a time: that of the engine. It does not close the engine.
+ * From an upright picture to the [k] best classes, or to the objects that a detector is at least as
+ * sure of as [least]. Buffers are made once for each size of picture. One thread at a time: that of
+ * the engine. It does not close the engine.
  */
-class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 5) {
+class Classifier(
+    val artifact: ArtifactFolder,
+    val engine: Engine,
+    val k: Int = 5,
+    val least: Float = LEAST_PROBABILITY,
+) {
     private val manifest = artifact.manifest
     private val input = manifest.input
     private val values = FloatArray(input.values)
@@ -42,7 +56,7 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
 
     init {
         require(manifest.output == "logits") {
-            "${artifact.name} returns ${manifest.output}; only class scores can be shown"
+            "${artifact.name} returns ${manifest.output}; only class scores and boxes can be shown"
         }
     }
 
@@ -56,7 +70,17 @@ class Classifier(val artifact: ArtifactFolder, val engine: Engine, val k: Int = 
         val between = System.nanoTime()
         val scores = engine.run(values)
         val end = System.nanoTime()
-        checkAnswer(scores, manifest.heads.sumOf { it.classes })
+        checkAnswer(scores, manifest.heads.sumOf { it.values })
+        if (manifest.queries > 0) {
+            return Classification(
+                emptyList(),
+                emptyMap(),
+                scores,
+                milliseconds(start, between),
+                milliseconds(between, end),
+                detections(scores, manifest, resizer!!, least),
+            )
+        }
         if (scores.any { it.isNaN() || it.isInfinite() }) {
             throw EngineException("${engine.runtime} answered scores that are not finite")
         }

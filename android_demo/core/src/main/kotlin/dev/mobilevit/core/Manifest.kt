@@ -40,8 +40,29 @@ data class AppInput(
     internal val scaled = FloatArray(256) { low + it / 255f * (high - low) }
 }
 
-/** One output: the values of a network's own answer, or of a task that it answers beside that. */
-data class Head(val name: String, val classes: Int, val labels: List<String>?)
+/** What the values of an output are; a detector's are those of many queries each. */
+enum class Kind {
+    SCORES,
+    FEATURES,
+    QUERY_SCORES,
+    BOXES,
+}
+
+/**
+ * One output: the values of a network's own answer, or of a task that it answers beside that. A
+ * detector answers [rows] queries, each with scores of [classes], of which the last is "no object"
+ * and has no label, or with four numbers of a box.
+ */
+data class Head(
+    val name: String,
+    val classes: Int,
+    val labels: List<String>?,
+    val kind: Kind = Kind.SCORES,
+    val rows: Int = 1,
+) {
+    val values: Int
+        get() = rows * classes
+}
 
 /** What an app needs of `manifest.json`. */
 data class Manifest(
@@ -58,7 +79,7 @@ data class Manifest(
     val model: String,
     /** "logits", or "features" of a network without a classifier. */
     val output: String,
-    /** Of a classifier. */
+    /** Of a classifier, or of a detector without "no object". */
     val classes: Int,
     val labels: List<String>?,
     /** Why the conversion judged it too bad to ship; empty where it did not. */
@@ -66,10 +87,21 @@ data class Manifest(
     val input: AppInput,
     /** What the network answers beside its own classes, in the order of the file's outputs. */
     val tasks: List<Head> = emptyList(),
+    /** How many boxes a detector answers with; 0 for all other networks. */
+    val queries: Int = 0,
 ) {
     /** All outputs, in the order in which an answer holds them. */
     val heads: List<Head>
-        get() = listOf(Head(output, classes, labels)) + tasks
+        get() =
+            if (queries > 0)
+                listOf(
+                    Head(output, classes + 1, labels, Kind.QUERY_SCORES, queries),
+                    Head(BOXES, 4, null, Kind.BOXES, queries),
+                )
+            else {
+                val kind = if (output == "features") Kind.FEATURES else Kind.SCORES
+                listOf(Head(output, classes, labels, kind)) + tasks
+            }
 
     companion object {
         /**
@@ -109,6 +141,8 @@ data class Manifest(
             if (labels != null && labels.size != classes) {
                 spec.fail("${labels.size} labels for $classes classes")
             }
+            val queries = queries(spec.objectAt("config"))
+            if (queries > 0) checkDetector(manifest, spec, queries, classes)
             return Manifest(
                 file = fileName(manifest),
                 format = format,
@@ -128,7 +162,35 @@ data class Manifest(
                 rejections = rejections(manifest),
                 input = input(manifest.objectOrNull("app_input")),
                 tasks = tasks(spec),
+                queries = queries,
             )
+        }
+
+        private fun queries(config: JsonObject): Int =
+            if (config.has("num_queries")) config.integer("num_queries", 1L..MAX_QUERIES).toInt()
+            else 0
+
+        private fun checkDetector(
+            manifest: JsonObject,
+            spec: JsonObject,
+            queries: Int,
+            classes: Int,
+        ) {
+            if (spec.has("tasks") || spec.has("features")) {
+                spec.fail("a detector answers no tasks and returns no features")
+            }
+            val found =
+                manifest.objects("outputs").associate {
+                    it.text("name") to it.integers("shape", 1..MAX_CLASSES + 1)
+                }
+            val n = queries.toLong()
+            for ((name, shape) in
+                listOf("logits" to listOf(1, n, classes + 1L), BOXES to listOf(1, n, 4))) {
+                if (found[name] != shape) {
+                    val wrong = found[name]?.let { "$name of shape $it" } ?: "no $name"
+                    manifest.fail("a detector with $wrong, expected $shape; convert it again")
+                }
+            }
         }
 
         private fun tasks(spec: JsonObject): List<Head> {
@@ -249,7 +311,9 @@ data class Manifest(
             mapOf("dtype" to "float32", "channel_order" to "RGB", "mean_and_std" to "in the graph")
         private val SHA256 = Regex("[0-9a-f]{64}")
         private val NAME = Regex("[a-z][a-z0-9_]{0,39}")
+        private const val BOXES = "boxes"
         private const val MAX_CLASSES = 1_000_000L
+        private const val MAX_QUERIES = 4096L
         private const val MAX_SIDE = 4096L
     }
 }

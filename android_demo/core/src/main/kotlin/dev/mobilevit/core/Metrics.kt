@@ -13,8 +13,11 @@ internal class Agreement(
     val medianSqnr: Double,
     val worstCase: Int,
     val maxAbsDiff: Double,
+    /** The share of the cases, or of a detector's [objects], with the same best class. */
     val top1: Double?,
     val caseSqnr: DoubleArray,
+    /** How many queries find one in the reference; null for all but a detector's scores. */
+    val objects: Int?,
 )
 
 private const val CEILING = 200.0 // dB
@@ -23,44 +26,73 @@ private const val TIE_ERRORS = 3.0
 
 /**
  * Compares answers, [cases, numbers], in double precision. The SQNR of a case is the lower of that
- * of the numbers as they are and, for scores, that of what decides between the classes. Cases that
- * are not [counted] have their SQNR alone.
+ * of the numbers as they are and, for scores, that of what decides between the classes: of a
+ * detector's, in each query of [classes] numbers. Cases that are not [counted] have their SQNR
+ * alone.
  */
 internal fun compare(
     expected: List<FloatArray>,
     actual: List<FloatArray>,
-    scores: Boolean,
+    kind: Kind,
     counted: BooleanArray,
+    classes: Int,
 ): Agreement {
     val reference = expected.map { row -> DoubleArray(row.size) { row[it].toDouble() } }
     val noise = actual.mapIndexed { case, row ->
         DoubleArray(row.size) { row[it].toDouble() - reference[case][it] }
     }
-    val sqnr = sqnr(reference, noise, scores)
+    val sqnr = sqnr(reference, noise, kind, classes)
     val isCounted = reference.indices.filter { counted[it] }
     val ordered = isCounted.map { sqnr[it] }.sorted()
     val differences = isCounted.map { case ->
         if (noise[case].all { it.isFinite() }) noise[case].maxOf { abs(it) } else Double.MAX_VALUE
     }
+    val objects =
+        if (kind != Kind.QUERY_SCORES) null
+        else
+            isCounted.flatMap { case ->
+                queries(reference[case], classes).zip(queries(noise[case], classes)).filter {
+                    (row, _) ->
+                    row.indices.maxBy { row[it] } != classes - 1
+                }
+            }
+    val rows =
+        when (kind) {
+            Kind.SCORES -> isCounted.map { reference[it] to noise[it] }
+            else -> objects.orEmpty()
+        }
     return Agreement(
         worstSqnr = ordered.first(),
         medianSqnr = median(ordered),
         worstCase = isCounted.minBy { sqnr[it] },
         maxAbsDiff = differences.max(),
-        top1 =
-            if (scores) sameBest(isCounted.map { reference[it] }, isCounted.map { noise[it] })
-            else null,
+        top1 = if (rows.isEmpty()) null else rows.unzip().let { sameBest(it.first, it.second) },
         caseSqnr = sqnr,
+        objects = objects?.size,
     )
 }
+
+private fun queries(row: DoubleArray, classes: Int): List<DoubleArray> =
+    List(row.size / classes) { row.copyOfRange(it * classes, (it + 1) * classes) }
 
 private fun sqnr(
     reference: List<DoubleArray>,
     noise: List<DoubleArray>,
-    scores: Boolean,
+    kind: Kind,
+    classes: Int,
 ): DoubleArray {
     val whole = reference.map(::energy).toDoubleArray()
-    if (!scores) return DoubleArray(whole.size) { decibels(whole[it], energy(noise[it])) }
+    val plain = DoubleArray(whole.size) { decibels(whole[it], energy(noise[it])) }
+    if (kind == Kind.QUERY_SCORES) {
+        fun decidingEnergy(row: DoubleArray) =
+            queries(row, classes).sumOf { energy(deciding(it)) }
+        val own = reference.map(::decidingEnergy)
+        val typical = median(own.sorted())
+        return DoubleArray(own.size) {
+            min(plain[it], decibels(max(own[it], typical), decidingEnergy(noise[it])))
+        }
+    }
+    if (kind != Kind.SCORES) return plain
     if (isBinary(reference)) {
         whole.average().let { mean ->
             for (case in whole.indices) whole[case] = max(whole[case], mean)

@@ -96,13 +96,19 @@ private constructor(
 
         /** The values of an output in all cases: of scores one for each class. */
         private fun answers(file: Safetensors, head: Head, cases: Int): FloatArray {
-            val scores = head.name != "features"
-            val rank = file.tensors[head.name]?.shape?.size ?: 2
-            val answers = file.find(head.name, "F32", if (scores) 2 else rank)
+            val isKnown = head.kind != Kind.FEATURES
+            val rank =
+                when (head.kind) {
+                    Kind.SCORES -> 2
+                    Kind.FEATURES -> file.tensors[head.name]?.shape?.size ?: 2
+                    Kind.QUERY_SCORES,
+                    Kind.BOXES -> 3
+                }
+            val answers = file.find(head.name, "F32", rank)
             val size = answers.shape.drop(1).fold(1L, Long::times)
             val isFitting =
                 answers.shape.size > 1 && answers.shape[0] == cases.toLong() && size > 0
-            if (!isFitting || (scores && size != head.classes.toLong())) {
+            if (!isFitting || (isKnown && size != head.values.toLong())) {
                 throw ArtifactException(
                     "$FILE: ${head.name} are ${answers.shape}, which does not fit the manifest"
                 )

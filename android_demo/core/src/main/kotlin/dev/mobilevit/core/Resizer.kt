@@ -98,6 +98,14 @@ class Resizer(val resizing: Resizing, val sourceWidth: Int, val sourceHeight: In
         }
     }
 
+    /**
+     * What [share] of the input's width, which may lie beyond it, is of the source's: the way back.
+     */
+    internal fun across(share: Double): Float = across.inSource(share, sourceWidth)
+
+    /** The same of the height. */
+    internal fun down(share: Double): Float = down.inSource(share, sourceHeight)
+
     /** The same into a new picture. */
     fun resize(source: Picture): Picture =
         Picture(resizing.width, resizing.height).also { resize(source, it) }
@@ -108,7 +116,13 @@ class Resizer(val resizing: Resizing, val sourceWidth: Int, val sourceHeight: In
  * weights. Of the source's side, [oldSize] pixels from [offset] on are brought to [newSize], of
  * which the middle [count] are the crop.
  */
-private class Axis(offset: Int, oldSize: Int, newSize: Int, val count: Int, filter: Filter) {
+private class Axis(
+    private val offset: Int,
+    private val oldSize: Int,
+    private val newSize: Int,
+    val count: Int,
+    filter: Filter,
+) {
     val starts = IntArray(count)
     val lengths = IntArray(count)
     private val taps: Int
@@ -138,6 +152,12 @@ private class Axis(offset: Int, oldSize: Int, newSize: Int, val count: Int, filt
             starts[place] = offset + start
             lengths[place] = length
         }
+    }
+
+    /** Where [share] of the crop lies, as a share of the source's whole [side]: at most at its end. */
+    fun inSource(share: Double, side: Int): Float {
+        val resized = (newSize - count) / 2 + share * count
+        return ((offset + resized * oldSize / newSize) / side).coerceIn(0.0, 1.0).toFloat()
     }
 
     /** One pixel of the result, from pixels that begin at [first] and lie [step] bytes apart. */

@@ -2,6 +2,10 @@ package dev.mobilevit.core
 
 import java.util.Locale
 import java.util.concurrent.CancellationException
+import kotlin.math.abs
+import kotlin.math.max
+import kotlin.math.min
+import kotlin.math.pow
 
 /**
  * What the SDK's gate would say, with its default thresholds: a preview, since `mobilevit verify`
@@ -16,12 +20,14 @@ data class Verdict(
     val medianSqnr: Double,
     val worstCase: String,
     val maxAbsDiff: Double,
-    /** The share with the same best class; null for features. */
+    /** The share of [cases] with the same best class, or of a detector's [objects]; null for features. */
     val top1Agreement: Double?,
     /** In dB, of each case in order, also of those that do not count. */
     val caseSqnr: List<Double>,
     /** Why it did not pass, a line each. */
     val reasons: List<String>,
+    /** How many a detector finds in the reference images that count; null for other networks. */
+    val objects: Int? = null,
 )
 
 /**
@@ -115,6 +121,7 @@ internal fun judge(manifest: Manifest, reference: Reference, answers: List<Float
         worstSqnr = verdicts.minOf { it.worstSqnr },
         top1Agreement = verdicts.mapNotNull { it.top1Agreement }.minOrNull(),
         reasons = rejections + reasons,
+        objects = verdicts.firstNotNullOfOrNull { it.objects },
     )
 }
 
@@ -130,13 +137,23 @@ private fun judge(
     val threshold = THRESHOLDS.getValue(manifest.precision)
     val everything = threshold.countsEdgeCases || reference.cases.all { it.edge }
     val counted = BooleanArray(expected.size) { everything || !reference.cases[it].edge }
-    val found = compare(expected, answers, head.name != "features", counted)
+    val found = compare(expected, answers, head.kind, counted, head.classes)
     val reasons = ArrayList<String>()
     if (answers.any { row -> row.any { it.isNaN() || it.isInfinite() } }) {
         reasons += "scores are not finite"
     }
     if (isConstant(answers) && !isConstant(expected)) {
         reasons += "it answers every image with the same scores"
+    }
+    if (head.kind == Kind.BOXES) {
+        val allowed = allowedPixels(manifest, threshold)
+        val farthest = expected.indices.filter { counted[it] }.maxOf {
+            pixels(expected[it], answers[it], manifest.input)
+        }
+        if (farthest > allowed) {
+            reasons +=
+                "a box is off by %.3g pixels, more than %.3g".format(Locale.ROOT, farthest, allowed)
+        }
     }
     manifest.rejections.mapTo(reasons, ::rejected)
     val worstCase = reference.cases[found.worstCase].name
@@ -146,9 +163,11 @@ private fun judge(
     }
     val cases = counted.count { it }
     if (found.top1 != null && found.top1 < threshold.top1Agreement) {
-        val same = Math.round(found.top1 * cases)
+        val total = found.objects ?: cases
+        val what = if (found.objects == null) "cases" else "objects"
+        val same = Math.round(found.top1 * total)
         reasons +=
-            "the same best class on $same of $cases cases is below ${Math.round(100 * threshold.top1Agreement)}%"
+            "the same best class on $same of $total $what is below ${Math.round(100 * threshold.top1Agreement)}%"
     }
     return Verdict(
         passed = reasons.isEmpty(),
@@ -160,8 +179,30 @@ private fun judge(
         top1Agreement = found.top1,
         caseSqnr = found.caseSqnr.toList(),
         reasons = reasons,
+        objects = found.objects,
     )
 }
+
+/**
+ * How far off a box may be: what the SQNR allows for the longer side, of float files a pixel of 640
+ * at most where float16 has its own SQNR, and a little anywhere.
+ */
+private fun allowedPixels(manifest: Manifest, threshold: Threshold): Double {
+    var share = 10.0.pow(-threshold.sqnrDb / 20)
+    if (threshold.countsEdgeCases) {
+        val half = THRESHOLDS.getValue("fp16").sqnrDb
+        share = min(share, 10.0.pow((half - threshold.sqnrDb) / 20) / 640)
+    }
+    return max(0.05, share * max(manifest.input.height, manifest.input.width))
+}
+
+/** The largest difference of a box's four numbers, in pixels of the input. */
+private fun pixels(expected: FloatArray, actual: FloatArray, input: AppInput): Double =
+    expected.indices.maxOf {
+        val apart = abs(actual[it].toDouble() - expected[it])
+        if (apart.isFinite()) apart * (if (it % 2 == 0) input.width else input.height)
+        else Double.MAX_VALUE
+    }
 
 private fun isConstant(answers: List<FloatArray>): Boolean = answers.all { row ->
     row.indices.all { row[it] == answers[0][it] }

@@ -103,14 +103,15 @@ class VerificationTest(@param:TempDir private val parent: File) {
         val cases =
             parseJson(ByteBuffer.wrap(golden("metrics.json").readBytes()), "metrics.json")
                 as List<*>
-        for (case in cases.map { it as Map<*, *> }.filter { it["classes"] == null }) {
+        for (case in cases.map { it as Map<*, *> }) {
             fun numbers(vararg keys: String) = keys.map { (case[it] as Number).toDouble() }
             val found =
                 compare(
                     answers(case, "reference"),
                     answers(case, "outputs"),
-                    case["kind"] == "scores",
+                    Kind.valueOf((case["kind"] as String).uppercase().replace('-', '_')),
                     (case["counted"] as List<*>).map { it as Boolean }.toBooleanArray(),
+                    (case["classes"] as Long?)?.toInt() ?: 1,
                 )
             val expected =
                 (case["cases"] as List<*>).map { (it as Number).toDouble() } +
