@@ -134,7 +134,8 @@ def answers_of(checkpoint: Path, test: ImageDataset) -> Answers:
         average_precision(matched.objects, each, names)
         for each in (found, [None if one is None else suppress(one) for one in found])
     )
-    confident = [each.above(CONFIDENT) for each in found if each is not None]
+    answered = [each for each in found if each is not None]
+    confident = [[each.above(probability) for each in answered] for probability in CONFIDENT]
     return Answers(
         test_images=len(test),
         objects=sum(map(len, matched.objects)),
@@ -142,8 +143,8 @@ def answers_of(checkpoint: Path, test: ImageDataset) -> Answers:
         ap50=plain.ap50,
         suppressed_ap=suppressed.ap,
         suppressed_ap50=suppressed.ap50,
-        confident=sum(len(each.classes) for each in confident),
-        duplicates=sum(duplicates(each) for each in confident),
+        confident=[sum(len(each.classes) for each in some) for some in confident],
+        duplicates=[sum(duplicates(each) for each in some) for some in confident],
     )
 
 
@@ -174,9 +175,9 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/set-prediction"), help="trainings and records")
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--test-images", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--images", type=int, default=6000)
+    parser.add_argument("--test-images", type=int, default=500)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seeds", type=int, default=1)
