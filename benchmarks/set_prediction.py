@@ -74,7 +74,6 @@ def measure(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
-        backbone_rate=1.0,  # it is not pretrained
         crop_scale=(0.6, 1.0),
         model={},
     )

@@ -77,7 +77,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     size_ramp: float = 0.4
     final_share: float = 0.15
     learning_rate: float = 2e-3
-    backbone_rate: float = 1.0  # share of the learning rates that a detector's backbone has
+    backbone_rate: float = 1.0  # share of the learning rates that a detector's pretrained backbone has
     final_learning_rate: float = 1e-5
     warmup_epochs: float = 2.0
     weight_decay: float = 0.05  # not on biases and normalization

@@ -22,9 +22,12 @@ class LearnsTasks(Protocol):
 
 @runtime_checkable
 class HasBackbone(Protocol):
-    """A network of another task on a pretrained backbone."""
+    """A network of another task on a backbone."""
 
-    backbone: nn.Module
+    @property
+    def pretrained(self) -> nn.Module | None:
+        """The backbone, where it has weights of a training of its own, which are to change little."""
+        ...
 
     def freeze_pretrained(self) -> None:
         """Keep the layers that no training of the whole changes."""

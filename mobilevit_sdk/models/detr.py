@@ -182,6 +182,11 @@ class DETR(nn.Module):
         """Logits and boxes of objects, [B, num_queries, dim]."""
         return self.class_head(objects), self.box_head(objects)
 
+    @property
+    def pretrained(self) -> nn.Module | None:
+        """The backbone, unless it learns its norms: then it has begun from nothing."""
+        return self.backbone if self.config.frozen_norm else None
+
     def freeze_pretrained(self) -> None:
         """Stem and first stage, as the authors train; not those that start from nothing, or of which channels went."""
         if self.config.frozen_norm and self.config.widths is UNSET:

@@ -304,10 +304,11 @@ class Trainer:
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW that decays matrices and kernels, but not biases, positions, tokens and normalization.
 
-    A detector's backbone has the recipe's share of the learning rate.
+    A detector's pretrained backbone has the recipe's share of the learning rate.
     """
     tables = {each for layer in model.modules() if isinstance(layer, HasNoDecay) for each in layer.no_decay()}
-    backbone = set(model.backbone.parameters()) if isinstance(model, HasBackbone) and recipe.backbone_rate != 1 else ()
+    pretrained = model.pretrained if isinstance(model, HasBackbone) else None
+    backbone = set(pretrained.parameters()) if pretrained and recipe.backbone_rate != 1 else ()
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {(True, False): [], (False, False): []}
     for parameter in model.parameters():
         decays = parameter.ndim > 1 and parameter not in tables
