@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,15 @@ from mobilevit_sdk.training import train
 from mobilevit_sdk.training.start import network_for_training, spec_for_training
 from mobilevit_sdk.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_for_all() -> Iterator[None]:
+    """Also for the training that several tests share: it is compared bit for bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 OPTIONS = {
     "dim": 32,
