@@ -137,6 +137,7 @@ _LINK_ALL = """,
             ]"""
 
 IOS = Platform(
+    further_outputs=("scores",),
     name="ios",
     demo="ios_demo",
     runs={"coreml": frozenset({None, "ane"}), "executorch": frozenset({"xnnpack", "coreml"})},

@@ -13,7 +13,8 @@ public final class ArtifactLibrary {
         /// Such as "Core ML · fp16 · 1.9 MB · 10 classes".
         public var summary: String {
             let manifest = artifact.manifest
-            let classes = manifest.labels.map { "\($0.count) classes" }
+            let classes = manifest.labels.map { manifest.detects ? "detects \($0.count) classes" : "\($0.count) classes" }
+                ?? (manifest.detects ? "detects" : nil)
             let parts = [formatTitle(manifest.format), manifest.precision, megabytes(manifest.bytes), classes]
             return parts.compactMap { $0 }.joined(separator: " · ")
         }

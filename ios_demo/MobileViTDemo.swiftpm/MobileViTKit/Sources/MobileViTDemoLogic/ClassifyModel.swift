@@ -10,13 +10,17 @@ public final class ClassifyModel {
         public let label: String
         public let probability: Double
         public let isBest: Bool
+        /// Of an object: the color of its box.
+        public var color: BoxColor?
 
         public var percent: String { String(format: "%.1f%%", 100 * probability) }
     }
 
     public struct Outcome: Equatable, Sendable {
-        /// The five best classes, best first.
+        /// The five best classes, best first; of several outputs three of each; or the objects that a detector finds.
         public let scores: [Score]
+        /// Boxes for the screen to lay over the picture; nil of all but detectors.
+        public let found: FoundObjects?
         /// Such as "p50 4.1 ms · p90 4.4 ms of 60 pictures, 2.0 ms to prepare one"; while it warms up, that.
         public let times: String
     }
@@ -31,10 +35,12 @@ public final class ClassifyModel {
     }
 
     public private(set) var state = State.closed
+    /// Boxes to lay over the picture.
+    public var found: FoundObjects? { if case .answered(let outcome) = state { outcome.found } else { nil } }
     /// Takes frames on the camera's thread while one is open.
     public let intake = FrameIntake()
     private var engine: (any Engine)?
-    private var labels: [String]?
+    private var manifest: Manifest?
     private var times = RecentTimes()
     /// The photograph that is shown; nil while the camera is.
     private var photo: (pixels: [UInt8], layout: PixelLayout)?
@@ -57,7 +63,7 @@ public final class ClassifyModel {
     func open(_ artifact: ArtifactFolder, on choice: EngineChoice, from source: EngineSource) async -> String? {
         close()
         let opening = openings
-        guard artifact.manifest.kind == .scores else {
+        guard artifact.manifest.heads[0].kind != .features else {
             state = .failed("This network returns features, not classes. Its file can be verified.")
             return nil
         }
@@ -65,7 +71,7 @@ public final class ClassifyModel {
         do {
             let opened = try await source.open(choice, artifact)
             guard opening == openings else { return nil }
-            (engine, labels, times) = (opened, artifact.manifest.labels, RecentTimes())
+            (engine, manifest, times) = (opened, artifact.manifest, RecentTimes())
             intake.open(artifact.manifest.input, isPaused: photo != nil)
             state = .waiting
             await classifyPhoto()
@@ -85,7 +91,7 @@ public final class ClassifyModel {
         do {
             let answer = try await engine.answer(frame.picture)
             guard opening == openings, intake.isCurrent(frame) else { return }
-            show(answer, prepared: frame.milliseconds)
+            try show(answer, of: frame)
         } catch {
             guard opening == openings else { return }
             state = .failed(explain(error))
@@ -116,25 +122,39 @@ public final class ClassifyModel {
         }
     }
 
-    private func show(_ answer: Answer, prepared: Double) {
-        times.add(inference: answer.milliseconds, preparation: prepared)
-        let best = topClasses(answer.outputs)
-        guard !best.isEmpty else {
-            state = .failed("The scores are not finite numbers.")
-            return
-        }
-        let scores = best.enumerated().map { rank, each in
-            Score(
-                id: each.index, label: label(each.index), probability: Double(each.probability), isBest: rank == 0
-            )
-        }
-        state = .answered(Outcome(scores: scores, times: times.summary))
+    private func show(_ answer: Answer, of frame: PreparedFrame) throws {
+        guard let manifest else { return }
+        let found = manifest.detects ? try FoundObjects(answer.outputs, manifest, frame) : nil
+        let scores = try found?.scores ?? bestClasses(answer.outputs, manifest)
+        times.add(inference: answer.milliseconds, preparation: frame.milliseconds)
+        state = .answered(Outcome(scores: scores, found: found, times: times.summary))
     }
 
-    private func label(_ index: Int) -> String {
-        guard let labels, labels.indices.contains(index) else { return "class \(index)" }
-        return labels[index]
+    private func bestClasses(_ answer: [Float], _ manifest: Manifest) throws -> [Score] {
+        let expected = manifest.heads.compactMap(\.count).reduce(0, +)
+        guard answer.count == expected else {
+            throw KitError.engine("it answers with \(answer.count) numbers, expected \(expected)")
+        }
+        let several = manifest.heads.count > 1
+        var start = 0
+        return try manifest.heads.flatMap { head -> [Score] in
+            let count = head.count ?? 0
+            let best = topClasses(Array(answer[start..<start + count]), count: several ? 3 : 5)
+            defer { start += count }
+            guard !best.isEmpty else { throw KitError.engine("The scores are not finite numbers.") }
+            return best.enumerated().map { rank, each in
+                let label = className(each.index, head.labels)
+                return Score(
+                    id: start + each.index, label: several && head.name != "logits" ? "\(head.name): \(label)" : label,
+                    probability: Double(each.probability), isBest: rank == 0)
+            }
+        }
     }
+}
+
+func className(_ index: Int, _ labels: [String]?) -> String {
+    guard let labels, labels.indices.contains(index) else { return "class \(index)" }
+    return labels[index]
 }
 
 /// How long the last pictures took.

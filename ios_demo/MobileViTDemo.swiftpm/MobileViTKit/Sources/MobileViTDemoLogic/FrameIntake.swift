@@ -6,6 +6,8 @@ public struct PreparedFrame: Sendable {
     public let picture: Picture
     /// That resizing and cropping took.
     public let milliseconds: Double
+    /// Of the upright picture before it was resized, in pixels.
+    let width: Int, height: Int
     let opening: Int
 }
 
@@ -59,7 +61,8 @@ public final class FrameIntake: @unchecked Sendable {
             try preprocessor.prepare(memory, layout, into: &picture)
             isBusy = true
             return PreparedFrame(
-                picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, opening: openings)
+                picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, width: layout.width,
+                height: layout.height, opening: openings)
         }
     }
 
@@ -71,7 +74,8 @@ public final class FrameIntake: @unchecked Sendable {
         var picture = Picture(width: input.width, height: input.height)
         try pixels.withUnsafeBytes { try Preprocessor(input).prepare($0, layout, into: &picture) }
         return PreparedFrame(
-            picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, opening: opening)
+            picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, width: layout.width,
+            height: layout.height, opening: opening)
     }
 
     func isCurrent(_ frame: PreparedFrame) -> Bool { lock.withLock { frame.opening == openings } }

@@ -165,8 +165,10 @@ extension VerifyModel.Row {
         lines.append(
             String(format: "worst case %.1f dB of at least %d dB: ", preview.worst.sqnrDB, threshold)
                 + preview.worst.name)
-        let same = preview.cases.compactMap(\.sameBest)
-        if !same.isEmpty { lines.append("the same best class in \(same.filter { $0 }.count) of \(cases) cases") }
+        if let same = preview.sameBest {
+            let total = preview.detects ? "\(same.of) objects" : "\(cases) cases"
+            lines.append("the same best class in \(same.count) of \(total)")
+        }
         if let latency = result.run.latency {
             lines.append("p50 \(milliseconds(latency.inference.p50)) · p90 \(milliseconds(latency.inference.p90))")
             if let whole = latency.withPreprocessing {

@@ -11,12 +11,13 @@ final class AgreementTests: XCTestCase {
         }
         let cases = try JSONNode(data, file: "metrics.json").list()
         XCTAssertGreaterThan(cases.count, 10)
-        for each in try cases.filter({ try $0.optional("classes") == nil }) {
+        for each in cases {
             let name = try each["name"].text(), shape = try each["shape"].list().map { try $0.integer() }
             let counted = try each["counted"].list().map { try $0.bool() }
             let agreement = Agreement(
                 expected: try rows(each["reference"], shape), actual: try rows(each["outputs"], shape),
-                kind: try each["kind"].text() == "scores" ? .scores : .features, counted: counted
+                kind: try each["kind"].choice(Head.Kind.self), counted: counted,
+                columns: try each.optional("classes")?.integer() ?? 1
             )
             let expected = try each["cases"].list().map { try $0.number() }
             for (found, wanted) in zip(agreement.sqnrDB, expected) {
@@ -24,7 +25,7 @@ final class AgreementTests: XCTestCase {
             }
             let worst = zip(agreement.sqnrDB, counted).filter(\.1).map(\.0).min()!
             XCTAssertEqual(worst, try each["worst"].number(), accuracy: 1e-6, name)
-            let same = agreement.sameBest.compactMap { $0 }
+            let same = agreement.sameBest.compactMap { $0 } + agreement.sameObjects
             let share = same.isEmpty ? nil : Double(same.filter { $0 }.count) / Double(same.count)
             XCTAssertEqual(share, try each.optional("top1")?.number(), name)
         }

@@ -7,7 +7,7 @@ final class ArtifactTests: XCTestCase {
         let manifest = try tinyManifest()
         XCTAssertEqual(manifest.file, "tiny.mlpackage")
         XCTAssertEqual(manifest.labels, ["cat", "dog", "fox"])
-        XCTAssertEqual(manifest.answer, "logits")
+        XCTAssertEqual(manifest.heads, [Head(name: "logits", columns: 3, labels: ["cat", "dog", "fox"])])
         XCTAssertEqual([manifest.input.height, manifest.input.width], [4, 6])
         XCTAssertEqual(manifest.input.resizing.size, [5])
         XCTAssertEqual(manifest.rejections, [])
@@ -46,7 +46,7 @@ final class ArtifactTests: XCTestCase {
 
     func testFeaturesAndRejectionsAreRead() throws {
         let features = try tinyManifest([#""labels": ["cat", "dog", "fox"]"#: #""features": "map""#])
-        XCTAssertEqual(features.answer, "features")
+        XCTAssertEqual(features.heads, [Head(name: "features", kind: .features, columns: nil)])
         let judged = #""quantization": {"judgment": {"rejected": true, "reasons": ["SQNR 2 dB"]}}"#
         XCTAssertEqual(try tinyManifest([#""quantization": null"#: judged]).rejections, ["SQNR 2 dB"])
     }
@@ -114,8 +114,9 @@ final class ArtifactTests: XCTestCase {
         ] { assertThrowsKitError(try Reference(data: data, manifest: manifest), words) }
         let other = try tinyManifest(["[1, 3, 4, 6]": "[1, 3, 6, 4]", "[4, 6]": "[6, 4]"])
         assertThrowsKitError(try Reference(data: whole, manifest: other), "6x4")
-        let fewer = try tinyManifest([#"["cat", "dog", "fox"]"#: #"["cat", "dog"]"#])
-        assertThrowsKitError(try Reference(data: whole, manifest: fewer), "2 labels")
+        assertThrowsKitError(try tinyManifest([#"["cat", "dog", "fox"]"#: #"["cat", "dog"]"#]), "2 labels for the 3")
+        let more = try tinyManifest([#""num_classes": 3"#: #""num_classes": 4"#, #"["cat", "dog", "fox"]"#: "null"])
+        assertThrowsKitError(try Reference(data: whole, manifest: more), "expected [3, 4]")
     }
 
     func testTensorsThatOverlapLeaveGapsOrOverflowAreRefused() {

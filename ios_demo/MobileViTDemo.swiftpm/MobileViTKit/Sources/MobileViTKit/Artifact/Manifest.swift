@@ -2,9 +2,6 @@ import Foundation
 
 /// What `manifest.json` says of a phone file, as far as an app needs it.
 public struct Manifest: Equatable, Sendable {
-    /// How a network's answers are compared.
-    public enum Kind: String, Sendable { case scores, features }
-
     /// Name of the file, or of the package folder, beside the manifest.
     public let file: String
     /// "coreml", "tflite", "executorch" or "coreai".
@@ -18,17 +15,18 @@ public struct Manifest: Equatable, Sendable {
     /// Of the file, 64 lowercase hexadecimal digits; of a package folder, of its files' names and contents in order.
     public let sha256: String
     public let model: String
-    /// Names of the classes in the order of the scores; nil where the checkpoint had none.
-    public let labels: [String]?
-    public let kind: Kind
+    /// The outputs, in the order in which an answer holds their values one after the other.
+    public let heads: [Head]
     public let input: AppInput
     /// Kinds of operators of an ExecuTorch file that its delegate does not take; nil where the manifest does not say.
     public let undelegatedOperators: Int?
     /// Why the file was rejected when it was converted; empty where it was not.
     public let rejections: [String]
 
-    /// The name of the answer, in the phone file and in the reference vectors.
-    public var answer: String { kind == .scores ? "logits" : "features" }
+    /// Names of the network's own classes in the order of the scores; nil where the checkpoint had none.
+    public var labels: [String]? { heads[0].labels }
+    /// Whether it answers with boxes.
+    public var detects: Bool { heads[0].kind == .queryScores }
 
     static let maxBytes = 16 << 20
 
@@ -55,11 +53,7 @@ public struct Manifest: Equatable, Sendable {
         }
         let spec = try document["spec"]
         model = try spec["model"].text()
-        kind = try spec.optional("features")?.text() == nil ? .scores : .features
-        labels = try spec.optional("labels")?.list().map { try $0.text() }
-        if let labels, labels.isEmpty || kind == .features {
-            throw KitError.artifact("manifest.json has labels that fit no class scores")
-        }
+        heads = try Head.all(document)
         guard let input = try document.optional("app_input") else {
             throw KitError.artifact("\(file) does not take one image (app_input is null), so this app cannot feed it")
         }

@@ -13,15 +13,16 @@ public struct Reference: Sendable {
     public let cases: [Case]
     /// [cases, 3, height, width], RGB.
     private let images: [UInt8]
-    /// Of one answer: [classes], [C] or [C, h, w].
-    public let answerShape: [Int]
-    private let values: [Float]
+    /// Of each output, in the manifest's order.
+    private let values: [[Float]]
     public let height: Int, width: Int
     /// Of the file's bytes, as a device report states it.
     public let sha256: String
 
+    /// Numbers of each output in one answer, in the manifest's order.
+    public var counts: [Int] { values.map { $0.count / cases.count } }
     /// Numbers in one answer.
-    public var answerCount: Int { values.count / cases.count }
+    public var answerCount: Int { counts.reduce(0, +) }
 
     static let maxCases = 10_000
 
@@ -38,25 +39,11 @@ public struct Reference: Sendable {
             throw KitError.artifact(
                 "\(name) does not hold \(rows.count) images of \(height)x\(width), as its cases and the manifest say")
         }
-        guard let answers = file.tensors[manifest.answer], answers.shape.first == rows.count,
-            (2...4).contains(answers.shape.count), let count = product(answers.shape), count > 0
-        else { throw KitError.artifact("\(name) does not hold \(manifest.answer) for each of its \(rows.count) cases") }
-        if manifest.kind == .scores {
-            guard answers.shape.count == 2 else { throw KitError.artifact("\(name): logits are not [cases, classes]") }
-            if let labels = manifest.labels, labels.count != answers.shape[1] {
-                throw KitError.artifact(
-                    "\(name) has \(answers.shape[1]) classes, and the manifest \(labels.count) labels")
-            }
-        }
         images = try file.bytes("images")
-        values = try file.floats(manifest.answer)
-        guard values.allSatisfy(\.isFinite) else {
-            throw KitError.artifact("\(name): \(manifest.answer) are not finite, so nothing can be compared with them")
-        }
+        values = try manifest.heads.map { try Self.values(of: $0, in: file, name, cases: rows.count) }
         cases = try rows.map { row in
             Case(name: try row["name"].text(), role: try row.optional("role")?.choice(Case.Role.self) ?? .view)
         }
-        answerShape = Array(answers.shape.dropFirst())
         self.height = height
         self.width = width
         sha256 = SHA256Digest.hex(of: data)
@@ -77,8 +64,35 @@ public struct Reference: Sendable {
         return picture
     }
 
-    /// PyTorch's answer to a case, in row-major order.
+    private static func values(of head: Head, in file: Safetensors, _ name: String, cases: Int) throws -> [Float] {
+        guard let shape = file.tensors[head.name]?.shape, shape.first == cases, (2...4).contains(shape.count),
+            let count = product(shape), count > 0
+        else { throw KitError.artifact("\(name) does not hold \(oneLine(head.name)) for each of its \(cases) cases") }
+        if let columns = head.columns {
+            let expected = head.kind == .scores ? [cases, columns] : [cases, head.rows, columns]
+            guard shape == expected else {
+                throw KitError.artifact("\(name): \(oneLine(head.name)) are \(shape), expected \(expected)")
+            }
+        }
+        let values = try file.floats(head.name)
+        guard values.allSatisfy(\.isFinite) else {
+            throw KitError.artifact(
+                "\(name): \(oneLine(head.name)) are not finite, so nothing can be compared with them")
+        }
+        return values
+    }
+
+    /// PyTorch's answer to a case, in row-major order: all outputs, one after the other.
     public func answer(_ index: Int) -> [Float] {
-        Array(values[index * answerCount..<(index + 1) * answerCount])
+        zip(values, counts).flatMap { $0[index * $1..<(index + 1) * $1] }
+    }
+
+    /// An answer by output.
+    public func split(_ answer: [Float]) -> [[Float]] {
+        var start = 0
+        return counts.map { count in
+            defer { start += count }
+            return Array(answer[start..<start + count])
+        }
     }
 }

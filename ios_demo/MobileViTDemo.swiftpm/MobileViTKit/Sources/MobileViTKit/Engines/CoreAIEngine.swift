@@ -55,10 +55,14 @@ private final class LoadedModel: @unchecked Sendable {
         let start = ContinuousClock.now
         do {
             var outputs = try await function.run(inputs: [manifest.input.name: input])
-            guard let array = outputs.remove(manifest.answer)?.ndArray else {
-                throw KitError.engine("Core AI answered without \"\(manifest.answer)\"")
+            var values: [Float] = []
+            for head in manifest.heads {
+                guard let array = outputs.remove(head.name)?.ndArray else {
+                    throw KitError.engine("Core AI answered without \"\(oneLine(head.name))\"")
+                }
+                values += try floats(array)
             }
-            return Answer(outputs: try floats(array), milliseconds: milliseconds(since: start))
+            return Answer(outputs: values, milliseconds: milliseconds(since: start))
         } catch let error as KitError {
             throw error
         } catch {

@@ -25,7 +25,7 @@ public actor CoreMLEngine: Engine {
     private let provider: MLDictionaryFeatureProvider
     private let buffer: CVPixelBuffer
     private let tensor: InputTensor
-    private let answerName: String
+    private let answerNames: [String]
     private let compiled: URL
 
     /// Compiles the package for this device and loads it. Throws `KitError.engine`.
@@ -61,8 +61,8 @@ public actor CoreMLEngine: Engine {
             throw KitError.engine(
                 "\(manifest.file) does not take a picture \"\(input.name)\" of \(input.width)x\(input.height)")
         }
-        guard model.modelDescription.outputDescriptionsByName[manifest.answer] != nil else {
-            throw KitError.engine("\(manifest.file) has no output \"\(manifest.answer)\"")
+        for head in manifest.heads where model.modelDescription.outputDescriptionsByName[head.name] == nil {
+            throw KitError.engine("\(manifest.file) has no output \"\(oneLine(head.name))\"")
         }
         var created: CVPixelBuffer?
         let attributes: [CFString: Any] = [kCVPixelBufferIOSurfacePropertiesKey: [CFString: Any]()]
@@ -74,7 +74,7 @@ public actor CoreMLEngine: Engine {
         buffer = created
         provider = try MLDictionaryFeatureProvider(dictionary: [input.name: MLFeatureValue(pixelBuffer: created)])
         tensor = InputTensor(input)
-        answerName = manifest.answer
+        answerNames = manifest.heads.map(\.name)
     }
 
     deinit { try? FileManager.default.removeItem(at: compiled) }
@@ -105,9 +105,16 @@ public actor CoreMLEngine: Engine {
         do { result = try model.prediction(from: provider) } catch {
             throw KitError.engine("Core ML failed: \(oneLine(error.localizedDescription))")
         }
-        guard let array = result.featureValue(for: answerName)?.multiArrayValue else {
-            throw KitError.engine("Core ML answered without \"\(answerName)\"")
+        return try answerNames.flatMap { name in
+            guard let array = result.featureValue(for: name)?.multiArrayValue else {
+                throw KitError.engine("Core ML answered without \"\(oneLine(name))\"")
+            }
+            return floats(array)
         }
+    }
+
+    /// In row-major order.
+    private func floats(_ array: MLMultiArray) -> [Float] {
         if array.dataType == .float32, isDense(array) {
             return array.withUnsafeBufferPointer(ofType: Float.self) { Array($0) }
         }

@@ -61,7 +61,7 @@ extension EngineFacts {
 
 /// An answer and the time that it took.
 public struct Answer: Equatable, Sendable {
-    /// `logits` or `features`, in row-major order.
+    /// All outputs, in the order of `Manifest.heads`, each in row-major order.
     public let outputs: [Float]
     /// Run and read-back, without filling the input.
     public let milliseconds: Double

@@ -29,7 +29,8 @@ public actor ExecuTorchEngine: Engine {
         do {
             try input.withUnsafeMutableBytes { try tensor.fill($0, from: picture) }
             let start = ContinuousClock.now
-            let outputs = try Tensor<Float>(module.forward(input)).scalars()
+            // In the order in which the network returns them, which is the manifest's.
+            let outputs = try module.forward(input).flatMap { try Tensor<Float>($0).scalars() }
             return Answer(outputs: outputs, milliseconds: milliseconds(since: start))
         } catch let error as KitError {
             throw error

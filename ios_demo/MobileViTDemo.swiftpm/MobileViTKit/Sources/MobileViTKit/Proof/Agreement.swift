@@ -4,19 +4,21 @@ import Foundation
 ///
 /// The SQNR of a case is the lower of two: that of all scores as they are, and that of the scores without what all classes
 /// have in common, in which the signal is at least the median over the cases. Of one or two scores it is what differs
-/// between the cases. Features have the first alone.
+/// between the cases. Features and boxes have the first alone. A detector's scores have both, the second query by query.
 public struct Agreement: Equatable, Sendable {
     /// Of each case, in dB within ±200; -200 where an answer is not finite.
     public let sqnrDB: [Double]
     /// Whether each case that counts has the same best class, or one whose reference score is as near as the error (a
-    /// tie). Of one score, the same sign. nil for the other cases, and for features.
+    /// tie). Of one score, the same sign. nil for the other cases, and for all but scores.
     public let sameBest: [Bool?]
+    /// The same of each query of a detector that finds an object in the reference, in the cases that count.
+    public let sameObjects: [Bool]
 
     static let ceiling = 200.0
 
     /// `expected` and `actual` are [cases][numbers], of equal shapes, with at least one case and number; `counted` is a
-    /// flag for each case.
-    public init(expected: [[Float]], actual: [[Float]], kind: Manifest.Kind, counted: [Bool]) {
+    /// flag for each case; `columns`, of a detector's scores, are the classes of a query with "no object".
+    public init(expected: [[Float]], actual: [[Float]], kind: Head.Kind, counted: [Bool], columns: Int = 1) {
         precondition(expected.count == actual.count && zip(expected, actual).allSatisfy { $0.count == $1.count })
         let reference = expected.map { $0.map(Double.init) }, answers = actual.map { $0.map(Double.init) }
         let noise = zip(answers, reference).map { zip($0, $1).map { $0 - $1 } }
@@ -33,11 +35,34 @@ public struct Agreement: Equatable, Sendable {
                 Self.decibels)
             ratios = zip(ratios, deciding).map(min)
         }
+        if kind == .queryScores {
+            func deciding(_ row: [Double]) -> Double {
+                Self.queries(row, columns).reduce(0) { $0 + energy(Self.deciding($1)) }
+            }
+            let own = reference.map(deciding)
+            let typical = median(own)
+            let byQuery = zip(own.map { max($0, typical) }, noise.map(deciding)).map(Self.decibels)
+            ratios = zip(ratios, byQuery).map(min)
+        }
         sqnrDB = ratios
+        sameObjects =
+            kind == .queryScores
+            ? Self.sameObjects(reference.indices.filter { counted[$0] }.map { (reference[$0], answers[$0]) }, columns)
+            : []
         let kept = reference.indices.filter { counted[$0] && kind == .scores }
         let found = kept.isEmpty ? [] : Self.sameBest(kept.map { reference[$0] }, kept.map { answers[$0] })
         let byCase = Dictionary(uniqueKeysWithValues: zip(kept, found))
         sameBest = reference.indices.map { byCase[$0] }
+    }
+
+    private static func queries(_ row: [Double], _ columns: Int) -> [[Double]] {
+        stride(from: 0, to: row.count, by: columns).map { Array(row[$0..<$0 + columns]) }
+    }
+
+    private static func sameObjects(_ rows: [(expected: [Double], actual: [Double])], _ columns: Int) -> [Bool] {
+        let all = rows.flatMap { zip(queries($0.expected, columns), queries($0.actual, columns)) }
+        let found = all.filter { $0.0.firstIndex(of: $0.0.max()!) != columns - 1 }
+        return found.isEmpty ? [] : sameBest(found.map(\.0), found.map(\.1))
     }
 
     /// 10 log10 of a ratio of energies, within the ceiling; noise that is not finite gives the lowest.

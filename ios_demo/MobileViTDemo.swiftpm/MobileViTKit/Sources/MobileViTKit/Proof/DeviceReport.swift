@@ -5,7 +5,7 @@ public struct DeviceReport: Sendable {
     /// One engine on all reference cases in order, or why it could not run.
     public struct Run: Sendable {
         public let engine: EngineFacts
-        /// One answer for each case; empty where `error` says why.
+        /// One answer for each case, all outputs one after the other; empty where `error` says why.
         public let outputs: [[Float]]
         public let error: String?
         public let latency: Latency?
@@ -56,7 +56,9 @@ public struct DeviceReport: Sendable {
     /// The document, at most 16 MiB. Throws `KitError.report` where a run does not have all cases, where two runs are of
     /// the same engine, or where it is larger.
     public func data() throws -> Data {
-        guard !runs.isEmpty, runs.allSatisfy({ $0.error != nil || $0.outputs.count == reference.cases.count }) else {
+        guard !runs.isEmpty, runs.allSatisfy({ $0.error != nil || $0.outputs.count == reference.cases.count }),
+            runs.allSatisfy({ $0.outputs.allSatisfy { $0.count == reference.answerCount } })
+        else {
             throw KitError.report(
                 "a run without an error must have an answer for each of the \(reference.cases.count) cases")
         }
@@ -101,9 +103,10 @@ public struct DeviceReport: Sendable {
     }
 
     private func json(_ run: Run) -> JSON {
-        let name = artifact.manifest.answer
+        let names = artifact.manifest.heads.map(\.name)
         let cases = zip(reference.cases, run.outputs).map { each, output -> JSON in
-            ["name": .text(each.name), "outputs": [name: .text(base64(output))]]
+            let named = zip(names, reference.split(output)).map { ($0, JSON.text(base64($1))) }
+            return ["name": .text(each.name), "outputs": .object(Dictionary(uniqueKeysWithValues: named))]
         }
         return [
             "runtime": .text(run.engine.runtime), "runtime_version": run.engine.version.map(short) ?? .null,

@@ -6,7 +6,7 @@ public struct Preview: Sendable {
         public let id: Int
         public let name: String
         public let sqnrDB: Double
-        /// nil for features, and where it does not count.
+        /// Of all outputs with classes; nil where there are none, and where it does not count.
         public let sameBest: Bool?
         /// Whether the verdict reads it.
         public let counts: Bool
@@ -20,11 +20,13 @@ public struct Preview: Sendable {
     public var passed: Bool { reasons.isEmpty }
     /// The case with the lowest SQNR of those that count.
     public var worst: Case { cases.filter(\.counts).min { $0.sqnrDB < $1.sqnrDB }! }
-    /// Share of the cases that count with the same best class; nil for features.
-    public var top1Agreement: Double? {
-        let same = cases.compactMap(\.sameBest)
-        return same.isEmpty ? nil : Double(same.filter { $0 }.count) / Double(same.count)
-    }
+    /// How many have the same best class, and of how many: cases that count, or a detector's objects; of several outputs
+    /// the fewest. nil for features.
+    public private(set) var sameBest: (count: Int, of: Int)?
+    /// The share of those with the same best class; nil for features.
+    public var top1Agreement: Double? { sameBest.map { Double($0.count) / Double($0.of) } }
+    /// Whether `sameBest` counts objects.
+    public let detects: Bool
 
     /// Judges `outputs`, one answer for each case. Throws `KitError.artifact` for a precision without a threshold, and
     /// `KitError.engine` for answers of another shape.
@@ -38,31 +40,86 @@ public struct Preview: Sendable {
         }
         let all = threshold.countsEdgeCases || reference.cases.allSatisfy { $0.role == .edge }
         let counted = reference.cases.map { all || $0.role != .edge }
-        let agreement = Agreement(expected: expected, actual: outputs, kind: manifest.kind, counted: counted)
+        let judged = manifest.heads.indices.map { place in
+            Judged(
+                manifest.heads[place], expected: expected.map { reference.split($0)[place] },
+                actual: outputs.map { reference.split($0)[place] }, cases: reference.cases.map(\.name),
+                counted: counted, threshold: threshold, input: manifest.input)
+        }
         cases = reference.cases.enumerated().map { index, each in
-            Case(
-                id: index, name: each.name, sqnrDB: agreement.sqnrDB[index], sameBest: agreement.sameBest[index],
-                counts: counted[index]
+            let same = judged.compactMap { $0.agreement.sameBest[index] }
+            return Case(
+                id: index, name: each.name, sqnrDB: judged.map { $0.agreement.sqnrDB[index] }.min()!,
+                sameBest: same.isEmpty ? nil : !same.contains(false), counts: counted[index]
             )
         }
         self.threshold = threshold
-        reasons = []
-        var reasons: [String] = []
-        if !outputs.allSatisfy({ $0.allSatisfy(\.isFinite) }) { reasons.append("scores are not finite") }
-        if isConstant(outputs), !isConstant(expected) { reasons.append("it answers every image with the same scores") }
-        reasons += manifest.rejections.map { "it was rejected when it was converted: \(oneLine($0))" }
-        if worst.sqnrDB < threshold.sqnrDB {
-            reasons.append(
-                "SQNR \(oneDecimal(worst.sqnrDB)) dB on '\(worst.name)' is below \(Int(threshold.sqnrDB)) dB")
+        detects = manifest.detects
+        sameBest = judged.compactMap(\.sameBest).min { Double($0.count) / Double($0.of) < Double($1.count) / Double($1.of) }
+        let rejections = manifest.rejections.map { "it was rejected when it was converted: \(oneLine($0))" }
+        let several = judged.count > 1
+        let missed = zip(manifest.heads, judged).flatMap { head, each in
+            each.reasons.map { several ? "\(head.name): \($0)" : $0 }
         }
-        if let same = top1Agreement, same < threshold.top1Agreement {
+        reasons = rejections + missed
+    }
+}
+
+/// What one output misses.
+private struct Judged {
+    let agreement: Agreement
+    let sameBest: (count: Int, of: Int)?
+    let reasons: [String]
+
+    init(
+        _ head: Head, expected: [[Float]], actual: [[Float]], cases: [String], counted: [Bool], threshold: Threshold,
+        input: AppInput
+    ) {
+        let agreement = Agreement(
+            expected: expected, actual: actual, kind: head.kind, counted: counted, columns: head.columns ?? 1)
+        self.agreement = agreement
+        let same = agreement.sameBest.compactMap { $0 } + agreement.sameObjects
+        let sameBest = same.isEmpty ? nil : (count: same.filter { $0 }.count, of: same.count)
+        self.sameBest = sameBest
+        var reasons: [String] = []
+        if !actual.allSatisfy({ $0.allSatisfy(\.isFinite) }) { reasons.append("scores are not finite") }
+        if isConstant(actual), !isConstant(expected) { reasons.append("it answers every image with the same scores") }
+        let kept = cases.indices.filter { counted[$0] }
+        if head.kind == .boxes {
+            // What the SQNR allows for the longer side, of float files a pixel of 640 at most where float16 has its own
+            // SQNR, and a little anywhere.
+            let share = pow(10, -threshold.sqnrDB / 20), pixel = pow(10, (40 - threshold.sqnrDB) / 20) / 640
+            let allowed = max(
+                0.05, (threshold.countsEdgeCases ? min(share, pixel) : share) * Double(max(input.height, input.width)))
+            let farthest = kept.map { pixels(expected[$0], actual[$0], input) }.max()!
+            if farthest > allowed {
+                reasons.append("a box is off by \(threeDigits(farthest)) pixels, more than \(threeDigits(allowed))")
+            }
+        }
+        let worst = kept.min { agreement.sqnrDB[$0] < agreement.sqnrDB[$1] }!
+        if agreement.sqnrDB[worst] < threshold.sqnrDB {
             reasons.append(
-                "the same best class on \(oneDecimal(100 * same))% of the cases is below \(oneDecimal(100 * threshold.top1Agreement))%"
+                "SQNR \(oneDecimal(agreement.sqnrDB[worst])) dB on '\(cases[worst])' is below \(Int(threshold.sqnrDB)) dB")
+        }
+        if let sameBest, case let share = Double(sameBest.count) / Double(sameBest.of), share < threshold.top1Agreement {
+            let what = head.kind == .queryScores ? "objects" : "cases"
+            reasons.append(
+                "the same best class on \(oneDecimal(100 * share))% of the \(what) is below \(oneDecimal(100 * threshold.top1Agreement))%"
             )
         }
         self.reasons = reasons
     }
 }
+
+/// The largest difference of a box's four numbers, in pixels of the input.
+private func pixels(_ expected: [Float], _ actual: [Float], _ input: AppInput) -> Double {
+    expected.indices.map { index in
+        let apart = abs(Double(actual[index]) - Double(expected[index]))
+        return apart.isFinite ? apart * Double(index % 2 == 0 ? input.width : input.height) : .greatestFiniteMagnitude
+    }.max()!
+}
+
+private func threeDigits(_ value: Double) -> String { String(format: "%.3g", value) }
 
 private func isConstant(_ rows: [[Float]]) -> Bool { rows.allSatisfy { $0 == rows[0] } }
 
