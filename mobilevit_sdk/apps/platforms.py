@@ -137,7 +137,7 @@ _LINK_ALL = """,
             ]"""
 
 IOS = Platform(
-    further_outputs=("scores",),
+    further_outputs=("scores", "boxes"),
     name="ios",
     demo="ios_demo",
     runs={"coreml": frozenset({None, "ane"}), "executorch": frozenset({"xnnpack", "coreml"})},

@@ -27,6 +27,10 @@ public struct Alignment: Equatable, Sendable {
     public static let center = Alignment()
     public static let leading = Alignment()
     public static let bottom = Alignment()
+    public static let topLeading = Alignment()
+    public static let topTrailing = Alignment()
+    public static let bottomLeading = Alignment()
+    public static let bottomTrailing = Alignment()
 }
 public enum Edge: Int8, CaseIterable, Sendable {
     case top, leading, bottom, trailing

@@ -18,12 +18,17 @@ extension View {
     nonisolated public func overlay<V>(alignment: Alignment = .center, @ViewBuilder content: () -> V) -> some View
     where V: View { Modified() }
     nonisolated public func layoutPriority(_ value: Double) -> some View { Modified() }
+    nonisolated public func offset(x: CGFloat = 0, y: CGFloat = 0) -> some View { Modified() }
+    nonisolated public func fixedSize() -> some View { Modified() }
 
     // Looks
     nonisolated public func font(_ font: Font?) -> some View { Modified() }
     nonisolated public func fontWeight(_ weight: Font.Weight?) -> some View { Modified() }
     nonisolated public func monospacedDigit() -> some View { Modified() }
     nonisolated public func foregroundStyle<S>(_ style: S) -> some View where S: ShapeStyle { Modified() }
+    nonisolated public func background<S, T>(_ style: S, in shape: T) -> some View where S: ShapeStyle, T: Shape {
+        Modified()
+    }
     nonisolated public func tint(_ tint: Color?) -> some View { Modified() }
     nonisolated public func opacity(_ opacity: Double) -> some View { Modified() }
     nonisolated public func buttonStyle<S>(_ style: S) -> some View where S: PrimitiveButtonStyle { Modified() }

@@ -10,6 +10,9 @@ public struct Color: Primitive, ShapeStyle, Hashable {
     public static let clear = Color()
     public func opacity(_ opacity: Double) -> Color { fatalError() }
 }
+extension Color {
+    public init(hue: Double, saturation: Double, brightness: Double, opacity: Double = 1) { fatalError() }
+}
 extension ShapeStyle where Self == Color {
     public static var black: Color { fatalError() }
     public static var white: Color { fatalError() }

@@ -3,7 +3,7 @@ import MobileViTKit
 import PhotosUI
 import SwiftUI
 
-/// The camera or a photograph, the classes that the model sees in it, and how long that takes.
+/// The camera or a photograph, the classes or objects that the model sees in it, and how long that takes.
 struct ClassifyScreen: View {
     @Environment(DemoModel.self) private var model
     @Environment(\.scenePhase) private var scenePhase
@@ -50,7 +50,7 @@ struct ClassifyScreen: View {
 
     @ViewBuilder private var viewfinder: some View {
         if let photo {
-            Frame(crop: model.crop) {
+            Frame(crop: model.crop, found: model.classifying.found) {
                 Image(uiImage: photo.image)
                     .resizable()
                     .aspectRatio(contentMode: model.crop == nil ? .fit : .fill)
@@ -60,11 +60,13 @@ struct ClassifyScreen: View {
             Group {
                 switch camera.access {
                 case .unknown:
-                    Frame(crop: nil) { ProgressView() }
+                    Frame(crop: nil, found: nil) { ProgressView() }
                 case .running:
                     if let source = camera.camera {
-                        Frame(crop: model.crop) { CameraPreview(camera: source, fills: model.crop != nil) }
-                            .accessibilityLabel("Live picture of the camera")
+                        Frame(crop: model.crop, found: model.classifying.found) {
+                            CameraPreview(camera: source, fills: model.crop != nil)
+                        }
+                        .accessibilityLabel("Live picture of the camera")
                     }
                 case .refused:
                     CameraRefused()
@@ -123,10 +125,11 @@ struct ClassifyScreen: View {
     }
 }
 
-/// A square with a picture that fills it, and a line around what the model gets of that.
+/// A square with a picture that fills it, a line around what the model gets of that, and a detector's boxes.
 private struct Frame<Content: View>: View {
     /// Height and width of the crop, as parts of the square's side; nil where the model gets more than the square shows.
     let crop: CGSize?
+    let found: FoundObjects?
     @ViewBuilder let content: Content
 
     var body: some View {
@@ -143,12 +146,15 @@ private struct Frame<Content: View>: View {
                     }
                 }
             }
+            .overlay {
+                if let found { BoxesView(found: found, fills: crop != nil) }
+            }
             .clipped()
             .accessibilityElement(children: .ignore)
     }
 }
 
-/// The best classes with a bar each, and the times.
+/// The best classes, or what a detector finds, with a bar each, and the times.
 private struct OutcomeView: View {
     let state: ClassifyModel.State
 
@@ -169,6 +175,10 @@ private struct OutcomeView: View {
         case .answered(let outcome):
             VStack(alignment: .leading, spacing: 12) {
                 ForEach(outcome.scores) { ScoreRow(score: $0) }
+                if outcome.scores.isEmpty {
+                    Text("Nothing is as sure as \(Int(100 * Detection.leastProbability))%.")
+                        .foregroundStyle(.secondary)
+                }
                 Text(outcome.times)
                     .font(.footnote.monospacedDigit())
                     .foregroundStyle(.secondary)
@@ -194,14 +204,22 @@ private struct ScoreRow: View {
             }
             GeometryReader { proxy in
                 Capsule().fill(.quaternary)
-                Capsule().fill(.tint)
+                bar
                     .frame(width: max(proxy.size.width * score.probability, height))
-                    .opacity(score.isBest ? 1 : 0.6)
+                    .opacity(score.isBest || score.color != nil ? 1 : 0.6)
             }
             .frame(height: height)
         }
         .accessibilityElement(children: .ignore)
         .accessibilityLabel(score.label)
         .accessibilityValue(score.percent)
+    }
+
+    @ViewBuilder private var bar: some View {
+        if let color = score.color {
+            Capsule().fill(Color(color))
+        } else {
+            Capsule().fill(.tint)
+        }
     }
 }
