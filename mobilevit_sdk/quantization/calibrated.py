@@ -15,6 +15,7 @@ from mobilevit_sdk.checkpoints.features import classifier_of
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.calibration import CalibrationImages, split_images
 from mobilevit_sdk.data.cases import builtin_cases
+from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import cache_folder, portable
 from mobilevit_sdk.formats.quantization import Quantization, QuantizationRecipe
 from mobilevit_sdk.progress import Progress, silent
@@ -78,6 +79,10 @@ def calibration_for(
     check_answers(checkpoint.model, preprocessing)
     if source is None and checkpoint.origin.random_weights_seed is not None:
         source = _photographs(checkpoint, scratch)
+    elif source is None and checkpoint.spec.num_queries:
+        raise RequestError(
+            f"no images are synthesized for a detector such as {checkpoint.spec.model}: give `calibration`"
+        )
     elif source is None:
         source = synthesized_images(checkpoint, progress)
     dataset = open_dataset(source)

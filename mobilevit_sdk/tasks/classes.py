@@ -51,9 +51,11 @@ def class_indices(dataset: ImageDataset, spec: ModelSpec, present: Sequence[int]
     if max(indices) < 0 and count == len(known):
         if dataset.class_order:
             return list(range(count))
+        remedy = f"rename the folders, or give `class_order=lexicographic` to match the {count} classes by position"
+        if dataset.objects is not None:
+            remedy = "rename the categories, or train a head for them"
         raise RequestError(
-            f"no class of {dataset.source} ({shorten(names)}) is one of {spec.model} ({shorten(known)}); rename the "
-            f"folders, or give `class_order=lexicographic` to match the {count} classes by position"
+            f"no class of {dataset.source} ({shorten(names)}) is one of {spec.model} ({shorten(known)}); {remedy}"
         )
     for label in present:
         name = names[label]

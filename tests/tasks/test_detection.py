@@ -171,6 +171,8 @@ def test_what_does_not_fit_is_refused_with_the_remedy() -> None:
     dataset = pictures(12, seed=0)
     with pytest.raises(RequestError, match="class 'triangle' that detr_resnet50 lacks"):
         Detection(spec(("circle", "square", "hexagon"))).match(dataset)
+    with pytest.raises(RequestError, match="rename the categories"):
+        Detection(spec(("a", "b", "c"))).match(dataset)
     labeled = dataclasses.replace(dataset, objects=None, labels=[0] * 12)
     with pytest.raises(RequestError, match=r"has classes, and no boxes.*COCO JSON"):
         Detection(spec()).match(labeled)
