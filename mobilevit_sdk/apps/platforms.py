@@ -89,7 +89,7 @@ def _id(names: AppNames) -> str:
 
 
 ANDROID = Platform(
-    further_outputs=("scores",),
+    further_outputs=("scores", "boxes"),
     name="android",
     demo="android_demo",
     runs={"tflite": frozenset({None}), "executorch": frozenset({"xnnpack"})},

@@ -67,13 +67,14 @@ class ArtifactsActivity : Activity() {
         val manifest = artifact.manifest
         val size = Formatter.formatShortFileSize(this, manifest.bytes)
         facts.text =
-            getString(
-                R.string.entry_facts,
-                manifest.format,
-                manifest.precision,
-                size,
-                getString(source),
-            )
+            listOfNotNull(
+                    manifest.format,
+                    manifest.precision,
+                    size,
+                    if (manifest.queries > 0) getString(R.string.detects) else null,
+                    getString(source),
+                )
+                .joinToString(" · ")
         row.setOnClickListener {
             app.classifying.use(artifact)
             finish()

@@ -14,6 +14,7 @@ import android.widget.Button
 import android.widget.RadioButton
 import android.widget.RadioGroup
 import android.widget.TextView
+import dev.mobilevit.core.LEAST_PROBABILITY
 import dev.mobilevit.core.Orientation
 import dev.mobilevit.core.Picture
 import dev.mobilevit.core.yuvToRgb
@@ -23,12 +24,13 @@ import dev.mobilevit.demo.views.FrameView
 import dev.mobilevit.demo.views.ScoresView
 import java.io.IOException
 import java.util.Locale
+import kotlin.math.roundToInt
 
 private const val PICK_PHOTO = 1
 private const val PICK_ARTIFACT = 2
 private const val ASK_CAMERA = 3
 
-/** Classifies the live camera, or a photo. */
+/** Classifies the live camera, or a photo, or draws boxes over what a detector finds there. */
 class MainActivity : Activity() {
     private val app
         get() = application as DemoApplication
@@ -253,12 +255,19 @@ class MainActivity : Activity() {
         val problem = findViewById<TextView>(R.id.problem)
         problem.text =
             state.problem
-                ?: if (state.opening) getString(R.string.loading, state.choice?.title) else null
+                ?: when {
+                    state.opening -> getString(R.string.loading, state.choice?.title)
+                    state.result?.objects?.isEmpty() == true ->
+                        getString(R.string.nothing_found, (100 * LEAST_PROBABILITY).roundToInt())
+                    else -> null
+                }
         problem.setTextColor(
             getColor(if (state.problem == null) R.color.text_quiet else R.color.bad)
         )
         problem.visibility = if (problem.text.isEmpty()) View.GONE else View.VISIBLE
-        findViewById<ScoresView>(R.id.scores).show(state.result?.shown.orEmpty())
+        val objects = state.result?.objects
+        findViewById<ScoresView>(R.id.scores).show(state.result?.shown.orEmpty(), objects != null)
+        frame.objects = objects.orEmpty()
         findViewById<FactsView>(R.id.times)
             .show(
                 listOfNotNull(

@@ -173,8 +173,12 @@ class VerifyActivity : Activity() {
             )
     }
 
-    private fun sameClass(verdict: Verdict, share: Double) =
-        getString(R.string.fact_top1_value, (share * verdict.cases).roundToInt(), verdict.cases)
+    private fun sameClass(verdict: Verdict, share: Double): String {
+        val total = verdict.objects ?: verdict.cases
+        val words =
+            if (verdict.objects == null) R.string.fact_top1_value else R.string.fact_top1_objects
+        return getString(words, (share * total).roundToInt(), total)
+    }
 
     private fun times(latency: Latency) =
         getString(R.string.times, number(latency.inference.p50), number(latency.inference.p90))

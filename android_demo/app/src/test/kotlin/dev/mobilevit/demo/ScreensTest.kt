@@ -243,7 +243,7 @@ class ScreensTest(
     }
 }
 
-private fun exactly(size: Int) = View.MeasureSpec.makeMeasureSpec(size, View.MeasureSpec.EXACTLY)
+internal fun exactly(size: Int) = View.MeasureSpec.makeMeasureSpec(size, View.MeasureSpec.EXACTLY)
 
 private fun views(root: View): List<View> =
     listOf(root) +

@@ -3,6 +3,7 @@ package dev.mobilevit.demo.engines
 import dev.mobilevit.core.Accelerator
 import dev.mobilevit.core.ArtifactFolder
 import dev.mobilevit.core.Engine
+import dev.mobilevit.core.Kind
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import org.tensorflow.lite.InterpreterApi
@@ -56,6 +57,11 @@ private class TfliteEngine(artifact: ArtifactFolder) : Engine {
                         floats(interpreter.getOutputTensor(it).numElements())
                     }
                 }
+            for ((head, output) in artifact.manifest.heads.zip(outputs)) {
+                if (head.kind != Kind.FEATURES) {
+                    requireSize(TITLE, head.name, head.values, output.capacity() / Float.SIZE_BYTES)
+                }
+            }
         } catch (error: Exception) {
             interpreter.close()
             throw error

@@ -19,6 +19,14 @@ class BarView(context: Context, attributes: AttributeSet?) : View(context, attri
     private val fill =
         Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.accent) }
 
+    /** Of what is filled; null for the app's own. */
+    var color: Int? = null
+        set(new) {
+            field = new
+            fill.color = new ?: context.getColor(R.color.accent)
+            invalidate()
+        }
+
     var fraction = 0f
         set(new) {
             field = new.coerceIn(0f, 1f)
@@ -35,7 +43,7 @@ class BarView(context: Context, attributes: AttributeSet?) : View(context, attri
     }
 }
 
-/** The best classes, a bar each. */
+/** The best classes, or what a detector finds, a bar each: of a detector in the color of its box. */
 class ScoresView(context: Context, attributes: AttributeSet?) : LinearLayout(context, attributes) {
     private val percent =
         NumberFormat.getNumberInstance().apply {
@@ -43,7 +51,7 @@ class ScoresView(context: Context, attributes: AttributeSet?) : LinearLayout(con
             maximumFractionDigits = 1
         }
 
-    fun show(scores: List<Score>) {
+    fun show(scores: List<Score>, areBoxes: Boolean = false) {
         rows(scores.size, R.layout.score)
         scores.forEachIndexed { index, score ->
             val row = getChildAt(index)
@@ -51,7 +59,9 @@ class ScoresView(context: Context, attributes: AttributeSet?) : LinearLayout(con
             row.findViewById<TextView>(R.id.label).text = score.label
             row.findViewById<TextView>(R.id.percent).text =
                 context.getString(R.string.percent, share)
-            row.findViewById<BarView>(R.id.bar).fraction = score.probability
+            val bar = row.findViewById<BarView>(R.id.bar)
+            bar.fraction = score.probability
+            bar.color = if (areBoxes) colorOf(score.index) else null
             row.contentDescription =
                 context.getString(R.string.score_description, score.label, share)
         }

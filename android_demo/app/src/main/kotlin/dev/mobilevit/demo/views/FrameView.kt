@@ -9,10 +9,14 @@ import android.graphics.Paint
 import android.graphics.RectF
 import android.util.AttributeSet
 import android.view.View
+import dev.mobilevit.core.Detection
 import dev.mobilevit.core.Resizing
 import dev.mobilevit.demo.R
 
-/** The whole picture, turned upright; what the network does not see is dimmed. */
+/**
+ * The whole picture, turned upright; what the network does not see is dimmed. Over it a detector's
+ * boxes.
+ */
 class FrameView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private val smooth = Paint(Paint.FILTER_BITMAP_FLAG)
     private val scrim = Paint().apply { color = context.getColor(R.color.scrim) }
@@ -25,8 +29,17 @@ class FrameView(context: Context, attributes: AttributeSet?) : View(context, att
     private val matrix = Matrix()
     private val whole = RectF()
     private val seen = RectF()
+    private val boxes = BoxPainter(resources.displayMetrics.density)
     private var bitmap: Bitmap? = null
     private var degrees = 0
+
+    /** What is found in the picture: edges are shares of the upright one. */
+    var objects = emptyList<Detection>()
+        set(new) {
+            if (field == new) return
+            field = new
+            invalidate()
+        }
 
     /** Of the file in use: gives the frame that is drawn. */
     var resizing: Resizing? = null
@@ -59,6 +72,7 @@ class FrameView(context: Context, attributes: AttributeSet?) : View(context, att
         whole.set(0f, 0f, pictureWidth * scale, pictureHeight * scale)
         whole.offset((width - whole.width()) / 2, (height - whole.height()) / 2)
         resizing?.let { drawFrame(canvas, it, pictureWidth, pictureHeight, scale) }
+        objects.asReversed().forEach { boxes.draw(canvas, it, whole) } // the surest lies on top
     }
 
     private fun drawFrame(
