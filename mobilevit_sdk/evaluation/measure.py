@@ -179,8 +179,11 @@ def _artifact_predictor(path: Path, name: str | None, task: str | None) -> Predi
 
 
 def values_of(spec: ModelSpec, task: str | None) -> slice:
-    """Where the scores of a task, or the network's own, stand in its answer; features stand behind all scores."""
-    if len(spec.outputs) == 1:
+    """Where the scores of a task, or the network's own, stand in its answer; features stand behind all scores.
+
+    A detector's boxes mean nothing without its scores: both are meant.
+    """
+    if len(spec.outputs) == 1 or spec.num_queries:
         return slice(None)
     start = 0
     for output in spec.outputs:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from drawn_shapes import shape_pictures
 from golden.make_detr import detr_weights
 from golden.weights import images
 from torch import nn
@@ -19,6 +21,8 @@ from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.deployment import TARGETS, audit, deploy
 from mobilevit_sdk.deployment.padded_max_pool import pad_max_pools
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.evaluation.measure import evaluate
+from mobilevit_sdk.evaluation.predict import predict
 from mobilevit_sdk.layers import FrozenBatchNorm2d, ResNet, sine_positions
 from mobilevit_sdk.models.meta_model import build_on_meta, count_macs
 from mobilevit_sdk.models.random_weights import randomize
@@ -134,6 +138,15 @@ def test_files_answer_with_scores_and_boxes_of_each_query(small: Checkpoint, tmp
     assert verdict.outputs
     assert verdict.outputs["boxes"].max_pixels < 0.05
     assert "pixels" in str(verdict.by_output())
+    dataset = replace(shape_pictures(2, seed=3), class_names=None)
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(dataset.read(0))
+    (own,), (files,) = (predict(picture, target, threshold=0).predictions for target in (small, result.artifacts[0]))
+    assert own.objects
+    assert files.objects
+    assert [each.index for each in own.objects] == [each.index for each in files.objects]
+    np.testing.assert_allclose([each.box for each in files.objects], [each.box for each in own.objects], atol=0.1)
+    assert evaluate(result.artifacts[0], data=dataset).accuracy.images == 2
 
 
 def test_a_delegate_takes_constants_of_products_beside_float16(small: Checkpoint, tmp_path: Path) -> None:

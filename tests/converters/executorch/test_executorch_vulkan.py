@@ -82,6 +82,19 @@ def test_labels_are_a_method_that_an_app_can_call_without_the_backend(fp16: Phon
     assert program.load_method("labels").execute([]) == ["\n".join(fp16.spec.labels or ())]
 
 
+def test_a_maximum_is_over_whole_windows():
+    x = torch.rand(1, 2, 5, 5)
+    highest, places = call("aten.max_pool2d_with_indices.default", [x, [3, 3], [2, 2]])
+    assert torch.equal(
+        highest,
+        torch.stack([x[..., i : i + 3, j : j + 3].amax((2, 3)) for i in (0, 2) for j in (0, 2)], 2).view(1, 2, 2, 2),
+    )
+    assert torch.equal(x.flatten(2).gather(2, places.flatten(2).long()), highest.flatten(2))
+    for other in ([[1, 1]], [[0, 0], [2, 2]], [[0, 0], [1, 1], True]):
+        with pytest.raises(ValueError, match="without padding"):
+            call("aten.max_pool2d_with_indices.default", [x, [3, 3], [2, 2], *other])
+
+
 def test_a_runtime_that_is_not_here_is_unavailable_and_not_passed(fp16: PhoneFile, monkeypatch):
     monkeypatch.delenv(vulkan.LIBRARY, raising=False)
     verdicts = verify(artifact_of(fp16, converter, "fp16"))

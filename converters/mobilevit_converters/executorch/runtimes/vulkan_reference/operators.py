@@ -70,6 +70,20 @@ def _upsample(x: Tensor, size: list[int] | None, align_corners: bool, scales: li
     return F.interpolate(x, size=size, scale_factor=scales, mode="bilinear", align_corners=align_corners)
 
 
+def _max_pool(
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int] | None = None,
+    dilation: list[int] | None = None,
+    ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor]:
+    if any(padding or ()) or ceil_mode or any(step != 1 for step in dilation or ()):
+        raise ValueError("a maximum over whole windows, without padding or dilation")
+    highest, places = F.max_pool2d(x, kernel, stride, return_indices=True)
+    return highest, places.float()
+
+
 def _scaled(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     return lambda x, y, alpha=1: function(x, y if alpha == 1 else alpha * y)
 
@@ -86,6 +100,7 @@ OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "aten.gelu.default": _gelu,
     "aten.hardtanh.default": _clamp,
     "aten.linear.default": F.linear,
+    "aten.max_pool2d_with_indices.default": _max_pool,
     "aten.mean.dim": _mean,
     "aten.mul.Tensor": operator.mul,
     "aten.native_layer_norm.default": _native_layer_norm,

@@ -12,7 +12,7 @@ from mobilevit_converters.executorch.file.vulkan_delegate import VkOperator, VkT
 from mobilevit_converters.executorch.runtimes.vulkan_reference.operators import OPERATORS, call
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
 
-_DTYPES = {"FLOAT16": torch.float16, "FLOAT32": torch.float32}
+_DTYPES = {"FLOAT16": torch.float16, "FLOAT32": torch.float32, "INT32": torch.int32}  # integers: places of maxima
 # How the file writes what is not a tensor, and under which field.
 _PLAIN = {
     "Int": "int_val",
