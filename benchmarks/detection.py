@@ -23,6 +23,7 @@ from set_prediction import NETWORK
 from shapes import write_shapes
 from shared import MEASURED, read_record, tell, write_record
 
+from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.data import ImageDataset, open_dataset, split_dataset
@@ -104,10 +105,20 @@ def files_of(
                     worst_db=min(each.agreement.sqnr_db.worst for each in judged if each.agreement),
                     ap=shares["ap"],
                     ap50=shares["ap50"],
+                    task=judged_by_task(artifact),
                 )
             )
             tell(f"{artifact.path.parent.name}: AP {shares['ap']:.2%}")
     return rows
+
+
+def judged_by_task(artifact: Artifact) -> str:
+    """Of a file with integers: on photographs that did not calibrate it."""
+    record = artifact.manifest.quantization
+    if record is None or record.judgment is None:
+        return ""
+    found = record.judgment
+    return f"{found.agreement:.1%} of {found.counted:,} objects, {found.overall_sqnr_db:.1f} dB"
 
 
 def measure(options: argparse.Namespace) -> Record:
