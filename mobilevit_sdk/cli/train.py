@@ -226,14 +226,14 @@ def command(
                 windows=preparation.windows,
                 **common,
             )
-    result = trained.result
+    result, (height, width) = trained.result, trained.spec.preprocessing.image_size
     if as_json:
         print_json(
             {
                 "model": trained.spec.model,
                 "task": task,
                 "checkpoint": str(trained.path),
-                "image_size": trained.image_size,
+                "image_size": height if height == width else [height, width],
                 "classes": trained.spec.num_classes,
                 "epochs": result.epoch,
                 **result.shares,

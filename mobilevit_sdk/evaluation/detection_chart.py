@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)  # of classes, in turn
+_MAX_SIDE = 1400  # pixels
 _MAX_LABEL, _MAX_NAME = 24, 56  # characters, the rest is cut
 
 
@@ -23,33 +24,35 @@ def draw_objects(axes: Axes, prediction: Prediction) -> None:
     The likeliest are drawn last, above the others.
     """
     picture = decode_picture(Path(prediction.image).read_bytes())
-    axes.imshow(picture, interpolation="antialiased")
+    width, height = picture.size
+    picture.thumbnail((_MAX_SIDE, _MAX_SIDE))  # a chart has no room for more
+    axes.imshow(picture, interpolation="antialiased", extent=(0, width, height, 0))
     for each in reversed(prediction.objects or ()):
-        _draw_box(axes, each, picture.size)
+        _draw_box(axes, each, height)
     title = one_line(Path(prediction.image).name, _MAX_NAME)
     axes.set_title(title if prediction.objects else f"{title}: nothing found", color=DIM, size=8, parse_math=False)
-    axes.set_xlim(-0.5, picture.width - 0.5)
-    axes.set_ylim(picture.height - 0.5, -0.5)
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
     axes.set_axis_off()
     axes.set_anchor("NW")
 
 
-def _draw_box(axes: Axes, found: DetectedObject, size: tuple[int, int]) -> None:
+def _draw_box(axes: Axes, found: DetectedObject, height_of_picture: int) -> None:
     from matplotlib.patches import Rectangle
 
     x, y, width, height = found.box
     color = COLORS[found.index % len(COLORS)]
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=color, linewidth=1.6))
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=1.6))
     tag: dict[str, Any] = {"facecolor": color, "edgecolor": color, "linewidth": 1.6, "pad": 1.2}
-    is_high = y > size[1] / 12  # room above the box
+    has_room = y > height_of_picture / 12  # above the box
     axes.text(
-        x - 0.5,
-        y - 0.5,
+        x,
+        y,
         f"{one_line(found.name, _MAX_LABEL)} {found.probability:.0%}",
         color="white",
         size=6.5,
         weight="bold",
-        va="bottom" if is_high else "top",
+        va="bottom" if has_room else "top",
         clip_on=True,
         parse_math=False,
         bbox=tag,
