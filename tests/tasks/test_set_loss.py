@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -110,6 +110,15 @@ def test_pictures_without_objects_teach_that_there_are_none() -> None:
     assert (logits.grad[..., -1] < 0).all()
 
 
+def test_boxes_without_an_area_have_finite_gradients() -> None:
+    logits, _ = random_answers(1, 3, 2, 0)
+    boxes = torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 1e-9, 0.2], [1.0, 1.0, 1e-9, 1e-9]]], requires_grad=True)
+    targets = BoxTargets([torch.tensor([0, 1])], [torch.tensor([[0.5, 0.5, 1e-6, 1e-6], [1.0, 1.0, 1e-4, 1e-4]])])
+    layer_loss(logits, boxes, targets).backward()
+    assert boxes.grad is not None
+    assert boxes.grad.isfinite().all()
+
+
 def test_objects_beyond_the_queries_have_no_answer_and_stop_nothing() -> None:
     logits, boxes = (each.requires_grad_() for each in random_answers(1, 4, 3, 0))
     targets = random_targets([9], 3, 0)
@@ -128,6 +137,7 @@ def test_an_answer_that_is_no_number_makes_the_loss_none(broken: float) -> None:
 
 
 @given(BOX, BOX)
+@example((0.0, 1.0, 0.0, 0.0), (0.0, 1.0, 1.0, 1.9e-12))  # thinner than a float32 beside its place
 def test_generalized_iou_lies_between_its_bounds_and_is_symmetric(
     one: tuple[float, ...], other: tuple[float, ...]
 ) -> None:

@@ -18,6 +18,7 @@ from mobilevit_sdk.tasks.detection.targets import BoxTargets
 Answers = tuple[Tensor, Tensor]  # logits [B, Q, C + 1] and boxes [B, Q, 4]
 CLASS_COST, L1_COST, GIOU_COST = 1.0, 5.0, 2.0  # of the matching, and of the loss
 NO_OBJECT_WEIGHT = 0.1  # of a class that most queries answer
+_NO_AREA = 1e-12  # of a picture's: what is divided by at least
 _HOPELESS = 1e6  # the cost of an answer that is not a number: the loss says so, not the matching
 
 
@@ -77,6 +78,7 @@ def generalized_iou(one: Tensor, other: Tensor) -> Tensor:
     low, high = ([each[..., :2] + sign * each[..., 2:] / 2 for each in (one, other)] for sign in (-1, 1))
     shared = (torch.minimum(*high) - torch.maximum(*low)).clamp(min=0).prod(-1)
     around = (torch.maximum(*high) - torch.minimum(*low)).prod(-1)
-    union = one[..., 2:].prod(-1) + other[..., 2:].prod(-1) - shared
-    tiny = torch.finfo(union.dtype).tiny  # two points have neither area nor hull
-    return shared / union.clamp(min=tiny) - (around - union) / around.clamp(min=tiny)
+    # Of the corners as they are rounded: a box too thin for its place has no area, as its hull has none.
+    areas = [(upper - lower).prod(-1) for lower, upper in zip(low, high, strict=True)]
+    union = areas[0] + areas[1] - shared
+    return shared / union.clamp(min=_NO_AREA) - (around - union) / around.clamp(min=_NO_AREA)
