@@ -21,8 +21,7 @@ export class Results {
   constructor(app) {
     this.#objects = new Objects(app);
     this.overlay = this.#objects.overlay;
-    const parts = [this.#objects.element, this.#box, this.#latency];
-    this.element = make("section", { className: "card", "aria-label": "Answer", hidden: true }, ...parts);
+    this.element = make("section", { className: "card", "aria-label": "Answer", hidden: true }, this.#box, this.#latency);
   }
 
   /**
@@ -30,7 +29,8 @@ export class Results {
    * @param {object} manifest
    */
   show({ scores, picture, ms, wholeMs }, manifest) {
-    this.#box.hidden = manifest.detector !== null;
+    const first = manifest.detector ? this.#objects.element : this.#box;
+    if (this.element.firstChild !== first) this.element.replaceChildren(first, this.#latency);
     if (manifest.detector) {
       this.#objects.show(scores, manifest, picture);
     } else {
