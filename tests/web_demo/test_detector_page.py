@@ -42,7 +42,7 @@ def test_boxes_lie_where_the_file_says_and_both_outputs_are_compared(browser, tm
     logits, boxes = np.split(answer.ravel(), [spec.num_queries * (spec.num_classes + 1)])
     shares = torch.from_numpy(logits.reshape(spec.num_queries, -1)).softmax(-1)[:, :-1].amax(-1).numpy()
     kept = np.flatnonzero(shares >= LEAST_SHARE)
-    assert 0 < len(kept) < spec.num_queries
+    assert len(kept) > 0
     x, y, w, h = boxes.reshape(-1, 4)[kept[np.argsort(-shares[kept], kind="stable")]].T
     expected = np.clip(np.stack((x - w / 2, y - h / 2, x + w / 2, y + h / 2), axis=1), 0, 1)
 
@@ -57,9 +57,10 @@ def test_boxes_lie_where_the_file_says_and_both_outputs_are_compared(browser, tm
         assert np.abs(drawn - expected).max() < 0.02
         assert set(listed) <= set(spec.labels or ())
         assert max(listed.values()) == pytest.approx(shares.max(), abs=0.01)
-        slide = "const slider = document.querySelector('#panel-photo [type=range]'); slider.value = 5;"
-        browser.evaluate(f"{{ {slide} slider.dispatchEvent(new Event('input')); }}")
-        assert len(browser.evaluate(RECTANGLES)) == (shares >= 0.05).sum()
+        for percent in (95, 5):
+            slide = f"const slider = document.querySelector('#panel-photo [type=range]'); slider.value = {percent};"
+            browser.evaluate(f"{{ {slide} slider.dispatchEvent(new Event('input')); }}")
+            assert len(browser.evaluate(RECTANGLES)) == (shares >= percent / 100).sum()
         browser.fake_camera(PHOTOS / "flower.jpg")
         browser.click("#tab-camera")
         browser.press("Start the camera")
