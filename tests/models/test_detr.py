@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from drawn_shapes import shape_pictures
 from golden.make_detr import detr_weights
 from golden.weights import images
-from torch import nn
+from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
@@ -180,6 +181,19 @@ def test_boxes_are_compared_in_pixels_and_by_their_overlap() -> None:
     assert overlaps(box, box * np.nan) == 0
 
 
+def tell_tokens_apart(projection: nn.Conv2d, run: Callable[[], object]) -> None:
+    """Take away what all places of the map have in common, so that queries that look elsewhere see something else."""
+    seen: list[Tensor] = []
+    hook = projection.register_forward_hook(lambda _, __, output: seen.append(output))
+    run()
+    hook.remove()
+    assert projection.bias is not None
+    mean = seen[0].mean((0, 2, 3))
+    scale = (seen[0] - mean[:, None, None]).std()
+    projection.weight /= scale
+    projection.bias.sub_(mean).div_(scale)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dilated", [False, True], ids=["plain", "DC5"])
 @pytest.mark.parametrize("in_file", [False, True], ids=["in memory", "in a file"])
@@ -199,6 +213,8 @@ def test_networks_of_transformers_answer_the_same(tmp_path: Path, timm: bool, in
         if name.endswith(("bn3.weight", "layer.2.normalization.weight")):
             each *= 0.3
     theirs.load_state_dict(made)
+    image = images((128, 160), 1).double() * 4 - 2
+    tell_tokens_apart(theirs.model.input_projection, lambda: theirs(pixel_values=image.float()))
     path = tmp_path / "weights.pth"
     torch.save(theirs.state_dict(), path)
     if in_file:
@@ -207,8 +223,7 @@ def test_networks_of_transformers_answer_the_same(tmp_path: Path, timm: bool, in
     ours = load_checkpoint(path, model="detr_resnet50_dc5" if dilated else None)
     assert ours.spec.num_classes == 91
     assert dilated or any("_dc5" in note for note in ours.notes)
-    image = images((128, 160), 1).double() * 4 - 2
     wanted = theirs.double()(pixel_values=image)
     for one, other in zip(ours.model.double()(image), (wanted.logits, wanted.pred_boxes), strict=True):
-        assert other.std(1).mean() > 0.05 * other.std()
+        assert other.std(1).mean() > 0.01 * other.std()  # a thousand times what may differ
         assert (one - other).abs().max() < 1e-5 * other.abs().max()
