@@ -182,7 +182,7 @@ def command(
     from mobilevit_sdk.cli.training import TrainingDisplay
     from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
     from mobilevit_sdk.models.registry import model_spec
-    from mobilevit_sdk.recipe import MEMORY_RECIPE, QAT_RECIPE, make_recipe
+    from mobilevit_sdk.recipe import MEMORY_RECIPE, QAT_RECIPE, Recipe, make_recipe
     from mobilevit_sdk.tasks import task_of
     from mobilevit_sdk.tasks.classes import class_order_notes
     from mobilevit_sdk.training import train, train_task
@@ -192,6 +192,7 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     layers = read_quantization(quantization) if quantization else None
+    make_recipe(recipe_file, overrides, Recipe(), qat, layers)  # what is wrong with it is said before images are read
     images, test_images = open_images(data, labeled=True), open_images(test_data, labeled=True)
     if image_size:  # --resize is of this size
         preparation = dataclasses.replace(preparation, image_size=image_size)
