@@ -30,35 +30,29 @@ NOT_FINITE = "the scores are NaN or infinite: a broken network or file"
 THRESHOLD = 0.7  # objects that are shown are at least so likely, as the authors of DETR show them
 
 
-class RankedClass(Strict, frozen=True):
-    """A class with its score and its share of the softmax over all classes, 0 to 1; of one score, the sigmoid."""
+class LikelyClass(Strict, frozen=True):
+    """A class and how likely it is, 0 to 1."""
 
     index: int
     label: str | None  # None where the model names no classes
     probability: float
+
+    @property
+    def name(self) -> str:
+        """The label, or "class 7"."""
+        return self.label or f"class {self.index}"
+
+
+class RankedClass(LikelyClass, frozen=True):
+    """A class of an image: its share of the softmax over all classes, and its score; of one score, the sigmoid."""
+
     score: float
 
-    @property
-    def name(self) -> str:
-        """The label, or "class 7"."""
-        return self.label or f"class {self.index}"
 
+class DetectedObject(LikelyClass, frozen=True):
+    """An object and its box: x, y, width and height in pixels of the picture as it stands upright."""
 
-class DetectedObject(Strict, frozen=True):
-    """An object with its class, how likely that is, 0 to 1, and its box: x, y, width and height in pixels.
-
-    The pixels are those of the picture as it stands upright.
-    """
-
-    index: int
-    label: str | None  # None where the model names no classes
-    probability: float
     box: tuple[float, float, float, float]
-
-    @property
-    def name(self) -> str:
-        """The label, or "class 7"."""
-        return self.label or f"class {self.index}"
 
 
 class Prediction(Strict, frozen=True):
@@ -158,19 +152,18 @@ def predict_dataset(
     spec = predictor.spec
     if not spec.num_queries:
         spec.require_scores("a prediction")
-    predictions = []
+    answered, predictions = task_of(spec), []
     for row in counted(range(len(pictures)), "predicting", progress):
         name = pictures.names[row]
         try:
-            if isinstance(detection := task_of(spec), Detection):
-                predictions.append(_detected(detection, predictor.predict, pictures, row, asked.threshold))
+            if isinstance(answered, Detection):
+                predictions.append(_detected(answered, predictor.predict, pictures, row, asked.threshold))
                 continue
             pixels = crop_image(pictures.image(row), spec.preprocessing)
         except RequestError as error:
             missing = isinstance(error.__cause__, FileNotFoundError)
             problem = "no such file" if missing else str(error).removeprefix(f"{pictures.source}: {name} ")
-            unread = Prediction(name, problem=problem)
-            predictions.append(msgspec.structs.replace(unread, classes=msgspec.UNSET) if spec.num_queries else unread)
+            predictions.append(Prediction(name, msgspec.UNSET if spec.num_queries else (), problem))
             continue
         classes = ranked_classes(predictor.predict(pixels[None])[0], spec, asked.top)
         predictions.append(Prediction(name, classes, None if classes else NOT_FINITE))

@@ -55,18 +55,18 @@ def data() -> ImageDataset:
 
 
 @pytest.fixture(scope="module")
-def test_data() -> ImageDataset:
+def held_out() -> ImageDataset:
     return shape_pictures(6, seed=2)
 
 
-def run(data: ImageDataset, test_data: ImageDataset, out: Path, recipe: Recipe = RECIPE, **options: object) -> Path:
+def run(data: ImageDataset, held_out: ImageDataset, out: Path, recipe: Recipe = RECIPE, **options: object) -> Path:
     chosen: dict = {"model": "detr_resnet50", "options": OPTIONS, "image_size": (64, 96), **options}
-    return train(data, test_data, out, recipe=recipe, device="cpu", **chosen).path
+    return train(data, held_out, out, recipe=recipe, device="cpu", **chosen).path
 
 
 @pytest.fixture(scope="module")
-def trained(data: ImageDataset, test_data: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(data, test_data, tmp_path_factory.mktemp("trained"))
+def trained(data: ImageDataset, held_out: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(data, held_out, tmp_path_factory.mktemp("trained"))
 
 
 def test_a_training_keeps_average_precision_and_no_accuracy(trained: Path) -> None:
@@ -81,14 +81,14 @@ def test_a_training_keeps_average_precision_and_no_accuracy(trained: Path) -> No
     assert header.config["frozen_norm"] is False  # nothing is there to be kept
 
 
-def test_the_checkpoint_answers_as_it_was_measured(trained: Path, test_data: ImageDataset) -> None:
+def test_the_checkpoint_answers_as_it_was_measured(trained: Path, held_out: ImageDataset) -> None:
     last = json.loads((trained.parent / "metrics.jsonl").read_text().splitlines()[-1])
-    measured = evaluate(load_checkpoint(trained), data=test_data).accuracy.shares
+    measured = evaluate(load_checkpoint(trained), data=held_out).accuracy.shares
     assert measured["ap"] == pytest.approx(last["ap"], abs=1e-6)
 
 
 def test_an_interrupted_training_ends_where_it_would_have(
-    trained: Path, data: ImageDataset, test_data: ImageDataset, tmp_path: Path
+    trained: Path, data: ImageDataset, held_out: ImageDataset, tmp_path: Path
 ) -> None:
     class Stopped(Exception):
         pass
@@ -98,22 +98,22 @@ def test_an_interrupted_training_ends_where_it_would_have(
             raise Stopped
 
     with pytest.raises(Stopped):
-        run(data, test_data, tmp_path, progress=stop)
-    again = run(data, test_data, tmp_path)
+        run(data, held_out, tmp_path, progress=stop)
+    again = run(data, held_out, tmp_path)
     one, other = (load_checkpoint(path).model.state_dict() for path in (trained, again))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_other_boxes_are_another_training(trained: Path, data: ImageDataset, test_data: ImageDataset) -> None:
+def test_other_boxes_are_another_training(trained: Path, data: ImageDataset, held_out: ImageDataset) -> None:
     assert data.objects is not None
     moved = [dataclasses.replace(each, boxes=each.boxes + np.float32(1)) for each in data.objects]
     changed = dataclasses.replace(data, objects=moved)
     with pytest.raises(RequestError, match="its training images differ"):
-        run(changed, test_data, trained.parent)
+        run(changed, held_out, trained.parent)
 
 
 def test_fine_tuning_starts_from_the_checkpoint_and_keeps_what_was_pretrained(
-    data: ImageDataset, test_data: ImageDataset, trained: Path, tmp_path: Path
+    data: ImageDataset, held_out: ImageDataset, trained: Path, tmp_path: Path
 ) -> None:
     start = load_checkpoint(trained)
     frozen = msgspec.structs.replace(start.spec, config={**start.spec.config, "frozen_norm": True})
@@ -127,7 +127,7 @@ def test_fine_tuning_starts_from_the_checkpoint_and_keeps_what_was_pretrained(
                 dataclasses.replace(found, classes=(found.classes == 0).astype(int)) for found in each.objects or ()
             ],
         )
-        for each in (data, test_data)
+        for each in (data, held_out)
     )
     checkpoint = dataclasses.replace(start, model=network, spec=frozen)
     options = {"model": None, "options": None, "image_size": None, "checkpoint": checkpoint}
@@ -142,12 +142,12 @@ def test_fine_tuning_starts_from_the_checkpoint_and_keeps_what_was_pretrained(
 
 
 def test_the_backbone_of_a_pretrained_detector_learns_slowly(
-    data: ImageDataset, test_data: ImageDataset, tmp_path: Path
+    data: ImageDataset, held_out: ImageDataset, tmp_path: Path
 ) -> None:
     spec = spec_for_training("detr_resnet50", None, data, (64, 96), None, {**OPTIONS, "frozen_norm": True})
     network = network_for_training(spec, RECIPE, None)
     network.freeze_pretrained()
-    trainer = Trainer(network, spec, RECIPE, data, test_data, tmp_path, device=torch.device("cpu"))
+    trainer = Trainer(network, spec, RECIPE, data, held_out, tmp_path, device=torch.device("cpu"))
     names = {parameter: name for name, parameter in network.named_parameters()}
     rates = {names[each]: group["rate"] for group in trainer.optimizer.param_groups for each in group["params"]}
     assert {rate for name, rate in rates.items() if name.startswith("backbone.")} == {0.1}
@@ -181,12 +181,12 @@ def test_auxiliary_losses_reach_every_decoder_layer(data: ImageDataset) -> None:
     ],
 )
 def test_what_a_detector_cannot_do_is_refused(
-    data: ImageDataset, test_data: ImageDataset, tmp_path: Path, options: dict, problem: str
+    data: ImageDataset, held_out: ImageDataset, tmp_path: Path, options: dict, problem: str
 ) -> None:
     if "recipe" in options:
         options = {**options, "recipe": msgspec.structs.replace(QAT_RECIPE, distillation=None)}
     with pytest.raises(RequestError, match=problem):
-        run(data, test_data, tmp_path, **options)
+        run(data, held_out, tmp_path, **options)
 
 
 def test_a_picture_is_evaluated_in_its_own_pixels(data: ImageDataset, trained: Path) -> None:
