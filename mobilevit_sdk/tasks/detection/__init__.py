@@ -89,7 +89,7 @@ class Detection:
         """Of answers that are known already, [pictures, values], to the pictures of a checked dataset."""
         dataset = self.match(dataset)
         assert dataset.objects is not None
-        sizes = [each.size or (1, 1) for each in dataset.objects]
+        sizes = [each.size for each in dataset.objects if each.size is not None]  # of all: it is checked
         return average_precision(dataset.objects, self.placed(answers, sizes), self.class_names)
 
     @property
