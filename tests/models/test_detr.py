@@ -203,6 +203,8 @@ def test_networks_of_transformers_answer_the_same(tmp_path: Path, timm: bool, in
     transformers = pytest.importorskip("transformers")
     if dilated and not timm:
         pytest.skip("transformers dilates timm's ResNet alone")
+    if timm:
+        pytest.importorskip("timm", reason="timm is not installed: pip install --no-deps timm torchvision")
     options = {"use_timm_backbone": True, "backbone": "resnet50", "use_pretrained_backbone": False, "dilation": dilated}
     if not timm:
         resnet = transformers.ResNetConfig(out_features=["stage4"])
