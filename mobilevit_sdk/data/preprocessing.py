@@ -54,8 +54,8 @@ def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[fl
 def nearest_size(picture: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> int:
     """Which of several input sizes, (height, width), a picture of (width, height) takes, as its place among them.
 
-    It is the one whose aspect ratio is nearest, by |log(w/h of the picture) - log(w/h of the size)|; of equally near ones
-    the first. The picture is upright.
+    It is the one whose aspect ratio is nearest, by |log(w/h of the picture) - log(w/h of the size)|; of equally near
+    ones the first. The picture is upright.
     """
 
     def distance(size: tuple[int, int]) -> float:
