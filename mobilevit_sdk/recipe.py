@@ -65,10 +65,10 @@ class QuantizationAware(Strict, frozen=True, kw_only=True):
 class Recipe(Strict, frozen=True, kw_only=True):
     """AdamW with cosine decay after a warm-up, label smoothing, augmentation, EMA and multi-scale batches.
 
-    `sizes` are the square inputs, in pixels, of the multi-scale sampler (MobileViT, section 3.2): each batch draws one,
-    and smaller inputs come in proportionally larger batches, so that every step takes about the same memory. The
-    smallest come first: the largest size that may be drawn grows over the first `size_ramp` of the training, and the
-    last `final_share` uses only the evaluation size.
+    `sizes` are the inputs, in pixels of the longer side, of the multi-scale sampler (MobileViT, section 3.2): each
+    batch draws one, with the proportions of the evaluation size, and smaller inputs come in proportionally larger
+    batches, so that every step takes about the same memory. The smallest come first: the largest size that may be drawn
+    grows over the first `size_ramp` of the training, and the last `final_share` uses only the evaluation size.
     """
 
     epochs: int = 100

@@ -88,7 +88,7 @@ class _Option(click.ParamType):
 @click.option(
     "--image-size",
     type=ImageSize(),
-    help="Input in pixels: a square, or of a detector height x width.  [default: the model's]",
+    help="Input in pixels: a square, or height x width, as 192x256.  [default: the model's]",
 )
 @click.option("--recipe", "recipe_file", type=PATH, metavar="FILE", help="JSON file; the next six options override it.")
 @click.option(

@@ -19,13 +19,14 @@ PHOTOMETRIC = ("brightness", "contrast", "saturation", "solarize", "posterize", 
 OPERATIONS = GEOMETRIC + PHOTOMETRIC
 
 
-def augment(images: Tensor, size: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, size: tuple[int, int], recipe: Recipe, generator: torch.Generator) -> Tensor:
     """Random resized crop, flip and, for each image, `recipe.augment_ops` operations of RandAugment (arXiv 1909.13719).
 
-    Shapes: RGB uint8 [B, 3, S, S] -> float [B, 3, size, size] in [0, 1].
+    Shapes: RGB uint8 [B, 3, S, T] -> float [B, 3, *size] in [0, 1]. Crops vary around the images' own proportions.
     """
     strengths = draw_operations(len(images), len(OPERATIONS), recipe, generator).to(images.device)
-    x = resample(images, _affine(strengths, recipe.crop_scale, generator), (size, size))
+    proportions = images.shape[-1] / images.shape[-2]
+    x = resample(images, _affine(strengths, recipe.crop_scale, proportions, generator), size)
     return color(x, strengths[:, len(GEOMETRIC) :])
 
 
@@ -44,7 +45,7 @@ def resample(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
 def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mixup (arXiv 1710.09412) or cutmix (arXiv 1905.04899) of the batch with its reverse, or neither.
 
-    Shapes: images [B, 3, S, S] and class probabilities `targets` [B, num_classes] -> the same, mixed alike.
+    Shapes: images [B, 3, S, T] and class probabilities `targets` [B, num_classes] -> the same, mixed alike.
     """
     use, kind = torch.rand(2, generator=generator).tolist()
     share = _beta(recipe.mix_alpha, generator)
@@ -53,13 +54,14 @@ def mix(images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Genera
     if kind < 0.5:
         images = share * images + (1 - share) * images.flip(0)
     else:
-        size = images.shape[-1]
-        side = round(size * math.sqrt(1 - share))
-        top, left = (int(v * (size - side + 1)) for v in torch.rand(2, generator=generator).tolist())
-        box = (..., slice(top, top + side), slice(left, left + side))
+        sides = images.shape[-2:]
+        cut = [round(side * math.sqrt(1 - share)) for side in sides]
+        at = torch.rand(2, generator=generator).tolist()
+        top, left = (int(v * (side - own + 1)) for v, side, own in zip(at, sides, cut, strict=True))
+        box = (..., slice(top, top + cut[0]), slice(left, left + cut[1]))
         images, other = images.clone(), images.flip(0)
         images[box] = other[box]
-        share = 1 - side * side / (size * size)  # of the pixels of `images`
+        share = 1 - math.prod(cut) / math.prod(sides)  # of the pixels of `images`
     return images, share * targets + (1 - share) * targets.flip(0)
 
 
@@ -70,8 +72,13 @@ def draw_operations(batch: int, known: int, recipe: Recipe, generator: torch.Gen
     return torch.zeros(batch, known).scatter_(1, chosen, strength)
 
 
-def _affine(strengths: Tensor, crop_scale: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Maps from output to input coordinates, [B, 2, 3]; the coordinates of an image run from -1 to 1."""
+def _affine(
+    strengths: Tensor, crop_scale: tuple[float, float], proportions: float, generator: torch.Generator
+) -> Tensor:
+    """Maps from output to input coordinates, [B, 2, 3]; the coordinates of an image run from -1 to 1.
+
+    `proportions`, width by height, keep angles right angles where an image is no square.
+    """
     batch = len(strengths)
     uniform = torch.rand(5, batch, generator=generator)
     area = crop_scale[0] + (crop_scale[1] - crop_scale[0]) * uniform[0]
@@ -81,8 +88,8 @@ def _affine(strengths: Tensor, crop_scale: tuple[float, float], generator: torch
     angle, shear_x, shear_y, move_x, move_y = strengths[:, : len(GEOMETRIC)].cpu().unbind(1)
     angle = angle * math.radians(60)
     cos, sin, one = angle.cos(), angle.sin(), torch.ones(batch)
-    rotate = torch.stack((cos, -sin, sin, cos), 1).view(batch, 2, 2)
-    shear = torch.stack((one, 0.6 * shear_x, 0.6 * shear_y, one), 1).view(batch, 2, 2)
+    rotate = torch.stack((cos, -sin / proportions, sin * proportions, cos), 1).view(batch, 2, 2)
+    shear = torch.stack((one, 0.6 * shear_x / proportions, 0.6 * shear_y * proportions, one), 1).view(batch, 2, 2)
     crop = torch.diag_embed(torch.stack((width * flip, height), 1))
     center = torch.stack(((2 * uniform[3] - 1) * (1 - width), (2 * uniform[4] - 1) * (1 - height)), 1)
     center = center + 0.6 * torch.stack((move_x, move_y), 1)

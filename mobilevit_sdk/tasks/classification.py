@@ -70,7 +70,7 @@ class Classification:
         """Geometry and color, which leave the class as it is, then mixup or cutmix, which mix the classes alike."""
         from mobilevit_sdk.tasks.augment import augment, mix
 
-        return mix(augment(images, size[0], recipe, generator), targets, recipe, generator)
+        return mix(augment(images, size, recipe, generator), targets, recipe, generator)
 
     def answers(self, model: nn.Module, x: Tensor) -> Any:
         """Scores."""

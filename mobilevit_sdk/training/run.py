@@ -68,8 +68,8 @@ def train(
     its header), best.safetensors, the epoch with the highest top-1 on `test_data`, metrics.jsonl, curves.png and
     recipe.json. The same call continues a training that was killed; one with more epochs goes on by the schedule of all
     of them, so that the learning rate rises again. Top-1 on images that chose an epoch flatters it: they are a
-    validation split, and what is published is measured on others. `image_size` is the side of the square input in
-    pixels, or (height, width) of a detector's, by default the model's own; `options` are other values in the config of
+    validation split, and what is published is measured on others. `image_size` is the side of a square input in
+    pixels, or (height, width), by default the model's own; `options` are other values in the config of
     a `model` that starts from nothing, such as `num_queries`; `windows` says whether those of a checkpoint's network
     "keep" their size in positions or "scale" with it, by default as in the family's own code. `teacher` is a trained
     network to learn from as well (arXiv 1503.02531); for quantization-aware training (arXiv 1712.05877) take

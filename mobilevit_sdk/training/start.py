@@ -53,8 +53,8 @@ def spec_for_training(
 ) -> ModelSpec:
     """The spec of `checkpoint`, or of a registered model with `options` in its config, with the classes of `data`.
 
-    `image_size` is in pixels, by default the model's own, and square unless the network is a detector. Images that are
-    not larger than the input are enlarged to it exactly, so none of their border is cropped away. `windows` is what
+    `image_size` is in pixels, by default the model's own; of images that are no square, height and width. Images that
+    are not larger than the input are enlarged to it exactly, so none of their border is cropped away. `windows` is what
     becomes of a checkpoint's at another size, by default what its family's own code does. The weights of a new training
     are its owner's to license.
     """
@@ -71,13 +71,13 @@ def spec_for_training(
     shown = {names[label] for label in _present(data)} if names else set()
     if known and (shown <= set(known) <= set(names) if names else count <= len(known)):
         names, count = known, len(known)  # the same classes: the head keeps its order
-    size = _input_size(spec, image_size)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size or spec.preprocessing.image_size
     if checkpoint is not None and size != spec.preprocessing.image_size:
         windows = windows or model_config(spec).windows_when_resized
     spec = spec_at_size(spec, *size, windows)
     preprocessing = spec.preprocessing
-    if data.typical_side() <= max(preprocessing.image_size):
-        preprocessing = msgspec.structs.replace(preprocessing, resize_size=max(preprocessing.image_size))
+    if data.typical_side() <= min(preprocessing.image_size):
+        preprocessing = msgspec.structs.replace(preprocessing, resize_size=min(preprocessing.image_size))
     return msgspec.structs.replace(
         spec,
         config={**spec.config, "num_classes": count},
@@ -85,16 +85,6 @@ def spec_for_training(
         preprocessing_source=None,
         labels=names,
     )
-
-
-def _input_size(spec: ModelSpec, asked: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width. Raises RequestError for a classifier with others than a square."""
-    if asked is None and spec.num_queries:
-        return spec.preprocessing.image_size
-    height, width = (asked, asked) if isinstance(asked, int) else asked or (max(spec.preprocessing.image_size),) * 2
-    if height != width and not spec.num_queries:
-        raise RequestError(f"a classifier is trained on squares, not on {height}x{width}: give one number")
-    return height, width
 
 
 def _from_nothing(model: str, options: Mapping[str, Any]) -> ModelSpec:
@@ -112,6 +102,19 @@ def _from_nothing(model: str, options: Mapping[str, Any]) -> ModelSpec:
     except ValueError as error:
         raise RequestError(f"{model} cannot be built so: {error}") from error
     return spec
+
+
+def input_size(spec: ModelSpec, side: int) -> tuple[int, int]:
+    """Height and width of an input whose longer side has `side` pixels, in the proportions of the spec's own.
+
+    The shorter side is a whole number of strides where the spec's is one: networks of patches take no other.
+    """
+    longer, shorter = max(spec.preprocessing.image_size), min(spec.preprocessing.image_size)
+    stride = model_config(spec).stride
+    step = 1 if shorter == longer or shorter % stride else stride
+    other = max(step, round(shorter * side / longer / step) * step)
+    height, width = spec.preprocessing.image_size
+    return (side, other) if height >= width else (other, side)
 
 
 def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint | None) -> nn.Module:
@@ -133,7 +136,7 @@ def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint
         )
     for size in recipe.sizes:
         try:
-            network.eval()(torch.zeros(1, spec.config["in_channels"], size, size))
+            network.eval()(torch.zeros(1, spec.config["in_channels"], *input_size(spec, size)))
         except ValueError as error:
             raise RequestError(f"the recipe's sizes do not fit {spec.model}: {error}") from error
     if not recipe.model:

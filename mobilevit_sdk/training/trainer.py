@@ -33,6 +33,7 @@ from mobilevit_sdk.training.metrics import QUALITIES, EpochResult, best_epoch, r
 from mobilevit_sdk.training.pixels import ImageCache
 from mobilevit_sdk.training.progress import EpochDone, Meter, TrainingStep
 from mobilevit_sdk.training.schedule import OptimizerStep, generator_for, plan_epoch, shuffled_rows
+from mobilevit_sdk.training.start import input_size
 from mobilevit_sdk.training.state import Identity, epochs_of, labels_sha256, read_state, save_state, unreadable
 
 SAVE_EVERY_SECONDS = 60.0
@@ -93,7 +94,7 @@ class Trainer:
         self.losses: list[float] = []  # of the steps of this epoch
         self.extended_from: int | None = None  # epochs that the training in `out` was to have, if fewer
         self.resumed = self._resume()
-        largest = self._input_size(max((*recipe.sizes, self.image_size)))
+        largest = input_size(spec, max((*recipe.sizes, self.image_size)))
         self.images = ImageCache(train, largest, whole=spec.num_queries > 0, progress=progress)
         self._stopping = False
 
@@ -167,7 +168,7 @@ class Trainer:
         generator = generator_for(self.recipe.seed, self.epoch, step.index)
         torch.manual_seed(generator.initial_seed())  # dropout and stochastic depth draw from the global generator
         images, targets = images.to(self.device), self.task.targets(self.images.dataset, rows).to(self.device)
-        images, targets = self.task.augment(images, targets, self._input_size(step.size), self.recipe, generator)
+        images, targets = self.task.augment(images, targets, input_size(self.spec, step.size), self.recipe, generator)
         x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
         self._set_mode((self.epoch + step.start / len(self.images)) / self.recipe.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
@@ -243,11 +244,6 @@ class Trainer:
             self.save(self.average.model, spec, self.out / "best.safetensors")
         self._save_state()
         return result
-
-    def _input_size(self, side: int) -> tuple[int, int]:
-        """Height and width of the input whose longer side has `side` pixels, in the spec's proportions."""
-        height, width = (round(each * side / self.image_size) for each in self.spec.preprocessing.image_size)
-        return height, width
 
     def _evaluate(self, what: str, network: Callable[[Tensor], Tensor | tuple[Tensor, ...]]) -> Quality:
         @torch.no_grad()

@@ -36,14 +36,14 @@ def _with_one_operation(monkeypatch: pytest.MonkeyPatch, images: Tensor, name: s
     strengths = torch.zeros(len(images), len(OPERATIONS))
     strengths[:, OPERATIONS.index(name)] = strength
     monkeypatch.setattr(module, "draw_operations", lambda *_: strengths)
-    return augment(images, images.shape[-1], Recipe(crop_scale=(1.0, 1.0)), _generator())
+    return augment(images, (images.shape[-2], images.shape[-1]), Recipe(crop_scale=(1.0, 1.0)), _generator())
 
 
 @pytest.mark.usefixtures("centered")
 @pytest.mark.parametrize("recipe", [{"augment_magnitude": 0.0}, {"augment_ops": 0}])
 def test_no_strength_and_a_full_crop_is_the_identity(recipe: dict) -> None:
     images = _images()
-    out = augment(images, 24, Recipe(crop_scale=(1.0, 1.0), **recipe), _generator())
+    out = augment(images, (24, 24), Recipe(crop_scale=(1.0, 1.0), **recipe), _generator())
     torch.testing.assert_close(out, images / 255, atol=1e-5, rtol=0)
 
 
@@ -93,7 +93,7 @@ def test_translation_looks_at_another_part_of_the_picture(
 
 def test_crop_has_its_share_of_the_area_and_half_are_flipped() -> None:
     recipe = Recipe(crop_scale=(0.25, 0.5), augment_ops=0)
-    out = augment(_smooth(batch=400), 32, recipe, _generator()) * 255
+    out = augment(_smooth(batch=400), (32, 32), recipe, _generator()) * 255
     slope_x = (out[:, 0, 16, 24] - out[:, 0, 16, 8]) / 16 * 32 / 190  # share of the width, negative when flipped
     slope_y = (out[:, 1, 24, 16] - out[:, 1, 8, 16]) / 16 * 32 / 190
     assert slope_y.min() > 0.3
@@ -105,9 +105,34 @@ def test_crop_has_its_share_of_the_area_and_half_are_flipped() -> None:
     assert out.max() < 222
 
 
+@pytest.mark.usefixtures("centered")
+@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y"])
+def test_rectangles_turn_and_lean_as_the_square_around_them_does(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Both are centered, so the middle of the square's result is the rectangle's, in pixels of the same size."""
+    square = _smooth(batch=1, size=96)
+    whole = _with_one_operation(monkeypatch, square, name, 0.5)
+    part = _with_one_operation(monkeypatch, square[:, :, 24:72], name, 0.5)
+    inner = (..., slice(12, 36), slice(36, 60))  # of the rectangle, where neither looks outside of its picture
+    torch.testing.assert_close(part[inner], whole[:, :, 24:72][inner], atol=2e-3, rtol=0)
+
+
+def test_cut_out_boxes_have_the_proportions_of_rectangles() -> None:
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 40, 20)
+    recipe, seen = Recipe(mix_probability=1.0, mix_alpha=1.0), 0
+    for seed in range(40):
+        mixed, targets = mix(images, torch.eye(4), recipe, _generator(seed))
+        if (foreign := mixed[0, 0] == 3).any() and len(mixed[0].unique()) == 2:
+            height, width = (int(foreign.any(dim).sum()) for dim in (1, 0))
+            assert int(foreign.sum()) == height * width
+            assert abs(height - 2 * width) <= 2
+            assert float(targets[0, 3]) == pytest.approx(height * width / 800)
+            seen += 1
+    assert seen > 5
+
+
 @pytest.mark.parametrize("size", [16, 24, 32])
 def test_output_has_the_size_of_the_step(size: int) -> None:
-    out = augment(_images(), size, Recipe(), _generator())
+    out = augment(_images(), (size, size), Recipe(), _generator())
     assert out.shape == (6, 3, size, size)
     assert out.dtype == torch.float32
 
@@ -115,7 +140,7 @@ def test_output_has_the_size_of_the_step(size: int) -> None:
 @pytest.mark.usefixtures("centered")
 def test_shrinking_averages_pixels_instead_of_skipping_them() -> None:
     columns = torch.tensor([0, 0, 0, 255], dtype=torch.uint8).repeat(16).expand(1, 3, 64, 64)
-    out = augment(columns, 16, Recipe(crop_scale=(1.0, 1.0), augment_ops=0), _generator())
+    out = augment(columns, (16, 16), Recipe(crop_scale=(1.0, 1.0), augment_ops=0), _generator())
     torch.testing.assert_close(out, torch.full_like(out, 0.25))
 
 
@@ -134,7 +159,7 @@ def test_one_seed_gives_one_result_and_another_seed_another() -> None:
 
     def run(seed: int) -> tuple[Tensor, Tensor]:
         generator = _generator(seed)
-        return mix(augment(images, 24, recipe, generator), targets, recipe, generator)
+        return mix(augment(images, (24, 24), recipe, generator), targets, recipe, generator)
 
     torch.manual_seed(1)
     first = run(0)

@@ -25,7 +25,9 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.models.registry import model_spec, spec_at_size
 from mobilevit_sdk.spec import Preprocessing
 from mobilevit_sdk.training import Recipe, Trainer
-from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
+from mobilevit_sdk.training.start import initial_checkpoint, input_size, network_for_training, spec_for_training
+
+SMALL_VIT = ("--set", "dim=32", "--set", "num_heads=2", "--set", "depth=2")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,35 @@ def test_model_is_trained_from_scratch(data: Path, tmp_path: Path) -> None:
     assert (loaded.spec.model, loaded.spec.num_classes, loaded.spec.license) == ("mobilevit_xxs", 5, None)
     assert loaded.spec.preprocessing.image_size == (32, 32)
     assert re.search(r"model\.safetensors: top-1 \S+%, top-5 \S+% on 20 images", result.stdout)
+
+
+def test_rectangles_are_trained_on_at_several_sizes_of_the_same_proportions(data: Path, tmp_path: Path) -> None:
+    options = ("--image-size", "64x48", "--sizes", "48,64", "--epochs", "1", "--batch-size", "4")
+    result = _run(data, tmp_path, *options, "--model", "vit_tiny_patch16_224", *SMALL_VIT)
+    assert result.exit_code == 0, result.stderr
+    loaded = load_checkpoint(tmp_path / "model.safetensors")
+    assert loaded.spec.preprocessing.image_size == (64, 48)
+    assert loaded.spec.config["image_size"] == [64, 48]
+    with torch.no_grad():
+        assert loaded.model(torch.rand(1, 3, 64, 48)).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "side", "expected"),
+    [
+        ((256, 192), 176, (176, 128)),
+        ((192, 256), 256, (192, 256)),
+        ((224, 224), 100, (100, 100)),
+        ((100, 75), 50, (50, 38)),
+    ],
+)
+def test_smaller_inputs_keep_the_proportions_in_whole_patches(
+    image_size: tuple[int, int], side: int, expected: tuple[int, int]
+) -> None:
+    """A square is what was asked for; the last is of no whole patches itself, which only other networks take."""
+    spec = model_spec("mobilevit_xxs" if image_size == (100, 75) else "vit_tiny_patch16_224")
+    preprocessing = spec.preprocessing.at_size(*image_size)
+    assert input_size(msgspec.structs.replace(spec, preprocessing=preprocessing), side) == expected
 
 
 @pytest.mark.parametrize(("image_size", "resize_size"), [(32, 36), (40, 40), (48, 48)])
