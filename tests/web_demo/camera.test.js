@@ -6,7 +6,8 @@ import { cameraScreen } from "../../web_demo/src/camera_screen.js";
 import { MANIFEST } from "./files.js";
 
 const heads = [{ name: "logits", start: 0, size: 3, kind: "scores", labels: ["cat", "dog", "ship"] }];
-const manifest = { ...MANIFEST, heads, detector: null, input: { ...MANIFEST.app_input, resizing: { mode: "squash", size: [2, 2], filter: "bilinear" } } };
+const input = { ...MANIFEST.app_input, resizing: { mode: "squash", size: [2, 2], filter: "bilinear" } };
+const manifest = { ...MANIFEST, heads, detector: null, input, entries: [{ name: null, input, height: 2, width: 2 }] };
 
 function camera() {
   const track = Object.assign(new EventTarget(), { stopped: false, stop: () => (track.stopped = true) });

@@ -40,7 +40,7 @@ function library({ fails = null } = {}) {
 for (const accelerator of ["wasm", "webgpu"]) {
   test(`every tensor is deleted after a run on ${accelerator}`, async () => {
     const fake = library();
-    const engine = new Engine(fake.library, fake.model, accelerator, null, [1, 1, 1, 3]);
+    const engine = new Engine(fake.library, fake.model, accelerator, null, [{ name: null, shape: [1, 1, 1, 3] }]);
     const { output, ms } = await engine.run(Float32Array.of(0, 0, 0));
     assert.deepEqual(output, Float32Array.of(1, 2, 3));
     assert.ok(ms >= 0);
@@ -51,7 +51,7 @@ for (const accelerator of ["wasm", "webgpu"]) {
 for (const fails of ["move to webgpu", "run", "move to wasm", "read"]) {
   test(`every tensor is deleted where it fails: ${fails}`, async () => {
     const fake = library({ fails });
-    const engine = new Engine(fake.library, fake.model, "webgpu", null, [1, 1, 1, 3]);
+    const engine = new Engine(fake.library, fake.model, "webgpu", null, [{ name: null, shape: [1, 1, 1, 3] }]);
     await assert.rejects(engine.run(Float32Array.of(0, 0, 0)), /^Error: webgpu fails while it computes: [^\n]+$/);
     assert.equal(fake.living.size, 0);
   });
@@ -73,7 +73,7 @@ const artifact = {
     ...MANIFEST,
     app_input: { ...MANIFEST.app_input, shape: [1, 2, 1, 3], resizing: { ...MANIFEST.app_input.resizing, size: [2], center_crop: [2, 1] } },
   })),
-  reference: readReference(reference(), { height: 2, width: 1, heads: [{ name: "logits", size: 3 }], integers: false }),
+  reference: readReference(reference(), { sizes: [{ height: 2, width: 1 }], heads: [{ name: "logits", size: 3 }], integers: false }),
 };
 
 test("verification runs all cases in order, warms up, and times", async () => {
@@ -94,7 +94,7 @@ test("verification runs all cases in order, warms up, and times", async () => {
 test("of several outputs each is compared, and the worst one is said", async () => {
   const heads = [{ name: "logits", start: 0, size: 2, kind: "scores" }, { name: "pets", start: 2, size: 3, kind: "scores" }];
   const [first, second] = [Float32Array.of(3, 1, 5, 0, 2), Float32Array.of(0, 4, 1, 7, 2)];
-  const reference = { cases: [{ name: "a", counted: true }, { name: "b", counted: true }], image: () => new Uint8Array(6), answer: (index) => [first, second][index] };
+  const reference = { cases: [{ name: "a", counted: true, place: 0 }, { name: "b", counted: true, place: 0 }], first: () => 0, image: () => new Uint8Array(6), answer: (index) => [first, second][index] };
   const answers = [first, Float32Array.of(0, 4, 7, 1, 2)]; // of the second case, the wrong pet
   const engine = { run: async () => ({ output: answers.shift() ?? first, ms: 1 }) };
   const { found } = await verifyCases(engine, { manifest: { ...artifact.manifest, heads, scores: 5 }, reference }, () => {});

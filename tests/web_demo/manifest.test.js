@@ -12,7 +12,8 @@ const resizing = (change) => input({ resizing: { ...MANIFEST.app_input.resizing,
 test("what the app uses is read", () => {
   const manifest = read({});
   assert.equal(manifest.model, "mobilevit_xxs");
-  assert.deepEqual([manifest.height, manifest.width, manifest.scores], [64, 48, 3]);
+  assert.deepEqual(manifest.entries, [{ name: null, input: MANIFEST.app_input, height: 64, width: 48 }]);
+  assert.equal(manifest.scores, 3);
   assert.deepEqual(manifest.heads, [{ name: "logits", size: 3, start: 0, kind: "scores", labels: ["cat", "dog", "ship"], shape: [1, 3] }]);
 });
 
@@ -40,7 +41,7 @@ test("a single output may have any name in the file", () => {
 });
 
 const refused = {
-  "another schema": [{ schema: 2 }, /schema is missing or wrong/],
+  "another schema": [{ schema: 3 }, /schema is missing or wrong/],
   "a file in another folder": [{ file: "../secret.tflite" }, /file is missing or wrong/],
   "a hidden file": [{ file: ".tflite" }, /file is missing or wrong/],
   "an address": [{ file: "https://example.org/x.tflite" }, /file is missing or wrong/],
@@ -77,7 +78,7 @@ for (const json of ["", "{", "null", "[]", '"text"', "<html>", "0"]) {
 
 test("squashing names height and width", () => {
   const squash = { mode: "squash", size: [64, 48], center_crop: null };
-  assert.equal(read(resizing(squash)).width, 48);
+  assert.equal(read(resizing(squash)).entries[0].width, 48);
   assert.throws(() => read(resizing({ ...squash, size: [64] })), /contradicts itself/);
 });
 

@@ -24,6 +24,7 @@ export async function loadAndCompile(file, options) {
   return {
     options: { accelerator },
     isFullyAccelerated,
+    signatures: globalThis.compiles.signatures,
     getInputDetails: () => inputs,
     getOutputDetails: () => outputs,
     run: globalThis.compiles.run,
@@ -51,7 +52,7 @@ beforeEach(() => {
   globalThis.compiles = { inputs: [INPUT], outputs: [OUTPUT] };
 });
 
-const open = (accelerator) => Engine.open(new Uint8Array(1), { base: "./", accelerator, precision: "fp32", shape: [1, 2, 2, 3], outputs: ["logits"] });
+const open = (accelerator) => Engine.open(new Uint8Array(1), { base: "./", accelerator, precision: "fp32", entries: [{ name: null, shape: [1, 2, 2, 3] }], outputs: ["logits"] });
 
 test("an engine says what was asked of it, and runs there", async () => {
   const [wasm, webgpu] = [await open("wasm"), await open("webgpu")];
@@ -104,7 +105,7 @@ for (const [name, compiles, words] of [
 
 test("outputs are answered by name, in whatever order the file has them", async () => {
   const pets = { ...OUTPUT, name: "pets" };
-  const both = { base: "./", accelerator: "wasm", precision: "fp32", shape: [1, 2, 2, 3], outputs: ["logits", "pets"] };
+  const both = { base: "./", accelerator: "wasm", precision: "fp32", entries: [{ name: null, shape: [1, 2, 2, 3] }], outputs: ["logits", "pets"] };
   Object.assign(globalThis.compiles, { inputs: [INPUT], outputs: [pets, { ...OUTPUT, name: "logits" }] });
   const answers = [Float32Array.of(3), Float32Array.of(1, 2)];
   globalThis.compiles.run = async () => answers.map((values) => ({ toTypedArray: () => values, delete() {} }));
@@ -112,4 +113,21 @@ test("outputs are answered by name, in whatever order the file has them", async 
   assert.deepEqual((await engine.run(new Float32Array(12))).output, Float32Array.of(1, 2, 3));
   globalThis.compiles.outputs = [pets, { ...OUTPUT, name: "food" }];
   await assert.rejects(Engine.open(new Uint8Array(1), both), /has the outputs pets, food, not logits, pets/);
+});
+
+test("every entry is a signature that takes its shape and answers by name", async () => {
+  const entries = [{ name: "serving_default", shape: [1, 2, 2, 3] }, { name: "image_2x4", shape: [1, 2, 4, 3] }];
+  const several = (shape, outputs = [OUTPUT]) => ({ getInputDetails: () => [{ ...INPUT, shape }], getOutputDetails: () => outputs });
+  const open = () => Engine.open(new Uint8Array(1), { base: "./", accelerator: "wasm", precision: "fp32", entries, outputs: ["logits"] });
+  const signatures = { serving_default: several([1, 2, 2, 3]), image_2x4: several([1, 2, 4, 3]) };
+  globalThis.compiles.signatures = signatures;
+  await open();
+  for (const [changed, words] of [
+    [{ serving_default: signatures.serving_default }, /has no signature image_2x4/],
+    [{ ...signatures, image_2x4: several([1, 4, 2, 3]) }, /takes float32 \[1, 4, 2, 3\], not float32 \[1, 2, 4, 3\]/],
+    [{ ...signatures, image_2x4: several([1, 2, 4, 3], [OUTPUT, OUTPUT]) }, /has 2 outputs/],
+  ]) {
+    globalThis.compiles.signatures = changed;
+    await assert.rejects(open(), words);
+  }
 });

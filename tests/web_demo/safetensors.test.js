@@ -5,7 +5,7 @@ import { ArtifactError } from "../../web_demo/src/errors.js";
 import { readReference, readSafetensors } from "../../web_demo/src/safetensors.js";
 import { join, reference, safetensors, withHeader } from "./files.js";
 
-const EXPECTED = { height: 2, width: 1, heads: [{ name: "logits", size: 3 }], integers: false };
+const EXPECTED = { sizes: [{ height: 2, width: 1 }], heads: [{ name: "logits", size: 3 }], integers: false };
 const two = { a: { dtype: "U8", shape: [3], data: Uint8Array.of(1, 2, 3) }, b: { dtype: "F32", shape: [1], data: Float32Array.of(0.5) } };
 
 test("tensors are read in any order and at any offset", () => {
@@ -68,7 +68,7 @@ test("every byte of a header may be damaged without another kind of error", () =
 
 test("reference vectors are images and answers by case", () => {
   const read = readReference(reference(), EXPECTED);
-  assert.deepEqual(read.cases, [{ name: "china", counted: true }, { name: "zeros", counted: true }]);
+  assert.deepEqual(read.cases, [{ name: "china", counted: true, place: 0 }, { name: "zeros", counted: true, place: 0 }]);
   assert.deepEqual(read.image(1), Uint8Array.of(6, 7, 8, 9, 10, 11));
   assert.deepEqual(read.answer(1), Float32Array.of(-1, 0, 1));
 });
@@ -94,7 +94,7 @@ test("features of any shape are rows", () => {
 });
 
 const unfit = {
-  "other images": [{}, { ...EXPECTED, height: 3 }, /images are \[2, 3, 2, 1\], expected \[2, 3, 3, 1\]/],
+  "other images": [{}, { ...EXPECTED, sizes: [{ height: 3, width: 1 }] }, /images are \[2, 3, 2, 1\], expected \[2, 3, 3, 1\]/],
   "other scores": [{}, { ...EXPECTED, heads: [{ name: "logits", size: 4 }] }, /logits are \[2, 3\], expected 2 cases of 4/],
   "cases that are not named": [{ cases: [{}, {}] }, EXPECTED, /does not name its cases/],
   "fewer names": [{ cases: [{ name: "a" }] }, EXPECTED, /images are \[2, 3, 2, 1\], expected \[1, /],

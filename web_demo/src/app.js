@@ -103,8 +103,9 @@ async function choose(name) {
   const { manifest } = chosen.artifact;
   const megabytes = (manifest.bytes / 1e6).toFixed(1);
   const { detector } = manifest;
+  const sizes = manifest.entries.map(({ width, height }) => `${width}×${height}`).join(", ");
   const answers = detector ? `detects ${detector.classes - 1} classes` : `${manifest.heads.map(({ size }) => size).join(" + ")} scores`;
-  find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${manifest.width}×${manifest.height} pixels · ${answers}`;
+  find("facts").textContent = `${manifest.precision} · ${megabytes} MB · ${sizes} pixels · ${answers}`;
   document.body.dataset.ready = name;
   showAccelerators();
   for (const screen of Object.values(screens)) screen.shown();

@@ -1,5 +1,6 @@
 /** From a detector's answer to objects: a class, its share and a box in the picture. No two queries answer for one object. */
 
+import { nearestEntry } from "./entries.js";
 import { ArtifactError } from "./errors.js";
 import { valuesOf } from "./manifest.js";
 import { plan } from "./resize.js";
@@ -19,7 +20,7 @@ export const LEAST_SHARE = 0.7; // from which an object is shown, unless the per
 export function objectsOf(answer, manifest, picture, least) {
   const { classes, scores, boxes } = manifest.detector;
   if (!answer.every(Number.isFinite)) throw new ArtifactError("the file answers what is not a number: verify it");
-  const toPicture = intoPicture(picture, manifest.input.resizing);
+  const toPicture = intoPicture(picture, manifest.entries[nearestEntry(manifest.entries, picture)].input.resizing);
   const objects = [];
   const [logits, places] = [valuesOf(answer, scores), valuesOf(answer, boxes)];
   for (let query = 0; query * classes < logits.length; query++) {

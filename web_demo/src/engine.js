@@ -84,11 +84,12 @@ export function gpuPrecision(filePrecision, features) {
 export class Engine {
   /**
    * @param {Uint8Array} file the .tflite file
-   * @param {{base: string, accelerator: string, precision: string, shape: number[], outputs: string[]}} options
-   *   `precision` is that of the file; `shape` that of its input; `outputs` in which order answers hold its outputs
+   * @param {{base: string, accelerator: string, precision: string, entries: {name: string | null, shape: number[]}[],
+   *   outputs: string[]}} options `precision` is that of the file; `entries` are its signatures, with the shape of their input
+   *   (null: whatever the only one is called); `outputs` in which order answers hold the outputs of each
    * Throws ArtifactError for a file that the accelerator does not take whole, DeviceError for a missing accelerator.
    */
-  static async open(file, { base, accelerator, precision, shape, outputs }) {
+  static async open(file, { base, accelerator, precision, entries, outputs }) {
     if (accelerator === "webgpu") {
       const missing = await missingWebGPU();
       if (missing) throw new DeviceError(missing);
@@ -109,7 +110,7 @@ export class Engine {
       const why = oneLine(error).replace(PREFIX, "");
       throw new ArtifactError(`LiteRT.js does not take the file on ${accelerator}: ${why || "it aborts"}`);
     }
-    const engine = new Engine(library, model, accelerator, gpuOptions.precision ?? null, shape);
+    const engine = new Engine(library, model, accelerator, gpuOptions.precision ?? null, entries);
     try {
       engine.#check(outputs);
     } catch (error) {
@@ -121,13 +122,12 @@ export class Engine {
 
   #library;
   #model;
-  #shape;
-  #order = [0]; // of the outputs in an answer, among the file's
+  #entries; // {name, shape, order}: where the outputs of an answer are among the file's
 
-  constructor(library, model, accelerator, precision, shape) {
+  constructor(library, model, accelerator, precision, entries) {
     this.#library = library;
     this.#model = model;
-    this.#shape = shape;
+    this.#entries = entries.map((entry) => ({ ...entry, order: [0] }));
     this.accelerator = accelerator;
     this.precision = precision; // asked of the accelerator; null where nothing was asked
     this.version = library.version;
@@ -141,38 +141,52 @@ export class Engine {
     if (accelerator !== this.accelerator || (accelerator === "webgpu" && !this.#model.isFullyAccelerated)) {
       throw new ArtifactError(`the file does not run wholly on ${this.accelerator}: some operators stay on the CPU`);
     }
-    const inputs = this.#model.getInputDetails();
+    for (const entry of this.#entries) this.#checkEntry(entry, names);
+  }
+
+  #checkEntry(entry, names) {
+    const signature = this.#signature(entry);
+    if (!signature) throw new ArtifactError(`the file has no signature ${entry.name}`);
+    const inputs = signature.getInputDetails();
     const found = inputs.map(({ dtype, shape }) => `${dtype} [${[...shape].join(", ")}]`).join("; ");
-    const wanted = `float32 [${this.#shape.join(", ")}]`;
+    const wanted = `float32 [${entry.shape.join(", ")}]`;
     if (found !== wanted) throw new ArtifactError(`the file takes ${found}, not ${wanted}`);
-    const outputs = this.#model.getOutputDetails();
+    const outputs = signature.getOutputDetails();
     const types = outputs.map(({ dtype }) => dtype);
     if (outputs.length !== names.length || types.some((dtype) => dtype !== "float32")) {
       throw new ArtifactError(`the file has ${outputs.length} outputs of ${types.join(", ")}, not ${names.length} of float32`);
     }
     if (names.length === 1) return; // whatever it is called
-    this.#order = names.map((name) => outputs.findIndex((output) => output.name === name));
-    if (this.#order.includes(-1)) {
+    entry.order = names.map((name) => outputs.findIndex((output) => output.name === name));
+    if (entry.order.includes(-1)) {
       throw new ArtifactError(`the file has the outputs ${outputs.map(({ name }) => name).join(", ")}, not ${names.join(", ")}`);
     }
   }
 
+  /** What runs an entry: it has the methods of a model, of which the first signature is the default. */
+  #signature({ name }) {
+    if (name === null) return this.#model;
+    return Object.hasOwn(this.#model.signatures, name) ? this.#model.signatures[name] : null;
+  }
+
   /**
    * @param {Float32Array} values of the input, in its layout
+   * @param {number} place of the entry that takes an input of this size
    * @returns {Promise<{output: Float32Array, ms: number}>} `output` holds all outputs, one after the other
    */
-  async run(values) {
+  async run(values, place = 0) {
+    const entry = this.#entries[place];
     const { Tensor } = this.#library.api;
     const held = [];
     const keep = (tensor) => (held.push(tensor), tensor);
     try {
-      let input = keep(new Tensor(values, this.#shape));
+      let input = keep(new Tensor(values, entry.shape));
       if (this.accelerator === "webgpu") input = keep(await input.moveTo("webgpu"));
       const began = performance.now();
-      const results = (await this.#model.run(input)).map(keep);
+      const results = (await this.#signature(entry).run(input)).map(keep);
       const parts = [];
-      for (const place of this.#order) {
-        const read = this.accelerator === "webgpu" ? keep(await results[place].moveTo("wasm")) : results[place];
+      for (const output of entry.order) {
+        const read = this.accelerator === "webgpu" ? keep(await results[output].moveTo("wasm")) : results[output];
         parts.push(read.toTypedArray());
       }
       const output = joined(parts);

@@ -1,5 +1,6 @@
 /** Reads manifest.json and the small files of the server: strictly, and only what the app uses. */
 
+import { readEntries } from "./entries.js";
 import { ArtifactError } from "./errors.js";
 
 const NAME = /^[A-Za-z0-9][\w.+ -]*$/; // of a file or a folder: no path
@@ -33,16 +34,24 @@ const APP_INPUT = {
 };
 const optional = (check) => (value) => value === undefined || check(value);
 const labels = optional(orNull(list((each) => typeof each === "string")));
+const ENTRY = { name: text, image_size: counts(2), app_input: object(APP_INPUT), outputs: list(object(TENSOR)) };
 const MANIFEST = {
-  schema: oneOf(1),
+  schema: oneOf(1, 2), // 2: with entries
   file: (value) => typeof value === "string" && NAME.test(value),
   format: text,
   precision: text,
   bytes: count,
   sha256: (value) => typeof value === "string" && SHA256.test(value),
-  spec: object({ model: text, labels, config: optional(object({ num_queries: optional(count) })), tasks: optional(list(object({ name: text, labels }))) }),
+  spec: object({
+    model: text,
+    labels,
+    config: optional(object({ num_queries: optional(count) })),
+    tasks: optional(list(object({ name: text, labels }))),
+    image_sizes: optional(list(counts(2))),
+  }),
   app_input: optional(orNull(object(APP_INPUT))),
   outputs: list(object(TENSOR)),
+  entries: optional(list(object(ENTRY))),
 };
 
 /** The first member that is missing or wrong; null where all are right. */
@@ -62,10 +71,11 @@ function parse(json, file) {
  * What an artifact holds, from the text of its manifest.
  * @returns {{model: string, file: string, format: string, precision: string, bytes: number, sha256: string,
  *   input: object, heads: {name: string, kind: string, size: number, start: number, labels: string[] | null}[],
- *   scores: number, detector: {classes: number, scores: object, boxes: object} | null}} `heads` are the outputs, of which
- *   the values of an answer are, `scores` of them in all; their kinds are "scores", "features", and a detector's
- *   "query-scores" and "boxes". `detector` has those two, and the classes of a query with "no object", the last. Throws
- *   ArtifactError: for files that do not run in a browser, too.
+ *   scores: number, detector: {classes: number, scores: object, boxes: object} | null,
+ *   entries: import("./entries.js").Entry[]}} `heads` are the outputs, of which the values of an answer are, `scores` of them
+ *   in all; their kinds are "scores", "features", and a detector's "query-scores" and "boxes". `detector` has those two, and
+ *   the classes of a query with "no object", the last. `input` is that of the first of `entries`. Throws ArtifactError: for
+ *   files that do not run in a browser, too.
  */
 export function readManifest(json) {
   const manifest = parse(json, "manifest.json");
@@ -77,18 +87,23 @@ export function readManifest(json) {
     throw new ArtifactError(`${manifest.file} is for ${format}; in a browser run files for tflite`);
   }
   if (!input) throw new ArtifactError(`${manifest.file} does not take one picture`);
-  const [height, width] = input.layout === "NHWC" ? input.shape.slice(1, 3) : [];
-  const { mode, size, center_crop: crop } = input.resizing;
-  const made = mode === "squash" ? size : crop;
-  const fits = made?.[0] === height && made?.[1] === width && size.length === (mode === "squash" ? 2 : 1);
-  if (input.shape.join() !== [1, height, width, 3].join() || input.dtype !== "float32" || !fits) {
-    throw new ArtifactError("manifest.json contradicts itself: its input is not float32 [1, height, width, 3]");
-  }
+  const entries = readEntries(manifest, sizeOf);
   const heads = readHeads(outputs, spec, manifest.file);
   const detector = readDetector(heads, spec, manifest.file);
   const scores = heads.reduce((total, { size }) => total + size, 0);
   const { file, precision, bytes, sha256 } = manifest;
-  return { model: spec.model, file, format, precision, bytes, sha256, input, heads, scores, detector, height, width };
+  return { model: spec.model, file, format, precision, bytes, sha256, input, heads, scores, detector, entries };
+}
+
+/** Height and width of an input. Throws ArtifactError where it is not one of pixels, brought to that size. */
+function sizeOf({ layout, shape, dtype, resizing: { mode, size, center_crop: crop } }) {
+  const [height, width] = layout === "NHWC" ? shape.slice(1, 3) : [];
+  const made = mode === "squash" ? size : crop;
+  const fits = made?.[0] === height && made?.[1] === width && size.length === (mode === "squash" ? 2 : 1);
+  if (shape.join() !== [1, height, width, 3].join() || dtype !== "float32" || !fits) {
+    throw new ArtifactError("manifest.json contradicts itself: its input is not float32 [1, height, width, 3]");
+  }
+  return [height, width];
 }
 
 /** The outputs, each with its labels and where its values stand in an answer. Throws ArtifactError. */

@@ -57,8 +57,8 @@ export async function loadArtifact(name, onPart) {
     throw new ArtifactError(`${manifest.file} is damaged: its SHA-256 is not that of its manifest`);
   }
   const vectors = await getBytes(`${folder}/reference.safetensors`, MAX_REFERENCE);
-  const { height, width, heads, precision } = manifest;
-  const reference = readReference(vectors.buffer, { height, width, heads, integers: precision.startsWith("int") });
+  const { entries, heads, precision } = manifest;
+  const reference = readReference(vectors.buffer, { sizes: entries, heads, integers: precision.startsWith("int") });
   return { name, manifest, file, reference, referenceSha256: await sha256(vectors) };
 }
 

@@ -1,6 +1,7 @@
 /** The five best classes with bars, or what a detector finds, and latencies. */
 
 import { make, numbers } from "./dom.js";
+import { answeredBy } from "./entries.js";
 import { milliseconds, nearestRank } from "./latency.js";
 import { valuesOf } from "./manifest.js";
 import { Objects } from "./objects.js";
@@ -16,12 +17,13 @@ export class Results {
   #lists = [];
   #names = null; // of the outputs that they are for
   #latency = make("div");
+  #entry = make("p", { className: "note", hidden: true });
   #objects;
 
   constructor(app) {
     this.#objects = new Objects(app);
     this.overlay = this.#objects.overlay;
-    this.element = make("section", { className: "card", "aria-label": "Answer", hidden: true }, this.#box, this.#latency);
+    this.element = make("section", { className: "card", "aria-label": "Answer", hidden: true }, this.#box, this.#latency, this.#entry);
   }
 
   /**
@@ -30,7 +32,7 @@ export class Results {
    */
   show({ scores, picture, ms, wholeMs }, manifest) {
     const first = manifest.detector ? this.#objects.element : this.#box;
-    if (this.element.firstChild !== first) this.element.replaceChildren(first, this.#latency);
+    if (this.element.firstChild !== first) this.element.replaceChildren(first, this.#latency, this.#entry);
     if (manifest.detector) {
       this.#objects.show(scores, manifest, picture);
     } else {
@@ -44,6 +46,8 @@ export class Results {
         ["with resizing", milliseconds(nearestRank(wholeMs, 50))],
       ]),
     );
+    this.#entry.textContent = answeredBy(manifest, picture);
+    this.#entry.hidden = manifest.entries.length === 1;
     this.element.hidden = false;
   }
 

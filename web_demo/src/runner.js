@@ -4,9 +4,9 @@ import { Engine } from "./engine.js";
 import { ArtifactError, oneLine } from "./errors.js";
 
 async function serve() {
-  const job = await (await fetch("job.json")).json();
+  const { shape, ...job } = await (await fetch("job.json")).json();
   const file = new Uint8Array(await (await fetch("model")).arrayBuffer());
-  const engine = await Engine.open(file, { base: "litert/", ...job });
+  const engine = await Engine.open(file, { base: "litert/", entries: [{ name: null, shape }], ...job });
   await send("ready", "");
   for (;;) {
     const next = await fetch("image");

@@ -57,18 +57,20 @@ export function readSafetensors(buffer, file) {
 /**
  * Reference vectors: what PyTorch answers to some images.
  * @param {ArrayBuffer} buffer reference.safetensors
- * @param {{height: number, width: number, heads: {name: string, size: number}[], integers: boolean}} expected size of the
- *   input; outputs; whether the file computes with integers, of which edge cases do not count
- * @returns {{cases: {name: string, counted: boolean}[], image: (index: number) => Uint8Array,
- *   answer: (index: number) => Float32Array}} `image` is RGB [3, height, width], `answer` all outputs, one after the
- *   other. Throws ArtifactError.
+ * @param {{sizes: {height: number, width: number}[], heads: {name: string, size: number}[], integers: boolean}} expected
+ *   sizes of the inputs; outputs; whether the file computes with integers, of which edge cases do not count
+ * @returns {{cases: {name: string, counted: boolean, place: number}[], image: (index: number) => Uint8Array,
+ *   answer: (index: number) => Float32Array, first: (place: number) => number}} cases of all sizes, in their order; `place`
+ *   is that of a case's size, and `first` the first case of a size. `image` is RGB [3, height, width], `answer` all outputs,
+ *   one after the other. Throws ArtifactError.
  */
 export function readReference(buffer, expected) {
   const file = "reference.safetensors";
   const { metadata, tensor } = readSafetensors(buffer, file);
-  const images = tensor("images", "U8");
+  const names = expected.sizes.map(({ height, width }, place) => (place ? `images_${height}x${width}` : "images"));
+  const images = names.map((name) => tensor(name, "U8"));
   const answers = expected.heads.map(({ name }) => tensor(name, "F32"));
-  const lacks = !images ? "images" : expected.heads.find((_, place) => !answers[place])?.name;
+  const lacks = names.find((_, place) => !images[place]) ?? expected.heads.find((_, place) => !answers[place])?.name;
   if (lacks) throw new ArtifactError(`${file} has no ${lacks}`);
   let rows;
   try {
@@ -79,10 +81,16 @@ export function readReference(buffer, expected) {
   if (!Array.isArray(rows) || !rows.length || rows.length > MAX_CASES || !rows.every((row) => typeof row?.name === "string")) {
     throw new ArtifactError(`${file} does not name its cases`);
   }
-  const shape = [rows.length, 3, expected.height, expected.width];
-  if (images.shape.join() !== shape.join()) {
-    throw new ArtifactError(`${file}: images are [${images.shape.join(", ")}], expected [${shape.join(", ")}]`);
+  const places = images.flatMap(({ shape }, place) => Array(Math.min(shape[0] ?? 0, MAX_CASES)).fill(place)); // of each case's size
+  for (const [place, { height, width }] of expected.sizes.entries()) {
+    const { shape } = images[place];
+    const count = expected.sizes.length === 1 ? rows.length : Math.max(1, shape[0] ?? 0);
+    const wanted = [count, 3, height, width];
+    if (shape.join() !== wanted.join()) {
+      throw new ArtifactError(`${file}: ${names[place]} are [${shape.join(", ")}], expected [${wanted.join(", ")}]`);
+    }
   }
+  if (places.length !== rows.length) throw new ArtifactError(`${file} has ${places.length} images and names ${rows.length} cases`);
   for (const [place, { name, size }] of expected.heads.entries()) {
     const { shape, data } = answers[place];
     if (shape[0] !== rows.length || product(shape.slice(1)) !== size) {
@@ -91,10 +99,16 @@ export function readReference(buffer, expected) {
     if (!data.every(Number.isFinite)) throw new ArtifactError(`${file}: ${name} are not finite`);
   }
   const spared = expected.integers && !rows.every(({ role }) => role === "edge"); // edge cases, unless all are
-  const pixels = 3 * expected.height * expected.width;
+  const first = (place) => places.indexOf(place);
   return {
-    cases: rows.map(({ name, role }) => ({ name, counted: role !== "edge" || !spared })),
-    image: (index) => images.data.subarray(index * pixels, (index + 1) * pixels),
+    cases: rows.map(({ name, role }, index) => ({ name, counted: role !== "edge" || !spared, place: places[index] })),
+    first,
+    image(index) {
+      const { height, width } = expected.sizes[places[index]];
+      const pixels = 3 * height * width;
+      const own = index - first(places[index]);
+      return images[places[index]].data.subarray(own * pixels, (own + 1) * pixels);
+    },
     answer: (index) =>
       Float32Array.from(expected.heads.flatMap(({ size }, place) => [...answers[place].data.subarray(index * size, (index + 1) * size)])),
   };

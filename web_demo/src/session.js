@@ -1,6 +1,7 @@
 /** One artifact on one accelerator at a time, and one computation after the other. */
 
 import { Engine } from "./engine.js";
+import { nearestEntry } from "./entries.js";
 import { fit, toInput } from "./resize.js";
 
 const WARM_UP = 2; // the first runs compile shaders and fill caches
@@ -46,12 +47,15 @@ export class Session {
 }
 
 async function open({ manifest, file, reference }, accelerator) {
-  const { precision, input, heads } = manifest;
+  const { precision, heads } = manifest;
   const outputs = heads.map(({ name }) => name);
-  const engine = await Engine.open(file, { base: "litert/", accelerator, precision, shape: input.shape, outputs });
+  const entries = manifest.entries.map(({ name, input }) => ({ name, shape: input.shape }));
+  const engine = await Engine.open(file, { base: "litert/", accelerator, precision, entries, outputs });
   try {
-    const values = toInput(reference.image(0), input.range, true);
-    for (let i = 0; i < WARM_UP; i++) await engine.run(values);
+    for (const [place, { input }] of manifest.entries.entries()) {
+      const values = toInput(reference.image(reference.first(place)), input.range, true);
+      for (let i = 0; i < WARM_UP; i++) await engine.run(values, place);
+    }
   } catch (error) {
     engine.delete();
     throw error;
@@ -60,13 +64,14 @@ async function open({ manifest, file, reference }, accelerator) {
 }
 
 /**
- * Ask about a picture.
+ * Ask about a picture, of the entry at `place`: without, of the one that it takes.
  * @returns {Promise<{picture: object, seen: object, scores: Float32Array, ms: number, wholeMs: number}>} `seen` is the crop,
  *   `scores` the values of all outputs, `ms` the time of run and read-back, `wholeMs` with pre-processing
  */
-export async function classify(engine, manifest, picture) {
+export async function classify(engine, manifest, picture, place = nearestEntry(manifest.entries, picture)) {
   const began = performance.now();
-  const seen = fit(picture, manifest.input.resizing);
-  const { output, ms } = await engine.run(toInput(seen.data, manifest.input.range));
+  const { resizing, range } = manifest.entries[place].input;
+  const seen = fit(picture, resizing);
+  const { output, ms } = await engine.run(toInput(seen.data, range), place);
   return { picture, seen, scores: output, ms, wholeMs: performance.now() - began };
 }

@@ -98,7 +98,7 @@ class Row {
     this.#body.replaceChildren(bar);
   }
 
-  finished({ worstDb, same, cases, objects, outputs = [] }, { inference_ms: times }, engine) {
+  finished({ worstDb, same, cases, objects, outputs = [] }, { inference_ms: times, entries = [] }, engine) {
     const total = objects ?? cases;
     const all = same === null || same === total;
     this.#say(all ? "good" : "bad", all ? "computed" : "differs", all ? "yes" : "no");
@@ -107,7 +107,8 @@ class Row {
     pairs.push(["p50", milliseconds(times.p50)], ["p90", milliseconds(times.p90)]);
     const how = [`LiteRT.js ${engine.version}`, engine.precision, engine.threads ? "threads" : null].filter(Boolean).join(", ");
     const each = outputs.map((one) => `${one.name} ${one.worstDb.toFixed(1)} dB${one.same === null ? "" : `, ${one.same} of ${one.objects ?? cases}`}`);
-    this.#body.replaceChildren(numbers(pairs), ...[...each, how].map((line) => make("p", { className: "note" }, line)));
+    const timed = entries.map(({ name, inference_ms: { p50, p90 } }) => `${name} p50 ${milliseconds(p50)}, p90 ${milliseconds(p90)}`);
+    this.#body.replaceChildren(numbers(pairs), ...[...each, ...timed, how].map((line) => make("p", { className: "note" }, line)));
   }
 
   missing(why) {
