@@ -15,6 +15,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.parity.device import (
     MAX_BYTES,
     Timing,
+    device_runs,
     parse_device_report,
     read_device_report,
     seal,
@@ -193,6 +194,42 @@ def test_latencies_with_preprocessing_that_contradict_themselves_are_refused(rep
     latency = {"warm_up": 5, "inference_ms": right, "with_preprocessing_ms": {**right, "p90": 3.0}}
     found = refusal(resealed(report, run_member("latency", latency)))
     assert "with_preprocessing_ms: p90 is 3 ms, and its samples give 2 ms" in found
+
+
+OWN, OTHER = ({"samples": [ms], "p50": ms, "p90": ms} for ms in (2.0, 3.0))
+
+
+def entries(*pairs):
+    of_entries = [{"name": name, "inference_ms": timing, "with_preprocessing_ms": None} for name, timing in pairs]
+    return run_member(
+        "latency", {"warm_up": 5, "inference_ms": OWN, "with_preprocessing_ms": None, "entries": of_entries}
+    )
+
+
+def test_latencies_of_entries_are_read_and_told(report, artifact, tmp_path):
+    content = resealed(report, entries(("serving_default", OWN), ("image_256x192", OTHER)))
+    read = parse_device_report(content)
+    assert read.runs[0].latency is not None
+    assert [(each.name, each.inference_ms.p50) for each in read.runs[0].latency.by_entry] == [
+        ("serving_default", 2.0),
+        ("image_256x192", 3.0),
+    ]
+    assert ("latency of image_256x192", "3.00 ms, p90 3.00 ms") in device_runs(artifact.path.parent, read)[0].facts
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (entries(("main", OWN)), "latency.entries"),
+        (entries(*((f"e{i}", OWN) for i in range(17))), "latency.entries"),
+        (entries(("main", OWN), ("main", OTHER)), "has an entry twice"),
+        (entries(("main", OTHER), ("image_4x2", OWN)), "latency is not that of the first of its entries"),
+        (entries(("main", OWN), ("image_4x2", {**OWN, "p90": 3.0})), r"entries[1].inference_ms: p90 is 3 ms"),
+        (entries(("main", OWN), ("image_4x2", {"samples": [], "p50": 0, "p90": 0})), "entries[1].inference_ms has no"),
+    ],
+)
+def test_latencies_of_entries_that_contradict_themselves_are_refused(report, change, words):
+    assert words in refusal(resealed(report, change))
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999", "1" + "0" * 400])

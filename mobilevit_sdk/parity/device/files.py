@@ -16,7 +16,15 @@ import msgspec
 from mobilevit_sdk.arguments import several
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.files import replacing
-from mobilevit_sdk.parity.device.types import ACCELERATORS, DeviceReport, DeviceRun, Timing, nearest_rank
+from mobilevit_sdk.parity.device.types import (
+    ACCELERATORS,
+    DeviceReport,
+    DeviceRun,
+    EntryLatency,
+    Latency,
+    Timing,
+    nearest_rank,
+)
 from mobilevit_sdk.text import one_line
 
 DeviceReportLike = DeviceReport | Path | str  # one that was read, or its file
@@ -155,11 +163,23 @@ def _check_run(run: DeviceRun, where: str) -> None:
         raise ValueError(f"{where} has neither answers nor an error")
     if run.latency is None:
         return
-    if not run.latency.inference_ms.samples:
-        raise ValueError(f"{where}: latency.inference_ms has no samples; without a measurement, latency is null")
-    _check_timing(run.latency.inference_ms, f"{where}: latency.inference_ms")
-    if run.latency.with_preprocessing_ms:
-        _check_timing(run.latency.with_preprocessing_ms, f"{where}: latency.with_preprocessing_ms")
+    _check_latency(run.latency, f"{where}: latency")
+    entries = run.latency.by_entry
+    for index, entry in enumerate(entries):
+        _check_latency(entry, f"{where}: latency.entries[{index}]")
+    if len({entry.name for entry in entries}) < len(entries):
+        raise ValueError(f"{where}: latency.entries has an entry twice")
+    own = run.latency.inference_ms, run.latency.with_preprocessing_ms
+    if entries and (entries[0].inference_ms, entries[0].with_preprocessing_ms) != own:
+        raise ValueError(f"{where}: latency is not that of the first of its entries")
+
+
+def _check_latency(latency: Latency | EntryLatency, where: str) -> None:
+    if not latency.inference_ms.samples:
+        raise ValueError(f"{where}.inference_ms has no samples; without a measurement, latency is null")
+    _check_timing(latency.inference_ms, f"{where}.inference_ms")
+    if latency.with_preprocessing_ms:
+        _check_timing(latency.with_preprocessing_ms, f"{where}.with_preprocessing_ms")
 
 
 def _check_timing(timing: Timing, where: str) -> None:

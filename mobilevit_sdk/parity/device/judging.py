@@ -130,6 +130,8 @@ def _facts(report: DeviceReport, run: DeviceRun) -> tuple[tuple[str, str], ...]:
         facts["latency"] = _milliseconds(run.latency.inference_ms)
         if (prepared := run.latency.with_preprocessing_ms) and prepared.samples:
             facts["with preprocessing"] = _milliseconds(prepared)
+        for entry in run.latency.by_entry[1:]:  # the first is the one above
+            facts[f"latency of {entry.name}"] = _milliseconds(entry.inference_ms)
     if run.peak_memory_bytes is not None:
         facts["peak memory"] = f"{run.peak_memory_bytes / 1e6:.0f} MB"
     facts["thermal state"] = run.thermal_state

@@ -1,6 +1,6 @@
 """What a device report holds: one JSON document in which an app sends a phone's raw answers and latencies.
 
-The types are strict; `docs/device-report.schema.json` is made of them. All members are always present.
+The types are strict; `docs/device-report.schema.json` is made of them. All members are always present, but `entries`.
 """
 
 from __future__ import annotations
@@ -90,12 +90,32 @@ class Timing(Strict, frozen=True):
         return cls(samples=tuple(samples), p50=nearest_rank(samples, 50), p90=nearest_rank(samples, 90))
 
 
+class EntryLatency(Strict, frozen=True):
+    """How long one image takes in one entry of a file of several input sizes; `name` is that of the manifest."""
+
+    name: Text
+    inference_ms: Timing
+    with_preprocessing_ms: Timing | None
+
+
 class Latency(Strict, frozen=True):
-    """How long one image takes after `warm_up` inferences that were not timed."""
+    """How long one image takes after `warm_up` inferences that were not timed.
+
+    `entries` is there for files of several input sizes: the times of each, in the manifest's order. The first are those
+    that stand beside it.
+    """
 
     warm_up: Count
     inference_ms: Timing
     with_preprocessing_ms: Timing | None
+    entries: Annotated[tuple[EntryLatency, ...], msgspec.Meta(min_length=2, max_length=16)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+
+    @property
+    def by_entry(self) -> tuple[EntryLatency, ...]:
+        """The times of each entry; none of a file of one size."""
+        return () if self.entries is msgspec.UNSET else self.entries
 
 
 class DeviceRun(Strict, frozen=True):
