@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_sdk.bench import BASELINES, Candidate
+from mobilevit_sdk.bench.baselines import in_one_row
 from mobilevit_sdk.bench.candidates import Question
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.checkpoints.export import release_weights
@@ -61,7 +62,7 @@ def make(name: str, checkpoint: Checkpoint, folder: Path) -> tuple[Path, float, 
 def _export(name: str, spec: ModelSpec, weights: Path, file: Path) -> int:
     export = BASELINES[name].export
     assert export is not None
-    network = Transformers(load_weights(weights, spec), spec).requires_grad_(False)
+    network = in_one_row(Transformers(load_weights(weights, spec), spec).requires_grad_(False), spec)
     with torch.no_grad():
         export(network, torch.zeros(1, 3, *spec.preprocessing.image_size), file)
     return peak_memory_bytes()

@@ -29,6 +29,7 @@ from mobilevit_sdk.formats.converter import find_converter
 from mobilevit_sdk.formats.runtime import Availability, Session, as_row
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.formats.toolchain import import_optional, installed
+from mobilevit_sdk.models.backbone import as_rows
 from mobilevit_sdk.processes.child import run_in_child
 from mobilevit_sdk.processes.process import peak_memory_bytes
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
@@ -86,8 +87,25 @@ def export_file(name: str, spec: ModelSpec, weights: Path, file: Path) -> int:
     """In a child process: write the file of the baseline `name`, and return the peak memory in bytes."""
     export = BASELINES[name].export
     assert export is not None
-    export(load_weights(weights, spec), torch.zeros(1, 3, *spec.preprocessing.image_size), file)
+    network = in_one_row(load_weights(weights, spec), spec)
+    export(network, torch.zeros(1, 3, *spec.preprocessing.image_size), file)
     return peak_memory_bytes()
+
+
+def in_one_row(network: nn.Module, spec: ModelSpec) -> nn.Module:
+    """The network where it has one output, else with all of them in one: a stock file does not say which is which."""
+    return network if len(spec.outputs) == 1 else _OneRow(network)
+
+
+class _OneRow(nn.Module):
+    """Answers side by side. Shapes: those of the network -> [B, values]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return as_rows(self.network(x))
 
 
 def _export_executorch(model: nn.Module, sample: Tensor, file: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from helpers import tiny_spec, write_artifact
 from made_once import in_this_process
+from small_detector import small_detector
 
 import mobilevit_sdk
 from mobilevit_sdk.artifacts.artifact import find_artifacts, open_artifact, write_manifest
@@ -148,6 +149,21 @@ def test_every_baseline_answers_as_pytorch(baseline):
     missing = set(BASELINES) - set(names)
     if missing:
         pytest.skip(f"not installed here: {', '.join(sorted(missing))}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["executorch-stock", "onnxruntime"])
+def test_a_baseline_of_a_detector_answers_scores_and_boxes_as_pytorch(name, tmp_path):
+    if not (found := BASELINES[name].availability()):
+        pytest.skip(str(found.reason))
+    detector = small_detector()
+    cases = builtin_cases(detector.spec.preprocessing)[:1]
+    first = reference_of(detector.model, detector.spec.preprocessing, cases)
+    question = Question(first, detector.spec, count_macs(detector.spec))
+    stock = prepare(BASELINES[name], detector, tmp_path).candidate(question)
+    (row,) = bench([stock], threads=[1], against=lambda mine: mine, rounds=1).results
+    assert (row.status, row.reason) == ("measured", None)
+    assert row.sqnr_db > 90
 
 
 def test_the_checkpoint_of_an_artifact_comes_at_the_artifacts_image_size(tmp_path):
