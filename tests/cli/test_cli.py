@@ -194,3 +194,12 @@ def test_a_kill_at_any_stage_leaves_no_partial_artifact(stage, checkpoint, tmp_p
         assert process.returncode == -signal.SIGKILL
         with pytest.raises(ArtifactError, match="holds no artifact"):
             find_artifacts([out])
+
+
+def test_the_package_run_as_a_module_is_the_command() -> None:
+    """As torchrun starts it."""
+    found = subprocess.run([sys.executable, "-m", "mobilevit_sdk", "nothing"], capture_output=True, text=True)
+    assert found.returncode == 2
+    assert "no such command 'nothing'" in found.stderr
+    version = subprocess.run([sys.executable, "-m", "mobilevit_sdk", "--version"], capture_output=True, text=True)
+    assert version.stdout.startswith("mobilevit, version ")

@@ -1,0 +1,5 @@
+"""`python -m mobilevit_sdk` is `mobilevit`: for launchers of Python modules, such as torchrun."""
+
+from mobilevit_sdk.cli import main
+
+main(prog_name="mobilevit")
