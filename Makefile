@@ -29,7 +29,7 @@ test: $(INSTALLED) ## Run the tests, but for those that take long.
 	$(PYTEST)
 
 test-slow: $(INSTALLED) ## Run what `make test` leaves out: networks of full size, and all combinations.
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations=20
 
 matrix: $(INSTALLED) ## Convert and verify every model, format and precision, and write docs/measured/matrix.md (an hour).
 	$(BIN)/python benchmarks/matrix.py
