@@ -1,0 +1,44 @@
+"""What a checkpoint and an artifact both carry: which model, with which config, fed how, with which labels.
+
+`parts` holds the parts of a description, `model` the whole.
+"""
+
+from mobilevit_sdk.spec.model import MemoryTask, ModelSpec, Origin, TaskOrigin, describe_preprocessing
+from mobilevit_sdk.spec.parts import (
+    BOXES,
+    FEATURES,
+    HEADER,
+    LOGITS,
+    RESERVED_NAMES,
+    TASK_NAME,
+    Features,
+    Kind,
+    ModelConfig,
+    ModelInfo,
+    Output,
+    Preprocessing,
+    Strict,
+    Windows,
+)
+
+__all__ = [
+    "BOXES",
+    "FEATURES",
+    "HEADER",
+    "LOGITS",
+    "RESERVED_NAMES",
+    "TASK_NAME",
+    "Features",
+    "Kind",
+    "MemoryTask",
+    "ModelConfig",
+    "ModelInfo",
+    "ModelSpec",
+    "Origin",
+    "Output",
+    "Preprocessing",
+    "Strict",
+    "TaskOrigin",
+    "Windows",
+    "describe_preprocessing",
+]
