@@ -23,6 +23,7 @@ from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.files import hash_and_size, read_text
 from mobilevit_sdk.formats.app_input import AppInput
 from mobilevit_sdk.formats.converter import Converter, Inspection, TensorInfo, converter_of_file, find_converter
+from mobilevit_sdk.formats.entries import Entry, check_entries
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
 
@@ -31,9 +32,13 @@ REJECTED = ".rejected"  # suffix of an integer artifact's folder where it does t
 
 
 class Manifest(Strict, frozen=True, kw_only=True):
-    """The facts beside every artifact; all of them derived, none typed by hand."""
+    """The facts beside every artifact; all of them derived, none typed by hand.
 
-    schema: int = 1
+    Of a file with several input sizes, `entries` says what each is called; `app_input`, `inputs` and `outputs` are
+    those of the first, `operators` and `undelegated_ops` of all together, `delegates` the most of one.
+    """
+
+    schema: int = 1  # 2 with `entries`
     file: str
     format: str
     precision: str
@@ -58,6 +63,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     hazards: dict[str, int] | None = None  # form -> count of operators that GPUs of phones refuse or get wrong
     warnings: tuple[str, ...] = ()  # of the static audit, for networks that are not the SDK's own, and of the converter
     quantization: QuantizationRecord | None = None  # for integer precisions
+    entries: tuple[Entry, ...] | msgspec.UnsetType = msgspec.UNSET  # for each input size, where there are several
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,7 @@ def open_artifact(folder: Path) -> Artifact:
         raise ArtifactError(f"{path} is not a manifest of this SDK ({error})") from error
     if Path(manifest.file).name != manifest.file or not (folder / manifest.file).exists():
         raise ArtifactError(f"{path} names the file {manifest.file!r}, which is not in its folder")
+    check_entries(manifest.entries, manifest.spec, path)
     return Artifact(folder / manifest.file, manifest)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.data.cases import Case, Role
 from mobilevit_sdk.errors import ArtifactError, CheckpointError, RequestError
 from mobilevit_sdk.progress import Progress, counted, silent
-from mobilevit_sdk.spec import ModelSpec, Preprocessing
+from mobilevit_sdk.spec import ModelSpec, Preprocessing, in_pixels
 from mobilevit_sdk.text import one_line
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ REFERENCE = "reference.safetensors"
 class Reference:
     """Cases and PyTorch's answers to them: `answers` float32 [cases, values].
 
-    A row holds all outputs of the network, flattened, one after the other in the order of `ModelSpec.outputs`.
+    Cases of several image sizes stand in the order of these. A row holds all outputs of the network, flattened, one after the other in the order of `ModelSpec.outputs`.
     """
 
     cases: tuple[Case, ...]
@@ -47,19 +49,20 @@ class Reference:
         return tuple(part.reshape(len(rows), *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     def check(self, spec: ModelSpec) -> None:
-        """Raise RequestError unless there are cases, uint8 [3, H, W] of the model's size, with finite answers."""
+        """Raise RequestError unless there are cases, uint8 [3, H, W] of a size of the model's, with finite answers."""
         if not self.cases:
             raise RequestError("no cases to verify with")
-        shape = (3, *spec.preprocessing.image_size)
+        shapes = [(3, *size) for size in spec.sizes]
         for case in self.cases:
-            if case.image.shape != shape or case.image.dtype != np.uint8:
+            if case.image.shape not in shapes or case.image.dtype != np.uint8:
                 found = f"{case.image.dtype} {case.image.shape}"
-                raise RequestError(f"{case.name!r} is {found}, expected uint8 {shape}: RGB with channels first")
+                wanted = " or ".join(map(str, shapes))
+                raise RequestError(f"{case.name!r} is {found}, expected uint8 {wanted}: RGB with channels first")
         names = [output.name for output in spec.outputs]
         wanted = [str(output) for output in spec.outputs]
-        shapes = self.shapes or (self.answers.shape[1:],)
-        width = sum(map(math.prod, shapes))
-        if (len(shapes), self.answers.shape) != (len(names), (len(self.cases), width)):
+        of_outputs = self.shapes or (self.answers.shape[1:],)
+        width = sum(map(math.prod, of_outputs))
+        if (len(of_outputs), self.answers.shape) != (len(names), (len(self.cases), width)):
             found = f"{self.answers.dtype} {self.answers.shape}"
             expected = f"{' and '.join(wanted)} in float32 for each case"
             raise RequestError(f"{' and '.join(names)} are {found}, expected {expected}")
@@ -75,14 +78,18 @@ class Reference:
 def write_reference(folder: Path, reference: Reference, spec: ModelSpec) -> None:
     """Store cases as `images`, answers under the names of the outputs, and, in the header, `cases`.
 
-    These are [{"name", "contiguous", "role"}].
+    These are [{"name", "contiguous", "role"}]. Those of further image sizes are in `images_256x192` and so on.
     """
     import safetensors.numpy
 
     cases = [{"name": case.name, "contiguous": case.contiguous, "role": case.role} for case in reference.cases]
     names = [output.name for output in spec.outputs]
     answers = dict(zip(names, map(np.ascontiguousarray, reference.split(reference.answers)), strict=True))
-    tensors = {"images": np.stack([case.image for case in reference.cases]), **answers}
+    images = {
+        name: np.stack([case.image for case in reference.cases if case.image.shape[1:] == size])
+        for name, size in image_tensors(spec).items()
+    }
+    tensors = {**images, **answers}
     (folder / REFERENCE).write_bytes(safetensors.numpy.save(tensors, metadata={"cases": json.dumps(cases)}))
 
 
@@ -95,9 +102,11 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = [output.name for output in spec.outputs]
-            if surplus := sorted(set(file.keys()) - {"images", *names}):
+            stacks = image_tensors(spec)
+            if surplus := sorted(set(file.keys()) - {*stacks, *names}):
                 raise ValueError(f"it holds {one_line(surplus[0], 40)!r}, which {spec.model} does not return")
-            images, answers = file.get_tensor("images"), [file.get_tensor(name) for name in names]
+            images = [image for name in stacks for image in file.get_tensor(name)]
+            answers = [file.get_tensor(name) for name in names]
             rows = json.loads(file.metadata()["cases"])
         cases = tuple(
             Case(str(row["name"]), image, bool(row["contiguous"]), msgspec.convert(row.get("role", "view"), Role))
@@ -111,6 +120,36 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
     except RequestError as error:
         raise ArtifactError(f"{path}: {error}") from error
     return reference
+
+
+def image_tensors(spec: ModelSpec) -> dict[str, tuple[int, int]]:
+    """The names of the tensors with images, each with the size of these, in the order of the cases."""
+    return {f"images_{in_pixels(size)}" if index else "images": size for index, size in enumerate(spec.sizes)}
+
+
+def reference_of_sizes(
+    networks: Sequence[nn.Module],
+    spec: ModelSpec,
+    cases: Callable[[Preprocessing], tuple[Case, ...]],
+    progress: Progress = silent,
+) -> Reference:
+    """`reference_of` for each image size of `spec`: a network for each, and the cases that `cases` makes for it.
+
+    Cases of further sizes name it: "noise at 256x192". A size may have no cases, but not all of them.
+    """
+    found = []
+    for index, (network, entry) in enumerate(zip(networks, spec.entries, strict=True)):
+        preprocessing = entry.preprocessing
+        asked = cases(preprocessing)
+        if index:
+            at = in_pixels(preprocessing.image_size)
+            asked = tuple(dataclasses.replace(case, name=f"{case.name} at {at}") for case in asked)
+        if asked:
+            found.append(reference_of(network, preprocessing, asked, progress))
+    if len(found) == 1:
+        return found[0]
+    joined = tuple(case for each in found for case in each.cases)
+    return Reference(joined, np.concatenate([each.answers for each in found]), found[0].shapes)
 
 
 def _reference(cases: tuple[Case, ...], answers: list[np.ndarray], names: list[str]) -> Reference:

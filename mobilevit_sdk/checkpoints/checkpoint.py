@@ -31,6 +31,21 @@ class Checkpoint:
     random_weights_seed: int | None = None
     tasks: tuple[FileVersion, ...] = ()  # the files of the tasks that were added to it
     notes: tuple[str, ...] = ()  # in words, what was not taken as it stands in the file
+    # Of several image sizes, `model` is the network at the first: all are made from this one, at the size of the file.
+    stored: tuple[nn.Module, ModelSpec] | None = None
+
+    @property
+    def own(self) -> tuple[nn.Module, ModelSpec]:
+        """The network that those of all its image sizes are made from, and its spec."""
+        return self.stored or (self.model, self.spec.entries[0])
+
+    def networks(self) -> list[nn.Module]:
+        """One for each of its image sizes, `model` first."""
+        if not self.spec.image_sizes:
+            return [self.model]
+        from mobilevit_sdk.models.resize import networks_at_sizes
+
+        return networks_at_sizes(*self.own, self.spec)
 
     @cached_property
     def sha256(self) -> str | None:
@@ -58,8 +73,9 @@ def save_checkpoint(
     """Write weights and spec to one `.safetensors` file, atomically. Raises RequestError where it cannot be written.
 
     With `matrix_dtype`, kernels and matrices are stored in it, which halves the file for float16; biases, gains and
-    statistics keep their own type.
+    statistics keep their own type. The spec is that of one image size, the first.
     """
+    spec = spec.entries[0]
     weights = {
         name: tensor.detach().cpu().to(matrix_dtype if matrix_dtype and tensor.ndim > 1 else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()

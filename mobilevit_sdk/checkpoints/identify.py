@@ -57,7 +57,7 @@ def match_spec(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> Match:
 def _identify_own(file: TensorFile, model: str | None) -> Match:
     """Compare the tensors with the spec in the header."""
     try:
-        spec = msgspec.json.decode(file.metadata[HEADER_KEY], type=ModelSpec)
+        spec = msgspec.json.decode(file.metadata[HEADER_KEY], type=ModelSpec).entries[0]  # a network has one size
         if spec.num_classes < 1:
             raise ValueError("its head has no classes")
         match = match_spec(spec, file.tensors)

@@ -32,7 +32,7 @@ def load_checkpoint(
     *,
     model: str | None = None,
     num_classes: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | Sequence[tuple[int, int]] | None = None,
     windows: Windows | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | str | Path | None = None,
     license: str | None = None,
@@ -51,7 +51,7 @@ def load_checkpoint(
 
     `model` is the only variant that the file may hold. `num_classes` is what the caller insists on; a backbone without
     a classifier gets a fresh, untrained one for as many classes. `image_size` (pixels; height and width, or one for
-    both) is what the network is brought to. Its windows then "keep" their size in positions or "scale" with the image,
+    both) is what the network is brought to; a list of several makes a phone file with an entry for each. Its windows then "keep" their size in positions or "scale" with the image,
     by default as in the family's own code; the tables of position biases are interpolated to them. `preprocessing`
     says how images are prepared, where the file does not say it, or wrongly: a whole Preprocessing, some of its fields,
     or a `preprocessor_config.json` of transformers or `config.json` of timm. `license` is that of the weights, which is
@@ -65,15 +65,14 @@ def load_checkpoint(
     other, or stands beside a description that does not fit or cannot be followed, and RequestError for an unknown
     `model` and an image size or preprocessing that the network does not take.
     """
-    if isinstance(image_size, int):
-        image_size = image_size, image_size
+    size, sizes = _one_or_several(image_size)
     file, fields = None, dict[str, Any]()
     if isinstance(preprocessing, str | Path):
         file = Path(preprocessing)
     elif preprocessing is not None:
         given = preprocessing
         fields = msgspec.structs.asdict(given) if isinstance(given, Preprocessing) else dict(given)
-    preparation = Preparation(image_size, windows, file, fields, license)
+    preparation = Preparation(size, windows, sizes, file, fields, license)
     return load_prepared(source, preparation, model, num_classes, features, scores, tasks)
 
 
@@ -101,8 +100,28 @@ def load_prepared(
     if tasks and features:
         raise RequestError("a network returns features or answers `tasks`, not both: leave one of them out")
     stored = fill(file, match, num_classes, features, scores=scores)
+    if preparation.image_sizes:  # all are made from what is stored, with its tasks
+        return prepare(add_tasks(stored, tasks), preparation)
     known = weights_sha256(stored.model) if tasks else None  # before positions are brought to another size
     return add_tasks(prepare(stored, preparation), tasks, stored_sha256=known)
+
+
+def _one_or_several(
+    given: int | tuple[int, int] | Sequence[tuple[int, int]] | None,
+) -> tuple[tuple[int, int] | None, tuple[tuple[int, int], ...]]:
+    """An image size, height and width, or several; a list of one is one."""
+    if given is None:
+        return None, ()
+    if isinstance(given, int):
+        return (given, given), ()
+    if isinstance(given, tuple) and len(given) == 2 and all(isinstance(side, int) for side in given):
+        return (int(given[0]), int(given[1])), ()  # type: ignore[call-overload]
+    sizes = []
+    for each in given:
+        if not isinstance(each, Sequence) or len(each) != 2 or not all(isinstance(side, int) for side in each):
+            raise RequestError(f"of several image sizes, each is a pair of height and width, not {each!r}")
+        sizes.append((each[0], each[1]))
+    return (sizes[0], ()) if len(sizes) == 1 else (None, tuple(sizes))
 
 
 def require_features(features: Features | None, *, scores: bool) -> None:
@@ -135,9 +154,12 @@ def prepare(checkpoint: Checkpoint, preparation: Preparation) -> Checkpoint:
     """The checkpoint as `preparation` has it, its network at the image size asked for. Raises what `apply` does."""
     if preparation == AS_STATED:
         return checkpoint
+    if checkpoint.spec.image_sizes:
+        raise RequestError(f"{checkpoint.source} is prepared for several image sizes: load it anew")
     spec, notes = preparation.apply(checkpoint.spec)
     network = fit_network(checkpoint.model, checkpoint.spec, spec)
-    return dataclasses.replace(checkpoint, model=network, spec=spec, notes=(*checkpoint.notes, *notes))
+    stored = (checkpoint.model, checkpoint.spec) if spec.image_sizes else None
+    return dataclasses.replace(checkpoint, model=network, spec=spec, notes=(*checkpoint.notes, *notes), stored=stored)
 
 
 def as_checkpoint(given: CheckpointLike, preparation: Preparation = AS_STATED) -> Checkpoint:

@@ -11,7 +11,7 @@ import msgspec
 
 from mobilevit_sdk.checkpoints.beside.preprocessing import FIELDS, changed, check_scale, in_order, read_preprocessing
 from mobilevit_sdk.errors import RequestError, suggest
-from mobilevit_sdk.spec import HEADER, ModelSpec, Windows
+from mobilevit_sdk.spec import HEADER, ModelSpec, Windows, check_image_sizes, in_pixels
 from mobilevit_sdk.text import one_line
 
 
@@ -20,13 +20,14 @@ class Preparation:
     """What a caller decides; the rest stays as the checkpoint has it.
 
     `image_size` is height and width in pixels; what share of a picture is cropped away stays unless `fields` say
-    otherwise. `windows` says what becomes of a trained network's windows at another size: "keep" or "scale", by default
+    otherwise. `image_sizes` are several, all for one phone file, in place of it. `windows` says what becomes of a trained network's windows at another size: "keep" or "scale", by default
     what the family's own code does. `preprocessing` is a `preprocessor_config.json` of transformers or a `config.json`
     of timm, and `fields` are fields of Preprocessing, which come after it. `license` is that of the weights.
     """
 
     image_size: tuple[int, int] | None = None
     windows: Windows | None = None
+    image_sizes: tuple[tuple[int, int], ...] = ()
     preprocessing: Path | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     license: str | None = None
@@ -37,7 +38,12 @@ class Preparation:
         if self.windows not in (None, *get_args(Windows)):
             raise RequestError(f"no windows {self.windows!r}; {suggest(str(self.windows), get_args(Windows))}")
         if self.image_size is not None and min(self.image_size) < 1:
-            raise RequestError(f"an image size is positive, not {self.image_size[0]}x{self.image_size[1]}")
+            raise RequestError(f"an image size is positive, not {in_pixels(self.image_size)}")
+        try:
+            if self.image_sizes:
+                check_image_sizes(self.image_sizes)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
         if self.license is not None and not self.license.strip():
             raise RequestError("an empty license says nothing; name it, or leave it out")
         try:
@@ -51,7 +57,12 @@ class Preparation:
         if self.preprocessing is not None:
             return FIELDS
         implied = {"resize_size"} if self.fields.get("resize_mode") == "squash" else set()
-        return frozenset(self.fields) | implied | ({"image_size"} if self.image_size else set())
+        return frozenset(self.fields) | implied | ({"image_size"} if self._size else set())
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        """The one asked for, or the first."""
+        return self.image_sizes[0] if self.image_sizes else self.image_size
 
     def apply(self, spec: ModelSpec, *, trained: bool = True) -> tuple[ModelSpec, tuple[str, ...]]:
         """The spec as the caller wants it, and notes on what that means.
@@ -63,9 +74,9 @@ class Preparation:
         if self.preprocessing is not None:
             preprocessing, notes = read_preprocessing(self.preprocessing, preprocessing)
             source = self.preprocessing.name
-        size = self.image_size or self.fields.get("image_size") or preprocessing.image_size
+        size = self._size or self.fields.get("image_size") or preprocessing.image_size
         resized, more = self._resize(spec, size, trained)
-        given = [*(["image_size"] if self.image_size else []), *self.fields]
+        given = [*(["image_size"] if self._size else []), *self.fields]
         try:
             turned = in_order(self.fields.get("channel_order", preprocessing.channel_order), preprocessing)
             fields = turned | dict(self.fields) | {"image_size": size}
@@ -81,7 +92,32 @@ class Preparation:
             source = f"{', '.join(given)} as asked for{rest}"
         license = self.license or spec.license
         changes = {"preprocessing": preprocessing, "preprocessing_source": source, "license": license}
-        return msgspec.structs.replace(resized, **changes), (*notes, *more)
+        found = msgspec.structs.replace(resized, **changes)
+        if self.image_sizes:
+            found, others = self._at_all_sizes(spec, found, trained)
+            more = tuple(dict.fromkeys((*more, *others)))
+        return found, (*notes, *more)
+
+    def _at_all_sizes(self, spec: ModelSpec, first: ModelSpec, trained: bool) -> tuple[ModelSpec, tuple[str, ...]]:
+        """With all sizes beside the first, and notes on those."""
+        from mobilevit_sdk.models.registry import model_config
+        from mobilevit_sdk.models.resize import spec_at_entry
+
+        if spec.features == "map":
+            raise RequestError("maps of features have another shape at each image size: take one size, or `pooled`")
+        windows: Windows | None = None
+        if _windows(spec):
+            windows = self.windows or (model_config(spec).windows_when_resized if trained else "scale")
+        notes: list[str] = []
+        for size in self.image_sizes:
+            resized = spec_at_entry(spec, size, windows)
+            if size == self.image_sizes[0]:
+                first = msgspec.structs.replace(first, config=resized.config)
+            elif trained:
+                kept = windows if size != spec.preprocessing.image_size else None
+                notes += self._window_notes(spec, resized, kept)
+        sizes = {"image_sizes": self.image_sizes, "windows": windows or msgspec.UNSET}
+        return msgspec.structs.replace(first, **sizes), tuple(notes)
 
     def _resize(self, spec: ModelSpec, size: tuple[int, int], trained: bool) -> tuple[ModelSpec, tuple[str, ...]]:
         from mobilevit_sdk.models.registry import model_config, spec_at_size  # torch, which not every command needs
@@ -93,8 +129,7 @@ class Preparation:
         return resized, tuple(self._window_notes(spec, resized, windows)) if trained else ()
 
     def _window_notes(self, spec: ModelSpec, resized: ModelSpec, windows: Windows | None) -> Iterator[str]:
-        height, width = resized.preprocessing.image_size
-        own, at = _windows(spec), f"at {height}x{width} pixels"
+        own, at = _windows(spec), f"at {in_pixels(resized.preprocessing.image_size)} pixels"
         if self.windows and not own:
             yield f"`windows` has no effect: {spec.model} has none"
         elif resized.config != spec.config and not own:

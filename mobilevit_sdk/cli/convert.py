@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by name, without a checkpoint.")
 @click.option("--no-verify", is_flag=True, help="Do not run the files.")
 @click.option("--force", is_flag=True, help="Convert even what is up to date.")
-@preparation_options()
+@preparation_options(several=True)
 @data_options()
 def command(
     source: str | None,
@@ -89,7 +89,7 @@ def command(
     from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.cli.verify import exit_code
     from mobilevit_sdk.conversion.pipeline import convert
-    from mobilevit_sdk.conversion.plan import plan_conversions, plan_notes
+    from mobilevit_sdk.conversion.plan import plan_conversions, plan_notes, plan_sizes
     from mobilevit_sdk.data.calibration import MAX_IMAGES
     from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.parity import find_config, read_thresholds
@@ -113,8 +113,10 @@ def command(
     print_line(log, "images", "bold", checkpoint.spec.describe_preprocessing())
     print_line(log, "license", "bold", in_options(checkpoint.spec.license or "unknown; `license` states it"))
     plan = plan_conversions(formats, precisions, backend)
+    left_out = plan_sizes(plan, formats)[1] if checkpoint.spec.image_sizes else ()
     order = class_order_notes(images, checkpoint.spec) if images else ()
-    print_notes((*checkpoint.notes, *order, *plan_notes(plan, precisions, calibration=calibration, recipe=recipe)))
+    asked = plan_notes(plan, precisions, calibration=calibration, recipe=recipe)
+    print_notes((*checkpoint.notes, *order, *asked, *left_out))
     with Display(log) as display:
         result = convert(
             checkpoint,

@@ -26,6 +26,15 @@ class ImageSize(click.ParamType):
         return int(sides[0]), int(sides[-1])
 
 
+class ImageSizes(ImageSize):
+    """One size, or several with commas between: a tuple of them."""
+
+    name = "N|HxW[,...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return tuple(ImageSize.convert(self, each.strip(), param, ctx) for each in str(value).split(","))
+
+
 class _ThreeNumbers(click.ParamType):
     name = "R,G,B"
 
@@ -51,6 +60,11 @@ class _Resize(click.ParamType):
 
 
 _IMAGE_SIZE = click.option("--image-size", type=ImageSize(), help="Input in pixels, square or height x width.")
+_IMAGE_SIZES = click.option(
+    "--image-size",
+    type=ImageSizes(),
+    help="Input in pixels, square or height x width; several, such as 224x224,256x192, for one file that takes each.",
+)
 _OPTIONS = (
     click.option(
         "--windows",
@@ -74,9 +88,12 @@ _LICENSE = click.option("--license", metavar="TEXT", help="License of the weight
 _NAMES = ("mean", "std", "channel_order", "interpolation")
 
 
-def preparation_options(*, image_size: bool = True, license: bool = True) -> Callable[[F], F]:
+def preparation_options(
+    *, image_size: bool = True, license: bool = True, several: bool = False
+) -> Callable[[F], F]:
     """Decorator that adds the options and gives the command a `preparation`; without some where a command has its own.
 
+    `several` lets the image size be several.
     It stands next to the function, below the other options, whose help then comes first.
     """
 
@@ -86,8 +103,11 @@ def preparation_options(*, image_size: bool = True, license: bool = True) -> Cal
             from mobilevit_sdk.checkpoints.preparation import Preparation
 
             fields = {name: value for name in _NAMES if (value := kwargs.pop(name)) is not None}
+            size = kwargs.pop("image_size") if image_size else None
+            sizes = size if several and size else ()
             preparation = Preparation(
-                image_size=kwargs.pop("image_size") if image_size else None,
+                image_size=size if not sizes else sizes[0] if len(sizes) == 1 else None,
+                image_sizes=sizes if len(sizes) > 1 else (),
                 windows=kwargs.pop("windows"),
                 preprocessing=kwargs.pop("preprocessing_file"),
                 fields=(kwargs.pop("resize") or {}) | fields,
@@ -95,7 +115,7 @@ def preparation_options(*, image_size: bool = True, license: bool = True) -> Cal
             )
             return function(*args, preparation=preparation, **kwargs)
 
-        options = (*([_IMAGE_SIZE] if image_size else []), *_OPTIONS, *([_LICENSE] if license else []))
+        options = (*([_IMAGE_SIZES if several else _IMAGE_SIZE] if image_size else []), *_OPTIONS, *([_LICENSE] if license else []))
         for option in reversed(options):
             run = option(run)
         return run  # type: ignore[return-value]

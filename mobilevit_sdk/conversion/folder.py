@@ -19,6 +19,7 @@ from mobilevit_sdk.errors import ArtifactError, RequestError
 from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.formats.app_input import app_input_of
 from mobilevit_sdk.formats.converter import label, toolchain_versions
+from mobilevit_sdk.formats.entries import manifest_entries
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
 from mobilevit_sdk.processes.child import run_in_child
@@ -39,6 +40,7 @@ class Network:
     calibrated: Calibrated | None  # there for integer precisions
     thresholds: Mapping[str, Threshold]
     threads: int = 1  # of each conversion
+    stored: ModelSpec | None = None  # of the weights, where `spec` has several image sizes
 
     def task_threshold(self, precision: str) -> Threshold | None:
         """What an artifact must reach on the task; None where there is none: for random weights, for features alone."""
@@ -70,7 +72,7 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
         fresh.mkdir()
         file = fresh / f"{spec.model}{converter.suffix}"
         quantization = calibrated.quantization if calibrated else None
-        job = Job(spec, network.weights, converter.format, converter.backend, precision, file, quantization)
+        job = Job(spec, network.weights, converter.format, converter.backend, precision, file, quantization, stored=network.stored)
         progress(Step("import PyTorch", task=conversion.name))
         converted = run_in_child(
             run_job,
@@ -80,8 +82,11 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
         )
         sha256, size = hash_and_size(file)
         inspection = msgspec.structs.asdict(converted.file.inspection)
-        del inspection["spec"], inspection["metadata"]
+        del inspection["spec"], inspection["metadata"], inspection["entries"]
+        entries = manifest_entries(converted.file.inspection, spec)
         manifest = Manifest(
+            schema=2 if entries else 1,
+            entries=entries,
             file=file.name,
             format=converter.format,
             precision=precision,

@@ -10,6 +10,7 @@ from mobilevit_sdk.checkpoints.load import load_weights
 from mobilevit_sdk.conversion.phone_file import PhoneFile, write_phone_file
 from mobilevit_sdk.formats.converter import find_converter, toolchain_versions
 from mobilevit_sdk.formats.quantization import Quantization
+from mobilevit_sdk.models.resize import networks_at_sizes
 from mobilevit_sdk.processes.child import emit
 from mobilevit_sdk.processes.process import peak_memory_bytes
 from mobilevit_sdk.quantization.smoothing import Smoothing
@@ -28,6 +29,7 @@ class Job:
     out: Path  # the file to write
     quantization: Quantization | None = None
     smoothing: Smoothing | None = None
+    stored: ModelSpec | None = None  # of the weights, where `spec` has several image sizes
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,19 @@ def run_job(job: Job) -> Converted:
     """In a child process: write the file of `job`, emitting steps."""
     gc.disable()  # the collector would walk through millions of objects, nearly all alive: a sixth of the time
     converter = find_converter(job.format, job.backend)
+    if job.stored:
+        model, *others = networks_at_sizes(load_weights(job.weights, job.stored), job.stored, job.spec)
+    else:
+        model, others = load_weights(job.weights, job.spec), []
     file = write_phone_file(
-        load_weights(job.weights, job.spec),
+        model,
         job.spec,
         converter,
         job.precision,
         job.out,
         quantization=job.quantization,
         smoothing=job.smoothing,
+        others=others,
         progress=emit,
     )
     return Converted(file, toolchain_versions(converter), peak_memory_bytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,10 @@ from torch import nn
 
 from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
 from mobilevit_sdk.errors import ConversionWarning, ToolchainError
-from mobilevit_sdk.formats.converter import Converter, ImportsToolchain, Inspection
+from mobilevit_sdk.formats.converter import Converter, HoldsSizes, ImportsToolchain, Inspection
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.models.registry import is_ours
+from mobilevit_sdk.models.resize import share_tensors
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.preparation import deploy_prepared, deploy_smoothed
 from mobilevit_sdk.quantization.smoothing import Smoothing
@@ -40,23 +41,29 @@ def write_phone_file(
     *,
     quantization: Quantization | None = None,
     smoothing: Smoothing | None = None,
+    others: Sequence[nn.Module] = (),
     progress: Progress = silent,
 ) -> PhoneFile:
     """Convert `model` to the file `path`, and read the file back.
 
+    `others` are the networks at the further image sizes of `spec`: the file then has an entry for each.
     Integer precisions need a `quantization`. With the `smoothing` of an integer file and without one, the graph is
     deployed as for integers and stays in floating point: what that file is compared with. Raises ToolchainError where
     the toolchain fails, or where the audit finds a defect of the SDK.
     """
     progress(Step("deploy"))
-    if quantization is not None:
-        graph, smoothing = deploy_prepared(model, converter.target, spec, quantization, precision, progress)
-    elif smoothing is not None:
-        graph = deploy_smoothed(model, converter.target, spec, smoothing)
-    else:
-        graph = deploy(model, converter.target, spec)
+    graphs = []
+    for network, entry in zip((model, *others), spec.entries, strict=True):
+        if quantization is not None:
+            graph, smoothing = deploy_prepared(network, converter.target, entry, quantization, precision, progress)
+        elif smoothing is not None:
+            graph = deploy_smoothed(network, converter.target, entry, smoothing)
+        else:
+            graph = deploy(network, converter.target, entry)
+        graphs.append(graph)
+    share_tensors(graphs)
     progress(Step("audit"))
-    findings = _audit(graph, converter, spec)
+    findings = dict.fromkeys(finding for graph in graphs for finding in _audit(graph, converter, spec))
     if isinstance(converter, ImportsToolchain):
         progress(Step(f"import {converter.format}'s toolchain"))
         converter.import_toolchain()
@@ -64,7 +71,11 @@ def write_phone_file(
     if quantization is not None:
         quantization = _reporting(quantization, progress)
     with conversion_warnings() as notes:
-        converter.convert(graph, spec, precision, path, quantization)
+        if len(graphs) > 1:
+            assert isinstance(converter, HoldsSizes)
+            converter.convert_sizes(graphs, spec, precision, path, quantization)
+        else:
+            converter.convert(graphs[0], spec, precision, path, quantization)
     progress(Step("inspect"))
     inspection = converter.inspect(path)
     return PhoneFile(inspection, (*findings, *notes, *_hazards(inspection, spec)), smoothing)

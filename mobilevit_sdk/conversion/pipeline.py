@@ -16,11 +16,11 @@ import msgspec
 from mobilevit_sdk.arguments import names
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.origin import origin_of
-from mobilevit_sdk.artifacts.reference import reference_of
+from mobilevit_sdk.artifacts.reference import reference_of_sizes
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.conversion.folder import Network, find_up_to_date, folder_of, write_artifact_folder
-from mobilevit_sdk.conversion.plan import Conversion, plan_conversions, plan_notes
+from mobilevit_sdk.conversion.plan import Conversion, plan_conversions, plan_notes, plan_sizes
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import MobileViTError
@@ -121,6 +121,9 @@ def convert(
     images = None if calibration is None else open_dataset(calibration)
     notes = plan_notes(conversions, names(precisions), calibration=calibration, recipe=recipe)
     checkpoint = as_checkpoint(checkpoint)
+    if checkpoint.spec.image_sizes:
+        conversions, left_out = plan_sizes(conversions, names(formats))
+        notes += left_out
     at_once = max(3, os.cpu_count() or 1)
     with opened_network(
         checkpoint,
@@ -184,15 +187,16 @@ def opened_network(
     for conversion in conversions:
         progress(Step("waiting", task=conversion.name, status="waiting"))
     spec = checkpoint.spec
-    reference = reference_of(checkpoint.model, spec.preprocessing, builtin_cases(spec.preprocessing), progress)
+    reference = reference_of_sizes(checkpoint.networks(), spec, builtin_cases, progress)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as scratch:
         weights = Path(scratch) / "weights.safetensors"
-        save_checkpoint(checkpoint.model, spec, weights)
+        save_checkpoint(*checkpoint.own, weights)
         quantizing = any(conversion.precision in QUANTIZED for conversion in conversions)
         calibrated = calibration_for(checkpoint, recipe, calibration, Path(scratch), progress) if quantizing else None
         # Side by side, each with all cores, they would mostly wait for one another.
         threads = max(1, (os.cpu_count() or 1) // min(len(conversions), at_once))
-        yield Network(spec, origin, reference, weights, calibrated, thresholds, threads)
+        stored = checkpoint.own[1] if spec.image_sizes else None
+        yield Network(spec, origin, reference, weights, calibrated, thresholds, threads, stored)
 
 
 def make_artifact(

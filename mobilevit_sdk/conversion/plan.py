@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
-from mobilevit_sdk.formats.converter import Converter, converters, find_converter, label
+from mobilevit_sdk.formats.converter import Converter, HoldsSizes, converters, find_converter, label
 from mobilevit_sdk.formats.quantization import QUANTIZED
 
 
@@ -42,6 +42,27 @@ def plan_conversions(formats: Sequence[str], precisions: Sequence[str], backend:
         require_toolchain(converter)
         plan += [Conversion(converter, precision) for precision in wanted or converter.precisions[:1]]
     return plan
+
+
+def plan_sizes(plan: Sequence[Conversion], formats: Sequence[str]) -> tuple[list[Conversion], list[str]]:
+    """The conversions whose files may hold several image sizes, and notes on the others, which are left out.
+
+    Raises RequestError for those where `formats` asks for them.
+    """
+    able, notes = [], []
+    for conversion in plan:
+        converter = conversion.converter
+        if isinstance(converter, HoldsSizes):
+            reason = converter.refuses_sizes(conversion.precision)
+        else:
+            reason = f"{label(converter)} files hold one; convert each size into a folder of its own"
+        if not reason:
+            able.append(conversion)
+        elif formats:
+            raise RequestError(f"{conversion.name} with several image sizes: {reason}")
+        else:
+            notes.append(f"{conversion.name} is left out: {reason}")
+    return able, notes
 
 
 def require_toolchain(converter: Converter) -> None:

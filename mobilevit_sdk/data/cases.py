@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset
 from mobilevit_sdk.data.pictures import decode_picture
-from mobilevit_sdk.spec import Preprocessing
+from mobilevit_sdk.spec import Preprocessing, nearest_size
 
 Role = Literal["image", "view", "edge"]
 
@@ -81,13 +81,23 @@ MAX_IMAGES = 500
 
 
 def image_cases(
-    source: ImageDataset | Path | str, preprocessing: Preprocessing, *, limit: int = MAX_IMAGES
+    source: ImageDataset | Path | str,
+    preprocessing: Preprocessing,
+    *,
+    limit: int = MAX_IMAGES,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> tuple[Case, ...]:
-    """The images of a folder or Parquet file as cases, at most `limit`, evenly spread. Raises RequestError for none."""
+    """The images of a folder or Parquet file as cases, at most `limit`, evenly spread. Raises RequestError for none.
+
+    Of a file with several input `sizes`, those images whose nearest size is that of `preprocessing`: maybe none.
+    """
     dataset = open_dataset(source).sample(limit).checked()
-    return tuple(
-        Case(name, crop_image(dataset.image(index), preprocessing)) for index, name in enumerate(dataset.names)
-    )
+    cases = []
+    for index, name in enumerate(dataset.names):
+        image = dataset.image(index)
+        if not sizes or nearest_size(*image.size, sizes) == preprocessing.image_size:
+            cases.append(Case(name, crop_image(image, preprocessing)))
+    return tuple(cases)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import msgspec
+
 from mobilevit_sdk.errors import RequestError, ToolchainError, suggest
 from mobilevit_sdk.formats.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec, Strict
@@ -26,20 +28,36 @@ class TensorInfo(Strict, frozen=True):
     dtype: str
 
 
+class EntryInspection(Strict, frozen=True):
+    """What a file of several input sizes holds for one of them; the fields are those of an Inspection."""
+
+    name: str  # in the file: of a method, a signature, a function
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: dict[str, int]
+    delegates: int | None
+    undelegated_ops: dict[str, int] | None
+
+
 class Inspection(Strict, frozen=True):
-    """What a converted file holds, read back from the file."""
+    """What a converted file holds, read back from the file.
+
+    Of a file with several input sizes, inputs and outputs are those of the first, and operators of all are counted.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     operators: dict[str, int]  # kind -> count
     max_rank: int
-    delegates: int | None  # calls into the accelerated backend; None where the format decides on the device
+    # Calls into the accelerated backend for one image, the most of all entries; None where the device decides.
+    delegates: int | None
     undelegated_ops: dict[str, int] | None
     spec: ModelSpec | None  # model, labels and preprocessing that travel inside the file, where they do
     backend: str | None = None  # that the file was made for, by its name in `--backend`; None where it has no name
     oldest_system: str | None = None  # that runs the file, such as "iOS 17", where the file says so
     hazards: dict[str, int] | None = None  # form -> count of operators that GPUs of phones refuse or get wrong
     metadata: dict[str, Any] | None = None  # that other tools read from the file, by the names of its public schema
+    entries: tuple[EntryInspection, ...] | msgspec.UnsetType = msgspec.UNSET  # for each input size, where several
 
 
 class Converter(Protocol):
@@ -69,6 +87,29 @@ class Converter(Protocol):
 
     def inspect(self, path: Path) -> Inspection:
         """Read the file back, whichever its backend. Raises ArtifactError when it is not of this format."""
+        ...
+
+
+@runtime_checkable
+class HoldsSizes(Protocol):
+    """A converter whose files may have an entry for each of several input sizes, and store their weights once."""
+
+    def refuses_sizes(self, precision: str) -> str | None:
+        """Why a file of this precision holds one size only, and what to do; None where it may hold several."""
+        ...
+
+    def convert_sizes(
+        self,
+        graphs: Sequence[nn.Module],
+        spec: ModelSpec,
+        precision: str,
+        path: Path,
+        quantization: Quantization | None = None,
+    ) -> None:
+        """`Converter.convert` of a graph for each of `spec.image_sizes`, in their order, to one file.
+
+        What is one tensor in several graphs is stored once. The entries are called as `formats.entries` says.
+        """
         ...
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from mobilevit_sdk.errors import ArtifactError, RequestError
-from mobilevit_sdk.spec import FEATURES, LOGITS, ModelSpec
+from mobilevit_sdk.spec import FEATURES, LOGITS, ModelSpec, in_pixels
+
+Loaded = TypeVar("Loaded")
+Size = tuple[int, int] | None  # height and width; None: that of a file which does not state it
 
 # One image, RGB uint8 [3, H, W] in any memory layout -> the answer, float32 [values]: class scores or features, and of
 # a file with several outputs all of them, one after the other in the order of the spec.
@@ -56,6 +59,31 @@ def require_image(pixels: np.ndarray, height: int, width: int, file: str) -> Non
         raise RequestError(f"{file} takes {wanted}, not {pixels.dtype} of shape {pixels.shape}")
 
 
+def chosen_by_size(
+    sizes: Iterable[Size], load: Callable[[Size], Loaded], file: str
+) -> Callable[[np.ndarray], Loaded]:
+    """For a file with an entry for each of these image sizes: from an image, uint8 [3, H, W], to what runs it.
+
+    `load` gives that for a size; it is called once for each that is asked for, and for the first at once. Raises
+    RequestError for an image of another size.
+    """
+    sizes = tuple(sizes)
+    loaded = {sizes[0]: load(sizes[0])}
+
+    def choose(image: np.ndarray) -> Loaded:
+        size = image.shape[1:]
+        if len(sizes) == 1:
+            return loaded[sizes[0]]  # which refuses other sizes in its own words
+        if size not in sizes:
+            known = ", ".join(map(in_pixels, filter(None, sizes)))
+            raise RequestError(f"{file} takes images of {known}, not of shape {image.shape}")
+        if size not in loaded:
+            loaded[size] = load(size)
+        return loaded[size]
+
+    return choose
+
+
 @dataclass(frozen=True)
 class Availability:
     """Whether a toolchain or a runtime works here: its version, or the reason why it does not and what to do."""
@@ -95,6 +123,20 @@ class Session:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return self.run(self.to_input(image))
+
+
+def session_by_size(sizes: Iterable[Size], load: Callable[[Size], Session], file: str) -> Session:
+    """The session of a file with an entry for each of these sizes; see `chosen_by_size`."""
+    sizes = tuple(sizes)
+    if len(sizes) == 1:
+        return load(sizes[0])
+    choose = chosen_by_size(sizes, load, file)
+
+    def to_input(image: np.ndarray) -> tuple[Session, Any]:
+        session = choose(image)
+        return session, session.to_input(image)
+
+    return Session(to_input, lambda given: given[0].run(given[1]))
 
 
 @runtime_checkable

@@ -37,6 +37,9 @@ class TappedArtifact:
 class TappedRuntime(Runtime, Protocol):
     """A runtime that exposes intermediate values."""
 
-    def tap(self, path: Path) -> TappedArtifact:
-        """Load the file with all its values as outputs. Raises what `load` raises."""
+    def tap(self, path: Path, image_size: tuple[int, int] | None = None) -> TappedArtifact:
+        """Load the file with all its values as outputs. Raises what `load` raises.
+
+        `image_size`, height and width, says which entry of a file with several input sizes.
+        """
         ...

@@ -10,7 +10,7 @@ import msgspec
 
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.artifacts.origin import source_of, task_sources_of
-from mobilevit_sdk.artifacts.reference import Reference, reference_of
+from mobilevit_sdk.artifacts.reference import Reference, reference_of_sizes
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.features import features_of
 from mobilevit_sdk.checkpoints.load import load_as_stored
@@ -36,9 +36,9 @@ def reference_for_images(images: ImageDataset | Path | str, checkpoint: Checkpoi
         key = msgspec.json.encode((artifact.manifest.origin, artifact.manifest.spec))
         with lock:
             if key not in made:
-                preprocessing = artifact.manifest.spec.preprocessing
-                model = checkpoint_of(artifact, checkpoint).model
-                answers = reference_of(model, preprocessing, image_cases(images, preprocessing))
+                spec = artifact.manifest.spec
+                networks = checkpoint_of(artifact, checkpoint).networks()
+                answers = reference_of_sizes(networks, spec, lambda each: image_cases(images, each, sizes=spec.sizes))
                 made[key] = dataclasses.replace(answers, images=str(images))
             return made[key]
 
@@ -70,7 +70,8 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
             f"{found.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "
             f"give that one as `checkpoint`"
         )
-    return dataclasses.replace(found, model=fit_network(found.model, found.spec, spec), spec=spec)
+    stored = found.own if spec.image_sizes else None
+    return dataclasses.replace(found, model=fit_network(*found.own, spec), spec=spec, stored=stored)
 
 
 def _tasks_of(artifact: Artifact) -> list[TaskFile]:

@@ -9,6 +9,7 @@ from mobilevit_sdk.spec.parts import (
     FEATURES,
     HEADER,
     LOGITS,
+    MAX_SIZES,
     RESERVED_NAMES,
     TASK_NAME,
     Features,
@@ -19,6 +20,9 @@ from mobilevit_sdk.spec.parts import (
     Preprocessing,
     Strict,
     Windows,
+    check_image_sizes,
+    in_pixels,
+    nearest_size,
 )
 
 __all__ = [
@@ -26,6 +30,7 @@ __all__ = [
     "FEATURES",
     "HEADER",
     "LOGITS",
+    "MAX_SIZES",
     "RESERVED_NAMES",
     "TASK_NAME",
     "Features",
@@ -40,5 +45,8 @@ __all__ = [
     "Strict",
     "TaskOrigin",
     "Windows",
+    "check_image_sizes",
     "describe_preprocessing",
+    "in_pixels",
+    "nearest_size",
 ]

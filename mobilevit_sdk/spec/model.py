@@ -19,6 +19,8 @@ from mobilevit_sdk.spec.parts import (
     Output,
     Preprocessing,
     Strict,
+    Windows,
+    check_image_sizes,
 )
 
 
@@ -54,6 +56,10 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     features: Features | msgspec.UnsetType = msgspec.UNSET
     scores: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     tasks: tuple[MemoryTask, ...] | msgspec.UnsetType = msgspec.UNSET  # answered beside the network's own
+    # All input sizes, height and width in pixels, that a phone file has an entry for, the first that of `preprocessing`;
+    # `windows` is what became of a network's windows at them. The files of one size have neither field.
+    image_sizes: tuple[tuple[int, int], ...] | msgspec.UnsetType = msgspec.UNSET
+    windows: Windows | msgspec.UnsetType = msgspec.UNSET
     labels: tuple[str, ...] | None = None
     license: str | None = msgspec.field(default=None, name="licence")  # spelled so in every file written so far
     provenance: dict[str, Any] = {}
@@ -71,6 +77,10 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
             raise ValueError("a network that answers with boxes returns no features and answers no tasks")
         if self.tasks and self.features:
             raise ValueError("a network returns features or answers several tasks, not both")
+        if self.image_sizes is not msgspec.UNSET:
+            check_image_sizes(self.image_sizes)
+            if self.image_sizes[0] != self.preprocessing.image_size or self.features == "map":
+                raise ValueError("image_sizes begins with another size than preprocessing has, or has maps of several")
         known: set[str] = set()
         for task in self.tasks or ():
             if task.name in known:
@@ -82,6 +92,20 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     @property
     def num_classes(self) -> int:
         return int(self.config["num_classes"])
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """All input sizes, height and width, one or several."""
+        return self.image_sizes or (self.preprocessing.image_size,)
+
+    @property
+    def entries(self) -> tuple[ModelSpec, ...]:
+        """For each input size the spec of a file that has it alone, but for the config, which is that of the first."""
+        alone = dict.fromkeys(("image_sizes", "windows"), msgspec.UNSET)
+        return tuple(
+            msgspec.structs.replace(self, preprocessing=self.preprocessing.at_size(*size), **alone)
+            for size in self.sizes
+        )
 
     @property
     def num_queries(self) -> int:

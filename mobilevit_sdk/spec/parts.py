@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import ClassVar, Literal
 
 import msgspec
@@ -107,6 +109,39 @@ class Preprocessing(Strict, frozen=True, kw_only=True):
         """The same preprocessing for an input of another size in pixels; the share that is cropped away stays."""
         resize_size = min(height, width) * self.resize_size // min(self.image_size)  # rounded as the releases do
         return msgspec.structs.replace(self, image_size=(height, width), resize_size=resize_size)
+
+
+MAX_SIZES = 16  # that a file may hold
+
+
+def check_image_sizes(sizes: Sequence[tuple[int, int]]) -> None:
+    """Raise ValueError unless these are several sizes for one file, height and width in pixels."""
+    if not 2 <= len(sizes) <= MAX_SIZES:
+        raise ValueError(f"a file holds 2 to {MAX_SIZES} image sizes, not {len(sizes)}")
+    twice = next((size for index, size in enumerate(sizes) if size in sizes[:index]), None)
+    if twice:
+        raise ValueError(f"the image size {in_pixels(twice)} is given twice")
+    if min(min(size) for size in sizes) < 1:
+        raise ValueError("an image size is positive")
+
+
+def in_pixels(size: tuple[int, int]) -> str:
+    """Height and width as people and files name them, such as 256x192."""
+    return f"{size[0]}x{size[1]}"
+
+
+def nearest_size(width: int, height: int, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Of these sizes, height and width each, the one whose aspect ratio is nearest to that of an upright picture.
+
+    The difference of the logarithms of both ratios is the smallest; the earlier one where two are equally near. It is
+    compared in whole numbers, without logarithms, so that every language finds the same one.
+    """
+
+    def quotient(size: tuple[int, int]) -> Fraction:
+        one, other = width * size[0], height * size[1]
+        return Fraction(max(one, other), min(one, other))
+
+    return min(sizes, key=quotient)
 
 
 class ModelInfo(Strict, frozen=True, kw_only=True):

@@ -51,7 +51,26 @@ class ExecuTorchConverter:
     ) -> None:
         from mobilevit_converters.executorch.convert import convert
 
-        convert(graph, spec, self.backend, precision, path, quantization)
+        convert([graph], spec, self.backend, precision, path, quantization)
+
+    def refuses_sizes(self, precision: str) -> str | None:
+        """See `formats.converter.HoldsSizes`."""
+        from mobilevit_converters.executorch.convert import refuses_sizes
+
+        return refuses_sizes(self.backend, precision)
+
+    def convert_sizes(
+        self,
+        graphs: Sequence[nn.Module],
+        spec: ModelSpec,
+        precision: str,
+        path: Path,
+        quantization: Quantization | None = None,
+    ) -> None:
+        """See `formats.converter.HoldsSizes`."""
+        from mobilevit_converters.executorch.convert import convert
+
+        convert(graphs, spec, self.backend, precision, path, quantization)
 
     def inspect(self, path: Path) -> Inspection:
         from mobilevit_converters.executorch.inspect import inspect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 from torch import nn
 from torch.export import ExportedProgram
 
-from mobilevit_converters.executorch.file.program import SPEC
+from mobilevit_converters.executorch.file.program import FORWARD, SPEC
 from mobilevit_converters.executorch.passes.coreai_lowering import lower_to_coreai
 from mobilevit_converters.executorch.passes.lowering import xnnpack_lowering
 from mobilevit_converters.executorch.passes.vulkan_lowering import lower_to_vulkan, vulkan_program
@@ -18,21 +19,32 @@ from mobilevit_converters.executorch.quantize.pt2e import quantized
 from mobilevit_converters.executorch.toolchain import import_module
 from mobilevit_sdk.deployment import exported
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.formats.quantization import Quantization
+from mobilevit_sdk.formats.entries import entry_names
+from mobilevit_sdk.formats.quantization import QUANTIZED, Quantization
 from mobilevit_sdk.spec import ModelSpec
 
 
+def refuses_sizes(backend: str | None, precision: str) -> str | None:
+    """See `formats.converter.HoldsSizes`."""
+    elsewhere = "convert each size into a folder of its own"
+    if backend != "xnnpack":
+        return f"its files hold one; use the backend xnnpack, or {elsewhere}"
+    if precision in QUANTIZED:
+        return f"{precision} is not calibrated for several; use fp32 or fp16, or {elsewhere}"
+    return None
+
+
 def convert(
-    graph: nn.Module,
+    graphs: Sequence[nn.Module],
     spec: ModelSpec,
     backend: str | None,
     precision: str,
     path: Path,
     quantization: Quantization | None = None,
 ) -> None:
-    """Write `graph` to `path`; see `Converter.convert`.
+    """Write a graph for each image size of `spec` to `path`; see `Converter.convert` and `HoldsSizes.convert_sizes`.
 
-    The method `forward` takes float32 [1, 3, H, W] and returns the logits, float32 [1, num_classes], or features, or
+    The method `forward` is that of the first size, `image_256x192` of another. It takes float32 [1, 3, H, W] and returns the logits, float32 [1, num_classes], or features, or
     the logits and then features. Two more methods return strings, which an app reads with the runtime that it has:
     `labels`, one per line, and `model_spec`, JSON; the labels of a task are in `labels_` and its name. Raises
     ToolchainError.
@@ -41,15 +53,20 @@ def convert(
     strings |= {output.labels_name: "\n".join(output.label_lines) for output in spec.outputs if output.labels}
     try:
         if backend == "vulkan":
-            program = lower_to_vulkan(vulkan_program(graph, spec.preprocessing.image_size, precision), strings)
+            program = lower_to_vulkan(vulkan_program(graphs[0], spec.preprocessing.image_size, precision), strings)
         elif backend == "coreai":
-            program = lower_to_coreai(graph, spec, precision, strings)
+            program = lower_to_coreai(graphs[0], spec, precision, strings)
         else:
-            traced = exported(graph, spec.preprocessing.image_size)
+            names = entry_names(spec, FORWARD).values()
+            methods = {
+                name: exported(graph, size) for name, graph, size in zip(names, graphs, spec.sizes, strict=True)
+            }
             if quantization is not None:
-                traced = quantized(traced, precision, quantization)
-            lower = _lower_to_coreml if backend == "coreml" else _lower_to_xnnpack
-            program = lower(traced, strings, precision)
+                methods = {name: quantized(traced, precision, quantization) for name, traced in methods.items()}
+            if backend == "coreml":
+                program = _lower_to_coreml(methods[FORWARD], strings, precision)
+            else:
+                program = _lower_to_xnnpack(methods, strings, precision)
     except (OSError, ToolchainError):
         raise  # a full disk is not the toolchain's fault
     except Exception as error:
@@ -57,10 +74,11 @@ def convert(
     path.write_bytes(program)
 
 
-def _lower_to_xnnpack(traced: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:
+def _lower_to_xnnpack(methods: dict[str, ExportedProgram], strings: dict[str, str], precision: str) -> bytes:
     exir = import_module("executorch.exir")
     with xnnpack_lowering(precision) as partitioner:
-        edge = exir.to_edge_transform_and_lower(traced, partitioner=[partitioner()], constant_methods=strings)
+        partitioners = {name: [partitioner()] for name in methods}
+        edge = exir.to_edge_transform_and_lower(methods, partitioner=partitioners, constant_methods=strings)
         return bytes(edge.to_executorch().buffer)
 
 

@@ -12,6 +12,7 @@ from mobilevit_converters.executorch.file.coreml_delegate import read_coreml_del
 from mobilevit_converters.executorch.file.program import (
     COREAI,
     COREML,
+    FORWARD,
     XNNPACK,
     Delegate,
     Plan,
@@ -23,7 +24,9 @@ from mobilevit_converters.executorch.file.program import (
 )
 from mobilevit_converters.executorch.file.vulkan_delegate import VULKAN, read_vulkan_delegate
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.converter import Inspection, TensorInfo
+from mobilevit_sdk.formats.converter import EntryInspection, Inspection, TensorInfo
+from mobilevit_sdk.formats.entries import entry_names, inspection_of
+from mobilevit_sdk.spec import ModelSpec
 
 BACKENDS = {XNNPACK: "xnnpack", COREML: "coreml", COREAI: "coreai", VULKAN: "vulkan"}
 # ExecuTorch's names of tensor types, where they differ from everyone else's.
@@ -39,10 +42,24 @@ def inspect(path: Path) -> Inspection:
     ToolchainError for a Core ML delegate without coremltools, and for one of Core AI without coreai-core.
     """
     file = read_program(path)
-    forward = file.method("forward")
-    if forward is None:
-        raise ArtifactError(f"{path} has no method `forward`")
     spec = read_spec(file)
+    entries, ranks, backends = [], [0], set()
+    for size, name in entry_names(spec, FORWARD).items():
+        entry, rank, ids = _entry(file, spec, name)
+        if spec and spec.image_sizes and entry.inputs[0].shape[2:] != size:
+            raise ArtifactError(f"{path}: the method `{name}` does not take images of its size")
+        entries.append(entry)
+        ranks.append(rank)
+        backends |= ids
+    backend = "+".join(sorted(BACKENDS.get(each, each) for each in backends)) or None
+    return inspection_of(entries, max_rank=max(ranks), spec=spec, backend=backend)
+
+
+def _entry(file: ProgramFile, spec: ModelSpec | None, name: str) -> tuple[EntryInspection, int, set[str]]:
+    """What a method holds, its highest rank, and the delegates that it calls."""
+    path, forward = file.path, file.method(name)
+    if forward is None:
+        raise ArtifactError(f"{path} has no method `{name}`")
     try:
         inputs = tuple(_tensor_info(forward, index, f"input_{i}") for i, index in enumerate(forward.inputs))
         outputs = tuple(_tensor_info(forward, index, f"output_{i}") for i, index in enumerate(forward.outputs))
@@ -52,23 +69,22 @@ def inspect(path: Path) -> Inspection:
         calls, kernels = _instructions(forward)
         delegates = [forward.delegates[index] for index in calls]
     except (IndexError, KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise ArtifactError(f"{path} is damaged: `forward` refers to something that is missing") from error
+        raise ArtifactError(f"{path} is damaged: `{name}` refers to something that is missing") from error
     operators = Counter(kernels)
     ranks = [len(value.val.get("sizes", [])) for value in forward.values]
     for delegate in delegates:
         inside, rank = _contents(file, delegate)
         operators.update(inside)
         ranks.append(rank)
-    return Inspection(
+    entry = EntryInspection(
+        name=name,
         inputs=inputs,
         outputs=outputs,
         operators=dict(sorted(operators.items())),
-        max_rank=max(ranks, default=0),
         delegates=len(delegates),
         undelegated_ops=dict(sorted(kernels.items())),
-        spec=spec,
-        backend="+".join(sorted({BACKENDS.get(delegate.id, delegate.id) for delegate in delegates})) or None,
     )
+    return entry, max(ranks, default=0), {delegate.id for delegate in delegates}
 
 
 def _contents(file: ProgramFile, delegate: Delegate) -> tuple[dict[str, int], int]:

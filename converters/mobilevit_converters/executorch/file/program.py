@@ -16,8 +16,11 @@ import msgspec
 from mobilevit_converters.executorch.file.flatc import AS_NULL, to_json
 from mobilevit_converters.executorch.toolchain import wheel_file
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.formats.entries import entry_names
+from mobilevit_sdk.formats.runtime import Size
+from mobilevit_sdk.spec import ModelSpec, in_pixels
 
+FORWARD = "forward"  # the method that takes the image; of several image sizes, the first
 SPEC = "model_spec"  # the method that returns the ModelSpec, which travels with the model
 XNNPACK, COREML, COREAI = "XnnpackBackend", "CoreMLBackend", "CoreAIBackend"  # as programs name their delegates
 
@@ -223,18 +226,26 @@ def read_spec(file: ProgramFile) -> ModelSpec | None:
         raise ArtifactError(f"{file.path} carries a malformed model spec: {error}") from error
 
 
-def read_interface(file: ProgramFile) -> tuple[Tensor, list[Tensor]]:
-    """The image that `forward` takes and the answers that it gives back, float32 [1, 3, H, W] and [1, num_classes].
+def method_of(path: Path, image_size: Size) -> str:
+    """The name of the method for images of a size, by default the first. Raises ArtifactError for another size."""
+    names = entry_names(read_spec(read_program(path)), FORWARD)
+    if image_size is None or image_size in names:
+        return names[image_size] if image_size else FORWARD
+    raise ArtifactError(f"{path} has no method for images of {in_pixels(image_size)}")
+
+
+def read_interface(file: ProgramFile, method: str = FORWARD) -> tuple[Tensor, list[Tensor]]:
+    """The image that a method takes and the answers that it gives back, float32 [1, 3, H, W] and [1, num_classes].
 
     Features are [1, C] or [1, C, h, w]; a detector answers [1, Q, C]. Several answers stand in the order of the spec.
 
     Raises ArtifactError for any other interface, other orders in memory among them: a runtime silently takes
     whatever bytes it is given.
     """
-    forward = file.method("forward")
+    forward = file.method(method)
     try:
         if forward is None:
-            raise ValueError("it has no method `forward`")
+            raise ValueError(f"it has no method `{method}`")
         (given,) = forward.inputs
         image, *answers = (msgspec.convert(forward.values[index].val, Tensor) for index in (given, *forward.outputs))
     except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
@@ -267,18 +278,20 @@ def require_outputs(spec: ModelSpec | None, sizes: Sequence[Sequence[int]], path
         raise ArtifactError(f"{path} returns {found}, and what it says of itself is {names}; convert again")
 
 
-def read_sole_delegate(file: ProgramFile, backend: str) -> tuple[Delegate, Tensor, list[Tensor], list[int]]:
-    """The one delegate that a program calls, the image that it takes, the answers that it returns, and where each of
+def read_sole_delegate(
+    file: ProgramFile, backend: str, method: str = FORWARD
+) -> tuple[Delegate, Tensor, list[Tensor], list[int]]:
+    """The one delegate that a method calls, the image that it takes, the answers that it returns, and where each of
     these stands among the delegate's, whose order is its own.
 
     Its answer is the program's only where the .pte around it passes the image on unchanged and does nothing else: one
     that does more, calls another `backend`, or does not take float32 [1, 3, H, W] in that order is refused with
     ArtifactError.
     """
-    forward = file.method("forward")
+    forward = file.method(method)
     try:
         if forward is None:
-            raise ValueError("it has no method `forward`")
+            raise ValueError(f"it has no method `{method}`")
         (step,) = (instruction for chain in forward.chains for instruction in chain.instructions)
         delegate = forward.delegates[step.instr_args["delegate_index"]]
         (given,) = forward.inputs
@@ -289,7 +302,7 @@ def read_sole_delegate(file: ProgramFile, backend: str) -> tuple[Delegate, Tenso
         name = {COREML: "Core ML", COREAI: "Core AI"}.get(backend, backend)
         reason = f"{file.path} is not one {name} delegate from an image to scores"
         raise ArtifactError(f"{reason} ({error})") from error
-    return delegate, *read_interface(file), [answers.index(output) for output in forward.outputs]
+    return delegate, *read_interface(file, method), [answers.index(output) for output in forward.outputs]
 
 
 def read_xnnpack_graph(path: Path, data: bytes) -> XGraph:

@@ -54,7 +54,8 @@ CONVOLUTION, LINEAR, PRODUCT = "aten.convolution.default", "aten.linear.default"
 def half_precision() -> Iterator[None]:
     """Within the context, float32 graphs are lowered to XNNPACK in float16. For graphs without integers."""
     datatypes = _schema().XNNDatatype
-    given: set[str] = set()  # the names of the constants that the delegate is given in float16
+    given: set[str] = set()  # the names of the constants that the delegate is given in float16, while it is written
+    of_delegates: dict[bytes, frozenset[str]] = {}  # ... and those of each that was written
     single_precision = lru_cache(maxsize=1)(in_float32)  # the graph is complete when its values are written
 
     def in_single(node: Node) -> bool:
@@ -89,13 +90,20 @@ def half_precision() -> Iterator[None]:
     def serialize(original: Any) -> Any:
         def convert_and_serialize(graph: Any, constants: bytearray) -> bytes:
             insert_conversions(graph)
-            return bytes(original(graph, constants))
+            written = bytes(original(graph, constants))
+            of_delegates[written] = of_delegates.get(written, frozenset()) | given
+            given.clear()
+            return written
 
         return convert_and_serialize
 
     def emit(original: Any) -> Any:
         def to_executorch(self: Any, *arguments: Any, **options: Any) -> Any:
-            store_in_half(self.exported_program(), given)
+            for method in sorted(self.methods):
+                program = self.exported_program(method)
+                delegates = [child for _, child in program.graph_module.named_children()]
+                written = [getattr(child, "processed_bytes", b"") for child in delegates]
+                store_in_half(program, {name for each in written for name in of_delegates.get(each, ())})
             return original(self, *arguments, **options)
 
         return to_executorch

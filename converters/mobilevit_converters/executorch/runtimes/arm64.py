@@ -11,10 +11,17 @@ import numpy as np
 from mobilevit_converters.emulation import arm64
 from mobilevit_converters.emulation.build import ARM64Build, OnProgress
 from mobilevit_converters.emulation.instructions import count_instructions
-from mobilevit_converters.executorch.file.program import read_interface, read_program
+from mobilevit_converters.executorch.file.program import FORWARD, read_interface, read_program, read_spec
 from mobilevit_converters.executorch.runtimes.arm64_build import RUNNER, build, revision
 from mobilevit_converters.executorch.toolchain import availability
-from mobilevit_sdk.formats.runtime import Availability, InstructionCount, LoadedArtifact, require_image
+from mobilevit_sdk.formats.entries import entry_names
+from mobilevit_sdk.formats.runtime import (
+    Availability,
+    InstructionCount,
+    LoadedArtifact,
+    chosen_by_size,
+    require_image,
+)
 from mobilevit_sdk.processes.external_runtime import ExternalRuntime
 
 _BUILD = ARM64Build(
@@ -50,8 +57,14 @@ class ExecuTorchARM64Runtime:
 
 
 def _load(path: Path, machine: arm64.EmulatedMachine) -> LoadedArtifact:
-    image, answers = read_interface(read_program(path))
-    command = machine.command(_runner(), str(path.resolve()), *map(str, image.sizes))
+    names = entry_names(read_spec(read_program(path)), FORWARD)
+    choose = chosen_by_size(names, lambda size: _load_method(path, machine, names[size]), path.name)
+    return lambda pixels: choose(pixels)(pixels)
+
+
+def _load_method(path: Path, machine: arm64.EmulatedMachine, method: str) -> LoadedArtifact:
+    image, answers = read_interface(read_program(path), method)
+    command = machine.command(_runner(), str(path.resolve()), method, *map(str, image.sizes))
     runtime = ExternalRuntime(
         _BUILD.title,
         command,

@@ -1,7 +1,7 @@
-// Answers images with the `forward` of a .pte file, in the frames that
+// Answers images with a method of a .pte file, such as `forward`, in the frames that
 // mobilevit_sdk/processes/external_runtime.py describes.
 //
-//     runner FILE SIZE...    the sizes of the image's axes
+//     runner FILE METHOD SIZE...    the sizes of the image's axes
 
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor.h>
@@ -64,7 +64,7 @@ void end_with_parent() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
+  if (argc < 3) {
     return 0;  // it starts, and so do its libraries
   }
   std::thread(end_with_parent).detach();
@@ -73,12 +73,13 @@ int main(int argc, char** argv) {
   const executorch::extension::threadpool::NoThreadPoolGuard one_thread;
   std::vector<int32_t> sizes;
   size_t count = 1;
-  for (int i = 2; i < argc; ++i) {
+  for (int i = 3; i < argc; ++i) {
     sizes.push_back(std::atoi(argv[i]));
     count *= sizes.back();
   }
   Module program(argv[1]);
-  if (const Error error = program.load_forward(); error != Error::Ok) {
+  const std::string method(argv[2]);
+  if (const Error error = program.load_method(method); error != Error::Ok) {
     refuse("load", error);
   }
   send("REDY");
@@ -91,7 +92,7 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "an image of %u bytes, not of %zu floats\n", header.length, count);
       std::_Exit(2);
     }
-    const auto outputs = program.forward(executorch::extension::from_blob(image.data(), sizes, ScalarType::Float));
+    const auto outputs = program.execute(method, executorch::extension::from_blob(image.data(), sizes, ScalarType::Float));
     if (!outputs.ok()) {
       refuse("run", outputs.error());
     }

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_converters.executorch.file.program import read_interface, read_spec
+from mobilevit_converters.executorch.file.program import FORWARD, method_of, read_interface, read_program, read_spec
 from mobilevit_converters.executorch.runtimes.float16 import float16_refusal
 from mobilevit_converters.executorch.runtimes.session import load_program
 from mobilevit_converters.executorch.toolchain import availability, import_runtime
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session, as_row
+from mobilevit_sdk.formats.entries import entry_names
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Session, Size, as_row, session_by_size
 
 if TYPE_CHECKING:
     import torch
@@ -45,17 +46,22 @@ class ExecuTorchRuntime:
             bindings._unsafe_reset_threadpool(threads)
         return _session(path)
 
-    def tap(self, path: Path) -> TappedArtifact:
+    def tap(self, path: Path, image_size: Size = None) -> TappedArtifact:
         from mobilevit_converters.executorch.runtimes.taps import tap
 
-        return tap(path)
+        return tap(path, method_of(path, image_size))
 
 
 def _session(path: Path) -> Session:
-    to_input, execute, file = load_program(path)
-    spec, forward = read_spec(file), file.method("forward")
-    if (forward and len(forward.outputs) != 1) or (spec and len(spec.outputs) != 1):
-        read_interface(file)  # which refuses other outputs than those of the spec
+    names = entry_names(read_spec(read_program(path)), FORWARD)
+    return session_by_size(names, lambda size: _method_session(path, names[size]), path.name)
+
+
+def _method_session(path: Path, name: str) -> Session:
+    to_input, execute, file = load_program(path, name)
+    spec, method = read_spec(file), file.method(name)
+    if (method and len(method.outputs) != 1) or (spec and len(spec.outputs) != 1):
+        read_interface(file, name)  # which refuses other outputs than those of the spec
 
     def run(given: torch.Tensor) -> np.ndarray:
         return as_row(answer.numpy() for answer in execute(given))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mobilevit_converters.executorch.file.flatc import AS_PYTHON, to_flatbuffer, to_json
-from mobilevit_converters.executorch.file.program import GRAPH_SCHEMA, XNNPACK, read_program
+from mobilevit_converters.executorch.file.program import FORWARD, GRAPH_SCHEMA, XNNPACK, read_program
 from mobilevit_converters.executorch.runtimes.session import load_program
 from mobilevit_converters.executorch.toolchain import import_module, wheel_file
 from mobilevit_sdk.errors import ArtifactError
@@ -29,17 +29,17 @@ ALIGNMENT = 16  # bytes, of tensors and of the parts of a delegate
 FLOATS = {"xnn_datatype_fp32": ("FLOAT", 4), "xnn_datatype_fp16": ("HALF", 2)}  # ExecuTorch's name, and the bytes
 
 
-def tap(path: Path) -> TappedArtifact:
+def tap(path: Path, method: str = FORWARD) -> TappedArtifact:
     """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
     read_program(path)  # an incomplete program is refused before anything else reads it
     try:
-        taps, content = _expose(path.read_bytes())
+        taps, content = _expose(path.read_bytes(), method)
     except (LookupError, ValueError, TypeError, AssertionError, struct.error) as error:
         raise ArtifactError(f"the values within {path} cannot be made outputs: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
         edited = Path(folder) / path.name
         edited.write_bytes(content)
-        to_input, run, _ = load_program(edited)
+        to_input, run, _ = load_program(edited, method)
 
     def values(pixels: np.ndarray) -> list[np.ndarray]:
         return [output.numpy().astype(np.float32) for output in run(to_input(pixels))]
@@ -47,12 +47,12 @@ def tap(path: Path) -> TappedArtifact:
     return TappedArtifact(taps, values)
 
 
-def _expose(content: bytes) -> tuple[tuple[Tap, ...], bytes]:
-    """The taps of a program, and the program that has them as outputs."""
+def _expose(content: bytes, method: str) -> tuple[tuple[Tap, ...], bytes]:
+    """The taps of a method, and the program that has them as outputs."""
     serialization = import_module("executorch.exir._serialize._program")
     file = serialization.deserialize_pte_binary(content)
     schema = import_module("executorch.exir.schema")
-    plan = next(plan for plan in file.program.execution_plan if plan.name == "forward")
+    plan = next(plan for plan in file.program.execution_plan if plan.name == method)
     taps: list[Tap] = []
     plan.outputs = []
     for instruction in (instruction for chain in plan.chains for instruction in chain.instructions):
