@@ -32,7 +32,8 @@ REFERENCE = "reference.safetensors"
 class Reference:
     """Cases and PyTorch's answers to them: `answers` float32 [cases, values].
 
-    Cases of several image sizes stand in the order of these. A row holds all outputs of the network, flattened, one after the other in the order of `ModelSpec.outputs`.
+    Cases of several image sizes stand in the order of these. A row holds all outputs of the network, flattened, one
+    after the other in the order of `ModelSpec.outputs`.
     """
 
     cases: tuple[Case, ...]
@@ -56,8 +57,8 @@ class Reference:
         for case in self.cases:
             if case.image.shape not in shapes or case.image.dtype != np.uint8:
                 found = f"{case.image.dtype} {case.image.shape}"
-                wanted = " or ".join(map(str, shapes))
-                raise RequestError(f"{case.name!r} is {found}, expected uint8 {wanted}: RGB with channels first")
+                expected = " or ".join(map(str, shapes))
+                raise RequestError(f"{case.name!r} is {found}, expected uint8 {expected}: RGB with channels first")
         names = [output.name for output in spec.outputs]
         wanted = [str(output) for output in spec.outputs]
         of_outputs = self.shapes or (self.answers.shape[1:],)

@@ -51,15 +51,15 @@ def load_checkpoint(
 
     `model` is the only variant that the file may hold. `num_classes` is what the caller insists on; a backbone without
     a classifier gets a fresh, untrained one for as many classes. `image_size` (pixels; height and width, or one for
-    both) is what the network is brought to; a list of several makes a phone file with an entry for each. Its windows then "keep" their size in positions or "scale" with the image,
-    by default as in the family's own code; the tables of position biases are interpolated to them. `preprocessing`
-    says how images are prepared, where the file does not say it, or wrongly: a whole Preprocessing, some of its fields,
-    or a `preprocessor_config.json` of transformers or `config.json` of timm. `license` is that of the weights, which is
-    unknown (None) but for the releases' own repositories. With `features` the network returns its last "map", or the
-    "pooled" mean of that, instead of class scores: of a backbone, of a classifier without its head, and of the backbone
-    of a segmentation or detection network. With `scores`, too, a classifier returns both, scores before features.
-    `tasks` are files of what was learned on this checkpoint (`mobilevit train --base`): the network answers each beside
-    its own classes.
+    both) is what the network is brought to; a list of several makes a phone file with an entry for each. Its windows
+    then "keep" their size in positions or "scale" with the image, by default as in the family's own code; the tables of
+    position biases are interpolated to them. `preprocessing` says how images are prepared, where the file does not say
+    it, or wrongly: a whole Preprocessing, some of its fields, or a `preprocessor_config.json` of transformers or
+    `config.json` of timm. `license` is that of the weights, which is unknown (None) but for the releases' own
+    repositories. With `features` the network returns its last "map", or the "pooled" mean of that, instead of class
+    scores: of a backbone, of a classifier without its head, and of the backbone of a segmentation or detection network.
+    With `scores`, too, a classifier returns both, scores before features. `tasks` are files of what was learned on this
+    checkpoint (`mobilevit train --base`): the network answers each beside its own classes.
 
     Raises CheckpointError when the file is missing, broken or unsafe, does not hold every tensor of one network and no
     other, or stands beside a description that does not fit or cannot be followed, and RequestError for an unknown
@@ -114,10 +114,11 @@ def _one_or_several(
         return None, ()
     if isinstance(given, int):
         return (given, given), ()
-    if isinstance(given, tuple) and len(given) == 2 and all(isinstance(side, int) for side in given):
-        return (int(given[0]), int(given[1])), ()  # type: ignore[call-overload]
+    listed: list[Any] = list(given)
+    if len(listed) == 2 and all(isinstance(side, int) for side in listed):
+        return (listed[0], listed[1]), ()
     sizes = []
-    for each in given:
+    for each in listed:
         if not isinstance(each, Sequence) or len(each) != 2 or not all(isinstance(side, int) for side in each):
             raise RequestError(f"of several image sizes, each is a pair of height and width, not {each!r}")
         sizes.append((each[0], each[1]))

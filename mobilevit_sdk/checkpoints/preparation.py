@@ -20,9 +20,10 @@ class Preparation:
     """What a caller decides; the rest stays as the checkpoint has it.
 
     `image_size` is height and width in pixels; what share of a picture is cropped away stays unless `fields` say
-    otherwise. `image_sizes` are several, all for one phone file, in place of it. `windows` says what becomes of a trained network's windows at another size: "keep" or "scale", by default
-    what the family's own code does. `preprocessing` is a `preprocessor_config.json` of transformers or a `config.json`
-    of timm, and `fields` are fields of Preprocessing, which come after it. `license` is that of the weights.
+    otherwise. `image_sizes` are several, all for one phone file, in place of it. `windows` says what becomes of a
+    trained network's windows at another size: "keep" or "scale", by default what the family's own code does.
+    `preprocessing` is a `preprocessor_config.json` of transformers or a `config.json` of timm, and `fields` are fields
+    of Preprocessing, which come after it. `license` is that of the weights.
     """
 
     image_size: tuple[int, int] | None = None

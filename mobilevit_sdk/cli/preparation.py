@@ -88,9 +88,7 @@ _LICENSE = click.option("--license", metavar="TEXT", help="License of the weight
 _NAMES = ("mean", "std", "channel_order", "interpolation")
 
 
-def preparation_options(
-    *, image_size: bool = True, license: bool = True, several: bool = False
-) -> Callable[[F], F]:
+def preparation_options(*, image_size: bool = True, license: bool = True, several: bool = False) -> Callable[[F], F]:
     """Decorator that adds the options and gives the command a `preparation`; without some where a command has its own.
 
     `several` lets the image size be several.
@@ -115,7 +113,11 @@ def preparation_options(
             )
             return function(*args, preparation=preparation, **kwargs)
 
-        options = (*([_IMAGE_SIZES if several else _IMAGE_SIZE] if image_size else []), *_OPTIONS, *([_LICENSE] if license else []))
+        options = (
+            *([_IMAGE_SIZES if several else _IMAGE_SIZE] if image_size else []),
+            *_OPTIONS,
+            *([_LICENSE] if license else []),
+        )
         for option in reversed(options):
             run = option(run)
         return run  # type: ignore[return-value]

@@ -72,7 +72,16 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
         fresh.mkdir()
         file = fresh / f"{spec.model}{converter.suffix}"
         quantization = calibrated.quantization if calibrated else None
-        job = Job(spec, network.weights, converter.format, converter.backend, precision, file, quantization, stored=network.stored)
+        job = Job(
+            spec,
+            network.weights,
+            converter.format,
+            converter.backend,
+            precision,
+            file,
+            quantization,
+            stored=network.stored,
+        )
         progress(Step("import PyTorch", task=conversion.name))
         converted = run_in_child(
             run_job,

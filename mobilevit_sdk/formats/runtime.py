@@ -59,9 +59,7 @@ def require_image(pixels: np.ndarray, height: int, width: int, file: str) -> Non
         raise RequestError(f"{file} takes {wanted}, not {pixels.dtype} of shape {pixels.shape}")
 
 
-def chosen_by_size(
-    sizes: Iterable[Size], load: Callable[[Size], Loaded], file: str
-) -> Callable[[np.ndarray], Loaded]:
+def chosen_by_size(sizes: Iterable[Size], load: Callable[[Size], Loaded], file: str) -> Callable[[np.ndarray], Loaded]:
     """For a file with an entry for each of these image sizes: from an image, uint8 [3, H, W], to what runs it.
 
     `load` gives that for a size; it is called once for each that is asked for, and for the first at once. Raises

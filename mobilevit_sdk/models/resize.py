@@ -59,7 +59,7 @@ def share_tensors(networks: Sequence[nn.Module]) -> None:
                         if twin is None:
                             others.append(tensor)
                         else:
-                            held[leaf] = twin  # type: ignore[assignment]
+                            held[leaf] = twin
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

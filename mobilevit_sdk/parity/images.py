@@ -70,8 +70,9 @@ def checkpoint_of(artifact: Artifact, source: Checkpoint | Path | str | None) ->
             f"{found.source} is not the checkpoint that {artifact.path} was made from (its SHA-256 differs); "
             f"give that one as `checkpoint`"
         )
-    stored = found.own if spec.image_sizes else None
-    return dataclasses.replace(found, model=fit_network(*found.own, spec), spec=spec, stored=stored)
+    own = found.own
+    network = fit_network(*own, spec)
+    return dataclasses.replace(found, model=network, spec=spec, stored=own if spec.image_sizes else None)
 
 
 def _tasks_of(artifact: Artifact) -> list[TaskFile]:

@@ -56,13 +56,13 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     features: Features | msgspec.UnsetType = msgspec.UNSET
     scores: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     tasks: tuple[MemoryTask, ...] | msgspec.UnsetType = msgspec.UNSET  # answered beside the network's own
-    # All input sizes, height and width in pixels, that a phone file has an entry for, the first that of `preprocessing`;
+    # All input sizes, height and width in pixels, that a phone file has an entry for; the first is `preprocessing`'s.
     # `windows` is what became of a network's windows at them. The files of one size have neither field.
     image_sizes: tuple[tuple[int, int], ...] | msgspec.UnsetType = msgspec.UNSET
     windows: Windows | msgspec.UnsetType = msgspec.UNSET
     labels: tuple[str, ...] | None = None
     license: str | None = msgspec.field(default=None, name="licence")  # spelled so in every file written so far
-    provenance: dict[str, Any] = {}
+    provenance: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("config", "provenance"):  # lists for tuples, as JSON has it: a spec equals itself read back

@@ -44,10 +44,10 @@ def convert(
 ) -> None:
     """Write a graph for each image size of `spec` to `path`; see `Converter.convert` and `HoldsSizes.convert_sizes`.
 
-    The method `forward` is that of the first size, `image_256x192` of another. It takes float32 [1, 3, H, W] and returns the logits, float32 [1, num_classes], or features, or
-    the logits and then features. Two more methods return strings, which an app reads with the runtime that it has:
-    `labels`, one per line, and `model_spec`, JSON; the labels of a task are in `labels_` and its name. Raises
-    ToolchainError.
+    The method `forward` is that of the first size, `image_256x192` of another. It takes float32 [1, 3, H, W] and
+    returns the logits, float32 [1, num_classes], or features, or the logits and then features. Two more methods return
+    strings, which an app reads with the runtime that it has: `labels`, one per line, and `model_spec`, JSON; the labels
+    of a task are in `labels_` and its name. Raises ToolchainError.
     """
     strings = {SPEC: msgspec.json.encode(spec).decode()}
     strings |= {output.labels_name: "\n".join(output.label_lines) for output in spec.outputs if output.labels}
@@ -58,9 +58,7 @@ def convert(
             program = lower_to_coreai(graphs[0], spec, precision, strings)
         else:
             names = entry_names(spec, FORWARD).values()
-            methods = {
-                name: exported(graph, size) for name, graph, size in zip(names, graphs, spec.sizes, strict=True)
-            }
+            methods = {name: exported(graph, size) for name, graph, size in zip(names, graphs, spec.sizes, strict=True)}
             if quantization is not None:
                 methods = {name: quantized(traced, precision, quantization) for name, traced in methods.items()}
             if backend == "coreml":

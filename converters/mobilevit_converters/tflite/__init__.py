@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,26 @@ class TFLiteConverter:
     ) -> None:
         from mobilevit_converters.tflite.convert import convert
 
-        convert(graph, spec, precision, path, quantization)
+        convert([graph], spec, precision, path, quantization)
+
+    def refuses_sizes(self, precision: str) -> str | None:
+        """See `formats.converter.HoldsSizes`."""
+        from mobilevit_converters.tflite.convert import refuses_sizes
+
+        return refuses_sizes(precision)
+
+    def convert_sizes(
+        self,
+        graphs: Sequence[nn.Module],
+        spec: ModelSpec,
+        precision: str,
+        path: Path,
+        quantization: Quantization | None = None,
+    ) -> None:
+        """See `formats.converter.HoldsSizes`."""
+        from mobilevit_converters.tflite.convert import convert
+
+        convert(graphs, spec, precision, path, quantization)
 
     def inspect(self, path: Path) -> Inspection:
         from mobilevit_converters.tflite.inspect import inspect

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from mobilevit_converters.tflite.file.associated_files import DESCRIPTION, append_associated_files
 from mobilevit_converters.tflite.file.metadata import add_metadata
-from mobilevit_converters.tflite.file.schema import parse, serialize
+from mobilevit_converters.tflite.file.schema import SIGNATURE, parse, serialize
 from mobilevit_converters.tflite.passes.broadcast_ranks import broadcast_ranks
 from mobilevit_converters.tflite.passes.constants import pack_constants
 from mobilevit_converters.tflite.quantize.quantize import quantize
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.formats.quantization import Quantization
+from mobilevit_sdk.formats.entries import entry_names
+from mobilevit_sdk.formats.quantization import QUANTIZED, Quantization
 from mobilevit_sdk.spec import ModelSpec
 
 IMAGE = "image"
@@ -56,20 +57,33 @@ class ChannelsLast(nn.Module):
         return dict(zip(self.outputs, answers if isinstance(answers, tuple) else (answers,), strict=True))
 
 
-def convert(
-    graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
-) -> None:
-    """Write `graph` to `path`; see `Converter.convert`.
+def refuses_sizes(precision: str) -> str | None:
+    """See `formats.converter.HoldsSizes`."""
+    if precision in QUANTIZED:
+        elsewhere = "convert each size into a folder of its own"
+        return f"{precision} is not calibrated for several; use fp32 or fp16, or {elsewhere}"
+    return None
 
-    The file takes `image`, float32 [1, H, W, 3], and returns `logits`, float32 [1, num_classes], or `features`, or
-    both. It carries TFLite Metadata, and labels.txt and model.json are appended to it. Raises ToolchainError.
+
+def convert(
+    graphs: Sequence[nn.Module],
+    spec: ModelSpec,
+    precision: str,
+    path: Path,
+    quantization: Quantization | None = None,
+) -> None:
+    """Write a graph for each image size of `spec` to `path`; see `Converter.convert` and `HoldsSizes.convert_sizes`.
+
+    Each is a signature: `serving_default` that of the first size, `image_256x192` of another. It takes `image`, float32
+    [1, H, W, 3], and returns `logits`, float32 [1, num_classes], or `features`, or both. The file carries TFLite
+    Metadata, and labels.txt and model.json are appended to it. Raises ToolchainError.
     """
     try:
-        content = float_model(graph, spec)
+        content = float_model(graphs, spec)
         if precision == "fp16":
             content = _edited(_with_float16_weights(content), _with_float16_constants)
         elif quantization is not None:
-            content = quantize(content, graph, precision, quantization)
+            content = quantize(content, graphs[0], precision, quantization)
         content = _edited(_edited(content, _tidy), lambda model: add_metadata(model, spec))
     except Exception as error:
         raise ToolchainError(f"litert-torch cannot convert {spec.model}: {type(error).__name__}: {error}") from error
@@ -77,13 +91,15 @@ def convert(
     append_associated_files(path, spec)
 
 
-def float_model(graph: nn.Module, spec: ModelSpec) -> bytes:
-    """`graph` as a float32 model whose tensors have the names of the modules that they come from."""
-    litert_torch = import_from("litert-torch", "litert_torch")
-    height, width = spec.preprocessing.image_size
-    names = [output.name for output in spec.outputs]
-    sample = {IMAGE: torch.zeros(1, height, width, 3)}
-    content = litert_torch.convert(ChannelsLast(graph, *names).eval(), sample_kwargs=sample).model_content()
+def float_model(graphs: Sequence[nn.Module], spec: ModelSpec) -> bytes:
+    """The graphs as one float32 model whose tensors have the names of the modules that they come from."""
+    converter = import_from("litert-torch", "litert_torch")
+    outputs = [output.name for output in spec.outputs]
+    signatures = entry_names(spec, SIGNATURE).values()
+    for graph, size, signature in zip(graphs, spec.sizes, signatures, strict=True):
+        sample = {IMAGE: torch.zeros(1, *size, 3)}
+        converter = converter.signature(signature, ChannelsLast(graph, *outputs).eval(), sample_kwargs=sample)
+    content = converter.convert().model_content()
     return _edited(_edited(content, broadcast_ranks), _name_by_modules)
 
 
@@ -106,21 +122,20 @@ def _edited(content: bytes, edit: Callable[[Any], None]) -> bytes:
 
 def _name_by_modules(model: Any) -> None:
     """litert-torch also puts the classes along the path into each name, which makes a tenth of a small model's file."""
-    (subgraph,) = model.subgraphs
-    for tensor in subgraph.tensors:
-        tensor.name = module_name(tensor.name.decode())
+    for subgraph in model.subgraphs:
+        for tensor in subgraph.tensors:
+            tensor.name = module_name(tensor.name.decode())
 
 
 def _tidy(model: Any) -> None:
-    """Name the interface as the signature does, and put every constant into the flatbuffer.
+    """Name the interface as its signature does, and put every constant into the flatbuffer.
 
     litert-quantizer moves constants behind the flatbuffer, where older runtimes do not look.
     """
     model.description = DESCRIPTION
-    (subgraph,) = model.subgraphs
-    (signature,) = model.signatureDefs
-    for named in (*signature.inputs, *signature.outputs):
-        subgraph.tensors[named.tensorIndex].name = named.name
+    for signature in model.signatureDefs:
+        for named in (*signature.inputs, *signature.outputs):
+            model.subgraphs[signature.subgraphIndex].tensors[named.tensorIndex].name = named.name
     for buffer in model.buffers:
         if buffer.data is not None:
             buffer.data = np.frombuffer(buffer.data, np.uint8)

@@ -41,15 +41,19 @@ def _is_whole(model: Any, size: int) -> bool:
 
     The work is bounded: a list is walked only when it can fit into the file.
     """
-    graph = model.Subgraphs(0)
-    lists = (model.BuffersLength(), model.OperatorCodesLength(), graph.TensorsLength(), graph.OperatorsLength())
-    if 4 * sum(lists) > size:
+    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())] if 4 * model.SubgraphsLength() < size else []
+    lists = [length for graph in graphs for length in (graph.TensorsLength(), graph.OperatorsLength())]
+    if not graphs or 4 * (model.BuffersLength() + model.OperatorCodesLength() + sum(lists)) > size:
         return False
     for i in range(model.BuffersLength()):
         buffer = model.Buffers(i)
         buffer.DataAsNumpy()  # a view, raises where it does not fit
         if buffer.Offset() + buffer.Size() > size:
             return False
+    return all(_is_whole_graph(model, graph) for graph in graphs)
+
+
+def _is_whole_graph(model: Any, graph: Any) -> bool:
     for i in range(graph.TensorsLength()):
         tensor = graph.Tensors(i)
         if tensor.Buffer() >= model.BuffersLength() or tensor.ShapeLength() > MAX_RANK:

@@ -73,20 +73,32 @@ def add_metadata(model: Any, spec: ModelSpec) -> None:
     """Put the metadata of `spec` into `model`, a `ModelT`, whose labels stand in the archive behind it."""
     schema = load_schema()
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    (subgraph,) = model.subgraphs
-    names = [subgraph.tensors[index].name for index in subgraph.outputs]
-    order = [name if isinstance(name, str) else name.decode() for name in names]
-    buffer.data = np.frombuffer(encode(document(spec, order)), np.uint8)
+    orders = []
+    for subgraph in model.subgraphs:
+        names = [subgraph.tensors[index].name for index in subgraph.outputs]
+        orders.append([name if isinstance(name, str) else name.decode() for name in names])
+    buffer.data = np.frombuffer(encode(document(spec, orders)), np.uint8)
     entry.name, entry.buffer = NAME, append(model.buffers, buffer)
     model.metadata = [*(model.metadata or ()), entry]
 
 
-def document(spec: ModelSpec, order: Sequence[str] = ()) -> dict[str, Any]:
-    """What the metadata of a converted model says; readers find what is said of an output by its place in `order`.
+def document(spec: ModelSpec, orders: Sequence[Sequence[str]] = ((),)) -> dict[str, Any]:
+    """What the metadata of a converted model says, for each of its graphs, one for each image size.
 
-    Readers feed (pixel - mean) / std of 8-bit pixels: the graph takes [0, 1], and holds its own mean and std.
+    Readers find what is said of an output by its place in the graph's own order. They feed (pixel - mean) / std of
+    8-bit pixels: the graph takes [0, 1], and holds its own mean and std.
     """
-    height, width = spec.preprocessing.image_size
+    return {
+        "name": spec.model,
+        "description": spec.describe(),
+        "subgraph_metadata": [_of_graph(spec, size, order) for size, order in zip(spec.sizes, orders, strict=True)],
+        **({"license": spec.license} if spec.license else {}),
+        "min_parser_version": OLDEST_PARSER,
+    }
+
+
+def _of_graph(spec: ModelSpec, size: tuple[int, int], order: Sequence[str]) -> dict[str, Any]:
+    height, width = size
     image = {
         "name": "image",
         "description": f"RGB in [0, 1], {width} x {height} pixels; mean, std and channel order are in the graph",
@@ -107,13 +119,7 @@ def document(spec: ModelSpec, order: Sequence[str] = ()) -> dict[str, Any]:
         }
         for output in sorted(spec.outputs, key=lambda output: order.index(output.name) if order else 0)
     ]
-    return {
-        "name": spec.model,
-        "description": spec.describe(),
-        "subgraph_metadata": [{"input_tensor_metadata": [image], "output_tensor_metadata": answers}],
-        **({"license": spec.license} if spec.license else {}),
-        "min_parser_version": OLDEST_PARSER,
-    }
+    return {"input_tensor_metadata": [image], "output_tensor_metadata": answers}
 
 
 def _labels(output: Output) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from mobilevit_converters.tflite.toolchain import import_from
 
+SIGNATURE = "serving_default"  # of the graph that takes the image; of several image sizes, the first
+
 
 def load_schema() -> Any:
     """The module that was generated from the schema. Raises ToolchainError where ai-edge-litert is not installed."""
@@ -23,6 +25,18 @@ def serialize(model: Any) -> bytes:
     """The file of a `ModelT`."""
     flatbuffer_utils = import_from("ai-edge-litert", "ai_edge_litert.tools.flatbuffer_utils")
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def keep_signature(model: Any, key: str) -> None:
+    """Make the graph of one signature the only one of a `ModelT`, in place; the constants stay."""
+    signature = next(each for each in model.signatureDefs if _text(each.signatureKey) == key)
+    model.subgraphs = [model.subgraphs[signature.subgraphIndex]]
+    signature.subgraphIndex = 0
+    model.signatureDefs = [signature]
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode()
 
 
 @cache

@@ -22,8 +22,16 @@ def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]
     Runtimes unpack them once, when the model is loaded. `keeps` says of an operator, by its first output, whether its
     constants stay float32. INT8 has a scale for each index of the first axis that is longer than one: for each head.
     """
+    packed_buffers: dict[int, int] = {}  # what several graphs read is packed once
+    for graph in model.subgraphs:
+        _pack(model, graph, dtype, keeps, packed_buffers)
+    _empty_unread_buffers(model, packed_buffers)
+
+
+def _pack(
+    model: Any, graph: Any, dtype: ConstantType, keeps: Callable[[int], bool], packed_buffers: dict[int, int]
+) -> None:
     schema = load_schema()
-    (graph,) = model.subgraphs
     unpacked: dict[int, int] = {}
     unpacking = []
     for operator in graph.operators:
@@ -42,17 +50,16 @@ def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]
             if len(tensor.shape) == 1:  # the bias of a layer, which kernels want as it is
                 continue
             if index not in unpacked:
-                packed = append(graph.tensors, _packed(schema, model, tensor, dtype))
+                packed = append(graph.tensors, _packed(schema, model, tensor, dtype, packed_buffers))
                 unpacked[index] = append(graph.tensors, copy.copy(tensor))
                 graph.tensors[unpacked[index]].name = tensor.name + b";float32"
                 graph.tensors[unpacked[index]].buffer = 0  # the buffer of all computed tensors
                 unpacking.append(_dequantize(schema, model, packed, unpacked[index], VERSIONS[dtype]))
             operator.inputs[position] = unpacked[index]
     graph.operators = [*unpacking, *graph.operators]
-    _empty_unread_buffers(model, graph, unpacked)
 
 
-def _packed(schema: Any, model: Any, tensor: Any, dtype: str) -> Any:
+def _packed(schema: Any, model: Any, tensor: Any, dtype: str, packed_buffers: dict[int, int]) -> Any:
     values = np.frombuffer(model.buffers[tensor.buffer].data, np.float32).reshape(tensor.shape)
     packed, buffer = copy.copy(tensor), schema.BufferT()
     packed.type = getattr(schema.TensorType, dtype)
@@ -68,7 +75,9 @@ def _packed(schema: Any, model: Any, tensor: Any, dtype: str) -> Any:
     else:
         values = values.astype(np.float16)
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    packed.buffer = append(model.buffers, buffer)
+    if tensor.buffer not in packed_buffers:
+        packed_buffers[tensor.buffer] = append(model.buffers, buffer)
+    packed.buffer = packed_buffers[tensor.buffer]
     return packed
 
 
@@ -81,8 +90,14 @@ def _dequantize(schema: Any, model: Any, packed: int, unpacked: int, version: in
     return operator
 
 
-def _empty_unread_buffers(model: Any, graph: Any, constants: Collection[int]) -> None:
-    """Empty the buffers of `constants`, which were packed. The buffers keep their indices, which tensors refer to."""
-    read = {graph.tensors[index].buffer for operator in graph.operators for index in operator.inputs if index >= 0}
-    for buffer in {graph.tensors[index].buffer for index in constants} - read:
+def _empty_unread_buffers(model: Any, packed: Collection[int]) -> None:
+    """Empty those of the buffers that were `packed`. The buffers keep their indices, which tensors refer to."""
+    read = {
+        graph.tensors[index].buffer
+        for graph in model.subgraphs
+        for operator in graph.operators
+        for index in operator.inputs
+        if index >= 0
+    }
+    for buffer in {*packed} - read:
         model.buffers[buffer].data = None

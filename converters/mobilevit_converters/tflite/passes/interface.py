@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from mobilevit_converters.tflite.file.associated_files import read_spec
+from mobilevit_converters.tflite.file.entries import GraphEntry, entries_of
 from mobilevit_converters.tflite.file.schema import tensor_types
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import output_order, require_image
+from mobilevit_sdk.formats.runtime import Size, output_order, require_image
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,21 @@ class Interface:
         return channels_last[None] / np.float32(255)
 
 
-def read_interface(path: Path, model: Any) -> Interface:
-    """The interface of `model`, the root table of the file. Raises ArtifactError for a graph with any other.
+def read_interfaces(path: Path, model: Any) -> dict[Size, tuple[GraphEntry, Interface]]:
+    """The graphs of `model`, the root table of the file, by image size, and the interface of each.
+
+    Raises ArtifactError as `read_interface` does.
+    """
+    entries = entries_of(path, model, read_spec(path, required=False))
+    return {size: (entry, read_interface(path, model, entry.graph)) for size, entry in entries.items()}
+
+
+def read_interface(path: Path, model: Any, graph_index: int = 0) -> Interface:
+    """The interface of a graph of `model`, the root table of the file. Raises ArtifactError for any other.
 
     For runtimes that silently take other data: buffers, pipes.
     """
-    graph = model.Subgraphs(0)
+    graph = model.Subgraphs(graph_index)
     tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
     try:
         ends = [[tensors[i] for i in end] for end in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())]

@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mobilevit_converters.tflite.file.entries import GraphEntry
 from mobilevit_converters.tflite.file.flatbuffer import read_model
 from mobilevit_converters.tflite.file.schema import holds_float16
-from mobilevit_converters.tflite.passes.interface import read_interface
+from mobilevit_converters.tflite.passes.interface import Interface, read_interfaces
 from mobilevit_converters.tflite.runtimes.vulkan import (
     CHOICES,
     MANIFEST,
@@ -24,7 +26,7 @@ from mobilevit_converters.tflite.runtimes.vulkan import (
 )
 from mobilevit_converters.tflite.toolchain import availability, import_from
 from mobilevit_sdk.errors import ArtifactError, ToolchainError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, as_row, chosen_by_size
 
 ACCELERATOR = "libLiteRtWebGpuAccelerator.so"
 INSTALL = "mobilevit doctor --install swiftshader"
@@ -73,7 +75,7 @@ class LiteRTGPURuntime:
         whole graph, with the operators that it leaves, and ToolchainError when no driver works.
         """
         model = read_model(path)
-        interface = read_interface(path, model)
+        interfaces = read_interfaces(path, model)
         litert = import_from("ai-edge-litert", "ai_edge_litert.compiled_model")
         options = litert.Options(
             hardware_accelerators=litert.HardwareAccelerator.GPU,
@@ -90,18 +92,25 @@ class LiteRTGPURuntime:
                 failure = str(error)
         if failure is not None:
             raise _refusal(path, driver.name, words(), failure)
-        images, answers = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
-        named = list(interface.outputs)
-        if len(named) > 1:  # the buffers stand in the order of the signature
-            named = compiled.get_signature_by_index(0)["outputs"]
+        choose = chosen_by_size(interfaces, lambda size: _signature(compiled, *interfaces[size]), path.name)
+        return lambda pixels: choose(pixels)(pixels)
 
-        def predict(pixels: np.ndarray) -> np.ndarray:
-            images[0].write(interface.to_input(pixels))
-            compiled.run_by_index(0, images, answers)
-            found = dict(zip(named, answers, strict=True))
-            return as_row(found[name].read(size, np.float32) for name, size in interface.outputs.items())
 
-        return predict
+def _signature(compiled: Any, entry: GraphEntry, interface: Interface) -> LoadedArtifact:
+    """One of the signatures of a compiled model."""
+    index = entry.signature
+    images, answers = compiled.create_input_buffers(index), compiled.create_output_buffers(index)
+    named = list(interface.outputs)
+    if len(named) > 1:  # the buffers stand in the order of the signature
+        named = compiled.get_signature_by_index(index)["outputs"]
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        images[0].write(interface.to_input(pixels))
+        compiled.run_by_index(index, images, answers)
+        found = dict(zip(named, answers, strict=True))
+        return as_row(found[name].read(size, np.float32) for name, size in interface.outputs.items())
+
+    return predict
 
 
 @contextmanager

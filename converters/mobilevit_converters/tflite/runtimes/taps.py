@@ -7,21 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from mobilevit_converters.tflite.file.associated_files import read_spec
+from mobilevit_converters.tflite.file.entries import entries_of, entry_at
 from mobilevit_converters.tflite.file.flatbuffer import read_model
-from mobilevit_converters.tflite.file.schema import operator_name, parse, serialize, tensor_types
+from mobilevit_converters.tflite.file.schema import keep_signature, operator_name, parse, serialize, tensor_types
 from mobilevit_converters.tflite.passes.interface import Interface
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.formats.runtime import Size
 from mobilevit_sdk.formats.taps import Tap, TappedArtifact
 
 REAL = ("FLOAT32", "FLOAT16", "INT8", "UINT8", "INT16")  # types of activations
 
 
-def tap(path: Path, kernels: str) -> TappedArtifact:
+def tap(path: Path, kernels: str, image_size: Size = None) -> TappedArtifact:
     """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`; `kernels` is a name in LiteRT's OpResolverType."""
-    read_model(path)  # an incomplete model is refused before native code sees it
+    table = read_model(path)  # an incomplete model is refused before native code sees it
+    entries = entries_of(path, table, read_spec(path, required=False))
     litert = import_from("ai-edge-litert", "ai_edge_litert.interpreter")
     model = parse(path.read_bytes())
+    if len(entries) > 1:
+        keep_signature(model, entry_at(path, entries, image_size).name)
     taps = _expose(model)
     content = serialize(model)
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mobilevit_converters.tflite.file.flatbuffer import read_model
 from mobilevit_converters.tflite.file.schema import holds_float16
-from mobilevit_converters.tflite.passes.interface import read_interface
+from mobilevit_converters.tflite.passes.interface import read_interface, read_interfaces
 from mobilevit_converters.tflite.runtimes import browser_program, chromium, litertjs
 from mobilevit_converters.tflite.runtimes.gpu import GPU_REFUSES
 from mobilevit_converters.tflite.runtimes.vulkan import find_driver
@@ -53,6 +53,8 @@ class _Web:
         ToolchainError when the browser dies, hangs or answers nonsense.
         """
         model = read_model(path)
+        if len(read_interfaces(path, model)) > 1:
+            raise ToolchainError(f"LiteRT.js is given files of one image size only; verify {path.name} on litert-cpu")
         interface = read_interface(path, model)
         browser = chromium.find_browser()
         if browser is None:
