@@ -11,6 +11,11 @@ public enum MLComputeUnits: Int, @unchecked Sendable {
 open class MLModelConfiguration: NSObject {
     public override init() { super.init() }
     open var computeUnits: MLComputeUnits = .all
+    @available(iOS 18.0, macOS 15.0, *)
+    open var functionName: String? {
+        get { fatalError() }
+        set { fatalError() }
+    }
 }
 
 public enum MLFeatureType: Int, @unchecked Sendable {

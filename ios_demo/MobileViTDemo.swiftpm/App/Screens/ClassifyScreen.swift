@@ -183,6 +183,11 @@ private struct OutcomeView: View {
                     .font(.footnote.monospacedDigit())
                     .foregroundStyle(.secondary)
                     .padding(.top, 4)
+                if let entry = outcome.answeredBy {
+                    Text("Answered by \(entry)")
+                        .font(.footnote)
+                        .foregroundStyle(.secondary)
+                }
             }
         }
     }

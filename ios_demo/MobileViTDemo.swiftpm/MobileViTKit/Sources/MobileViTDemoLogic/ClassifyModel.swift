@@ -23,6 +23,8 @@ public final class ClassifyModel {
         public let found: FoundObjects?
         /// Such as "p50 4.1 ms · p90 4.4 ms of 60 pictures, 2.0 ms to prepare one"; while it warms up, that.
         public let times: String
+        /// Such as "image_256x192, 192×256 pixels": the one of several entries that answered.
+        public let answeredBy: String?
     }
 
     public enum State: Equatable, Sendable {
@@ -37,6 +39,8 @@ public final class ClassifyModel {
     public private(set) var state = State.closed
     /// Boxes to lay over the picture.
     public var found: FoundObjects? { if case .answered(let outcome) = state { outcome.found } else { nil } }
+    /// The place of the entry that answered last.
+    public private(set) var entry = 0
     /// Takes frames on the camera's thread while one is open.
     public let intake = FrameIntake()
     private var engine: (any Engine)?
@@ -52,6 +56,7 @@ public final class ClassifyModel {
     public func close() {
         openings += 1
         engine = nil
+        entry = 0
         intake.close()
         state = .closed
     }
@@ -72,7 +77,7 @@ public final class ClassifyModel {
             let opened = try await source.open(choice, artifact)
             guard opening == openings else { return nil }
             (engine, manifest, times) = (opened, artifact.manifest, RecentTimes())
-            intake.open(artifact.manifest.input, isPaused: photo != nil)
+            intake.open(artifact.manifest.entries, isPaused: photo != nil)
             state = .waiting
             await classifyPhoto()
             return nil
@@ -127,7 +132,9 @@ public final class ClassifyModel {
         let found = manifest.detects ? try FoundObjects(answer.outputs, manifest, frame) : nil
         let scores = try found?.scores ?? bestClasses(answer.outputs, manifest)
         times.add(inference: answer.milliseconds, preparation: frame.milliseconds)
-        state = .answered(Outcome(scores: scores, found: found, times: times.summary))
+        entry = frame.entry
+        let answeredBy = manifest.entries[entry].title
+        state = .answered(Outcome(scores: scores, found: found, times: times.summary, answeredBy: answeredBy))
     }
 
     private func bestClasses(_ answer: [Float], _ manifest: Manifest) throws -> [Score] {

@@ -35,7 +35,12 @@ public final class DemoModel {
 
     public var engine: EngineOption? { engines.first { $0.id == engineID } }
     /// Height and width of what the model sees, as parts of the picture's shorter side; nil where that is all of it.
-    public var crop: CGSize? { artifact.flatMap { cropOfShorterSide($0.manifest.input.resizing) } }
+    public var crop: CGSize? {
+        artifact.flatMap { artifact in
+            let entries = artifact.manifest.entries
+            return cropOfShorterSide(entries[min(classifying.entry, entries.count - 1)].input.resizing)
+        }
+    }
 
     /// Finds the artifacts, and opens the first of them that an engine runs.
     public func start() async {

@@ -8,6 +8,8 @@ public struct PreparedFrame: Sendable {
     public let milliseconds: Double
     /// Of the upright picture before it was resized, in pixels.
     let width: Int, height: Int
+    /// The place of the entry that it was resized for.
+    let entry: Int
     let opening: Int
 }
 
@@ -15,16 +17,20 @@ public struct PreparedFrame: Sendable {
 /// shown is never old. Any thread may call it.
 public final class FrameIntake: @unchecked Sendable {
     private let lock = NSLock()
-    private var preprocessor: Preprocessor?
+    private var entries: [EntryPoint] = []
+    /// In the order of the entries; none while nothing is open.
+    private var preprocessors: [Preprocessor] = []
     private var openings = 0
     private var isBusy = false
     private var isPaused = false
 
-    /// Frames come for a model of this input from now on; those before are not current any more.
-    func open(_ input: AppInput, isPaused: Bool) {
+    /// Frames come for a model of these entries from now on, each for the one that it takes; those before are not current
+    /// any more.
+    func open(_ entries: [EntryPoint], isPaused: Bool) {
         lock.withLock {
             openings += 1
-            preprocessor = Preprocessor(input)
+            self.entries = entries
+            preprocessors = entries.map { Preprocessor($0.input) }
             self.isPaused = isPaused
             isBusy = false
         }
@@ -45,7 +51,7 @@ public final class FrameIntake: @unchecked Sendable {
     func close() {
         lock.withLock {
             openings += 1
-            preprocessor = nil
+            (entries, preprocessors) = ([], [])
         }
     }
 
@@ -55,27 +61,31 @@ public final class FrameIntake: @unchecked Sendable {
     /// Throws `KitError.picture` where the memory does not hold such a picture.
     public func take(_ memory: UnsafeRawBufferPointer, _ layout: PixelLayout) throws -> PreparedFrame? {
         try lock.withLock {
-            guard let preprocessor, !isBusy, !isPaused else { return nil }
+            guard !preprocessors.isEmpty, !isBusy, !isPaused else { return nil }
             let start = ContinuousClock.now
+            let entry = entries.nearest(width: layout.width, height: layout.height)
+            let preprocessor = preprocessors[entry]
             var picture = Picture(width: preprocessor.input.width, height: preprocessor.input.height)
             try preprocessor.prepare(memory, layout, into: &picture)
             isBusy = true
             return PreparedFrame(
                 picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, width: layout.width,
-                height: layout.height, opening: openings)
+                height: layout.height, entry: entry, opening: openings)
         }
     }
 
     /// The same of a photograph, which is never dropped.
     func prepare(_ pixels: [UInt8], _ layout: PixelLayout) async throws -> PreparedFrame? {
-        let (input, opening) = lock.withLock { (preprocessor?.input, openings) }
-        guard let input else { return nil }
+        let (entries, opening) = lock.withLock { (entries, openings) }
+        guard !entries.isEmpty else { return nil }
         let start = ContinuousClock.now
+        let entry = entries.nearest(width: layout.width, height: layout.height)
+        let input = entries[entry].input
         var picture = Picture(width: input.width, height: input.height)
         try pixels.withUnsafeBytes { try Preprocessor(input).prepare($0, layout, into: &picture) }
         return PreparedFrame(
             picture: picture, milliseconds: (ContinuousClock.now - start).milliseconds, width: layout.width,
-            height: layout.height, opening: opening)
+            height: layout.height, entry: entry, opening: opening)
     }
 
     func isCurrent(_ frame: PreparedFrame) -> Bool { lock.withLock { frame.opening == openings } }

@@ -174,6 +174,10 @@ extension VerifyModel.Row {
             if let whole = latency.withPreprocessing {
                 lines.append("with resizing p50 \(milliseconds(whole.p50)) · p90 \(milliseconds(whole.p90))")
             }
+            for entry in latency.entries {
+                let times = entry.inference
+                lines.append("\(entry.name) p50 \(milliseconds(times.p50)) · p90 \(milliseconds(times.p90))")
+            }
         }
         details = lines
     }

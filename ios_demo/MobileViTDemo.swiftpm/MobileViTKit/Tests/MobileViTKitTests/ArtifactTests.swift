@@ -53,7 +53,8 @@ final class ArtifactTests: XCTestCase {
 
     func testWhatIsNotUnderstoodIsRefused() {
         let changes: [(String, String, String)] = [
-            (#""schema": 1"#, #""schema": 2"#, "update the app"),
+            (#""schema": 1"#, #""schema": 3"#, "update the app"),
+            (#""schema": 1"#, #""schema": 2"#, "schema 2 without entries"),
             ("tiny.mlpackage", "../tiny.mlpackage", "not in its folder"),
             ("tiny.mlpackage", "..", "not in its folder"),
             ("tiny.mlpackage", "", "not in its folder"),

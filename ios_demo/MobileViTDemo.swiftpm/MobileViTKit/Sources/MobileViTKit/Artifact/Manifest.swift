@@ -17,7 +17,10 @@ public struct Manifest: Equatable, Sendable {
     public let model: String
     /// The outputs, in the order in which an answer holds their values one after the other.
     public let heads: [Head]
+    /// Of the first of `entries`.
     public let input: AppInput
+    /// One for each input size that the file has.
+    public let entries: [EntryPoint]
     /// Kinds of operators of an ExecuTorch file that its delegate does not take; nil where the manifest does not say.
     public let undelegatedOperators: Int?
     /// Why the file was rejected when it was converted; empty where it was not.
@@ -30,13 +33,13 @@ public struct Manifest: Equatable, Sendable {
 
     static let maxBytes = 16 << 20
 
-    /// Reads a manifest. Throws `KitError.artifact` where it is not one of schema 1, or describes no image input.
+    /// Reads a manifest. Throws `KitError.artifact` where it is not one of schema 1 or 2, or describes no image input.
     public init(data: Data) throws {
         guard data.count <= Self.maxBytes else { throw KitError.artifact("manifest.json is larger than 16 MiB") }
         let document = try JSONNode(data, file: "manifest.json")
         let schema = try document["schema"].integer()
-        guard schema == 1 else {
-            throw KitError.artifact("manifest.json has schema \(schema), and this app reads schema 1: update the app")
+        guard (1...2).contains(schema) else {
+            throw KitError.artifact("manifest.json has schema \(schema), and this app reads 1 and 2: update the app")
         }
         file = try document["file"].text()
         guard isPlainName(file) else {
@@ -58,6 +61,7 @@ public struct Manifest: Equatable, Sendable {
             throw KitError.artifact("\(file) does not take one image (app_input is null), so this app cannot feed it")
         }
         self.input = try AppInput(input)
+        entries = try EntryPoint.all(document, input: self.input, format: format)
         undelegatedOperators = try document.optional("undelegated_ops")?.object().count
         if let judgment = try document.optional("quantization")?.optional("judgment"), try judgment["rejected"].bool() {
             let reasons = try judgment.optional("reasons")?.list().map { try $0.text() } ?? []

@@ -8,14 +8,17 @@ public struct Reference: Sendable {
         public let name: String
         /// Edge cases, such as noise, do not count in the verdict on an integer precision.
         public let role: Role
+        /// The place of the entry whose size the image has.
+        public var entry = 0
     }
 
+    /// Those of all entries, in their order.
     public let cases: [Case]
-    /// [cases, 3, height, width], RGB.
-    private let images: [UInt8]
+    /// Of each entry, [cases, 3, height, width], RGB.
+    private let images: [[UInt8]]
+    private let entries: [EntryPoint]
     /// Of each output, in the manifest's order.
     private let values: [[Float]]
-    public let height: Int, width: Int
     /// Of the file's bytes, as a device report states it.
     public let sha256: String
 
@@ -34,27 +37,26 @@ public struct Reference: Sendable {
             case let rows = try JSONNode(Data(text.utf8), file: "\(name), cases").list(),
             (1...Self.maxCases).contains(rows.count)
         else { throw KitError.artifact("\(name) has no list of cases") }
-        let (height, width) = (manifest.input.height, manifest.input.width)
-        guard file.tensors["images"]?.shape == [rows.count, 3, height, width] else {
-            throw KitError.artifact(
-                "\(name) does not hold \(rows.count) images of \(height)x\(width), as its cases and the manifest say")
-        }
-        images = try file.bytes("images")
+        entries = manifest.entries
+        let owners = try Self.owners(of: entries, in: file, name, cases: rows.count)
+        images = try entries.indices.map { try file.bytes(Self.images(entries, $0)) }
         values = try manifest.heads.map { try Self.values(of: $0, in: file, name, cases: rows.count) }
-        cases = try rows.map { row in
-            Case(name: try row["name"].text(), role: try row.optional("role")?.choice(Case.Role.self) ?? .view)
+        cases = try zip(rows, owners).map { row, entry in
+            Case(
+                name: try row["name"].text(), role: try row.optional("role")?.choice(Case.Role.self) ?? .view,
+                entry: entry)
         }
-        self.height = height
-        self.width = width
         sha256 = SHA256Digest.hex(of: data)
     }
 
     /// The image of a case: what an app has after resizing and cropping.
     public func picture(_ index: Int) -> Picture {
-        let plane = height * width
-        var picture = Picture(width: width, height: height)
-        images.withUnsafeBufferPointer { all in
-            let start = index * 3 * plane
+        let entry = cases[index].entry, input = entries[entry].input
+        let plane = input.height * input.width
+        let first = cases.firstIndex { $0.entry == entry } ?? 0
+        var picture = Picture(width: input.width, height: input.height)
+        images[entry].withUnsafeBufferPointer { all in
+            let start = (index - first) * 3 * plane
             picture.pixels.withUnsafeMutableBufferPointer { pixels in
                 for pixel in 0..<plane {
                     for channel in 0..<3 { pixels[3 * pixel + channel] = all[start + channel * plane + pixel] }
@@ -62,6 +64,29 @@ public struct Reference: Sendable {
             }
         }
         return picture
+    }
+
+    private static func images(_ entries: [EntryPoint], _ place: Int) -> String {
+        place == 0 ? "images" : "images_\(entries[place].input.height)x\(entries[place].input.width)"
+    }
+
+    /// The place of each case's entry. Throws where the images of an entry are missing or of another size.
+    private static func owners(
+        of entries: [EntryPoint], in file: Safetensors, _ name: String, cases: Int
+    ) throws -> [Int] {
+        let counts = try entries.indices.map { place in
+            let images = images(entries, place), input = entries[place].input
+            guard let shape = file.tensors[images]?.shape, let count = shape.first, (1...maxCases).contains(count),
+                shape == [count, 3, input.height, input.width]
+            else {
+                throw KitError.artifact("\(name) does not hold \(images) of \(input.height)x\(input.width)")
+            }
+            return count
+        }
+        guard counts.reduce(0, +) == cases else {
+            throw KitError.artifact("\(name) does not hold \(cases) images, as many as its cases")
+        }
+        return counts.enumerated().flatMap { Array(repeating: $0.offset, count: $0.element) }
     }
 
     private static func values(of head: Head, in file: Safetensors, _ name: String, cases: Int) throws -> [Float] {

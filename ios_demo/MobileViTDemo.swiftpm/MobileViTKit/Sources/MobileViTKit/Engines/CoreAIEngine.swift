@@ -8,23 +8,27 @@ public actor CoreAIEngine: Engine {
     public nonisolated let facts = EngineFacts(
         runtime: "coreai", version: DeviceFacts.current.system, accelerator: .all)
     private let model: LoadedModel
-    private let tensor: InputTensor
-    private var values: [Float]
+    private let entries: [EntryPoint]
+    /// In the order of the entries.
+    private let tensors: [InputTensor]
+    private var values: [[Float]]
 
     /// Loads the asset. Throws `KitError.engine`.
     public static func open(_ artifact: ArtifactFolder) async throws -> CoreAIEngine {
-        CoreAIEngine(try await LoadedModel(artifact), InputTensor(artifact.manifest.input))
+        CoreAIEngine(try await LoadedModel(artifact), artifact.manifest.entries)
     }
 
-    private init(_ model: LoadedModel, _ tensor: InputTensor) {
+    private init(_ model: LoadedModel, _ entries: [EntryPoint]) {
         self.model = model
-        self.tensor = tensor
-        values = [Float](repeating: 0, count: tensor.count)
+        self.entries = entries
+        tensors = entries.map { InputTensor($0.input) }
+        values = tensors.map { [Float](repeating: 0, count: $0.count) }
     }
 
     public func answer(_ picture: Picture) async throws -> Answer {
-        try values.withUnsafeMutableBufferPointer { try tensor.fill($0, from: picture) }
-        return try await model.answer(values)
+        let place = try entries.place(of: picture), tensor = tensors[place]
+        try values[place].withUnsafeMutableBufferPointer { try tensor.fill($0, from: picture) }
+        return try await model.answer(values[place], place)
     }
 }
 
@@ -33,7 +37,7 @@ public actor CoreAIEngine: Engine {
 @available(iOS 27.0, macOS 27.0, *)
 private final class LoadedModel: @unchecked Sendable {
     private let manifest: Manifest
-    private let function: InferenceFunction
+    private let functions: [InferenceFunction]
 
     init(_ artifact: ArtifactFolder) async throws {
         manifest = artifact.manifest
@@ -41,20 +45,29 @@ private final class LoadedModel: @unchecked Sendable {
         guard manifest.input.layout != .picture else {
             throw KitError.engine("\(file) takes a picture, not a tensor")
         }
-        let loaded: InferenceFunction?
-        do { loaded = try await AIModel(contentsOf: artifact.file).loadFunction(named: "main") } catch {
+        do {
+            let model = try await AIModel(contentsOf: artifact.file)
+            functions = try artifact.manifest.entries.map { entry in
+                let name = entry.name ?? "main"
+                guard let function = try model.loadFunction(named: name) else {
+                    throw KitError.engine("\(file) has no function \"\(name)\"")
+                }
+                return function
+            }
+        } catch let error as KitError {
+            throw error
+        } catch {
             throw KitError.engine("Core AI refuses \(file): \(oneLine(error.localizedDescription))")
         }
-        guard let loaded else { throw KitError.engine("\(file) has no function \"main\"") }
-        function = loaded
     }
 
-    func answer(_ values: [Float]) async throws -> Answer {
-        var input = NDArray(shape: manifest.input.shape, scalarType: .float32)
+    /// Of the values of the entry at `place`.
+    func answer(_ values: [Float], _ place: Int) async throws -> Answer {
+        var input = NDArray(shape: manifest.entries[place].input.shape, scalarType: .float32)
         copy(values, into: &input)
         let start = ContinuousClock.now
         do {
-            var outputs = try await function.run(inputs: [manifest.input.name: input])
+            var outputs = try await functions[place].run(inputs: [manifest.input.name: input])
             var values: [Float] = []
             for head in manifest.heads {
                 guard let array = outputs.remove(head.name)?.ndArray else {

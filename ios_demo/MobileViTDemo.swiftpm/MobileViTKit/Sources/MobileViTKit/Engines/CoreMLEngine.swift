@@ -21,10 +21,9 @@ public actor CoreMLEngine: Engine {
     }
 
     public nonisolated let facts: EngineFacts
-    private let model: MLModel
-    private let provider: MLDictionaryFeatureProvider
-    private let buffer: CVPixelBuffer
-    private let tensor: InputTensor
+    private let entries: [EntryPoint]
+    /// In the order of the entries.
+    private let functions: [Function]
     private let answerNames: [String]
     private let compiled: URL
 
@@ -33,10 +32,15 @@ public actor CoreMLEngine: Engine {
         guard artifact.manifest.input.layout == .picture else {
             throw KitError.engine("\(artifact.manifest.file) takes no picture, which this app feeds Core ML")
         }
+        if artifact.manifest.entries.count > 1 {
+            guard #available(iOS 18, macOS 15, *) else {
+                throw KitError.engine("\(artifact.manifest.file) has several input sizes, which need iOS 18")
+            }
+        }
         let compiled: URL
         do { compiled = try await MLModel.compileModel(at: artifact.file) } catch { throw refusal(artifact, error) }
         do {
-            let complete = await isFullyAccelerated(compiled, accelerator)
+            let complete = await isFullyAccelerated(compiled, accelerator, artifact.manifest.entries)
             return try CoreMLEngine(
                 artifact.manifest, compiled: compiled, accelerator: accelerator, fullyAccelerated: complete)
         } catch {
@@ -50,59 +54,75 @@ public actor CoreMLEngine: Engine {
     }
 
     private init(_ manifest: Manifest, compiled: URL, accelerator: Accelerator, fullyAccelerated: Bool?) throws {
-        let input = manifest.input
         self.compiled = compiled
         facts = EngineFacts(
             runtime: "coreml", version: DeviceFacts.current.system, accelerator: accelerator,
             fullyAccelerated: fullyAccelerated)
-        model = try MLModel(contentsOf: compiled, configuration: Self.configuration(accelerator))
-        let constraint = model.modelDescription.inputDescriptionsByName[input.name]?.imageConstraint
-        guard constraint?.pixelsWide == input.width, constraint?.pixelsHigh == input.height else {
-            throw KitError.engine(
-                "\(manifest.file) does not take a picture \"\(input.name)\" of \(input.width)x\(input.height)")
+        entries = manifest.entries
+        functions = try manifest.entries.map { entry in
+            let configuration = Self.configuration(accelerator, entry)
+            return try Function(try MLModel(contentsOf: compiled, configuration: configuration), entry.input, manifest)
         }
-        for head in manifest.heads where model.modelDescription.outputDescriptionsByName[head.name] == nil {
-            throw KitError.engine("\(manifest.file) has no output \"\(oneLine(head.name))\"")
-        }
-        var created: CVPixelBuffer?
-        let attributes: [CFString: Any] = [kCVPixelBufferIOSurfacePropertiesKey: [CFString: Any]()]
-        let status = CVPixelBufferCreate(
-            nil, input.width, input.height, kCVPixelFormatType_32BGRA, attributes as CFDictionary, &created)
-        guard status == kCVReturnSuccess, let created else {
-            throw KitError.engine("no pixel buffer could be made (\(status))")
-        }
-        buffer = created
-        provider = try MLDictionaryFeatureProvider(dictionary: [input.name: MLFeatureValue(pixelBuffer: created)])
-        tensor = InputTensor(input)
         answerNames = manifest.heads.map(\.name)
+    }
+
+    /// An entry of the package, with the picture that it takes.
+    private struct Function {
+        let model: MLModel
+        let provider: MLDictionaryFeatureProvider
+        let buffer: CVPixelBuffer
+        let tensor: InputTensor
+
+        init(_ model: MLModel, _ input: AppInput, _ manifest: Manifest) throws {
+            self.model = model
+            let constraint = model.modelDescription.inputDescriptionsByName[input.name]?.imageConstraint
+            guard constraint?.pixelsWide == input.width, constraint?.pixelsHigh == input.height else {
+                throw KitError.engine(
+                    "\(manifest.file) does not take a picture \"\(input.name)\" of \(input.width)x\(input.height)")
+            }
+            for head in manifest.heads where model.modelDescription.outputDescriptionsByName[head.name] == nil {
+                throw KitError.engine("\(manifest.file) has no output \"\(oneLine(head.name))\"")
+            }
+            var created: CVPixelBuffer?
+            let attributes: [CFString: Any] = [kCVPixelBufferIOSurfacePropertiesKey: [CFString: Any]()]
+            let status = CVPixelBufferCreate(
+                nil, input.width, input.height, kCVPixelFormatType_32BGRA, attributes as CFDictionary, &created)
+            guard status == kCVReturnSuccess, let created else {
+                throw KitError.engine("no pixel buffer could be made (\(status))")
+            }
+            buffer = created
+            provider = try MLDictionaryFeatureProvider(dictionary: [input.name: MLFeatureValue(pixelBuffer: created)])
+            tensor = InputTensor(input)
+        }
+
+        func fill(_ picture: Picture) throws {
+            guard CVPixelBufferLockBaseAddress(buffer, []) == kCVReturnSuccess else {
+                throw KitError.engine("the pixel buffer is not accessible")
+            }
+            defer { _ = CVPixelBufferUnlockBaseAddress(buffer, []) }
+            guard let base = CVPixelBufferGetBaseAddress(buffer) else {
+                throw KitError.engine("the pixel buffer is not accessible")
+            }
+            let bytesPerRow = CVPixelBufferGetBytesPerRow(buffer)
+            let memory = UnsafeMutableRawBufferPointer(start: base, count: bytesPerRow * tensor.height)
+            try tensor.fill(bgra: memory, bytesPerRow: bytesPerRow, from: picture)
+        }
     }
 
     deinit { try? FileManager.default.removeItem(at: compiled) }
 
     public func answer(_ picture: Picture) throws -> Answer {
-        try fill(picture)
+        let function = functions[try entries.place(of: picture)]
+        try function.fill(picture)
         let start = ContinuousClock.now
-        let outputs = try run()
+        let outputs = try run(function)
         return Answer(outputs: outputs, milliseconds: milliseconds(since: start))
     }
 
-    private func fill(_ picture: Picture) throws {
-        guard CVPixelBufferLockBaseAddress(buffer, []) == kCVReturnSuccess else {
-            throw KitError.engine("the pixel buffer is not accessible")
-        }
-        defer { _ = CVPixelBufferUnlockBaseAddress(buffer, []) }
-        guard let base = CVPixelBufferGetBaseAddress(buffer) else {
-            throw KitError.engine("the pixel buffer is not accessible")
-        }
-        let bytesPerRow = CVPixelBufferGetBytesPerRow(buffer)
-        let memory = UnsafeMutableRawBufferPointer(start: base, count: bytesPerRow * tensor.height)
-        try tensor.fill(bgra: memory, bytesPerRow: bytesPerRow, from: picture)
-    }
-
     /// Not async: the framework's own async `prediction` would leave the actor.
-    private func run() throws -> [Float] {
+    private func run(_ function: Function) throws -> [Float] {
         let result: any MLFeatureProvider
-        do { result = try model.prediction(from: provider) } catch {
+        do { result = try function.model.prediction(from: function.provider) } catch {
             throw KitError.engine("Core ML failed: \(oneLine(error.localizedDescription))")
         }
         return try answerNames.flatMap { name in
@@ -130,8 +150,9 @@ public actor CoreMLEngine: Engine {
         return true
     }
 
-    private static func configuration(_ accelerator: Accelerator) -> MLModelConfiguration {
+    private static func configuration(_ accelerator: Accelerator, _ entry: EntryPoint) -> MLModelConfiguration {
         let configuration = MLModelConfiguration()
+        if let name = entry.name, #available(iOS 18, macOS 15, *) { configuration.functionName = name }
         configuration.computeUnits =
             switch accelerator {
             case .cpu: .cpuOnly
@@ -145,12 +166,29 @@ public actor CoreMLEngine: Engine {
     /// Whether Core ML plans every operator on the accelerator, or, where it chooses itself, none on the CPU.
     ///
     /// nil before iOS 17.4, and where it has no plan. Constants have no place, and `classify` only looks up a label.
-    private static func isFullyAccelerated(_ compiled: URL, _ accelerator: Accelerator) async -> Bool? {
+    private static func isFullyAccelerated(
+        _ compiled: URL, _ accelerator: Accelerator, _ entries: [EntryPoint]
+    ) async -> Bool? {
         guard #available(iOS 17.4, macOS 14.4, *) else { return nil }
+        var isKnown = true
+        for entry in entries {
+            switch await isFullyAccelerated(compiled, accelerator, entry) {
+            case false?: return false
+            case nil: isKnown = false
+            case true?: break
+            }
+        }
+        return isKnown ? true : nil
+    }
+
+    @available(iOS 17.4, macOS 14.4, *)
+    private static func isFullyAccelerated(
+        _ compiled: URL, _ accelerator: Accelerator, _ entry: EntryPoint
+    ) async -> Bool? {
         guard
             let plan = try? await MLComputePlan.load(
-                contentsOf: compiled, configuration: configuration(accelerator)),
-            case .program(let program) = plan.modelStructure, let main = program.functions["main"]
+                contentsOf: compiled, configuration: configuration(accelerator, entry)),
+            case .program(let program) = plan.modelStructure, let main = program.functions[entry.name ?? "main"]
         else { return nil }
         var found = false
         for operation in operations(of: main.block) where !operation.operatorName.hasSuffix("classify") {

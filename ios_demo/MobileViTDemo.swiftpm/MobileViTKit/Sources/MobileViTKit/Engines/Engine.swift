@@ -76,7 +76,7 @@ public struct Answer: Equatable, Sendable {
 public protocol Engine: Actor {
     nonisolated var facts: EngineFacts { get }
 
-    /// Runs a picture of the input's size. Throws `KitError.engine` where the runtime fails.
+    /// Runs a picture of an input's size, which says what entry is meant. Throws `KitError.engine` where the runtime fails.
     func answer(_ picture: Picture) async throws -> Answer
 }
 

@@ -5,10 +5,23 @@ import ExecuTorch
 public actor ExecuTorchEngine: Engine {
     public nonisolated let facts: EngineFacts
     private let module: Module
-    private let input: Tensor<Float>
-    private let tensor: InputTensor
+    private let entries: [EntryPoint]
+    /// In the order of the entries.
+    private let methods: [Method]
 
-    /// Loads the file and its method `forward`. Throws `KitError.engine`, also for a delegate that this build lacks.
+    private struct Method {
+        let name: String
+        let input: Tensor<Float>
+        let tensor: InputTensor
+
+        init(_ entry: EntryPoint) {
+            name = entry.name ?? "forward"
+            tensor = InputTensor(entry.input)
+            input = Tensor<Float>([Float](repeating: 0, count: tensor.count), shape: entry.input.shape)
+        }
+    }
+
+    /// Loads the file and the methods of its entries, of one size `forward`. Throws `KitError.engine`, also for a delegate that this build lacks.
     public init(_ artifact: ArtifactFolder) throws {
         let (manifest, file) = (artifact.manifest, artifact.manifest.file)
         guard manifest.input.layout != .picture else {
@@ -16,21 +29,20 @@ public actor ExecuTorchEngine: Engine {
         }
         facts = EngineFacts(executorch: manifest)
         module = Module(filePath: artifact.file.path)
-        do { try module.load("forward") } catch {
+        entries = manifest.entries
+        methods = entries.map(Method.init)
+        do { for method in methods { try module.load(method.name) } } catch {
             throw KitError.engine("ExecuTorch refuses \(file): \(oneLine(error.localizedDescription))")
         }
-        input = Tensor<Float>(
-            [Float](repeating: 0, count: InputTensor(manifest.input).count), shape: manifest.input.shape)
-        tensor = InputTensor(manifest.input)
     }
 
     public func answer(_ picture: Picture) throws -> Answer {
-        let tensor = tensor
+        let method = methods[try entries.place(of: picture)], tensor = method.tensor
         do {
-            try input.withUnsafeMutableBytes { try tensor.fill($0, from: picture) }
+            try method.input.withUnsafeMutableBytes { try tensor.fill($0, from: picture) }
             let start = ContinuousClock.now
             // In the order in which the network returns them, which is the manifest's.
-            let outputs = try module.forward(input).flatMap { try Tensor<Float>($0).scalars() }
+            let outputs = try module.execute(method.name, method.input).flatMap { try Tensor<Float>($0).scalars() }
             return Answer(outputs: outputs, milliseconds: milliseconds(since: start))
         } catch let error as KitError {
             throw error

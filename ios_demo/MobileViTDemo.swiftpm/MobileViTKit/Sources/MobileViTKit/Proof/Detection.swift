@@ -23,7 +23,8 @@ public struct Detection: Equatable, Sendable {
         guard answer.allSatisfy(\.isFinite) else {
             throw KitError.engine("The answer holds what is not a number: verify the file.")
         }
-        let part = manifest.input.seenPart(width: width, height: height)
+        let entry = manifest.entries.nearest(width: width, height: height)
+        let part = manifest.entries[entry].input.seenPart(width: width, height: height)
         let found = (0..<queries).compactMap { query -> Detection? in
             let shares = softmax(Array(answer[query * scores..<(query + 1) * scores])).dropLast()  // the last: no object
             guard let best = shares.max(), best >= least, let index = shares.firstIndex(of: best) else { return nil }

@@ -122,10 +122,19 @@ public struct DeviceReport: Sendable {
         func timings(_ each: Timings) -> JSON {
             ["samples": .list(each.samples.map(JSON.number)), "p50": .number(each.p50), "p90": .number(each.p90)]
         }
-        return [
-            "warm_up": .integer(latency.warmUp), "inference_ms": timings(latency.inference),
-            "with_preprocessing_ms": latency.withPreprocessing.map(timings) ?? .null,
-        ]
+        func times(_ inference: Timings, _ whole: Timings?) -> [(String, JSON)] {
+            [("inference_ms", timings(inference)), ("with_preprocessing_ms", whole.map(timings) ?? .null)]
+        }
+        let entries = latency.entries.map { entry in
+            object([("name", .text(entry.name))] + times(entry.inference, entry.withPreprocessing))
+        }
+        return object(
+            [("warm_up", .integer(latency.warmUp))] + times(latency.inference, latency.withPreprocessing)
+                + (entries.isEmpty ? [] : [("entries", .list(entries))]))
+    }
+
+    private func object(_ members: [(String, JSON)]) -> JSON {
+        .object(Dictionary(uniqueKeysWithValues: members))
     }
 }
 

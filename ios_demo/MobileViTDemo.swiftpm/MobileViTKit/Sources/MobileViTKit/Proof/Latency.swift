@@ -22,6 +22,13 @@ public struct Timings: Equatable, Sendable {
     public var p90: Double { percentile(90) }
 }
 
+/// How long one entry of a file of several input sizes takes.
+public struct EntryLatency: Equatable, Sendable {
+    public let name: String
+    public let inference: Timings
+    public let withPreprocessing: Timings?
+}
+
 public struct Latency: Equatable, Sendable {
     /// Runs before the first sample.
     public let warmUp: Int
@@ -29,8 +36,11 @@ public struct Latency: Equatable, Sendable {
     public let inference: Timings
     /// The same with resizing and filling the input; nil where it was not measured.
     public let withPreprocessing: Timings?
+    /// Of a file of several input sizes, the times of each entry; the first are those above.
+    public let entries: [EntryLatency]
 
-    public init(warmUp: Int, inference: Timings, withPreprocessing: Timings?) {
+    public init(warmUp: Int, inference: Timings, withPreprocessing: Timings?, entries: [EntryLatency] = []) {
+        self.entries = entries
         self.warmUp = warmUp
         self.inference = inference
         self.withPreprocessing = withPreprocessing

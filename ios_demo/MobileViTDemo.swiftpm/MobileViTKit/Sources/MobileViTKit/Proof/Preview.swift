@@ -44,7 +44,8 @@ public struct Preview: Sendable {
             Judged(
                 manifest.heads[place], expected: expected.map { reference.split($0)[place] },
                 actual: outputs.map { reference.split($0)[place] }, cases: reference.cases.map(\.name),
-                counted: counted, threshold: threshold, input: manifest.input)
+                counted: counted, threshold: threshold,
+                inputs: reference.cases.map { manifest.entries[$0.entry].input })
         }
         cases = reference.cases.enumerated().map { index, each in
             let same = judged.compactMap { $0.agreement.sameBest[index] }
@@ -73,7 +74,7 @@ private struct Judged {
 
     init(
         _ head: Head, expected: [[Float]], actual: [[Float]], cases: [String], counted: [Bool], threshold: Threshold,
-        input: AppInput
+        inputs: [AppInput]
     ) {
         let agreement = Agreement(
             expected: expected, actual: actual, kind: head.kind, counted: counted, columns: head.columns ?? 1)
@@ -89,9 +90,15 @@ private struct Judged {
             // What the SQNR allows for the longer side, of float files a pixel of 640 at most where float16 has its own
             // SQNR, and a little anywhere.
             let share = pow(10, -threshold.sqnrDB / 20), pixel = pow(10, (40 - threshold.sqnrDB) / 20) / 640
-            let allowed = max(
-                0.05, (threshold.countsEdgeCases ? min(share, pixel) : share) * Double(max(input.height, input.width)))
-            let farthest = kept.map { pixels(expected[$0], actual[$0], input) }.max()!
+            let side = threshold.countsEdgeCases ? min(share, pixel) : share
+            let apart = kept.map { index in
+                let input = inputs[index]
+                return (
+                    farthest: pixels(expected[index], actual[index], input),
+                    allowed: max(0.05, side * Double(max(input.height, input.width)))
+                )
+            }
+            let (farthest, allowed) = apart.max { $0.farthest / $0.allowed < $1.farthest / $1.allowed }!
             if farthest > allowed {
                 reasons.append("a box is off by \(threeDigits(farthest)) pixels, more than \(threeDigits(allowed))")
             }

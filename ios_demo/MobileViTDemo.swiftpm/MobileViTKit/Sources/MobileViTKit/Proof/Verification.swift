@@ -68,7 +68,22 @@ public struct Verification: Sendable {
 
     private func timings(of engine: any Engine, _ progress: @Sendable (Progress) -> Void) async throws -> Latency? {
         guard samples > 0 else { return nil }
-        let input = artifact.manifest.input
+        let entries = artifact.manifest.entries
+        var found: [EntryLatency] = []
+        for (place, entry) in entries.enumerated() {
+            let (inference, whole) = try await timings(of: engine, entry.input) {
+                progress(.timing(done: place * samples + $0, of: entries.count * samples))
+            }
+            found.append(EntryLatency(name: entry.name ?? "", inference: inference, withPreprocessing: whole))
+        }
+        return Latency(
+            warmUp: warmUp, inference: found[0].inference, withPreprocessing: found[0].withPreprocessing,
+            entries: entries.count > 1 ? found : [])
+    }
+
+    private func timings(
+        of engine: any Engine, _ input: AppInput, _ progress: (Int) -> Void
+    ) async throws -> (inference: Timings, whole: Timings) {
         let frame = Picture.gradient(width: Self.frame.width, height: Self.frame.height)
         let preprocessor = Preprocessor(input)
         var inference: [Double] = [], whole: [Double] = []
@@ -81,10 +96,10 @@ public struct Verification: Sendable {
             if index >= warmUp {
                 inference.append(answer.milliseconds)
                 whole.append(all)
-                progress(.timing(done: index + 1 - warmUp, of: samples))
+                progress(index + 1 - warmUp)
             }
         }
-        return Latency(warmUp: warmUp, inference: try Timings(inference), withPreprocessing: try Timings(whole))
+        return (try Timings(inference), try Timings(whole))
     }
 }
 

@@ -95,7 +95,9 @@ class Classifying(
         val engine = choice.open(artifact)
         try {
             val opened = Classifier(artifact, engine)
-            repeat(WARM_UP) { opened.classify(Picture(64, 64)) }
+            for (entry in artifact.manifest.entries.indices) {
+                repeat(WARM_UP) { opened.classify(Picture(64, 64), entry) }
+            }
             return opened
         } catch (error: Exception) {
             engine.close()

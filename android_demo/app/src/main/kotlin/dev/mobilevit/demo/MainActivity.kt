@@ -277,11 +277,17 @@ class MainActivity : Activity() {
                     state.withPreprocessing?.let {
                         getString(R.string.label_whole) to times(it.p50, it.p90)
                     },
+                    state.result?.let { state.artifact?.manifest?.entries?.get(it.entry) }
+                        ?.takeIf { it.name != null }
+                        ?.let {
+                            getString(R.string.label_entry) to
+                                getString(R.string.entry, it.name, it.input.width, it.input.height)
+                        },
                 )
             )
         findViewById<Button>(R.id.source)
             .setText(if (state.photo == null) R.string.open_photo else R.string.open_camera)
-        frame.resizing = state.artifact?.manifest?.input?.resizing
+        frame.resizing = state.artifact?.run { manifest.entries[state.result?.entry ?: 0].input.resizing }
         showPicture()
     }
 

@@ -153,6 +153,7 @@ class VerifyActivity : Activity() {
             cases.show(it.caseSqnr)
             cases.contentDescription = getString(R.string.bars_description)
         }
+        val entries = run.latency?.entries.orEmpty().map { (name, latency) -> name to times(latency) }
         view
             .findViewById<FactsView>(R.id.facts)
             .show(
@@ -165,6 +166,7 @@ class VerifyActivity : Activity() {
                         getString(R.string.fact_top1) to sameClass(verdict, it)
                     },
                     run.latency?.let { getString(R.string.label_inference) to times(it) },
+                    *entries.toTypedArray(),
                     run.peakMemoryBytes?.let {
                         getString(R.string.fact_memory) to Formatter.formatShortFileSize(this, it)
                     },

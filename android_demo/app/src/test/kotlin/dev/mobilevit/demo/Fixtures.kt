@@ -154,7 +154,7 @@ class FakeBackend(
             override val precision: String? = null
             override val fullyAccelerated = true
 
-            override fun run(input: FloatArray) = answer(input)
+            override fun run(input: FloatArray, entry: Int) = answer(input)
 
             override fun close() {
                 log += "-" + accelerator.word

@@ -21,7 +21,7 @@ class ArtifactFolder private constructor(val folder: File, val manifest: Manifes
     companion object {
         const val MANIFEST = "manifest.json"
         private const val MAX_MANIFEST = 4 shl 20
-        private const val MAX_REFERENCE = 64 shl 20
+        private const val MAX_REFERENCE = 256 shl 20 // of several sizes
         private const val FRESH = ".unpacking"
         private const val REPLACED = ".replaced-"
 

@@ -15,6 +15,8 @@ class Classification(
     val inferenceMs: Double,
     /** What a detector finds, the surest first; null of any other network. */
     val objects: List<Detection>? = null,
+    /** The place of the entry that answered, among [Manifest.entries]. */
+    val entry: Int = 0,
 ) {
     /**
      * What a screen lists: the best classes, where there are tasks three of each, which it names,
@@ -39,7 +41,8 @@ class Classification(
 
 /**
  * From an upright picture to the [k] best classes, or to the objects that a detector is at least as
- * sure of as [least]. Buffers are made once for each size of picture. One thread at a time: that of
+ * sure of as [least]. Of several entries a picture takes the one with the nearest aspect ratio.
+ * Buffers are made once for each entry and size of picture. One thread at a time: that of
  * the engine. It does not close the engine.
  */
 class Classifier(
@@ -49,10 +52,7 @@ class Classifier(
     val least: Float = LEAST_PROBABILITY,
 ) {
     private val manifest = artifact.manifest
-    private val input = manifest.input
-    private val values = FloatArray(input.values)
-    private val resized = Picture(input.width, input.height)
-    private var resizer: Resizer? = null
+    private val preparations = manifest.entries.map { Preparation(it.input) }
 
     init {
         require(manifest.output == "logits") {
@@ -61,14 +61,19 @@ class Classifier(
     }
 
     /**
-     * Throws [EngineException] where the runtime fails or answers anything but a finite score for
-     * each class.
+     * Asks the entry at [entry], of its own accord the one that the picture takes. Throws
+     * [EngineException] where the runtime fails or answers anything but a finite score for each
+     * class.
      */
-    fun classify(picture: Picture): Classification {
+    fun classify(
+        picture: Picture,
+        entry: Int = manifest.entries.nearest(picture.width, picture.height),
+    ): Classification {
         val start = System.nanoTime()
-        preprocess(picture)
+        val preparation = preparations[entry]
+        val values = preparation.prepare(picture)
         val between = System.nanoTime()
-        val scores = engine.run(values)
+        val scores = engine.run(values, entry)
         val end = System.nanoTime()
         checkAnswer(scores, manifest.heads.sumOf { it.values })
         if (manifest.queries > 0) {
@@ -78,7 +83,8 @@ class Classifier(
                 scores,
                 milliseconds(start, between),
                 milliseconds(between, end),
-                detections(scores, manifest, resizer!!, least),
+                detections(scores, manifest, preparation.resizer!!, least),
+                entry,
             )
         }
         if (scores.any { it.isNaN() || it.isInfinite() }) {
@@ -97,13 +103,14 @@ class Classifier(
             scores,
             milliseconds(start, between),
             milliseconds(between, end),
+            entry = entry,
         )
     }
 
     /**
-     * Runs [warmUp] times, then measures [samples] times, on an upright [picture]. [progress] is
-     * told done and total after each; [isCancelled] is asked before each, and true throws
-     * CancellationException.
+     * Runs [warmUp] times, then measures [samples] times, on an upright [picture], and so each
+     * entry. [progress] is told done and total after each; [isCancelled] is asked before each, and
+     * true throws CancellationException.
      */
     fun measure(
         picture: Picture,
@@ -112,29 +119,46 @@ class Classifier(
         progress: (done: Int, total: Int) -> Unit = { _, _ -> },
         isCancelled: () -> Boolean = { false },
     ): Latency {
-        val inference = ArrayList<Double>(samples)
-        val total = ArrayList<Double>(samples)
-        for (round in 0 until warmUp + samples) {
-            if (isCancelled()) throw CancellationException("measuring was cancelled")
-            val one = classify(picture)
-            if (round >= warmUp) {
-                inference += one.inferenceMs
-                total += one.preprocessingMs + one.inferenceMs
+        val rounds = warmUp + samples
+        val found = manifest.entries.indices.map { entry ->
+            val inference = ArrayList<Double>(samples)
+            val total = ArrayList<Double>(samples)
+            for (round in 0 until rounds) {
+                if (isCancelled()) throw CancellationException("measuring was cancelled")
+                val one = classify(picture, entry)
+                if (round >= warmUp) {
+                    inference += one.inferenceMs
+                    total += one.preprocessingMs + one.inferenceMs
+                }
+                progress(entry * rounds + round + 1, manifest.entries.size * rounds)
             }
-            progress(round + 1, warmUp + samples)
+            Latency(warmUp, Samples(inference), Samples(total))
         }
-        return Latency(warmUp, Samples(inference), Samples(total))
+        if (found.size == 1) return found[0]
+        val named = manifest.entries.map { it.name!! }.zip(found).toMap()
+        return found[0].run { Latency(warmUp, inference, this.withPreprocessing, named) }
     }
 
-    private fun preprocess(picture: Picture) {
+    private fun milliseconds(start: Long, end: Long): Double = (end - start) / 1e6
+}
+
+/** From pictures to the values of one entry's input. */
+private class Preparation(private val input: AppInput) {
+    private val values = FloatArray(input.values)
+    private val resized = Picture(input.width, input.height)
+    /** That of the last picture. */
+    var resizer: Resizer? = null
+        private set
+
+    /** The values, until the next call. */
+    fun prepare(picture: Picture): FloatArray {
         val fitting =
             resizer?.takeIf { it.sourceWidth == picture.width && it.sourceHeight == picture.height }
                 ?: Resizer(input.resizing, picture.width, picture.height).also { resizer = it }
         fitting.resize(picture, resized)
         input.fill(resized, values)
+        return values
     }
-
-    private fun milliseconds(start: Long, end: Long): Double = (end - start) / 1e6
 }
 
 internal fun checkAnswer(answer: FloatArray, expected: Int) {

@@ -118,16 +118,21 @@ class DeviceReport(
                 },
             "error" to run.error?.let { oneLine(it, 2000) },
             "latency" to
-                run.latency?.let {
-                    linkedMapOf(
-                        "warm_up" to it.warmUp,
-                        "inference_ms" to samples(it.inference),
-                        "with_preprocessing_ms" to it.withPreprocessing?.let(::samples),
-                    )
-                },
+                run.latency?.let { linkedMapOf<String, Any?>("warm_up" to it.warmUp) + latency(it) },
             "peak_memory_bytes" to run.peakMemoryBytes,
             "thermal_state" to run.thermalState,
         )
+
+    private fun latency(latency: Latency): Map<String, Any?> {
+        val times =
+            linkedMapOf<String, Any?>(
+                "inference_ms" to samples(latency.inference),
+                "with_preprocessing_ms" to latency.withPreprocessing?.let(::samples),
+            )
+        if (latency.entries.isEmpty()) return times
+        val entries = latency.entries.map { (name, own) -> mapOf("name" to name) + latency(own) }
+        return times + ("entries" to entries)
+    }
 
     private fun samples(samples: Samples): Map<String, Any?> =
         linkedMapOf("samples" to samples.milliseconds, "p50" to samples.p50, "p90" to samples.p90)

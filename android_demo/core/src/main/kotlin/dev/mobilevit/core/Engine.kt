@@ -31,9 +31,11 @@ interface Engine : AutoCloseable {
 
     /**
      * The scores of one image, a new array, all outputs one after the other as [Manifest.heads] has
-     * them: [input] has the size and order of [AppInput]. Returns when the scores have been read back. Throws [EngineException] where the runtime fails.
+     * them: [input] has the size and order of the [AppInput] of that of [Manifest.entries] which
+     * stands at [entry]. Returns when the scores have been read back. Throws [EngineException] where
+     * the runtime fails.
      */
-    fun run(input: FloatArray): FloatArray
+    fun run(input: FloatArray, entry: Int = 0): FloatArray
 
     override fun close()
 }

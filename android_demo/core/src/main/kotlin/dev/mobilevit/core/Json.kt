@@ -46,6 +46,15 @@ internal class JsonObject(private val members: Map<String, Any?>, private val wh
                 ?: fail("$key must hold integers of ${range.first} to ${range.last}")
         }
 
+    /** Lists of two integers of at least 1. */
+    fun pairs(key: String): List<List<Long>> =
+        list(key).map { pair ->
+            (pair as? List<*>)
+                ?.map { (it as? Long)?.takeIf { value -> value > 0 } }
+                ?.filterNotNull()
+                ?.takeIf { it.size == 2 && pair.size == 2 } ?: fail("$key must hold pairs of integers")
+        }
+
     fun integer(key: String, range: LongRange): Long {
         val value: Long = require(key, "an integer")
         return if (value in range) value

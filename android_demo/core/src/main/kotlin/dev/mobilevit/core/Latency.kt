@@ -30,6 +30,12 @@ class Samples(measured: List<Double>) {
 
 /**
  * How long a file takes: [inference] with the reading back, [withPreprocessing] from an upright
- * picture to scores.
+ * picture to scores. Of a file of several input sizes these are the times of the first entry, and
+ * [entries] those of all, by name and in order.
  */
-class Latency(val warmUp: Int, val inference: Samples, val withPreprocessing: Samples?)
+class Latency(
+    val warmUp: Int,
+    val inference: Samples,
+    val withPreprocessing: Samples?,
+    val entries: Map<String, Latency> = emptyMap(),
+)

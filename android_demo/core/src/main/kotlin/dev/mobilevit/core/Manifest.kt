@@ -84,11 +84,14 @@ data class Manifest(
     val labels: List<String>?,
     /** Why the conversion judged it too bad to ship; empty where it did not. */
     val rejections: List<String>,
+    /** Of the first of [entries]. */
     val input: AppInput,
     /** What the network answers beside its own classes, in the order of the file's outputs. */
     val tasks: List<Head> = emptyList(),
     /** How many boxes a detector answers with; 0 for all other networks. */
     val queries: Int = 0,
+    /** One for each input size that the file has. */
+    val entries: List<EntryPoint> = listOf(EntryPoint(null, input, emptyList())),
 ) {
     /** All outputs, in the order in which an answer holds them. */
     val heads: List<Head>
@@ -111,9 +114,9 @@ data class Manifest(
         fun read(bytes: ByteArray): Manifest {
             val manifest = parseJsonObject(ByteBuffer.wrap(bytes), "manifest.json")
             val schema = manifest.integer("schema", 0..Long.MAX_VALUE)
-            if (schema != 1L) {
+            if (schema !in 1..2) {
                 manifest.fail(
-                    "schema $schema is not known to this app, which reads 1; update the app"
+                    "schema $schema is not known to this app, which reads 1 and 2; update the app"
                 )
             }
             val format = manifest.text("format")
@@ -143,6 +146,7 @@ data class Manifest(
             }
             val queries = queries(spec.objectAt("config"))
             if (queries > 0) checkDetector(manifest, spec, queries, classes)
+            val input = input(manifest.objectOrNull("app_input"))
             return Manifest(
                 file = fileName(manifest),
                 format = format,
@@ -160,9 +164,10 @@ data class Manifest(
                 classes = classes,
                 labels = labels?.map { oneLine(it, 100) },
                 rejections = rejections(manifest),
-                input = input(manifest.objectOrNull("app_input")),
+                input = input,
                 tasks = tasks(spec),
                 queries = queries,
+                entries = readEntries(manifest, input, FIRST_ENTRY.getValue(format), ::input),
             )
         }
 
@@ -305,6 +310,7 @@ data class Manifest(
                 "tflite" to setOf<String?>(null),
                 "executorch" to setOf(null, "xnnpack"),
             )
+        private val FIRST_ENTRY = mapOf("tflite" to "serving_default", "executorch" to "forward")
         private val LAYOUTS = Layout.entries.map { it.name }
         private val FILTERS = Filter.entries.map { it.name.lowercase() }
         private val EXPECTED =

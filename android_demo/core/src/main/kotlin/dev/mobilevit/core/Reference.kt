@@ -1,19 +1,24 @@
 package dev.mobilevit.core
 
-/** One reference image: an edge case, such as noise, does not count for files of integers. */
-data class ReferenceCase(val name: String, val edge: Boolean)
+/**
+ * One reference image, of the size of the entry at [entry]. An edge case, such as noise, does not
+ * count for files of integers.
+ */
+data class ReferenceCase(val name: String, val edge: Boolean, val entry: Int = 0)
 
 /** `reference.safetensors`: images as an app has them after resizing, and PyTorch's answers. */
 class Reference
 private constructor(
+    /** Those of all entries, in their order. */
     val cases: List<ReferenceCase>,
-    val width: Int,
-    val height: Int,
     /** How many numbers each output has in one answer. */
     private val sizes: List<Int>,
     /** Of the bytes of the file. */
     val sha256: String,
-    private val images: ByteArray,
+    private val content: ByteArray,
+    private val entries: List<EntryPoint>,
+    /** Of each entry, where in [content] its images begin. */
+    private val images: List<Int>,
     private val answers: List<FloatArray>,
 ) {
     /** How many numbers one answer has. */
@@ -21,12 +26,14 @@ private constructor(
 
     /** The image of a case, in a new picture. */
     fun image(index: Int): Picture {
+        val entry = cases[index].entry
+        val (width, height) = entries[entry].input.run { width to height }
         val picture = Picture(width, height)
         val plane = width * height
-        val first = 3 * plane * index
+        val first = images[entry] + 3 * plane * (index - cases.indexOfFirst { it.entry == entry })
         for (pixel in 0 until plane) {
             for (channel in 0..2) picture.rgb[3 * pixel + channel] =
-                images[first + plane * channel + pixel]
+                content[first + plane * channel + pixel]
         }
         return picture
     }
@@ -68,30 +75,49 @@ private constructor(
             if (rows.isEmpty() || rows.size > MAX_CASES) {
                 throw ArtifactException("$FILE must have 1 to $MAX_CASES cases")
             }
-            val cases = rows.map { row ->
+            val images = manifest.entries.mapIndexed { entry, point ->
+                images(file, entry, point.input, rows.size.takeIf { manifest.entries.size == 1 })
+            }
+            val owners = images.flatMapIndexed { entry, tensor ->
+                List(tensor.shape[0].coerceAtMost(MAX_CASES.toLong()).toInt()) { entry }
+            }
+            if (owners.size != rows.size) {
+                throw ArtifactException("$FILE has ${owners.size} images for ${rows.size} cases")
+            }
+            val cases = rows.zip(owners) { row, entry ->
                 val role = row.textOrNull("role") ?: "view"
                 if (role !in ROLES) row.fail("role ${oneLine(role, 20)} is not known")
-                ReferenceCase(row.text("name"), role == "edge")
-            }
-            val images = file.find("images", "U8", 4)
-            val expected =
-                listOf(rows.size, 3, manifest.input.height, manifest.input.width).map {
-                    it.toLong()
-                }
-            if (images.shape != expected) {
-                throw ArtifactException("$FILE: images are ${images.shape}, expected $expected")
+                ReferenceCase(row.text("name"), role == "edge", entry)
             }
             val answers = manifest.heads.map { answers(file, it, rows.size) }
             val sha256 = newSha256().apply { update(content) }.hex()
             return Reference(
                 cases,
-                expected[3].toInt(),
-                expected[2].toInt(),
                 answers.map { it.size / rows.size },
                 sha256,
-                file.bytes(images),
+                content,
+                manifest.entries,
+                images.map { it.begin },
                 answers,
             )
+        }
+
+        /** The images of an entry, [count] of them, or where that is null at least one. */
+        private fun images(
+            file: Safetensors,
+            entry: Int,
+            input: AppInput,
+            count: Int?,
+        ): StoredTensor {
+            val size = "${input.height}x${input.width}"
+            val name = if (entry == 0) "images" else "images_$size"
+            val images = file.find(name, "U8", 4)
+            val cases = count?.toLong() ?: images.shape[0].coerceAtLeast(1)
+            val expected = listOf(cases, 3L, input.height.toLong(), input.width.toLong())
+            if (images.shape != expected) {
+                throw ArtifactException("$FILE: $name are ${images.shape}, expected $expected")
+            }
+            return images
         }
 
         /** The values of an output in all cases: of scores one for each class. */

@@ -47,14 +47,16 @@ fun verify(
     progress: (done: Int, total: Int) -> Unit = { _, _ -> },
     isCancelled: () -> Boolean = { false },
 ): Verification {
-    val input = artifact.manifest.input
-    val values = FloatArray(input.values)
+    val inputs = artifact.manifest.entries.map { it.input }
+    val buffers = inputs.map { FloatArray(it.values) }
     val answers = ArrayList<FloatArray>()
     for (case in reference.cases.indices) {
         if (isCancelled()) throw CancellationException("the verification was cancelled")
-        input.fill(reference.image(case), values)
+        val entry = reference.cases[case].entry
+        val values = buffers[entry]
+        inputs[entry].fill(reference.image(case), values)
         try {
-            answers += engine.run(values).also { checkAnswer(it, reference.answerSize) }
+            answers += engine.run(values, entry).also { checkAnswer(it, reference.answerSize) }
         } catch (error: Exception) { // runtimes throw their own kinds
             return Verification(
                 failedRun(engine, error.message ?: error.javaClass.simpleName),
@@ -146,10 +148,13 @@ private fun judge(
         reasons += "it answers every image with the same scores"
     }
     if (head.kind == Kind.BOXES) {
-        val allowed = allowedPixels(manifest, threshold)
-        val farthest = expected.indices.filter { counted[it] }.maxOf {
-            pixels(expected[it], answers[it], manifest.input)
+        val inputs = expected.indices.map { manifest.entries[reference.cases[it].entry].input }
+        val apart = { case: Int -> pixels(expected[case], answers[case], inputs[case]) }
+        val worst = expected.indices.filter { counted[it] }.maxBy {
+            apart(it) / allowedPixels(inputs[it], threshold)
         }
+        val farthest = apart(worst)
+        val allowed = allowedPixels(inputs[worst], threshold)
         if (farthest > allowed) {
             reasons +=
                 "a box is off by %.3g pixels, more than %.3g".format(Locale.ROOT, farthest, allowed)
@@ -187,13 +192,13 @@ private fun judge(
  * How far off a box may be: what the SQNR allows for the longer side, of float files a pixel of 640
  * at most where float16 has its own SQNR, and a little anywhere.
  */
-private fun allowedPixels(manifest: Manifest, threshold: Threshold): Double {
+private fun allowedPixels(input: AppInput, threshold: Threshold): Double {
     var share = 10.0.pow(-threshold.sqnrDb / 20)
     if (threshold.countsEdgeCases) {
         val half = THRESHOLDS.getValue("fp16").sqnrDb
         share = min(share, 10.0.pow((half - threshold.sqnrDb) / 20) / 640)
     }
-    return max(0.05, share * max(manifest.input.height, manifest.input.width))
+    return max(0.05, share * max(input.height, input.width))
 }
 
 /** The largest difference of a box's four numbers, in pixels of the input. */

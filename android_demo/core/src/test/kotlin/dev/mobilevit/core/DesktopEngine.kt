@@ -16,9 +16,10 @@ internal class DesktopEngine(
     program: File,
     override val runtime: String,
     file: File,
+    entries: List<String>,
 ) : Engine {
     private val process =
-        ProcessBuilder(python.path, program.path, runtime, file.path)
+        ProcessBuilder(listOf(python.path, program.path, runtime, file.path) + entries)
             .redirectError(ProcessBuilder.Redirect.INHERIT)
             .start()
     private val answers = DataInputStream(process.inputStream.buffered())
@@ -36,9 +37,11 @@ internal class DesktopEngine(
         }
     }
 
-    override fun run(input: FloatArray): FloatArray {
-        val frame = ByteBuffer.allocate(8 + 4 * input.size).order(ByteOrder.LITTLE_ENDIAN)
-        frame.put("IMAG".toByteArray()).putInt(4 * input.size).asFloatBuffer().put(input)
+    override fun run(input: FloatArray, entry: Int): FloatArray {
+        val size = 4 + 4 * input.size
+        val frame = ByteBuffer.allocate(8 + size).order(ByteOrder.LITTLE_ENDIAN)
+        frame.put("IMAG".toByteArray()).putInt(size).putFloat(entry.toFloat())
+        frame.asFloatBuffer().put(input)
         try {
             process.outputStream.write(frame.array())
             process.outputStream.flush()

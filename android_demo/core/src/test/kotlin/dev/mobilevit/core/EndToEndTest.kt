@@ -106,6 +106,7 @@ class EndToEndTest(@param:TempDir private val storage: File) {
             path("engine"),
             runtimes.getValue(artifact.manifest.format),
             file,
+            artifact.manifest.entries.mapNotNull { it.name },
         )
 
     /** Upright, by the name of the file, which ends with the orientation as "china-6.png". */

@@ -104,7 +104,7 @@ internal object Tiny {
         override val precision: String? = null
         override val fullyAccelerated = true
 
-        override fun run(input: FloatArray): FloatArray {
+        override fun run(input: FloatArray, entry: Int): FloatArray {
             runs++
             val mean = input.average().toFloat()
             return change(floatArrayOf(1 - mean, mean))

@@ -88,7 +88,7 @@ class ManifestTest {
     fun `what this app cannot do right is refused with the reason`() {
         val refusals =
             mapOf(
-                "\"schema\": 1" to "\"schema\": 2" to "update the app",
+                "\"schema\": 1" to "\"schema\": 3" to "update the app",
                 "\"format\": \"tflite\"" to "\"format\": \"coreml\"" to "does not run on Android",
                 "\"backend\": null" to "\"backend\": \"coreml\"" to "does not run on Android",
                 "\"fp32\"" to "\"fp8\"" to "precision fp8",

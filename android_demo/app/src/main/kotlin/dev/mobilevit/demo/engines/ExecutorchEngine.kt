@@ -2,9 +2,11 @@ package dev.mobilevit.demo.engines
 
 import dev.mobilevit.core.Accelerator
 import dev.mobilevit.core.ArtifactFolder
+import dev.mobilevit.core.AppInput
 import dev.mobilevit.core.Engine
 import dev.mobilevit.core.EngineException
 import dev.mobilevit.core.Layout
+import java.nio.FloatBuffer
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
 import org.pytorch.executorch.Tensor
@@ -24,7 +26,7 @@ class ExecutorchBackend : Backend {
         ExecutorchEngine(artifact)
 }
 
-/** The input's buffer is made once, outside the Java heap, and wrapped in a tensor once. */
+/** Each input's buffer is made once, outside the Java heap, and wrapped in a tensor once. */
 private class ExecutorchEngine(artifact: ArtifactFolder) : Engine {
     override val runtime = "executorch"
     override val runtimeVersion: String? = null
@@ -36,33 +38,47 @@ private class ExecutorchEngine(artifact: ArtifactFolder) : Engine {
         runtimeCall(TITLE, "refuses the file") {
             Module.load(artifact.file.path, Module.LOAD_MODE_MMAP)
         }
-    private val buffer = Tensor.allocateFloatBuffer(artifact.manifest.input.values)
-    private val input: EValue
+    private val methods: List<Method>
 
     init {
         try {
-            runtimeCall(TITLE, "refuses the file") { requireLoaded(module.loadMethod("forward")) }
-            val shape =
-                with(artifact.manifest.input) {
-                    if (layout == Layout.NCHW) longArrayOf(1, 3, height.toLong(), width.toLong())
-                    else longArrayOf(1, height.toLong(), width.toLong(), 3)
-                }
-            input = EValue.from(Tensor.fromBlob(buffer, shape))
+            methods = artifact.manifest.entries.map {
+                val name = it.name ?: "forward"
+                runtimeCall(TITLE, "refuses the file") { requireLoaded(module.loadMethod(name)) }
+                Method(name, it.input)
+            }
         } catch (error: Exception) {
             module.destroy()
             throw error
         }
     }
 
-    override fun run(input: FloatArray): FloatArray =
+    override fun run(input: FloatArray, entry: Int): FloatArray =
         runtimeCall(TITLE, "fails") {
-            buffer.rewind()
-            buffer.put(input)
-            buffer.rewind()
-            module.forward(this.input).map { it.toTensor().dataAsFloatArray }.reduce(FloatArray::plus)
+            val method = methods[entry]
+            method.buffer.rewind()
+            method.buffer.put(input)
+            method.buffer.rewind()
+            module.execute(method.name, method.input)
+                .map { it.toTensor().dataAsFloatArray }
+                .reduce(FloatArray::plus)
         }
 
     override fun close() = module.destroy()
+}
+
+/** An entry's method, and its input. */
+private class Method(val name: String, of: AppInput) {
+    val buffer: FloatBuffer = Tensor.allocateFloatBuffer(of.values)
+    val input: EValue
+
+    init {
+        val (height, width) = of.height.toLong() to of.width.toLong()
+        val shape =
+            if (of.layout == Layout.NCHW) longArrayOf(1, 3, height, width)
+            else longArrayOf(1, height, width, 3)
+        input = EValue.from(Tensor.fromBlob(buffer, shape))
+    }
 }
 
 /**

@@ -6,6 +6,7 @@ import com.google.ai.edge.litert.TensorBuffer
 import dev.mobilevit.core.Accelerator
 import dev.mobilevit.core.ArtifactFolder
 import dev.mobilevit.core.Engine
+import dev.mobilevit.core.EntryPoint
 
 private const val TITLE = "LiteRT"
 
@@ -36,18 +37,14 @@ private class LitertEngine(artifact: ArtifactFolder, override val accelerator: A
         runtimeCall(TITLE, "refuses the file on ${accelerator.word.uppercase()}") {
             CompiledModel.create(artifact.file.path, options(accelerator))
         }
-    private val input = artifact.manifest.input.name
-    private val names = artifact.manifest.heads.map { it.name }
-    private var inputs = emptyList<TensorBuffer>()
-    private var outputs = emptyList<TensorBuffer>() // in the order of the heads
+    private val signatures = ArrayList<Signature>() // in the order of the entries
 
     init {
         try {
             runtimeCall(TITLE, "makes no buffers") {
-                inputs = model.createInputBuffers()
-                outputs = // a list of several would be in the file's own order
-                    if (names.size == 1) model.createOutputBuffers()
-                    else names.map { model.createOutputBuffer(it) }
+                for (entry in artifact.manifest.entries) {
+                    signatures += Signature(model, entry, artifact.manifest.heads.map { it.name })
+                }
             }
         } catch (error: Exception) {
             close()
@@ -55,18 +52,41 @@ private class LitertEngine(artifact: ArtifactFolder, override val accelerator: A
         }
     }
 
-    override fun run(input: FloatArray): FloatArray =
-        runtimeCall(TITLE, "fails") {
-            inputs[0].writeFloat(input)
-            if (names.size == 1) model.run(inputs, outputs)
-            else model.run(mapOf(this.input to inputs[0]), names.zip(outputs).toMap())
-            outputs.map { it.readFloat() }.reduce(FloatArray::plus)
-        }
+    override fun run(input: FloatArray, entry: Int): FloatArray =
+        runtimeCall(TITLE, "fails") { signatures[entry].run(input) }
+
+    override fun close() {
+        signatures.forEach { it.close() }
+        model.close()
+    }
+}
+
+/** A signature and its buffers, outputs in the order of the [heads]. */
+private class Signature(
+    private val model: CompiledModel,
+    private val entry: EntryPoint,
+    heads: List<String>,
+) : AutoCloseable {
+    private val isOnly = entry.name == null && heads.size == 1
+    // A list of several would be in the file's own order.
+    private val names = if (heads.size == 1 && !isOnly) entry.outputs else heads
+    private val inputs =
+        if (entry.name == null) model.createInputBuffers()
+        else listOf(model.createInputBuffer(entry.input.name, entry.name))
+    private val outputs =
+        if (isOnly) model.createOutputBuffers()
+        else names.map { model.createOutputBuffer(it, entry.name) }
+
+    fun run(input: FloatArray): FloatArray {
+        inputs[0].writeFloat(input)
+        if (isOnly) model.run(inputs, outputs)
+        else model.run(mapOf(entry.input.name to inputs[0]), names.zip(outputs).toMap(), entry.name)
+        return outputs.map { it.readFloat() }.reduce(FloatArray::plus)
+    }
 
     override fun close() {
         inputs.forEach { it.close() }
         outputs.forEach { it.close() }
-        model.close()
     }
 }
 

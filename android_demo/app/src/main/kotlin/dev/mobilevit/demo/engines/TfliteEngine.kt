@@ -3,10 +3,12 @@ package dev.mobilevit.demo.engines
 import dev.mobilevit.core.Accelerator
 import dev.mobilevit.core.ArtifactFolder
 import dev.mobilevit.core.Engine
+import dev.mobilevit.core.EntryPoint
+import dev.mobilevit.core.Head
 import dev.mobilevit.core.Kind
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
-import org.tensorflow.lite.InterpreterApi
+import org.tensorflow.lite.Interpreter
 import org.tensorflow.lite.TensorFlowLite
 
 private const val TITLE = "TFLite"
@@ -21,7 +23,7 @@ class TfliteBackend : Backend {
     override val accelerators = listOf(Accelerator.CPU)
 
     override fun missing(accelerator: Accelerator) =
-        absent(TITLE, "org.tensorflow.lite.InterpreterApi")
+        absent(TITLE, "org.tensorflow.lite.Interpreter")
 
     override fun open(artifact: ArtifactFolder, accelerator: Accelerator): Engine =
         TfliteEngine(artifact)
@@ -36,49 +38,72 @@ private class TfliteEngine(artifact: ArtifactFolder) : Engine {
     override val precision: String? = null
     override val fullyAccelerated = true
 
-    private val interpreter: InterpreterApi =
+    private val interpreter =
         runtimeCall(TITLE, "refuses the file") {
-            InterpreterApi.create(artifact.file, InterpreterApi.Options().setUseXNNPACK(true))
+            Interpreter(artifact.file, Interpreter.Options().setUseXNNPACK(true))
         }
-    private val input: ByteBuffer
-    private val outputs: List<ByteBuffer>
+    private val buffers: List<Buffers>
 
     init {
         try {
-            val inputs =
-                runtimeCall(TITLE, "refuses the file") {
-                    interpreter.getInputTensor(0).numElements()
-                }
-            requireSize(TITLE, "input", artifact.manifest.input.values, inputs)
-            input = floats(inputs)
-            outputs =
-                runtimeCall(TITLE, "refuses the file") {
-                    artifact.manifest.heads.indices.map {
-                        floats(interpreter.getOutputTensor(it).numElements())
-                    }
-                }
-            for ((head, output) in artifact.manifest.heads.zip(outputs)) {
-                if (head.kind != Kind.FEATURES) {
-                    requireSize(TITLE, head.name, head.values, output.capacity() / Float.SIZE_BYTES)
-                }
-            }
+            buffers = artifact.manifest.entries.map { Buffers(interpreter, it, artifact.manifest.heads) }
         } catch (error: Exception) {
             interpreter.close()
             throw error
         }
     }
 
-    override fun run(input: FloatArray): FloatArray =
-        runtimeCall(TITLE, "fails") {
-            this.input.rewind()
-            this.input.asFloatBuffer().put(input)
-            outputs.forEach { it.rewind() }
-            val places = outputs.withIndex().associate { (place, output) -> place to output }
-            interpreter.runForMultipleInputsOutputs(arrayOf(this.input), places)
-            outputs.map(::values).reduce(FloatArray::plus)
-        }
+    override fun run(input: FloatArray, entry: Int): FloatArray =
+        runtimeCall(TITLE, "fails") { buffers[entry].run(input) }
 
     override fun close() = interpreter.close()
+}
+
+/** The input and the outputs, in the order of the [heads], of an entry, which is a signature. */
+private class Buffers(
+    private val interpreter: Interpreter,
+    private val entry: EntryPoint,
+    heads: List<Head>,
+) {
+    private val input: ByteBuffer
+    private val outputs: List<ByteBuffer>
+    // One output may have any name in the file.
+    private val names = if (heads.size == 1) entry.outputs else heads.map { it.name }
+
+    init {
+        val (inputs, sizes) =
+            runtimeCall(TITLE, "refuses the file") {
+                if (entry.name == null) {
+                    interpreter.getInputTensor(0) to
+                        heads.indices.map { interpreter.getOutputTensor(it) }
+                } else {
+                    interpreter.getInputTensorFromSignature(entry.input.name, entry.name) to
+                        names.map { interpreter.getOutputTensorFromSignature(it, entry.name) }
+                }
+            }
+        requireSize(TITLE, "input", entry.input.values, inputs.numElements())
+        input = floats(inputs.numElements())
+        outputs = sizes.map { floats(it.numElements()) }
+        for ((head, output) in heads.zip(outputs)) {
+            if (head.kind != Kind.FEATURES) {
+                requireSize(TITLE, head.name, head.values, output.capacity() / Float.SIZE_BYTES)
+            }
+        }
+    }
+
+    fun run(values: FloatArray): FloatArray {
+        input.rewind()
+        input.asFloatBuffer().put(values)
+        outputs.forEach { it.rewind() }
+        if (entry.name == null) {
+            val places = outputs.withIndex().associate { (place, output) -> place to output }
+            interpreter.runForMultipleInputsOutputs(arrayOf(input), places)
+        } else {
+            val named = names.zip(outputs).toMap()
+            interpreter.runSignature(mapOf(entry.input.name to input), named, entry.name)
+        }
+        return outputs.map(::values).reduce(FloatArray::plus)
+    }
 }
 
 private fun values(output: ByteBuffer): FloatArray {

@@ -88,6 +88,8 @@ class CompiledModel private constructor() : JniHandle() {
 
     fun createOutputBuffers(signatureIndex: Int = 0): List<TensorBuffer> = stub()
 
+    fun createInputBuffer(inputName: String, signature: String? = null): TensorBuffer = stub()
+
     fun createOutputBuffer(outputName: String, signature: String? = null): TensorBuffer = stub()
 
     fun run(
