@@ -76,7 +76,7 @@ public final class FrameIntake: @unchecked Sendable {
 
     /// The same of a photograph, which is never dropped.
     func prepare(_ pixels: [UInt8], _ layout: PixelLayout) async throws -> PreparedFrame? {
-        let (entries, opening) = lock.withLock { (entries, openings) }
+        let (entries, opening) = lock.withLock { (self.entries, openings) }
         guard !entries.isEmpty else { return nil }
         let start = ContinuousClock.now
         let entry = entries.nearest(width: layout.width, height: layout.height)

@@ -37,7 +37,8 @@ public struct Reference: Sendable {
             case let rows = try JSONNode(Data(text.utf8), file: "\(name), cases").list(),
             (1...Self.maxCases).contains(rows.count)
         else { throw KitError.artifact("\(name) has no list of cases") }
-        entries = manifest.entries
+        let entries = manifest.entries
+        self.entries = entries
         let owners = try Self.owners(of: entries, in: file, name, cases: rows.count)
         images = try entries.indices.map { try file.bytes(Self.images(entries, $0)) }
         values = try manifest.heads.map { try Self.values(of: $0, in: file, name, cases: rows.count) }

@@ -85,10 +85,31 @@ fun artifactFiles(
     )
 }
 
-private fun reference(layout: String): ByteArray {
+/** The same with a second input size, 64 x 96, of two cases. */
+fun severalFiles(): Map<String, ByteArray> {
+    val outputs = """"outputs": [{"name": "logits", "shape": [1, ${LABELS.size}]}]"""
+    val input = { width: Int ->
+        """{"name": "image", "layout": "NHWC", "shape": [1, $SIDE, $width, 3], "dtype": "float32", "channel_order": "RGB",
+            "range": [0.0, 1.0], "mean_and_std": "in the graph", "resizing": {"mode": "shorter side", "size": [72],
+            "filter": "bicubic", "antialias": true, "center_crop": [$SIDE, $width]}}"""
+    }
+    val entries = listOf("serving_default" to SIDE, "image_64x96" to 96).map { (name, width) ->
+        """{"name": "$name", "image_size": [$SIDE, $width], "app_input": ${input(width)}, $outputs}"""
+    }
+    val files = artifactFiles {
+        it.replace("\"schema\": 1", "\"schema\": 2, \"entries\": $entries, $outputs")
+            .replace("\"spec\": {", "\"spec\": {\"image_sizes\": [[$SIDE, $SIDE], [$SIDE, 96]], ")
+    }
+    return files + ("reference.safetensors" to reference("NHWC", 2))
+}
+
+/** [wide]: cases of 64 x 96 behind the others. */
+private fun reference(layout: String, wide: Int = 0): ByteArray {
     val plane = SIDE * SIDE
     val images = Random(7).nextBytes(CASES * 3 * plane)
-    val answers = ByteBuffer.allocate(4 * CASES * LABELS.size).order(ByteOrder.LITTLE_ENDIAN)
+    val wider = Random(8).nextBytes(wide * 3 * SIDE * 96)
+    val all = CASES + wide
+    val answers = ByteBuffer.allocate(4 * all * LABELS.size).order(ByteOrder.LITTLE_ENDIAN)
     for (case in 0 until CASES) {
         val input =
             FloatArray(3 * plane) {
@@ -97,18 +118,31 @@ private fun reference(layout: String): ByteArray {
             }
         network(input).forEach { answers.putFloat(it) }
     }
-    val cases = (1..CASES).joinToString { """{\"name\": \"china, view $it\"}""" }
+    for (case in 0 until wide) {
+        val pixels = SIDE * 96
+        val input =
+            FloatArray(3 * pixels) {
+                (wider[case * 3 * pixels + it % 3 * pixels + it / 3].toInt() and 255) / 255f
+            }
+        network(input).forEach { answers.putFloat(it) }
+    }
+    val cases = (1..all).joinToString { """{\"name\": \"china, view $it\"}""" }
     val end = answers.capacity()
     val header =
-        """{"__metadata__":{"cases":"[$cases]"},"logits":{"dtype":"F32","shape":[$CASES,${LABELS.size}],""" +
+        """{"__metadata__":{"cases":"[$cases]"},"logits":{"dtype":"F32","shape":[$all,${LABELS.size}],""" +
             """"data_offsets":[0,$end]},"images":{"dtype":"U8","shape":[$CASES,3,$SIDE,$SIDE],""" +
-            """"data_offsets":[$end,${end + images.size}]}}"""
-    return ByteBuffer.allocate(8 + header.length + end + images.size)
+            """"data_offsets":[$end,${end + images.size}]}""" +
+            if (wide == 0) "}"
+            else
+                ""","images_64x96":{"dtype":"U8","shape":[$wide,3,$SIDE,96],"data_offsets":[${end + images.size},""" +
+                    "${end + images.size + wider.size}]}}"
+    return ByteBuffer.allocate(8 + header.length + end + images.size + wider.size)
         .order(ByteOrder.LITTLE_ENDIAN)
         .putLong(header.length.toLong())
         .put(header.toByteArray())
         .put(answers.array())
         .put(images)
+        .put(wider)
         .array()
 }
 
