@@ -82,6 +82,15 @@ class ScreensTest(
     }
 
     @Test
+    fun `the main screen says which of several sizes answered`() {
+        writeArtifact(File(app.library.folder, "vit_tiny-tflite-fp32"), severalFiles())
+        val screen = start<MainActivity>().get()
+        app.classifying.photo(readPhoto(app.contentResolver, shared(photoBytes())))
+        idle()
+        check(screen, "main-sizes", "Answered by", "image_64x96 · 96 × 64")
+    }
+
+    @Test
     fun `the main screen without the camera's permission and with a GPU that refuses`() {
         writeArtifact(
             File(app.library.folder, "mobilevit_xxs-tflite-fp32"),
