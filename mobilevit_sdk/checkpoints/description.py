@@ -11,7 +11,7 @@ from mobilevit_sdk.checkpoints.beside.files import read_beside
 from mobilevit_sdk.checkpoints.match import Match
 from mobilevit_sdk.checkpoints.preparation import Preparation
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile
-from mobilevit_sdk.checkpoints.twins import with_dilation, with_note_on_twins
+from mobilevit_sdk.checkpoints.twins import with_coordinates, with_dilation, with_note_on_twins
 
 
 def describe(match: Match, file: TensorFile, preparation: Preparation, *, chosen: bool) -> Match:
@@ -47,4 +47,6 @@ def describe(match: Match, file: TensorFile, preparation: Preparation, *, chosen
     if "dilated" in spec.config:
         stated = chosen or "dilated" in beside.config
         return with_dilation(described, None if stated else source if source.startswith(hub.PREFIX) else path.name)
+    if spec.family == "navit":
+        return with_coordinates(described, stated=chosen or "coordinates" in beside.config)
     return described if chosen else with_note_on_twins(described, preparation)

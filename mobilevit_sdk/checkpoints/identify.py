@@ -33,7 +33,7 @@ from mobilevit_sdk.checkpoints.wrappers import (
 )
 from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.models.meta_model import tensor_shapes
-from mobilevit_sdk.models.registry import Entry, model_entries, model_entry, model_spec
+from mobilevit_sdk.models.registry import Entry, model_entry, model_spec
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.text import one_line, shorten
 
@@ -145,7 +145,7 @@ def _nearest(tensors: Mapping[str, Tensor], entry: Entry | None) -> Match | None
     for share_of in (_share_of_modules, _share_of_names):
         key_map, share = _nearest_key_map(tensors, share_of, entry.family if entry else None)
         if share >= MIN_KNOWN_SHARE and (best is None or best.key_map != key_map):
-            match = _best(key_map, [entry] if entry else model_entries(key_map.family), tensors)
+            match = _best(key_map, [entry] if entry else key_map.entries(), tensors)
             best = match if best is None or match.problems < best.problems else best
         if best is not None and best.fits:
             break
@@ -156,7 +156,7 @@ def _sibling(best: Match, tensors: Mapping[str, Tensor], entry: Entry | None) ->
     """The fit of a release whose names are the same but for what the family's first variant lacks; None without one."""
     for key_map in (each for each in all_key_maps() if each.family == best.key_map.family and each != best.key_map):
         if _known_names(key_map) == _known_names(best.key_map):
-            match = _best(key_map, [entry] if entry else model_entries(key_map.family), tensors)
+            match = _best(key_map, [entry] if entry else key_map.entries(), tensors)
             if match.fits:
                 return match
     return None
@@ -188,7 +188,7 @@ def _known_modules(key_map: KeyMap) -> frozenset[str]:
 
 @cache
 def _modules(key_map: KeyMap) -> Mapping[str, tuple[str, ...]]:
-    return key_map.modules(model_entries(key_map.family)[0].config)
+    return key_map.modules(key_map.entries()[0].config)
 
 
 def _share_of_names(key_map: KeyMap, names: set[str]) -> float:
@@ -199,7 +199,7 @@ def _share_of_names(key_map: KeyMap, names: set[str]) -> float:
 @cache
 def _known_names(key_map: KeyMap) -> frozenset[str]:
     """The tensors of the family's first variant, as the layout names them."""
-    entry = model_entries(key_map.family)[0]
+    entry = key_map.entries()[0]
     sources = key_map.sources(entry.config, tensor_shapes(model_spec(entry.name)))
     return frozenset(name for theirs in sources.values() for name in theirs)
 
@@ -224,7 +224,7 @@ def _best(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) 
 
 def _classifier(key_map: KeyMap) -> str:
     """The release's name of the last linear layer."""
-    return key_map.sources(model_entries(key_map.family)[0].config, [key_map.classifier])[key_map.classifier][0]
+    return key_map.sources(key_map.entries()[0].config, [key_map.classifier])[key_map.classifier][0]
 
 
 def _best_of(key_map: KeyMap, entries: list[Entry], tensors: Mapping[str, Tensor]) -> Match:

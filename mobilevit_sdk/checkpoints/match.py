@@ -57,6 +57,7 @@ class Match:
     def is_backbone(self) -> bool:
         """Whether nothing is wrong except that the classifier is missing."""
         head = {f"{self.key_map.classifier}.weight", f"{self.key_map.classifier}.bias"}
+        head &= {*self.sources, *self.missing.values()}  # there are classifiers without a bias
         roots = (self.key_map.classifier.split(".")[0], *self.key_map.backbone_lacks)
         lacking = set(self.missing.values())
         return (

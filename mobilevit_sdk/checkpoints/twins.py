@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import cast
 
 import msgspec
 
 from mobilevit_sdk.checkpoints.beside.files import release_of
 from mobilevit_sdk.checkpoints.match import Match
 from mobilevit_sdk.checkpoints.preparation import Preparation
+from mobilevit_sdk.models.navit import NaViTConfig
 from mobilevit_sdk.models.registry import model_entries
 from mobilevit_sdk.text import one_line
 
@@ -41,6 +43,32 @@ def with_note_on_twins(match: Match, preparation: Preparation) -> Match:
         f"`model={twins[0]}`"
     )
     return dataclasses.replace(match, notes=(*match.notes, note))
+
+
+def with_coordinates(match: Match, *, stated: bool) -> Match:
+    """A match of NaViT under the name of its variant: weights do not show what positions make of a rectangle.
+
+    Where neither the caller nor a file said it, the first variant with such positions is taken, and a note says so.
+    """
+    spec, config, notes = match.spec, match.config, match.notes
+    entries = {entry.name: cast("NaViTConfig", entry.config) for entry in match.key_map.entries()}
+    alike = {
+        name: each.coordinates
+        for name, each in entries.items()
+        if each.positions == config.positions and name.partition("_")[0] == spec.model.partition("_")[0]
+    }
+    if not stated and spec.model not in alike and alike:  # named after another variant, which is as large
+        coordinates = next(iter(alike.values()))
+        config = msgspec.structs.replace(config, coordinates=coordinates)
+        spec = msgspec.structs.replace(spec, config=spec.config | {"coordinates": coordinates})
+    fitting = [name for name, each in alike.items() if each == config.coordinates]
+    name = spec.model if spec.model in fitting else next(iter(fitting), spec.model)
+    others = [each for each in alike if alike[each] != config.coordinates]
+    if not stated and others:
+        notes += (
+            f"weights do not tell {name} from {' or '.join(others)}: taken for {name}; `model={others[0]}` if not",
+        )
+    return dataclasses.replace(match, spec=msgspec.structs.replace(spec, model=name), config=config, notes=notes)
 
 
 def with_dilation(match: Match, name: str | None) -> Match:

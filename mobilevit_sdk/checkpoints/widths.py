@@ -16,18 +16,20 @@ from mobilevit_sdk.checkpoints.key_maps import KeyMap
 from mobilevit_sdk.models.efficientvit import EfficientViTConfig
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
 from mobilevit_sdk.models.mobilevitv2 import MobileViTv2Config
+from mobilevit_sdk.models.navit import NaViTConfig
 from mobilevit_sdk.models.tiny_vit import TinyViTConfig
 from mobilevit_sdk.models.vit import ViTConfig
 
 Size = Callable[..., int]  # (our name of a tensor, axis=0) -> its size in the file
 
-# The convolution that reads the image, by our names.
+# The layer that reads the image, by our names: a convolution, or NaViT's linear of patches.
 _INPUTS = {
     "mobilevit": "stem.conv.weight",
     "mobilevitv2": "stem.conv.weight",
     "tiny_vit": "stem.0.conv.weight",
     "efficientvit": "patch_embed.0.conv.weight",
     "vit": "tokens.conv.weight",
+    "navit": "tokens.proj.weight",
 }
 
 
@@ -45,7 +47,10 @@ def read_widths(key_map: KeyMap, config: Any, tensors: Mapping[str, Tensor], *, 
     if key_map.family not in _INPUTS:
         return {}
     found = _FAMILIES[key_map.family](config, size) if all_of_them else {}
-    return found | {"in_channels": size(_INPUTS[key_map.family], 1)}
+    inputs = size(_INPUTS[key_map.family], 1)
+    if key_map.family == "navit":
+        inputs //= config.patch_size**2
+    return found | {"in_channels": inputs}
 
 
 def _inverted(stages: tuple[StageConfig, ...], size: Size, first_mlp: str) -> dict[str, Any]:
@@ -106,11 +111,19 @@ def _efficientvit(config: EfficientViTConfig, size: Size) -> dict[str, Any]:
 
 
 def _vit(config: ViTConfig, size: Size) -> dict[str, Any]:
+    return _dims(size("tokens.conv.weight"), size) | {"patch_size": size("tokens.conv.weight", 2)}
+
+
+def _navit(config: NaViTConfig, size: Size) -> dict[str, Any]:
+    return _dims(size("tokens.proj.weight"), size)
+
+
+def _dims(dim: int, size: Size) -> dict[str, Any]:
     """Weights do not show the heads; all published networks have 64 dimensions in each."""
-    dim, mlp_dim, patch = size("tokens.conv.weight"), size("blocks.0.mlp.fc1.weight"), size("tokens.conv.weight", 2)
+    mlp_dim = size("blocks.0.mlp.fc1.weight")
     if dim % 64 or mlp_dim % dim:
         raise ArithmeticError(f"{dim} channels are not heads of 64, or {mlp_dim} within MLPs are no multiple of them")
-    return {"dim": dim, "num_heads": dim // 64, "mlp_ratio": mlp_dim // dim, "patch_size": patch}
+    return {"dim": dim, "num_heads": dim // 64, "mlp_ratio": mlp_dim // dim}
 
 
 _FAMILIES: dict[str, Callable[[Any, Size], dict[str, Any]]] = {
@@ -119,4 +132,5 @@ _FAMILIES: dict[str, Callable[[Any, Size], dict[str, Any]]] = {
     "tiny_vit": _tiny_vit,
     "efficientvit": _efficientvit,
     "vit": _vit,
+    "navit": _navit,
 }

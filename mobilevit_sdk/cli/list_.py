@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import click
 
 from mobilevit_sdk.cli.common import out, print_json, verb
+
+if TYPE_CHECKING:
+    from mobilevit_sdk.models.catalog import CatalogEntry
 
 
 @verb("list", "Models that can be created by name.")
@@ -36,7 +40,7 @@ def command(family: str | None, as_json: bool) -> None:
                 f"{model.parameters / 1e6:.2f}M",
                 f"{model.macs / 1e9:.3f}",
                 "x".join(map(str, model.image_size)),
-                f"{model.imagenet_top1:.1f}%" if model.imagenet_top1 is not None else f"AP {model.coco_box_ap:.1f}",
+                _quality(model),
                 model.license,
             )
     table.print(out)
@@ -45,3 +49,10 @@ def command(family: str | None, as_json: bool) -> None:
         out.print("AP: average precision of a detector's boxes on COCO val5k, as published", style="dim")
     for line in dict.fromkeys(f"{model.family}: {model.top1_source}; {model.paper}" for model in models):
         out.print(line, style="dim")
+
+
+def _quality(model: CatalogEntry) -> str:
+    """Top-1, or a detector's AP; nothing for a network without public weights."""
+    if model.coco_box_ap is not None:
+        return f"AP {model.coco_box_ap:.1f}"
+    return "" if model.imagenet_top1 is None else f"{model.imagenet_top1:.1f}%"

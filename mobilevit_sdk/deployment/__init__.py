@@ -13,6 +13,7 @@ from mobilevit_sdk.deployment.batched_depthwise import unbatch_depthwise
 from mobilevit_sdk.deployment.cascaded_attention import explicit_cascaded_attention
 from mobilevit_sdk.deployment.channels_first import tokens_channels_first
 from mobilevit_sdk.deployment.constant_positions import place_positions
+from mobilevit_sdk.deployment.constant_query import pool_by_constant_queries
 from mobilevit_sdk.deployment.cross_layer_equalization import equalize_channels
 from mobilevit_sdk.deployment.decomposed_layer_norm import decompose_layer_norms
 from mobilevit_sdk.deployment.explicit_attention import split_attention
@@ -32,6 +33,7 @@ from mobilevit_sdk.deployment.merge_projections import merge_projections
 from mobilevit_sdk.deployment.padded_max_pool import pad_max_pools
 from mobilevit_sdk.deployment.padded_tokens import pad_tokens
 from mobilevit_sdk.deployment.phone_graph import InHalf, PhoneGraph, exported
+from mobilevit_sdk.deployment.placed_tokens import place_tokens
 from mobilevit_sdk.deployment.polynomial_gelu import gelus_as_polynomials
 from mobilevit_sdk.deployment.rank4_patches import patches_in_rank4
 from mobilevit_sdk.deployment.rank4_windows import windows_in_rank4
@@ -60,6 +62,7 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     chosen, preprocessing = find_target(target), spec.preprocessing
     network = copy.deepcopy(model).eval().requires_grad_(False)
     remove_dropout(network)
+    place_tokens(network, preprocessing.image_size)
     fold_layer_scales(network)
     if quantized:
         equalize_channels(network)
@@ -80,7 +83,8 @@ def deploy(model: nn.Module, target: str, spec: ModelSpec, *, quantized: bool = 
     place_positions(network, preprocessing.image_size, chosen)
     if chosen.tokens == "channels-first":
         tokens_channels_first(network)
-    split_attention(network, chosen.product_rank)
+    split_attention(network, chosen.product_rank, means=chosen.layer_norm == "decomposed")
+    pool_by_constant_queries(network, chosen.product_rank)
     if chosen.cascaded_attention == "maps":
         cascaded_attention_on_maps(network)
     explicit_cascaded_attention(network, chosen.product_rank)

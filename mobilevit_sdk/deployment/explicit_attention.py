@@ -1,7 +1,8 @@
 """Attention written out as two batched matrix products and a softmax, with q, k and v from linears of their own.
 
 softmax(q k^T / sqrt(d) + bias) v  ==  softmax(q' k^T + bias) v, with q' = (W_q / sqrt(d)) x + b_q / sqrt(d): q, k and v
-are rows of one linear, and the scale commutes with the linear that makes q. Heads are an axis beside the batch, or
+are rows of one linear, and the scale commutes with the linear that makes q; where queries and keys have a norm, its
+gains are the scale (`unit_queries`). Heads are an axis beside the batch, or
 folded into it where the backend wants products of rank 3, so nothing exceeds rank 4 and no operator is a fused
 attention, an expand or a multiplication by a scalar, which delegates refuse. A bias is gathered from its table once,
 here, and added to all windows from one constant. A token alone attends to itself: the softmax of one score is 1, and
@@ -17,6 +18,7 @@ from mobilevit_sdk.deployment.join_tasks import MemoryRows
 from mobilevit_sdk.deployment.linears import linear
 from mobilevit_sdk.deployment.products import batch_axes, batched_product
 from mobilevit_sdk.deployment.replace import replace_layers
+from mobilevit_sdk.deployment.unit_queries import UnitQueries
 from mobilevit_sdk.layers import Attention
 
 
@@ -29,7 +31,7 @@ class ExplicitAttention(nn.Module):
     bias: Tensor | None
     visible: Tensor | None
 
-    def __init__(self, attention: Attention, product_rank: int) -> None:
+    def __init__(self, attention: Attention, product_rank: int, *, means: bool = False) -> None:
         super().__init__()
         self.product_rank = product_rank
         self.num_heads = attention.num_heads
@@ -37,9 +39,10 @@ class ExplicitAttention(nn.Module):
         self.key_dim = attention.key_dim
         self.value_dim = attention.value_dim
         keys = attention.num_heads * attention.key_dim
-        self.q = linear(attention.qkv, slice(0, keys), scale=attention.key_dim**-0.5)
+        self.q = linear(attention.qkv, slice(0, keys), scale=attention.scale)
         self.k = linear(attention.qkv, slice(keys, 2 * keys))
         self.v = linear(attention.qkv, slice(2 * keys, None))
+        self.norm = None if attention.norm is None else UnitQueries(attention.norm, mean=means)
         position_bias = attention.position_bias
         bias = None if position_bias is None else position_bias().detach()[None]  # [1, heads, N, N]
         self.register_buffer("bias", bias)
@@ -56,8 +59,11 @@ class ExplicitAttention(nn.Module):
             return alone
         axes = batch_axes(batch, self.num_heads, self.product_rank)
         asking = x if queries == tokens else x[:, :queries]
-        q = self.q(asking).view(batch, queries, self.num_heads, self.key_dim)
-        k = self.k(x).view(batch, tokens, self.num_heads, self.key_dim)
+        q, k = self.q(asking), self.k(x)
+        if self.norm is not None:
+            q, k = self.norm(q, k)
+        q = q.view(batch, queries, self.num_heads, self.key_dim)
+        k = k.view(batch, tokens, self.num_heads, self.key_dim)
         v = self.v(x).view(batch, tokens, self.num_heads, self.value_dim)
         q = q.permute(0, 2, 1, 3).reshape(*axes, queries, self.key_dim)  # [B, N, heads, d] -> [B, heads, N, d]
         k = k.permute(0, 2, 3, 1).reshape(*axes, self.key_dim, tokens)  # [B, N, heads, d] -> [B, heads, d, N]
@@ -101,6 +107,9 @@ def _memory_for(attention: Attention, product_rank: int) -> MemoryRows:
     return MemoryRows(memory.tasks, keys, values, mask)
 
 
-def split_attention(network: nn.Module, product_rank: int) -> None:
-    """Replace every Attention by its explicit form with products of `product_rank` 3 or 4, in place."""
-    replace_layers(network, Attention, lambda attention: ExplicitAttention(attention, product_rank))
+def split_attention(network: nn.Module, product_rank: int, *, means: bool = False) -> None:
+    """Replace every Attention by its explicit form with products of `product_rank` 3 or 4, in place.
+
+    `means`: whether the backend takes a mean over the last axis, where queries and keys have a norm.
+    """
+    replace_layers(network, Attention, lambda attention: ExplicitAttention(attention, product_rank, means=means))

@@ -20,8 +20,8 @@ def fold_layer_scales(network: nn.Module) -> None:
                 if isinstance(scale, LayerScale):
                     fold_scale(scale, linear)
                     setattr(block, name, nn.Identity())
-                linear.weight.data.mul_(block.branch_scale)
-                linear.bias.data.mul_(block.branch_scale)
+                for parameter in linear.parameters():
+                    parameter.data.mul_(block.branch_scale)
             block.branch_scale = 1.0
 
 
@@ -30,4 +30,5 @@ def fold_scale(scale: LayerScale, linear: nn.Linear) -> None:
     """Give the factors to `linear`, in place."""
     factors = scale.weight.double()
     linear.weight.copy_(linear.weight.double() * factors[:, None])
-    linear.bias.copy_(linear.bias.double() * factors)
+    if linear.bias is not None:
+        linear.bias.copy_(linear.bias.double() * factors)

@@ -31,7 +31,8 @@ class RootMeanSquareNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x * torch.rsqrt(F.linear(x * x, self.row, self.eps))
-        return x if self.weight is None else x * self.weight + self.bias
+        x = x if self.weight is None else x * self.weight
+        return x if self.bias is None else x + self.bias
 
 
 class MatmulLayerNorm(RootMeanSquareNorm):

@@ -34,9 +34,12 @@ class PaddedTokens(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x if self.stem is None else self.stem(x))
         if self.channels_first:
-            return F.pad(x.reshape(1, x.shape[1], 1, -1), (self.prefix, 0)) + self.constant
-        x = x.permute(0, 2, 3, 1).reshape(1, -1, x.shape[1])
-        return F.pad(x, (0, 0, self.prefix, 0)) + self.constant
+            x = x.reshape(1, x.shape[1], 1, -1)
+        else:
+            x = x.permute(0, 2, 3, 1).reshape(1, -1, x.shape[1])
+        if self.prefix:
+            x = F.pad(x, (self.prefix, 0) if self.channels_first else (0, 0, self.prefix, 0))
+        return x + self.constant
 
 
 @torch.no_grad()

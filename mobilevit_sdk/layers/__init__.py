@@ -1,6 +1,7 @@
 """The few blocks that every family is built from. The rewrites in `deployment` know these and no others."""
 
 from mobilevit_sdk.layers.attention import Attention
+from mobilevit_sdk.layers.attention_pool import AttentionPool
 from mobilevit_sdk.layers.cascaded_attention import CascadedGroupAttention
 from mobilevit_sdk.layers.classifier import BatchNormClassifier
 from mobilevit_sdk.layers.conv import ConvNormAct
@@ -12,6 +13,8 @@ from mobilevit_sdk.layers.memory import TaskMemory, run_with_tasks
 from mobilevit_sdk.layers.mlp import MLP
 from mobilevit_sdk.layers.patches import Fold, Unfold
 from mobilevit_sdk.layers.position_bias import PositionBias
+from mobilevit_sdk.layers.query_key_norm import QueryKeyNorm
+from mobilevit_sdk.layers.ragged_tokens import RaggedTokens, own_image_mask, to_patches
 from mobilevit_sdk.layers.residual import Residual
 from mobilevit_sdk.layers.resnet import Bottleneck, FrozenBatchNorm2d, ResNet
 from mobilevit_sdk.layers.separable_attention import SeparableAttention, SeparableTransformer
@@ -24,7 +27,7 @@ from mobilevit_sdk.layers.set_transformer import (
 )
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
-from mobilevit_sdk.layers.tokens import FirstTokens, PatchMap, PatchTokens, TokenClassifier, TokenMean
+from mobilevit_sdk.layers.tokens import FirstTokens, LastTokens, PatchMap, PatchTokens, TokenClassifier, TokenMean
 from mobilevit_sdk.layers.traits import (
     HasFirstTokens,
     HasInputConvolution,
@@ -44,6 +47,7 @@ from mobilevit_sdk.layers.windows import WindowPartition, WindowReverse
 __all__ = [
     "MLP",
     "Attention",
+    "AttentionPool",
     "BatchNormClassifier",
     "Bottleneck",
     "CascadedGroupAttention",
@@ -63,6 +67,7 @@ __all__ = [
     "HasSizedTables",
     "HeadMixing",
     "InvertedResidual",
+    "LastTokens",
     "LayerScale",
     "NormReader",
     "ObjectQueries",
@@ -70,6 +75,8 @@ __all__ = [
     "PatchTokens",
     "PositionBias",
     "ProjectionPair",
+    "QueryKeyNorm",
+    "RaggedTokens",
     "ResNet",
     "Residual",
     "ResidualStream",
@@ -86,6 +93,8 @@ __all__ = [
     "WindowPartition",
     "WindowReverse",
     "WindowTransformer",
+    "own_image_mask",
     "run_with_tasks",
     "sine_positions",
+    "to_patches",
 ]

@@ -124,10 +124,27 @@ class TokenClassifier(nn.Module):
         return (scores + self.linear_dist(x[:, 1:2].flatten(1))) / 2
 
 
-class TokenMean(nn.Module):
-    """The mean of all tokens, as a global pool, which every backend takes. Shapes: [B, N, C] -> [B, C]."""
+class LastTokens(nn.Module):
+    """All tokens but the first `count`. Shapes: [B, N, C] -> [B, N - count, C]."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
 
     def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.count :]
+
+
+class TokenMean(nn.Module):
+    """The mean of all tokens, as a global pool, which every backend takes. Shapes: [B, N, C] -> [B, C].
+
+    With `members` [B, images, N], which tokens belong to which image of a sequence, [B, images, C]; zeros for none.
+    """
+
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        if members is not None:
+            counts = members.sum(2, keepdim=True).clamp(min=1)
+            return members.to(x.dtype) @ x / counts.to(x.dtype)
         batch, tokens, channels = x.shape
         if tokens == 1:
             return x.flatten(1)

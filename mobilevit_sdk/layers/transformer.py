@@ -17,8 +17,9 @@ class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). Shapes: [B, N, dim] -> [B, N, dim].
 
     With `layer_scale`, each of the two sums takes its branch times a learned factor per channel; both
-    are `branch_scale` times as strong. `re_attention` is that of `Attention`. Where the attention
-    answers its first `num_queries` tokens alone, so does the block.
+    are `branch_scale` times as strong. `re_attention` and `qk_norm` are those of `Attention`; without
+    `bias`, no linear and no norm has one. Where the attention answers its first `num_queries` tokens alone, so does the
+    block. `mask` is that of `Attention.forward`.
     """
 
     def __init__(
@@ -34,6 +35,8 @@ class TransformerBlock(nn.Module):
         layer_scale: bool = False,
         branch_scale: float = 1.0,
         re_attention: float | None = None,
+        qk_norm: bool = False,
+        bias: bool = True,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         mlp_dropout: float = 0.0,
@@ -41,7 +44,7 @@ class TransformerBlock(nn.Module):
         stochastic_depth_groups: int = 1,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps, bias=bias)
         self.branch_scale = branch_scale
         self.attention = Attention(
             dim,
@@ -50,16 +53,19 @@ class TransformerBlock(nn.Module):
             value_dim=value_dim,
             dropout=attention_dropout,
             re_attention=re_attention,
+            qk_norm=qk_norm,
+            bias=bias,
         )
         self.layer_scale1 = LayerScale(dim) if layer_scale else nn.Identity()
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = MLP(dim, mlp_dim, activation=activation, dropout=mlp_dropout)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps, bias=bias)
+        self.mlp = MLP(dim, mlp_dim, activation=activation, dropout=mlp_dropout, bias=bias)
         self.layer_scale2 = LayerScale(dim) if layer_scale else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.stochastic_depth = StochasticDepth(stochastic_depth, groups=stochastic_depth_groups)
 
-    def forward(self, x: Tensor) -> Tensor:
-        attended = self.attention(self.norm1(x))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        normalized = self.norm1(x)
+        attended = self.attention(normalized) if mask is None else self.attention(normalized, mask)
         return self.add(x if attended.shape[1] == x.shape[1] else x[:, : attended.shape[1]], attended)
 
     def add(self, x: Tensor, attended: Tensor) -> Tensor:

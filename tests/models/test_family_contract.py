@@ -147,6 +147,26 @@ class TestDeepViT(FamilyContract):
     exact_models = ("deepvit_patch16_224_re_attn_16b", "deepvit_s")
 
 
+class TestNaViT(FamilyContract):
+    family = "navit"
+    network = staticmethod(partial(tiny_model, family))
+    parameters = (
+        ("naflexvit_base_patch16_gap", {}, 86_633_704),
+        ("naflexvit_base_patch16_par_gap", {}, 86_633_704),
+        ("naflexvit_base_patch16_parfac_gap", {}, 86_461_672),
+        ("navit_tiny_patch16", {}, 5_792_832),
+        ("navit_small_patch16", {}, 22_423_680),
+        ("navit_base_patch16", {}, 88_199_424),
+        ("navit_base_patch16_absolute", {}, 88_199_424),
+    )
+    image_sizes = ((32, 32), (16, 8), (40, 72))
+    phone_sizes = ((32, 32), (48, 48), (24, 40))
+    resized = (48, 64)
+    stochastic = ("dropout", "stochastic_depth")
+    exact_sizes = (64, 96)  # of whole patches
+    exact_models = ("naflexvit_base_patch16_par_gap", "navit_tiny_patch16")
+
+
 def test_every_registered_family_is_held_to_the_contract():
     held = {contract.family for contract in FamilyContract.__subclasses__()}
     detectors = {"detr"}  # held to what is theirs in test_detr.py

@@ -16,6 +16,7 @@ from mobilevit_sdk.models.efficientvit import EfficientViTConfig
 from mobilevit_sdk.models.efficientvit import StageConfig as EfficientViTStage
 from mobilevit_sdk.models.mobilevit import MobileViTConfig, StageConfig
 from mobilevit_sdk.models.mobilevitv2 import MobileViTv2Config
+from mobilevit_sdk.models.navit import NaViTConfig
 from mobilevit_sdk.models.random_weights import randomize
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.models.tiny_vit import TinyViTConfig
@@ -23,8 +24,8 @@ from mobilevit_sdk.models.vit import ViTConfig
 from mobilevit_sdk.spec import MemoryTask, ModelSpec, Preprocessing
 
 # Pixels. At the first of each family all maps divide into whole patches or windows, at the second none does.
-WHOLE = {"mobilevit": 32, "mobilevitv2": 32, "tiny_vit": 48, "efficientvit": 96, "vit": 32, "deepvit": 32}
-ODD = {"mobilevit": 36, "mobilevitv2": 36, "tiny_vit": 52, "efficientvit": 80, "vit": 48, "deepvit": 48}
+WHOLE = {"mobilevit": 32, "mobilevitv2": 32, "tiny_vit": 48, "efficientvit": 96, "vit": 32, "deepvit": 32, "navit": 32}
+ODD = {"mobilevit": 36, "mobilevitv2": 36, "tiny_vit": 52, "efficientvit": 80, "vit": 48, "deepvit": 48, "navit": 48}
 MODELS = {
     "mobilevit": "mobilevit_xxs",
     "mobilevitv2": "mobilevitv2_050",
@@ -32,11 +33,12 @@ MODELS = {
     "efficientvit": "efficientvit_m0",
     "vit": "deit_tiny_distilled_patch16_224",
     "deepvit": "deepvit_s",
+    "navit": "navit_tiny_patch16",
 }
 FAMILIES = tuple(MODELS)
 # Of random weights at the sizes of ODD: rounding the network to float16 leaves 46 dB of SQNR or more, and moves no
 # score by more than a thirtieth of the distance between the two best classes. Other seeds have images that nearly tie.
-_SEEDS = {"mobilevit": 4, "mobilevitv2": 10, "tiny_vit": 10, "efficientvit": 6, "vit": 6, "deepvit": 6}
+_SEEDS = {"mobilevit": 4, "mobilevitv2": 10, "tiny_vit": 10, "efficientvit": 6, "vit": 6, "deepvit": 6, "navit": 6}
 
 
 def _stages(depth: int) -> tuple[StageConfig, ...]:
@@ -60,6 +62,9 @@ def _config(family: str, depth: int, **options: Any) -> Any:
         sizes = {"dim": 16, "num_heads": 2, "depth": depth, "mlp_ratio": 2, "patch_size": 8, "image_size": (32, 32)}
         options = {"distillation_token": True, "distillation_head": True, "layer_scale": True, **options}
         return ViTConfig(**{**sizes, **options})
+    if family == "navit":  # positions between those learned; what NaFlex has instead: `naflex_spec` in test_navit.py
+        sizes = {"dim": 16, "num_heads": 2, "depth": depth, "mlp_ratio": 2, "patch_size": 8, "position_length": 5}
+        return NaViTConfig(**{**sizes, "registers": 2, "layer_scale": True, **options})
     if family == "deepvit":  # a block without re-attention and one with it
         sizes = {"dim": 16, "num_heads": 4, "depth": depth, "patch_size": 8, "image_size": (32, 32)}
         options = {"conv_stem": True, "norm_scale": 0.5, "scaled_maps": True, "re_attention_from": 1, **options}

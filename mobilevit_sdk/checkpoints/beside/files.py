@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -24,6 +24,7 @@ from mobilevit_sdk.checkpoints.beside.preprocessing import (
 from mobilevit_sdk.checkpoints.hub import CONFIG, PROCESSOR, WEIGHTS
 from mobilevit_sdk.checkpoints.labels import in_order
 from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.models.navit import NaViTConfig
 from mobilevit_sdk.models.registry import list_models, model_config, model_entry
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 from mobilevit_sdk.text import one_line
@@ -160,6 +161,7 @@ class _Reader:
             shown += differences(config, network.TIMM_SHOWN, typed)
             unseen += differences(config, network.TIMM, typed)
             unseen += differences(arguments, network.ARGS_UNSEEN.get(self.spec.family, {}), typed)
+            self._coordinates(config.peek("architecture"), arguments.take("pos_embed_ar_preserving", bool), typed)
             arguments.skip("num_classes")
             if size := arguments.take("img_size", Size):
                 self._image_size(size, "img_size")
@@ -196,7 +198,7 @@ class _Reader:
             return
         named = model_entry(name)
         free = {"num_classes", "in_channels", "window_sizes", "max_window_size", "distilled", "widths", "num_heads"}
-        free |= {"image_size", "norm_eps"}
+        free |= {"image_size", "norm_eps", *(["coordinates"] if self.spec.family == "navit" else [])}
         fields = set(named.config.__struct_fields__) - free
         if named.family != self.spec.family or any(getattr(named.config, f) != getattr(typed, f) for f in fields):
             yield Difference("architecture", stated, self.spec.model)
@@ -231,6 +233,18 @@ class _Reader:
         if self.chosen and dilated != typed.dilated:
             raise ValueError(f"dilation is {plain(dilated)}, and {self.spec.model} was asked for: leave `model` out")
         self.result.config["dilated"] = dilated
+
+    def _coordinates(self, architecture: object, keeps_aspect: bool | None, typed: Any) -> None:
+        """Weights do not show whether positions keep the aspect ratio: the file decides, unless the caller has."""
+        name = str(architecture or "").partition(".")[0]
+        if self.spec.family != "navit" or (name not in list_models(family="navit") and keeps_aspect is None):
+            return
+        stated = "aspect" if keeps_aspect else "fractional"
+        if keeps_aspect is None:
+            stated = cast("NaViTConfig", model_entry(name).config).coordinates
+        if self.chosen and stated != typed.coordinates:
+            raise ValueError(f"positions are {stated}, and {self.spec.model} was asked for: leave `model` out")
+        self.result.config["coordinates"] = stated
 
     def _norm_eps(self, config: Keys, typed: Any) -> None:
         """Weights do not show it either. Families with one for all have it checked as a key."""

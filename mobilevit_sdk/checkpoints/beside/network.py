@@ -107,7 +107,7 @@ def _features(config: Any, stated: Any) -> Any:
     """How many channels the classifier reads."""
     if hasattr(config, "stages"):
         return getattr(config, "final_channels", config.stages[-1].channels)
-    return config.dim if hasattr(config, "class_position") else config.dims[-1]
+    return config.dim if hasattr(config, "dim") else config.dims[-1]
 
 
 def _problem(config: Any, stated: Any) -> Any:
@@ -274,6 +274,19 @@ _VIT_ARGS: Table = {
     "init_values": lambda config, stated: stated if config.layer_scale else 0,
     "qkv_bias": _always(True),
 }
+_NAVIT_ARGS: Table = {
+    **_ARGS_SHOWN,
+    "patch_size": _side(lambda config: config.patch_size),
+    "embed_dim": _is("dim"),
+    "depth": _is("depth"),
+    "mlp_ratio": _is("mlp_ratio"),
+    "init_values": lambda config, stated: stated if config.layer_scale else 0,
+    "class_token": _always(False),
+    "reg_tokens": _is("registers"),
+    "pos_embed": lambda config, stated: "learned" if config.positions == "grid" else "factorized",
+    "pos_embed_grid_size": _side(lambda config: config.position_length),
+    "qkv_bias": _is("biases"),
+}
 ARGS_SHOWN: Mapping[str, Table] = {
     "mobilevit": _ARGS_SHOWN,
     "mobilevitv2": _ARGS_SHOWN,
@@ -299,6 +312,7 @@ ARGS_SHOWN: Mapping[str, Table] = {
         "window_size": lambda config, stated: [config.max_window_size] * len(config.stages),
     },
     "vit": _VIT_ARGS,
+    "navit": _NAVIT_ARGS,
 }
 _ARGS_UNSEEN: Table = {"global_pool": _POOLS, "features_only": _always(False)}
 _BYOB: Table = {**_ARGS_UNSEEN, "output_stride": _is("stride"), "act_layer": _SILU}
@@ -315,6 +329,15 @@ ARGS_UNSEEN: Mapping[str, Table] = {
         "qk_norm": _always(False),
         "fc_norm": _always(False),
         "reg_tokens": _always(0),
+    },
+    "navit": {
+        **_ARGS_UNSEEN,
+        "num_heads": _is("num_heads"),
+        "pos_embed_interp_mode": _always("bicubic"),
+        "act_layer": _always("gelu"),
+        "pre_norm": _always(False),
+        "qk_norm": _always(False),
+        "fc_norm": _always(True),
     },
 }
 # Of training, and of how weights were found.

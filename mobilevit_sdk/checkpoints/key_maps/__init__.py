@@ -10,13 +10,14 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
 from torch import Tensor
 
 from mobilevit_sdk.models.meta_model import tensor_shapes
-from mobilevit_sdk.models.registry import model_entries
+from mobilevit_sdk.models.registry import Entry, model_entries
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 __all__ = ["OWN", "KeyMap", "all_key_maps", "own_key_map", "tensor_shapes"]
@@ -57,6 +58,7 @@ class KeyMap:
     labels: tuple[str, ...] = ()
     labels_note: str = ""
     backbone_lacks: tuple[str, ...] = ()  # our modules, beside the classifier's, that a backbone may come without
+    models: str = "*"  # a pattern with wildcards: those of the family's registered models that the release has
 
     def sources(self, config: Any, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """For each tensor of ours, the names of the release's tensors that make it."""
@@ -72,6 +74,10 @@ class KeyMap:
         """`rows` by the names of our tensors instead of their modules."""
         rows = self.rows(config)
         return {name: rows[module] for name in names if (module := name.rpartition(".")[0]) in rows}
+
+    def entries(self) -> list[Entry]:
+        """The registered models that a file of the release may hold."""
+        return [entry for entry in model_entries(self.family) if fnmatchcase(entry.name, self.models)]
 
     def strip(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors with `prefix` taken off their names, unless two would then have the same."""

@@ -68,11 +68,14 @@ _LAYERS = ("blocks", "blocks", "blocks", "encoder.layer", "layers")
 
 
 def _rows(config: ViTConfig) -> Iterator[Row]:
-    """Every module, or tensor, by its five names; a name of ours once for each part of theirs that makes it."""
+    """Every module, or tensor, by its five names; a name of ours once for each part of theirs that makes it.
+
+    Factors of LayerScale are there for all networks, of which not all have them.
+    """
     yield from _TOKENS
     yield from _PREFIX[: 1 + config.distillation_token]
     for i in range(config.depth):
-        for row in (*_BLOCK, *(_SCALES if config.layer_scale else ())):
+        for row in (*_BLOCK, *_SCALES):
             ours, timm, facebook, old, new = (f"{outer}.{i}.{inner}" for outer, inner in zip(_LAYERS, row, strict=True))
             yield ours, timm, facebook, old, new
     yield from _TWO_HEADS if config.distillation_head else (_HEAD,)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.deployment.channels_first.pointwise import convolution
 from mobilevit_sdk.deployment.join_tasks import MemoryRows
+from mobilevit_sdk.deployment.unit_queries import ChannelsFirstUnitQueries
 from mobilevit_sdk.layers import Attention
 
 
@@ -31,9 +32,10 @@ class ChannelsFirstAttention(nn.Module):
         self.num_queries = attention.num_queries
         self.key_dim = attention.key_dim
         self.value_dim = attention.value_dim
-        self.q = convolution(attention.qkv, slice(0, keys), scale=attention.key_dim**-0.5)
+        self.q = convolution(attention.qkv, slice(0, keys), scale=attention.scale)
         self.k = convolution(attention.qkv, slice(keys, 2 * keys))
         self.v = convolution(attention.qkv, slice(2 * keys, None))
+        self.norm = None if attention.norm is None else ChannelsFirstUnitQueries(attention.norm)
         self.mixing = attention.mixing
         self.memory = None if attention.memory is None else _memory_for(attention)
         self.register_buffer("visible", self.memory.visible() if self.memory and self.mixing else None)
@@ -45,7 +47,10 @@ class ChannelsFirstAttention(nn.Module):
         v: Tensor = self.v(x)
         if x.shape[3] > 1 or self.mixing is not None:
             q = self.q(x if self.num_queries is None else x[..., : self.num_queries])
-            k = self.k(x).permute(0, 3, 2, 1)  # [1, dim, P, N] -> [1, N, P, dim]
+            k = self.k(x)
+            if self.norm is not None:
+                q, k = self.norm(q, k)
+            k = k.permute(0, 3, 2, 1)  # [1, dim, P, N] -> [1, N, P, dim]
             if self.memory is None:
                 v = self._attended(q, k, v, self._biases())
             else:

@@ -18,7 +18,7 @@ def convolution(
 ) -> nn.Conv2d:
     """What `linear` makes of the same arguments, as a 1x1 convolution."""
     part = linear(layer, rows, scale=scale, bias=bias)
-    conv = nn.Conv2d(part.in_features, part.out_features, 1, bias=bias, dtype=part.weight.dtype)
+    conv = nn.Conv2d(part.in_features, part.out_features, 1, bias=False, dtype=part.weight.dtype)
     conv.weight, conv.bias = nn.Parameter(part.weight[:, :, None, None]), part.bias
     return conv
 

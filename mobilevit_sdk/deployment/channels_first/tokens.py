@@ -10,12 +10,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mobilevit_sdk.deployment.channels_first.constant_query import ChannelsFirstQueryPool
 from mobilevit_sdk.deployment.channels_first.norm import ChannelsFirstNorm
 from mobilevit_sdk.deployment.channels_first.patches import ChannelsFirstBlock
 from mobilevit_sdk.deployment.join_tasks import TaskHeads
 from mobilevit_sdk.deployment.replace import replace_layers
 from mobilevit_sdk.deployment.token_classifier import JoinedClassifier
-from mobilevit_sdk.layers import FirstTokens, PatchMap, PatchTokens, TokenMean, TransformerBlock
+from mobilevit_sdk.layers import (
+    AttentionPool,
+    FirstTokens,
+    LastTokens,
+    PatchMap,
+    PatchTokens,
+    TokenMean,
+    TransformerBlock,
+)
 
 
 class ChannelsFirstClassifier(nn.Module):
@@ -58,6 +67,17 @@ class ChannelsFirstFirstTokens(nn.Module):
         return x[:, :, :, : self.count]
 
 
+class ChannelsFirstLastTokens(nn.Module):
+    """The form of `LastTokens` here. Shapes: [1, C, 1, N] -> [1, C, 1, N - count]."""
+
+    def __init__(self, last: LastTokens) -> None:
+        super().__init__()
+        self.count = last.count
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :, self.count :]
+
+
 class ChannelsFirstPatchMap(nn.Module):
     """The form of `PatchMap` here. Shapes: [1, C, 1, N] -> [1, C, h, w]."""
 
@@ -73,18 +93,27 @@ class ChannelsFirstTokenMean(nn.Module):
 
 
 def image_tokens_channels_first(network: nn.Module) -> None:
-    """Replace what works on the tokens of a PatchTokens beside it, in place; `pad_tokens` makes them in this layout."""
+    """Replace what works on the tokens of a PatchTokens beside it, in place; `pad_tokens` makes them in this layout.
+
+    What stands beside it does so in the order in which it runs: a norm behind a pool sees no tokens.
+    """
     for parent in list(network.modules()):
         tokens = [child for child in parent.children() if type(child) is PatchTokens]
         if not tokens:
             continue
+        pooled = False
         for name, child in list(parent.named_children()):
+            pooled |= type(child) in (AttentionPool, TokenMean)
             if type(child) is nn.Sequential:
                 replace_layers(child, TransformerBlock, ChannelsFirstBlock)
-            elif type(child) is nn.LayerNorm:
+            elif type(child) is nn.LayerNorm and not pooled:
                 setattr(parent, name, ChannelsFirstNorm(child))
             elif type(child) is FirstTokens:
                 setattr(parent, name, ChannelsFirstFirstTokens(child))
+            elif type(child) is LastTokens:
+                setattr(parent, name, ChannelsFirstLastTokens(child))
+            elif type(child) is AttentionPool:
+                setattr(parent, name, ChannelsFirstQueryPool(child))
             elif type(child) is JoinedClassifier:
                 setattr(parent, name, ChannelsFirstClassifier(child.linear, tokens[0].conv.out_channels))
             elif type(child) is TaskHeads:
