@@ -1,6 +1,6 @@
 """Which channels are kept or removed together: what pruning may remove and equalization may scale, family by family."""
 
-from mobilevit_sdk.channel_groups import detr, efficientvit, mobilevit, mobilevitv2, tiny_vit, vit  # noqa: F401 (each registers itself)
+from mobilevit_sdk.channel_groups import detr, efficientvit, mobilevit, mobilevitv2, navit, tiny_vit, vit  # noqa: F401 (each registers itself)
 from mobilevit_sdk.channel_groups.blocks import block_groups, stream_slices
 from mobilevit_sdk.channel_groups.dispatch import (
     HasChannelGroups,

@@ -59,14 +59,21 @@ def _attention(attention: Attention | CrossAttention) -> Iterator[ChannelGroup]:
     )
     if isinstance(attention, Attention) and attention.position_bias is not None:
         head += (ChannelSlice(attention.position_bias, "table", 0),)
+    if isinstance(attention, Attention) and attention.norm is not None:
+        head += tuple(ChannelSlice(attention.norm, name, 0, rows=key_dim) for name in ("q_weight", "k_weight"))
     if isinstance(attention, Attention) and attention.mixing is not None:
         head += (*writes(attention.mixing.conv), *reads(attention.mixing.conv), *writes(attention.mixing.norm))
     yield group("heads", heads, head, name="num_heads", rows=key_dim)
     # From here on one part a head: the slices of its dimension i.
-    queries = [writes(qkv, h * key_dim, effect=True) for h in range(heads)]
+    norm = attention.norm if isinstance(attention, Attention) else None
+    queries = [writes(qkv, h * key_dim, effect=norm is None) for h in range(heads)]
     keys = [(*queries[h], *writes(qkv, (heads + h) * key_dim)) for h in range(heads)]
+    if norm is not None:  # of unit length, whatever they are made of; a gain stands for what both add to a score
+        for h in range(heads):
+            gain = ChannelSlice(norm, "q_weight", 0, h * key_dim, effect=True)
+            keys[h] += (gain, ChannelSlice(norm, "k_weight", 0, h * key_dim))
     keys[0] += tuple(ChannelSlice(attention, product, 1) for product in products(attention) if product in _OF_KEYS)
-    rescaled = [each for query in queries for each in query]
+    rescaled = [each for query in queries for each in query] if norm is None else []
     yield group("q/k", key_dim, *keys, name="key_dim", rows=heads, rescaled=rescaled)
     values = [(*writes(qkv, first_value + h * value_dim), *reads(proj, h * value_dim)) for h in range(heads)]
     values[0] += tuple(

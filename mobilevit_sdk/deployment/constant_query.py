@@ -40,7 +40,7 @@ class ConstantQueryPool(nn.Module):
 def scores(pool: AttentionPool) -> nn.Linear:
     """What each head's scores are of a token: [..., dim] -> [..., heads]. The product is taken in float64."""
     keys = pool.kv.weight[: pool.num_heads * pool.key_dim].double().view(pool.num_heads, pool.key_dim, -1)
-    rows = torch.einsum("hd,hdc->hc", pool.query.double(), keys) * pool.key_dim**-0.5
+    rows = torch.einsum("hd,hdc->hc", pool.query.double().view(pool.num_heads, -1), keys) * pool.key_dim**-0.5
     layer = nn.Linear(rows.shape[1], len(rows), bias=False, dtype=pool.query.dtype)
     layer.weight.copy_(rows)
     return layer

@@ -24,8 +24,8 @@ class UnitQueries(nn.Module):
 
     def __init__(self, norm: QueryKeyNorm, *, mean: bool) -> None:
         super().__init__()
-        self.key_dim, self.mean = norm.queries.shape[1], mean
-        self.register_buffer("gain", gain(norm).flatten())
+        self.key_dim, self.mean = norm.key_dim, mean
+        self.register_buffer("gain", gain(norm))
         self.register_buffer("row", torch.full((1, self.key_dim), 1 / self.key_dim, dtype=torch.float64))
         self.register_buffer("eps", torch.full((1,), norm.eps / self.key_dim, dtype=torch.float64))
 
@@ -48,7 +48,7 @@ class ChannelsFirstUnitQueries(nn.Module):
 
     def __init__(self, norm: QueryKeyNorm) -> None:
         super().__init__()
-        self.heads, key_dim = norm.queries.shape
+        self.heads, key_dim = norm.num_heads, norm.key_dim
         channels = self.heads * key_dim
         self.register_buffer("gain", gain(norm).view(-1, 1, 1))
         rows = torch.full((channels, key_dim, 1, 1), 1 / key_dim, dtype=torch.float64)
@@ -64,6 +64,6 @@ class ChannelsFirstUnitQueries(nn.Module):
 
 @torch.no_grad()
 def gain(norm: QueryKeyNorm) -> Tensor:
-    """Of the queries, for both, where lengths are root mean squares: [heads, key_dim]."""
-    both = norm.queries.double() * norm.keys.double() / norm.queries.shape[1]
-    return both.to(norm.queries.dtype)
+    """Of the queries, for both, where lengths are root mean squares: [heads * key_dim]."""
+    both = norm.q_weight.double() * norm.k_weight.double() / norm.key_dim
+    return both.to(norm.q_weight.dtype)

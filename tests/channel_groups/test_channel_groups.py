@@ -32,6 +32,7 @@ from mobilevit_sdk.layers import (
     EncoderLayer,
     PatchTokens,
     PositionBias,
+    RaggedTokens,
     SeparableAttention,
 )
 from mobilevit_sdk.layers.conv import is_depthwise
@@ -86,17 +87,23 @@ def counts_of(structure, groups):
 def of_no_channel(model):
     """Indices of axes that belong to no group: pixels and classes, kernels of one channel, offsets, the one query."""
     convolutions = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    expected = {(f"{convolutions[0][0]}.weight", 1): [0, 1, 2]}
+    expected = {(f"{convolutions[0][0]}.weight", 1): [0, 1, 2]} if convolutions else {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name.startswith("head"):
             classes = list(range(module.out_features))
-            expected |= {(f"{name}.weight", 0): classes, (f"{name}.bias", 0): classes}
+            expected |= {(f"{name}.{leaf}", 0): classes for leaf, _ in module.named_parameters()}
         elif isinstance(module, nn.Conv2d) and is_depthwise(module):
             expected[f"{name}.weight", 1] = [0]
         elif isinstance(module, PatchTokens):  # tokens and places
             for table in ("prefix", "positions"):
                 shape = getattr(module, table).shape
                 expected |= {(f"{name}.{table}", axis): list(range(shape[axis])) for axis in (0, 1)}
+        elif isinstance(module, RaggedTokens):  # pixels, tokens and places
+            tables = {f"{name}.{leaf}": each for leaf, each in module.named_parameters() if each.ndim > 2}
+            expected |= {
+                (each, axis): list(range(table.shape[axis])) for each, table in tables.items() for axis in (0, 1)
+            }
+            expected[f"{name}.proj.weight", 1] = list(range(module.proj.in_features))
         elif isinstance(module, PositionBias):
             expected[f"{name}.table", 1] = list(range(module.table.shape[1]))
         elif isinstance(module, SeparableAttention):
@@ -155,7 +162,7 @@ def test_only_the_first_block_of_a_stage_must_stay(family):
         holder[block.path[-1]] = block.placeholder
     for name in ("hidden", "transformers", "convolutional", "blocks"):
         stages = config["widths"].get(name, [])
-        for stage in [stages] if name == "convolutional" or family in ("vit", "deepvit") else stages:
+        for stage in [stages] if name == "convolutional" or family in ("vit", "deepvit", "navit") else stages:
             assert not any(stage[1:]), (name, stage)
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mobilevit_sdk.models import deepvit, detr, efficientvit, mobilevit, mobilevitv2, tiny_vit, vit
+from mobilevit_sdk.models import deepvit, detr, efficientvit, mobilevit, mobilevitv2, navit, tiny_vit, vit
 from mobilevit_sdk.models.random_weights import condition_weights, randomize
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.pruning.structure import Pruning, Structure
@@ -57,6 +57,9 @@ CONFIGS: dict[str, ModelConfig] = {
     "deepvit": deepvit.DeepViTConfig(
         dim=16, num_heads=4, depth=3, mlp_ratio=2, patch_size=16, image_size=(SIZE, SIZE), re_attention_from=1
     ),
+    "navit": navit.NaViTConfig(
+        dim=16, num_heads=2, depth=3, mlp_ratio=2, patch_size=16, position_length=5, registers=2, layer_scale=True
+    ),
     "detr": detr.DETRConfig(
         dim=16,
         num_heads=2,
@@ -76,6 +79,7 @@ MODELS = {
     "efficientvit": "efficientvit_m0",
     "vit": "deit_tiny_distilled_patch16_224",
     "deepvit": "deepvit_patch16_224_re_attn_16b",
+    "navit": "navit_tiny_patch16",
     "detr": "detr_resnet50_dc5",
 }
 
@@ -136,7 +140,8 @@ class MaskedNorm(nn.Module):
         mean = chosen.mean(axes, keepdim=True)
         variance = chosen.var(axes, correction=0, keepdim=True)
         normalized = (x - mean) / (variance + self.norm.eps).sqrt()
-        return normalized * self.norm.weight.view(shape) + self.norm.bias.view(shape)
+        normalized = normalized * self.norm.weight.view(shape)
+        return normalized if self.norm.bias is None else normalized + self.norm.bias.view(shape)
 
 
 @torch.no_grad()
