@@ -99,10 +99,8 @@ def of_no_channel(model):
                 shape = getattr(module, table).shape
                 expected |= {(f"{name}.{table}", axis): list(range(shape[axis])) for axis in (0, 1)}
         elif isinstance(module, RaggedTokens):  # pixels, tokens and places
-            tables = {f"{name}.{leaf}": each for leaf, each in module.named_parameters() if each.ndim > 2}
-            expected |= {
-                (each, axis): list(range(table.shape[axis])) for each, table in tables.items() for axis in (0, 1)
-            }
+            tables = {f"{name}.{leaf}": each.shape for leaf, each in module.named_parameters() if each.ndim > 2}
+            expected |= {(each, axis): list(range(shape[axis])) for each, shape in tables.items() for axis in (0, 1)}
             expected[f"{name}.proj.weight", 1] = list(range(module.proj.in_features))
         elif isinstance(module, PositionBias):
             expected[f"{name}.table", 1] = list(range(module.table.shape[1]))

@@ -24,7 +24,9 @@ from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.formats.converter import find_converter
 
 KINDS = ["pooled", "map"]
-BOTH = [family for family in FAMILIES if family not in ("vit", "deepvit")]  # whose head replaces the classifier
+BOTH = [
+    family for family in FAMILIES if family not in ("vit", "deepvit", "navit")
+]  # whose head replaces the classifier
 CONVERSIONS = [
     ("onnx", None, "mobilevit", "map", "int8"),
     ("tflite", None, "tiny_vit", "pooled", "fp32"),
