@@ -62,6 +62,27 @@ class QuantizationAware(Strict, frozen=True, kw_only=True):
             raise ValueError(f"frozen_share must lie between 0 and 1, not {self.frozen_share}")
 
 
+class Packing(Strict, frozen=True, kw_only=True):
+    """Images of any proportions, several in a sequence (Patch n' Pack, NaViT, arXiv 2307.06304).
+
+    Each image has a side of its own, drawn evenly from `sides`: in pixels, that of a square of as many pixels. Each
+    loses a share of its patches, `drop` on average.
+    """
+
+    sides: tuple[int, int] | None = None  # None: from half of the evaluation size to all of it
+    drop: float = 0.5
+    sequence: int | None = None  # tokens; None: two of the largest images
+    images: int = 64  # in a sequence, at most
+
+    def __post_init__(self) -> None:
+        if self.sides is not None and not 1 <= self.sides[0] <= self.sides[1] <= 4096:
+            raise ValueError("packing sides must be two increasing numbers of pixels from 1 to 4096")
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"packing drop must lie between 0 and 1, which would leave nothing, not {self.drop}")
+        if not 1 <= (1 if self.sequence is None else self.sequence) <= 65536 or not 1 <= self.images <= 4096:
+            raise ValueError("a packing sequence must have 1 to 65536 tokens of 1 to 4096 images")
+
+
 class Recipe(Strict, frozen=True, kw_only=True):
     """AdamW with cosine decay after a warm-up, label smoothing, augmentation, EMA and multi-scale batches.
 
@@ -89,6 +110,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     mix_probability: float = 0.3  # that a batch is mixed; mixup and cutmix are equally likely
     mix_alpha: float = 0.8
     ema_decay: float = 0.999
+    packing: Packing | None = None  # None: images of one size, one beside the other
     distillation: Distillation | None = None  # None: with a teacher, the defaults
     quantization_aware: QuantizationAware | None = None
     seed: int = 0
@@ -105,6 +127,11 @@ class Recipe(Strict, frozen=True, kw_only=True):
             raise ValueError(f"sizes must lie between 32 and 4096 pixels, not {', '.join(map(str, self.sizes))}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError("crop_scale must be two increasing shares of the area in (0, 1]")
+        if self.packing is not None and (self.mix_probability or self.sizes):
+            raise ValueError(
+                "packing draws the size of each image, and none is mixed with another: leave out sizes, and "
+                "set mix_probability to 0"
+            )
 
     def learning_rate_at(self, progress: float) -> float:
         """Linear warm-up, then cosine decay; `progress` is the finished share of the training, 0 to 1."""
@@ -126,6 +153,9 @@ class Recipe(Strict, frozen=True, kw_only=True):
         """Images a step at input size `size`: as many pixels as at `image_size`, at most 4 * `batch_size` images."""
         return max(2, min(4 * self.batch_size, round(self.batch_size * (image_size / size) ** 2)))
 
+
+# The default of `mobilevit train --pack`.
+PACKED_RECIPE = Recipe(packing=Packing(), mix_probability=0.0)
 
 # Short and gentle, for a trained network that is its own teacher: the default of `mobilevit train --qat`.
 QAT_RECIPE = Recipe(
@@ -208,10 +238,13 @@ def make_recipe(
     default: Recipe,
     qat: str | None = None,
     quantization: QuantizationRecipe | None = None,
+    *,
+    pack: bool = False,
 ) -> Recipe:
     """The recipe of `file`, or the default one, with these fields instead; None keeps a field.
 
-    `qat` is a precision to prepare for, and `quantization` says which layers are then quantized. Raises RequestError
+    `qat` is a precision to prepare for, and `quantization` says which layers are then quantized. With `pack` images are
+    packed, whether the recipe says how or not. Raises RequestError
     for a file that cannot be read and values out of range.
     """
     given = {name: value for name, value in options.items() if value is not None}
@@ -221,6 +254,8 @@ def make_recipe(
             aware = recipe.quantization_aware or QuantizationAware()
             layers = quantization or aware.quantization
             given["quantization_aware"] = msgspec.structs.replace(aware, precision=qat, quantization=layers)
+        if pack:
+            given["packing"] = recipe.packing or Packing()
         return msgspec.structs.replace(recipe, **given)
     except ValueError as error:
         raise RequestError(f"the recipe's {error}") from error

@@ -107,6 +107,9 @@ class _Option(click.ParamType):
     help="The highest, after warm-up.  [default: 0.002; 1e-4 with --qat or of a detector, 0.02 with --base]",
 )
 @click.option("--sizes", type=_Sizes(), help="Train at these sizes in pixels, smallest first, then at the full one.")
+@click.option(
+    "--pack", is_flag=True, help="Images in their own proportions, several in a sequence: for navit_* and naflexvit_*."
+)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: mixed precision.  [default: fp32]")
 @click.option("--seed", type=int, metavar="N", help="Random seed.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
@@ -131,6 +134,7 @@ def command(
     image_size: tuple[int, int] | None,
     options: tuple[tuple[str, Any], ...],
     recipe_file: Path | None,
+    pack: bool,
     device: str,
     threads: int | None,
     preparation: Preparation,
@@ -172,6 +176,8 @@ def command(
     from mobilevit_sdk.checkpoints.preparation import AS_STATED
     from mobilevit_sdk.cli.display import import_torch
 
+    if pack and (qat or base):
+        raise RequestError("--pack trains a whole network on images of many sizes: leave out --qat and --base")
     if preparation != AS_STATED and not (checkpoint or base):
         raise RequestError("--windows, --preprocessing and the like say how --checkpoint was trained: give it")
     import_torch(log)
@@ -182,7 +188,7 @@ def command(
     from mobilevit_sdk.cli.training import TrainingDisplay
     from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
     from mobilevit_sdk.models.registry import model_spec
-    from mobilevit_sdk.recipe import MEMORY_RECIPE, QAT_RECIPE, Recipe, make_recipe
+    from mobilevit_sdk.recipe import MEMORY_RECIPE, PACKED_RECIPE, QAT_RECIPE, Recipe, make_recipe
     from mobilevit_sdk.tasks import task_of
     from mobilevit_sdk.tasks.classes import class_order_notes
     from mobilevit_sdk.training import train, train_task
@@ -192,14 +198,17 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     layers = read_quantization(quantization) if quantization else None
-    make_recipe(recipe_file, overrides, Recipe(), qat, layers)  # what is wrong with it is said before images are read
+    first = PACKED_RECIPE if pack else Recipe()
+    make_recipe(
+        recipe_file, overrides, first, qat, layers, pack=pack
+    )  # what is wrong with it is said before images are read
     images, test_images = open_images(data, labeled=True), open_images(test_data, labeled=True)
     if image_size:  # --resize is of this size
         preparation = dataclasses.replace(preparation, image_size=image_size)
     initial = initial_checkpoint(checkpoint, images, preparation) if checkpoint else None
     spec = initial.spec if initial else model_spec(model or DEFAULT_MODEL)
-    default = MEMORY_RECIPE if base else QAT_RECIPE if qat else task_of(spec).recipe
-    recipe = make_recipe(recipe_file, overrides, default, qat, layers)
+    default = MEMORY_RECIPE if base else QAT_RECIPE if qat else first if pack else task_of(spec).recipe
+    recipe = make_recipe(recipe_file, overrides, default, qat, layers, pack=pack)
     print_notes((*initial.notes, *class_order_notes(images, initial.spec)) if initial else ())
     side = max(image_size or initial.spec.preprocessing.image_size) if initial else 0
     if "resize_size" in preparation.fields and images.typical_side() <= side:

@@ -21,6 +21,24 @@ class LearnsTasks(Protocol):
 
 
 @runtime_checkable
+class PacksImages(Protocol):
+    """A network that takes patches of several images in one sequence, as NaViT does."""
+
+    def forward_packed(
+        self,
+        patches: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        heights: Tensor,
+        widths: Tensor,
+        images: Tensor,
+        count: int,
+    ) -> Tensor:
+        """Class scores of each, [B, count, num_classes]; see `NaViT.forward_packed`."""
+        ...
+
+
+@runtime_checkable
 class HasBackbone(Protocol):
     """A network of another task on a backbone."""
 

@@ -21,6 +21,7 @@ from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.recipe import Recipe, as_recipe
 from mobilevit_sdk.spec import ModelSpec, Windows
 from mobilevit_sdk.tasks import task_of
+from mobilevit_sdk.training.feeds import PackedFeed
 from mobilevit_sdk.training.metrics import EpochResult, best_epoch
 from mobilevit_sdk.training.progress import TrainingStarted, TrainingStopped
 from mobilevit_sdk.training.start import initial_checkpoint, network_for_training, spec_for_training
@@ -170,10 +171,13 @@ def _started(trainer: Trainer, what: str, facts: Sequence[str]) -> TrainingStart
     facts = [
         *facts,
         f"{spec.num_classes} classes",
-        f"{len(trainer.images):,} images at {_sides(*spec.preprocessing.image_size)} px",
+        f"{len(trainer.feed.dataset):,} images at {_sides(*spec.preprocessing.image_size)} px",
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}",
         f"{trainer.device.type} {recipe.precision}",
     ]
+    if isinstance(trainer.feed, PackedFeed):
+        (low, high), packing = trainer.feed.sides, trainer.feed.packing
+        facts.append(f"packed at {low:g} to {high:g} px in {trainer.feed.sequence} tokens, {packing.drop:.0%} dropped")
     if "window_sizes" in spec.config:
         facts.append(f"windows of {', '.join(map(str, spec.config['window_sizes']))}")
     if trainer.teacher and recipe.distillation:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,11 +30,10 @@ from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.distillation import Teacher
 from mobilevit_sdk.training.ema import ExponentialMovingAverage
 from mobilevit_sdk.training.fake_quantization import FakeQuantization
+from mobilevit_sdk.training.feeds import make_feed
 from mobilevit_sdk.training.metrics import QUALITIES, EpochResult, best_epoch, read_metrics, write_metrics
-from mobilevit_sdk.training.pixels import ImageCache
 from mobilevit_sdk.training.progress import EpochDone, Meter, TrainingStep
 from mobilevit_sdk.training.schedule import OptimizerStep, generator_for, plan_epoch, shuffled_rows
-from mobilevit_sdk.training.start import input_size
 from mobilevit_sdk.training.state import Identity, epochs_of, labels_sha256, read_state, save_state, unreadable
 
 SAVE_EVERY_SECONDS = 60.0
@@ -78,6 +78,11 @@ class Trainer:
         if spec.num_queries and (teacher is not None or recipe.quantization_aware is not None):
             what = "from a teacher" if teacher is not None else "in simulated integers"
             raise RequestError(f"{spec.model} answers with boxes, and a detector does not learn {what}: leave that out")
+        if recipe.packing and (teacher is not None or recipe.quantization_aware is not None):
+            what = "a teacher" if teacher is not None else "simulated integers"
+            raise RequestError(
+                f"packed images go with no {what}, which takes images of one size: leave one of them out"
+            )
         if teacher is not None:
             recipe = msgspec.structs.replace(recipe, distillation=recipe.distillation or Distillation())
         self.spec, self.recipe, self.out, self.device, self.progress = spec, recipe, out, device, progress
@@ -94,8 +99,7 @@ class Trainer:
         self.losses: list[float] = []  # of the steps of this epoch
         self.extended_from: int | None = None  # epochs that the training in `out` was to have, if fewer
         self.resumed = self._resume()
-        largest = input_size(spec, max((*recipe.sizes, self.image_size)))
-        self.images = ImageCache(train, largest, whole=spec.num_queries > 0, progress=progress)
+        self.feed = make_feed(self.task, spec, recipe, self.model, train, device, progress)
         self._stopping = False
 
     def run(self) -> EpochResult | None:
@@ -106,7 +110,7 @@ class Trainer:
         if not self.resumed:
             self._calibrate()
             self._save_state()
-        meter = Meter(len(self.images) * self.recipe.epochs)
+        meter = Meter(len(self.feed.dataset) * self.recipe.epochs)
         while self.epoch < self.recipe.epochs:
             started, images_before = time.monotonic(), meter.images
             self._train_epoch(meter)
@@ -117,7 +121,7 @@ class Trainer:
             result = self._finish_epoch(seconds, (meter.images - images_before) / max(seconds, 1e-9))
             epochs = self.recipe.epochs
             done = f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}"
-            self.progress(EpochDone(done, self.epoch * len(self.images), meter.total, result=result))
+            self.progress(EpochDone(done, self.epoch * len(self.feed.dataset), meter.total, result=result))
         return self.history()[-1]
 
     def stop(self) -> None:
@@ -130,11 +134,11 @@ class Trainer:
 
     def _train_epoch(self, meter: Meter) -> None:
         """Run the steps that are left of the epoch, or as many as there are before `stop`."""
-        total = len(self.images)
+        total = len(self.feed.dataset)
         rows = shuffled_rows(self.recipe, self.epoch, total)
         steps = plan_epoch(self.recipe, self.epoch, total, self.image_size)[self.next_step :]
         last_save = time.monotonic()
-        batches = self.images.batches([rows[step.start : step.stop].tolist() for step in steps])
+        batches = self.feed.batches([rows[step.start : step.stop].tolist() for step in steps])
         for step, (images, chosen) in zip(steps, batches, strict=True):
             learning_rate = self.recipe.learning_rate_at((self.epoch + step.start / total) / self.recipe.epochs)
             self.losses.append(self._train_step(step, images, chosen, learning_rate))
@@ -148,7 +152,11 @@ class Trainer:
                 break
 
     def _describe(self, step: OptimizerStep, meter: Meter) -> TrainingStep:
-        done, loss, rate = self.epoch * len(self.images) + step.stop, float(np.mean(self.losses[-50:])), meter.rate
+        done, loss, rate = (
+            self.epoch * len(self.feed.dataset) + step.stop,
+            float(np.mean(self.losses[-50:])),
+            meter.rate,
+        )
         seconds_left = (meter.total - done) / rate if rate else float("inf")
         left = f"{timedelta(seconds=round(seconds_left))} left · " if rate else ""
         return TrainingStep(
@@ -164,17 +172,15 @@ class Trainer:
             size=step.size,
         )
 
-    def _train_step(self, step: OptimizerStep, images: Tensor, rows: Sequence[int], learning_rate: float) -> float:
+    def _train_step(self, step: OptimizerStep, images: Any, rows: Sequence[int], learning_rate: float) -> float:
         generator = generator_for(self.recipe.seed, self.epoch, step.index)
         torch.manual_seed(generator.initial_seed())  # dropout and stochastic depth draw from the global generator
-        images, targets = images.to(self.device), self.task.targets(self.images.dataset, rows).to(self.device)
-        images, targets = self.task.augment(images, targets, input_size(self.spec, step.size), self.recipe, generator)
-        x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
-        self._set_mode((self.epoch + step.start / len(self.images)) / self.recipe.epochs)
+        fed = self.feed.prepare(images, rows, step.size, generator)
+        self._set_mode((self.epoch + step.start / len(self.feed.dataset)) / self.recipe.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            answers = self.fake(self.model, x) if self.fake else self.task.answers(self.model, x)
-            taught = self.teacher.scores(images) if self.teacher else None
-        loss = self.task.loss(answers, targets, self.recipe, taught)
+            answers = self.fake(self.model, fed.x) if self.fake else self.feed.answers(self.model, fed.x)
+            taught = self.teacher.scores(fed.images) if self.teacher and fed.images is not None else None
+        loss = self.task.loss(answers, fed.targets, self.recipe, taught)
         value = loss.item()
         if not np.isfinite(value):
             raise RequestError(
@@ -203,7 +209,7 @@ class Trainer:
         """Update the ranges of a quantization-aware training on training images, as a conversion does."""
         if self.fake is None:
             return
-        dataset = self.images.dataset.sample(CALIBRATION_IMAGES)
+        dataset = self.feed.dataset.sample(CALIBRATION_IMAGES)
         pixels = np.stack([crop_image(dataset.image(row), self.spec.preprocessing) for row in range(len(dataset))])
         self.fake.calibrate(self.average.model, map(self._model_input, np.array_split(pixels, -(-len(pixels) // 32))))
 
@@ -231,7 +237,7 @@ class Trainer:
             "trained_by": "mobilevit train",
             "recipe": msgspec.to_builtins(self.recipe),
             **({"teacher": self.teacher.provenance} if self.teacher else {}),
-            "data": self.images.dataset.source.name,
+            "data": self.feed.dataset.source.name,
             "test_data": self.test.source.name,
             "test_images": quality.images,
             "epochs_done": result.epoch,

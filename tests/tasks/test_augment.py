@@ -201,7 +201,7 @@ def test_mixing_happens_as_often_as_the_recipe_says() -> None:
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 2.0])
 def test_mixing_share_follows_the_beta_distribution(alpha: float) -> None:
     generator = _generator()
-    draws = torch.tensor([module._beta(alpha, generator) for _ in range(4000)])
+    draws = torch.tensor([module.draw_beta(alpha, alpha, generator) for _ in range(4000)])
     assert draws.min() >= 0
     assert draws.max() <= 1
     assert draws.mean().item() == pytest.approx(0.5, abs=0.02)

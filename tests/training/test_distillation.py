@@ -167,7 +167,7 @@ def test_student_of_soft_labels_alone_comes_to_answer_as_its_teacher(tmp_path: P
     checkpoint = _teacher()
     trainer = _trainer(path, tmp_path / "out", recipe, checkpoint)
     assert trainer.teacher is not None
-    pixels = trainer.images.pixels
+    pixels = trainer.feed.cache.pixels
     assert pixels is not None
     images = pixels[:, :, :40, :40].float() / 255
     taught = trainer.teacher.scores(images).argmax(1).numpy()

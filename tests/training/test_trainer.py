@@ -119,8 +119,8 @@ def test_seed_decides_the_weights(data: Path, uninterrupted: Path, tmp_path: Pat
 def test_every_epoch_shows_each_image_once(data: Path, tmp_path: Path) -> None:
     trainer = make_trainer(data, tmp_path, msgspec.structs.replace(RECIPE, epochs=6))
     seen: list[list[int]] = []
-    batches = trainer.images.batches
-    trainer.images.batches = lambda plan: seen.append([row for rows in plan for row in rows]) or batches(plan)  # type: ignore[method-assign]
+    batches = trainer.feed.batches
+    trainer.feed.batches = lambda plan: seen.append([row for rows in plan for row in rows]) or batches(plan)  # type: ignore[method-assign]
     trainer.run()
     assert len(seen) == 6
     assert all(len(set(rows)) == len(rows) >= 44 for rows in seen), "of 45, one may be left over as a single"
