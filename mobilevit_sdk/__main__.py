@@ -2,4 +2,5 @@
 
 from mobilevit_sdk.cli import main
 
-main(prog_name="mobilevit")
+if __name__ == "__main__":
+    main(prog_name="mobilevit")
