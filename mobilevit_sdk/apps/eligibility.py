@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from mobilevit_sdk.artifacts.artifact import Artifact
+from mobilevit_sdk.artifacts.artifact import Artifact, Manifest
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.app_input import app_input_of
 from mobilevit_sdk.spec import Kind
@@ -42,7 +42,7 @@ def check_artifacts(artifacts: Sequence[Artifact], *, further: Collection[Kind] 
             manifest.spec.require_scores("an app", alone=bool(unknown))
         if manifest.app_input is None:
             raise ArtifactError(f"{shown} does not say what an app feeds it (app_input is null); convert again")
-        if manifest.app_input != app_input_of(manifest.inputs, manifest.spec.preprocessing):
+        if not _feeds_as_said(manifest):
             raise ArtifactError(f"{shown}: its manifest was changed: app_input is not what spec says; convert again")
         if not re.fullmatch(_NAME, name, re.ASCII):
             raise ArtifactError(
@@ -52,3 +52,13 @@ def check_artifacts(artifacts: Sequence[Artifact], *, further: Collection[Kind] 
             raise ArtifactError(f"two artifacts are in folders called {name!r}; rename one of them")
         taken.add(name.lower())
         artifact.reference()  # raises where the vectors are not what they should be
+
+
+def _feeds_as_said(manifest: Manifest) -> bool:
+    """Whether what an app feeds, each entry where there are several, is what the spec says."""
+    entries = manifest.entries or (manifest,)
+    wanted = [
+        app_input_of(entry.inputs, spec.preprocessing)
+        for entry, spec in zip(entries, manifest.spec.entries, strict=True)
+    ]
+    return [entry.app_input for entry in entries] == wanted and manifest.app_input == wanted[0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mobilevit_sdk.apps.platforms import PLATFORMS, AppNames, PlatformName
 from mobilevit_sdk.apps.site import HEADERS
 from mobilevit_sdk.artifacts.artifact import Artifact
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import ModelSpec, in_pixels
 from mobilevit_sdk.text import one_line
 
 _BUILD: dict[PlatformName, str] = {
@@ -85,8 +85,8 @@ It classifies photographs and the live camera on the device, and compares each a
 
 In `{folder}/`{more}.
 
-| name | file | size | classes |
-| --- | --- | --- | --- |
+| name | file | size | input, height x width | classes |
+| --- | --- | --- | --- | --- |
 {rows}
 
 "Verify" in the app runs the reference vectors and shares a device report, which
@@ -107,6 +107,7 @@ def _row(artifact: Artifact) -> str:
         artifact.path.parent.resolve().name,
         manifest.file,
         f"{manifest.bytes / 1e6:.1f} MB",
+        ", ".join(map(in_pixels, manifest.spec.sizes)),
         _classes(manifest.spec),
     )
     return f"| {' | '.join(_plain(cell) for cell in cells)} |"

@@ -4,7 +4,7 @@ from mobilevit_sdk.data.coco import coco_file
 from mobilevit_sdk.data.dataset import ClassOrder, ImageDataset
 from mobilevit_sdk.data.folder import open_pictures
 from mobilevit_sdk.data.objects import Objects
-from mobilevit_sdk.data.preprocessing import crop_image, nearest_size, to_model_input
+from mobilevit_sdk.data.preprocessing import crop_image, to_model_input
 from mobilevit_sdk.data.source import open_dataset
 from mobilevit_sdk.data.split import split_dataset
 
@@ -14,7 +14,6 @@ __all__ = [
     "Objects",
     "coco_file",
     "crop_image",
-    "nearest_size",
     "open_dataset",
     "open_pictures",
     "split_dataset",

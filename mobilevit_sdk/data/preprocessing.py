@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,20 +48,6 @@ def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[fl
     scale = max(preprocessing.resize_size / min(size), width / size[0], height / size[1])
     seen = (width / scale, height / scale)
     return (size[0] - seen[0]) / 2, (size[1] - seen[1]) / 2, seen[0], seen[1]
-
-
-def nearest_size(picture: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> int:
-    """Which of several input sizes, (height, width), a picture of (width, height) takes, as its place among them.
-
-    It is the one whose aspect ratio is nearest, by |log(w/h of the picture) - log(w/h of the size)|; of equally near
-    ones the first. The picture is upright.
-    """
-
-    def distance(size: tuple[int, int]) -> float:
-        across, down = picture[0] * size[0], picture[1] * size[1]
-        return max(across, down) / min(across, down)  # the exponential, which whole numbers give all languages alike
-
-    return min(range(len(sizes)), key=lambda place: distance(sizes[place]))
 
 
 def _resized(image: Image.Image, width: int, height: int, resampling: Image.Resampling) -> Image.Image:

@@ -7,7 +7,7 @@ import json
 import pytest
 from helpers import REPOSITORY
 
-from mobilevit_sdk.data import nearest_size
+from mobilevit_sdk.spec import nearest_size
 
 CASES = [
     (group["sizes"], (picture["width"], picture["height"]), picture["entry"])
@@ -18,4 +18,4 @@ CASES = [
 
 @pytest.mark.parametrize(("sizes", "picture", "entry"), CASES)
 def test_a_picture_takes_the_nearest_aspect_ratio_and_of_equals_the_first(sizes, picture, entry):
-    assert nearest_size(picture, sizes) == entry
+    assert nearest_size(*picture, sizes) is sizes[entry]

@@ -206,7 +206,7 @@ def server(tmp_path):
     demo = str(demo_folder("web_demo"))
     job = Job(
         str(tmp_path / "model.tflite"),
-        (1, 2, 2, 3),
+        ((None, (1, 2, 2, 3)),),
         "fp32",
         "wasm",
         ("logits",),
@@ -235,7 +235,8 @@ def test_the_page_gets_its_job_its_model_and_the_images(server):
     root = server.root
     assert ask(server, f"{root}model") == (200, b"the model")
     status, job = ask(server, f"{root}job.json")
-    given = {"accelerator": "wasm", "precision": "fp32", "shape": [1, 2, 2, 3], "outputs": ["logits"]}
+    given = {"accelerator": "wasm", "precision": "fp32", "outputs": ["logits"]}
+    given["entries"] = [{"name": None, "shape": [1, 2, 2, 3]}]
     assert (status, json.loads(job)) == (200, given)
     assert b"Engine" in ask(server, f"{root}src/engine.js")[1]
     server.images.put(b"pixels")

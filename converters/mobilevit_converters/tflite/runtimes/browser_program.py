@@ -2,7 +2,8 @@
 
     python -m mobilevit_converters.tflite.runtimes.browser_program JOB
 
-JOB is JSON: see `Job`. It speaks the frames of `ExternalRuntime`. The page asks for images and posts scores to a server
+JOB is JSON: see `Job`. It speaks the frames of `ExternalRuntime`; an image is the place of an entry and then the values
+of its input, all float32. The page asks for images and posts scores to a server
 on this machine's loopback, whose addresses begin with a token.
 """
 
@@ -35,7 +36,7 @@ class Job:
     """A file, the accelerator that runs it, and where the rest is."""
 
     file: str
-    shape: tuple[int, ...]  # of the file's input
+    entries: tuple[tuple[str | None, tuple[int, ...]], ...]  # signature and shape of its input; None: the only one
     precision: str  # of its weights: fp32 or fp16
     accelerator: str  # wasm or webgpu
     outputs: tuple[str, ...]  # in the order of answers
@@ -87,7 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(204)
         elif name == "job.json":
             job = self.server.job
-            given = {name: getattr(job, name) for name in ("accelerator", "precision", "shape", "outputs")}
+            given = {name: getattr(job, name) for name in ("accelerator", "precision", "outputs")}
+            given["entries"] = [{"name": name, "shape": shape} for name, shape in job.entries]
             self._answer(200, json.dumps(given).encode(), "application/json")
         elif name and (path := self.server.file(name)):
             self._answer(200, path.read_bytes(), _TYPES.get(path.suffix, "application/octet-stream"))

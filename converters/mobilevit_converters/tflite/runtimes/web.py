@@ -11,14 +11,14 @@ import numpy as np
 
 from mobilevit_converters.tflite.file.flatbuffer import read_model
 from mobilevit_converters.tflite.file.schema import holds_float16
-from mobilevit_converters.tflite.passes.interface import read_interface, read_interfaces
+from mobilevit_converters.tflite.passes.interface import read_interfaces
 from mobilevit_converters.tflite.runtimes import browser_program, chromium, litertjs
 from mobilevit_converters.tflite.runtimes.gpu import GPU_REFUSES
 from mobilevit_converters.tflite.runtimes.vulkan import find_driver
 from mobilevit_converters.tflite.toolchain import availability
 from mobilevit_sdk.demos import demo_folder
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Size, chosen_by_size
 from mobilevit_sdk.processes.external_runtime import ExternalRuntime
 
 TIMEOUT = 900.0  # seconds, for a browser that starts on a busy machine, and for an image on a GPU that is software
@@ -53,18 +53,20 @@ class _Web:
         ToolchainError when the browser dies, hangs or answers nonsense.
         """
         model = read_model(path)
-        if len(read_interfaces(path, model)) > 1:
-            raise ToolchainError(f"LiteRT.js is given files of one image size only; verify {path.name} on litert-cpu")
-        interface = read_interface(path, model)
+        interfaces = read_interfaces(path, model)
+        first, several = next(iter(interfaces.values()))[1], len(interfaces) > 1
         browser = chromium.find_browser()
         if browser is None:
             raise ToolchainError(f"{chromium.missing_browser()}")
         job = browser_program.Job(
             file=str(path.resolve()),
-            shape=(1, interface.height, interface.width, 3),
+            entries=tuple(
+                (entry.name if several else None, (1, each.height, each.width, 3))
+                for entry, each in interfaces.values()
+            ),
             precision="fp16" if holds_float16(model) else "fp32",
             accelerator=self.accelerator,
-            outputs=tuple(interface.outputs),
+            outputs=tuple(first.outputs),
             demo=str(demo_folder("web_demo")),
             litert=str(litertjs.web_files()),
             browser=browser,
@@ -73,12 +75,14 @@ class _Web:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-m", browser_program.__name__, job.to_json()]
         name = f"LiteRT.js on {self.accelerator}"
-        runtime = ExternalRuntime(name, command, classes=interface.values, timeout=TIMEOUT, environment=environment)
+        runtime = ExternalRuntime(name, command, classes=first.values, timeout=TIMEOUT, environment=environment)
 
-        def predict(pixels: np.ndarray) -> np.ndarray:
-            return runtime(interface.to_input(pixels))
+        def load(size: Size) -> LoadedArtifact:
+            place, interface = list(interfaces).index(size), interfaces[size][1]
+            return lambda pixels: runtime(np.append(np.float32(place), interface.to_input(pixels)))
 
-        return predict
+        choose = chosen_by_size(interfaces, load, path.name)
+        return lambda pixels: choose(pixels)(pixels)
 
 
 class LiteRTWebRuntime(_Web):
