@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from mobilevit_sdk.artifacts.artifact import Artifact, Manifest
 from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.app_input import app_input_of
+from mobilevit_sdk.formats.entries import Entry
 from mobilevit_sdk.spec import Kind
 from mobilevit_sdk.text import one_line
 
@@ -56,7 +57,7 @@ def check_artifacts(artifacts: Sequence[Artifact], *, further: Collection[Kind] 
 
 def _feeds_as_said(manifest: Manifest) -> bool:
     """Whether what an app feeds, each entry where there are several, is what the spec says."""
-    entries = manifest.entries or (manifest,)
+    entries: Sequence[Manifest | Entry] = manifest.entries or (manifest,)
     wanted = [
         app_input_of(entry.inputs, spec.preprocessing)
         for entry, spec in zip(entries, manifest.spec.entries, strict=True)

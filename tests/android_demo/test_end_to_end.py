@@ -14,16 +14,20 @@ import pytest
 from artifact_kinds import write_kinds
 from click.testing import CliRunner
 from PIL import ExifTags, Image
+from tiny_networks import phone_checkpoint
 
 from mobilevit_sdk import convert
 from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.checkpoints.default import default_checkpoint
+from mobilevit_sdk.checkpoints.preparation import Preparation
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.data.cases import photographs
 from mobilevit_sdk.data.pictures import decode_picture
 from mobilevit_sdk.data.preprocessing import crop_image
 from mobilevit_sdk.demos import demo_folder
 from mobilevit_sdk.parity.device import SUFFIX
+from mobilevit_sdk.spec import nearest_size
 
 pytestmark = pytest.mark.slow
 RUNTIMES = {"tflite": "litert-cpu", "executorch": "executorch"}
@@ -48,6 +52,16 @@ def artifacts(maven, tmp_path_factory) -> dict[str, Artifact]:
 
 
 @pytest.fixture(scope="module")
+def several(artifacts, tmp_path_factory) -> dict[str, Artifact]:
+    """Files of three input sizes, by format."""
+    sizes = ((64, 64), (64, 96), (96, 64))
+    spec, _ = Preparation(image_sizes=sizes).apply(phone_checkpoint("vit").spec, trained=False)
+    checkpoint = random_checkpoint(spec, 8)
+    result = convert(checkpoint, out=tmp_path_factory.mktemp("several"), formats=FORMATS, check=False)
+    return {artifact.manifest.format: artifact for artifact in result.artifacts}
+
+
+@pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     """Photographs without loss, upright and turned, and one as its camera's JPEG; the EXIF orientation in the name."""
     folder = tmp_path_factory.mktemp("photographs")
@@ -67,12 +81,12 @@ def kinds(tmp_path_factory) -> dict[str, Artifact]:
 
 
 @pytest.fixture(scope="module")
-def out(maven, artifacts, kinds, pictures, tmp_path_factory) -> Path:
+def out(maven, artifacts, several, kinds, pictures, tmp_path_factory) -> Path:
     """What the app's test on the JVM leaves: a device report and a summary of each artifact."""
     source, folder = tmp_path_factory.mktemp("android") / "demo", tmp_path_factory.mktemp("out")
     shutil.copytree(demo_folder("android_demo"), source, ignore=shutil.ignore_patterns("target", "build"))
     properties = {
-        "artifacts": os.pathsep.join(str(artifact.path.parent) for artifact in artifacts.values()),
+        "artifacts": os.pathsep.join(str(each.path.parent) for each in (*artifacts.values(), *several.values())),
         "kinds": next(iter(kinds.values())).path.parents[1],
         "photographs": pictures,
         "python": sys.executable,
@@ -112,6 +126,33 @@ def test_the_app_answers_photographs_as_the_sdk_does(format, artifacts, pictures
         # Java's JPEG decoder differs from Pillow's in the last bits; what was stored without loss is the same.
         tolerance = 0.05 if path.suffix == ".jpg" else 1e-5
         np.testing.assert_allclose(found[path.name]["scores"], expected, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_each_photograph_runs_in_the_entry_that_it_takes(format, several, pictures, out) -> None:
+    artifact = several[format]
+    spec, answer = artifact.manifest.spec, artifact.on(RUNTIMES[format]).load()
+    found = read_summary(out, artifact)["photographs"]
+    taken = set()
+    for path in pictures.glob("*.png"):
+        picture = decode_picture(path.read_bytes())
+        place = spec.sizes.index(nearest_size(*picture.size, spec.sizes))
+        expected = answer(crop_image(picture, spec.entries[place].preprocessing))
+        np.testing.assert_allclose(found[path.name]["scores"], expected, atol=1e-5 * np.abs(expected).max())
+        taken.add(place)
+    assert taken == {1, 2}  # across and upright
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_gate_passes_the_report_of_every_entry(format, several, out) -> None:
+    artifact = several[format]
+    report = out / f"{artifact.path.parent.name}{SUFFIX}"
+    code, verdict = verify(artifact, report)
+    assert (code, verdict["status"]) == (0, "passed")
+    (run,) = json.loads(report.read_bytes())["runs"]
+    assert len(run["cases"]) == len(artifact.reference().cases)
+    names = [entry.name for entry in artifact.manifest.entries]
+    assert [entry["name"] for entry in run["latency"]["entries"]] == names
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -3,7 +3,6 @@ package dev.mobilevit.core
 import java.io.ByteArrayInputStream
 import java.io.File
 import javax.imageio.ImageIO
-import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.assertThrows
@@ -40,7 +39,7 @@ class EndToEndTest(@param:TempDir private val storage: File) {
                     .writeText(writeJson(summary(answers, verification.verdict!!)))
             }
         }
-        assertEquals(2, artifacts.size)
+        assertTrue(artifacts.size >= 2)
     }
 
     @Test
