@@ -11,7 +11,9 @@ import pytest
 from device_reports import device_report, device_run
 from helpers import tiny_reference, tiny_spec, write_artifact
 
+from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.formats.entries import Entry
 from mobilevit_sdk.parity.device import (
     MAX_BYTES,
     Timing,
@@ -206,7 +208,12 @@ def entries(*pairs):
     )
 
 
-def test_latencies_of_entries_are_read_and_told(report, artifact, tmp_path):
+def entry_of(name, size):
+    others = {"inputs": (), "outputs": (), "operators": {}, "delegates": 1, "undelegated_ops": {}}
+    return Entry(name=name, image_size=size, app_input=None, **others)
+
+
+def test_latencies_of_entries_are_read_and_told(report, artifact):
     content = resealed(report, entries(("serving_default", OWN), ("image_256x192", OTHER)))
     read = parse_device_report(content)
     assert read.runs[0].latency is not None
@@ -214,7 +221,12 @@ def test_latencies_of_entries_are_read_and_told(report, artifact, tmp_path):
         ("serving_default", 2.0),
         ("image_256x192", 3.0),
     ]
-    assert ("latency of image_256x192", "3.00 ms, p90 3.00 ms") in device_runs(artifact.path.parent, read)[0].facts
+    with pytest.raises(RequestError, match=r"entries serving_default, image_256x192; the file has one alone"):
+        device_runs(artifact, read)
+    sizes = {"serving_default": (32, 32), "image_256x192": (256, 192)}
+    manifest = msgspec.structs.replace(artifact.manifest, entries=tuple(entry_of(*pair) for pair in sizes.items()))
+    (run,) = device_runs(Artifact(artifact.path, manifest), read)
+    assert ("latency of image_256x192", "3.00 ms, p90 3.00 ms") in run.facts
 
 
 @pytest.mark.parametrize(

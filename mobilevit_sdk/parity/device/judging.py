@@ -89,6 +89,7 @@ def _runs(opened: OpenedReport, artifact: Artifact) -> list[Run]:
             made = dataclasses.replace(made, refusal=("error", run.error))
         else:
             outputs = _outputs(run, reference, artifact, f"{name}: {runtime}")
+            _check_entries(run, artifact, f"{name}: {runtime}")
             made = dataclasses.replace(made, outputs=outputs, reference=reference)
         runs.append(made if unchanged else dataclasses.replace(made, outputs=None, refusal=CHANGED))
     return runs
@@ -117,6 +118,17 @@ def _outputs(run: DeviceRun, reference: Reference, artifact: Artifact, where: st
                 raise RequestError(f"{where} gives for {one_line(case.name)!r} {size}")
     rows = b"".join(case.outputs[output] for case in run.cases for output in named)
     return np.frombuffer(rows, "<f4").astype(np.float32).reshape(len(expected), sum(widths))
+
+
+def _check_entries(run: DeviceRun, artifact: Artifact, where: str) -> None:
+    """Raise RequestError for latencies of other entries than the file has."""
+    names = [entry.name for entry in artifact.manifest.entries or ()]
+    measured = [entry.name for entry in run.latency.by_entry] if run.latency else []
+    if measured and measured != names:
+        shown = shorten(measured)
+        raise RequestError(
+            f"{where} has latencies of the entries {shown}; the file has {shorten(names) or 'one alone'}"
+        )
 
 
 def _facts(report: DeviceReport, run: DeviceRun) -> tuple[tuple[str, str], ...]:
