@@ -27,7 +27,6 @@ from mobilevit_sdk.models.navit import NaViT
 
 @network_groups.register
 def _navit_groups(network: NaViT) -> Iterator[ChannelGroup]:
-    assert isinstance(network.tokens, RaggedTokens)
     stream = stream_slices(network.tokens)
     for i, block in numbered(network.blocks).items():
         yield from located(block_groups(block), f"block {i}", "widths", "blocks", i)

@@ -232,7 +232,7 @@ class NaViT(Backbone):
             yield NormReader(cast("nn.LayerNorm", self.fc_norm), cast("nn.Linear", self.head))
 
     def residual_streams(self) -> Iterator[ResidualStream]:
-        """The tokens', unless sinusoids are added, which are no parameters; and what the pool answers."""
+        """The tokens', unless waves are added, which are no parameters; and what the pool answers."""
         blocks = cast("list[TransformerBlock]", list(self.blocks))
         if isinstance(self.tokens, PatchTokens):
             constants: tuple[nn.Parameter, ...] | None = self.tokens.no_decay()

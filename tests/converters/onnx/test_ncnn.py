@@ -20,8 +20,9 @@ for package in ("pnnx", "ncnn"):
 
 @pytest.mark.parametrize("family", sampled(FAMILIES, "mobilevit"))
 def test_ncnn_answers_as_onnxruntime_does(family: str, phone_files: SharedFiles, tmp_path: Path, request):
-    if family in ("vit", "deepvit"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="ncnn crashes on what pnnx makes of a ViT"))
+    if family in ("vit", "deepvit", "navit"):
+        reason = "ncnn crashes on what pnnx makes of a ViT, and pnnx leaves reshapes of NaViT out"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     file = phone_files.file("onnx", "fp32", family)
     (tmp_path / "m.onnx").write_bytes(file.path.read_bytes())
     height, width = file.spec.preprocessing.image_size

@@ -72,7 +72,7 @@ class _Quantizer:
         if node.op_type not in PRODUCTS or node.input[1] not in self.constants:
             return False
         weight = self.numpy_helper.to_array(self.constants[node.input[1]])
-        is_mean = len(weight) == 1 and bool((weight == weight.flat[0]).all())
+        is_mean = 1 in weight.shape[:2] and bool((weight == weight.flat[0]).all())  # a row, or a column of a MatMul
         return not is_mean and not self.recipe.keeps_float(module_of(node))
 
     def _written(self, node: Any) -> str:
