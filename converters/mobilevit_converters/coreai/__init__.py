@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,26 @@ class CoreAIConverter:
     ) -> None:
         from mobilevit_converters.coreai.convert import convert
 
-        convert(graph, spec, self.backend, precision, path, quantization)
+        convert([graph], spec, self.backend, precision, path, quantization)
+
+    def refuses_sizes(self, precision: str) -> str | None:
+        """See `formats.converter.HoldsSizes`."""
+        from mobilevit_converters.coreai.convert import refuses_sizes
+
+        return refuses_sizes(precision)
+
+    def convert_sizes(
+        self,
+        graphs: Sequence[nn.Module],
+        spec: ModelSpec,
+        precision: str,
+        path: Path,
+        quantization: Quantization | None = None,
+    ) -> None:
+        """See `formats.converter.HoldsSizes`."""
+        from mobilevit_converters.coreai.convert import convert
+
+        convert(graphs, spec, self.backend, precision, path, quantization)
 
     def inspect(self, path: Path) -> Inspection:
         from mobilevit_converters.coreai.inspect import inspect

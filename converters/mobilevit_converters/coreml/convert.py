@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from mobilevit_converters.coreml.file.package import (
     BACKEND_KEY,
     IMAGE,
+    MAIN,
     SPEC_KEY,
     make_identifiers_stable,
     model_file,
@@ -22,7 +25,8 @@ from mobilevit_converters.coreml.file.package import (
 from mobilevit_converters.coreml.quantize.weights import quantize
 from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.formats.quantization import Quantization
+from mobilevit_sdk.formats.entries import entry_names
+from mobilevit_sdk.formats.quantization import QUANTIZED, Quantization
 from mobilevit_sdk.spec import FEATURES, LOGITS, ModelSpec
 
 # The first iOS that has the operators of a precision; macOS, tvOS and watchOS of the same year have them, too.
@@ -42,34 +46,64 @@ class _WithProbabilities(nn.Module):
         return logits, logits.softmax(dim=-1)
 
 
+def refuses_sizes(precision: str) -> str | None:
+    """See `formats.converter.HoldsSizes`."""
+    if precision in QUANTIZED:
+        elsewhere = "convert each size into a folder of its own"
+        return f"{precision} is not calibrated for several; use fp32 or fp16, or {elsewhere}"
+    return None
+
+
 def convert(
-    graph: nn.Module,
+    graphs: Sequence[nn.Module],
     spec: ModelSpec,
     backend: str | None,
     precision: str,
     path: Path,
     quantization: Quantization | None = None,
 ) -> None:
-    """Write `graph` to `path`; see `Converter.convert`.
+    """Write a graph for each image size of `spec` to `path`; see `Converter.convert` and `HoldsSizes.convert_sizes`.
 
-    The package takes an RGB image of the spec's size. It returns `logits`, float32 [1, num_classes], or `features`, or
-    both, and, where the spec has scores alone with labels for two classes or more, the label and the probabilities that
-    Vision and Xcode's preview read. One score has no such interface, which would answer 100% whatever the image. Raises
-    ToolchainError.
+    Of several sizes, each has a function, from iOS 18 on: `main` the first, `image_256x192` another. It takes an RGB
+    image of the spec's size. It returns `logits`, float32 [1, num_classes], or `features`, or both, and, where the spec
+    has scores alone with labels for two classes or more, the label and the probabilities that Vision and Xcode's
+    preview read. One score has no such interface, which would answer 100% whatever the image. Raises ToolchainError.
     """
     ct = import_coremltools()
     try:
         with quiet():
-            program = _program(ct, graph, spec, precision)
-            if quantization is not None:
-                quantize(program, precision, quantization, wrappers=2 if _classifies(spec) else 1)
-            _emit(ct, program, spec, precision, path)
+            if len(graphs) == 1:
+                _write(ct, graphs[0], spec, precision, path, quantization)
+            else:
+                _write_functions(ct, graphs, spec, precision, path)
     except OSError:
         raise  # a full disk is not the toolchain's fault
     except Exception as error:
         raise ToolchainError(f"coremltools cannot convert {spec.model}: {type(error).__name__}: {error}") from error
     _describe(path, spec, backend)
     make_identifiers_stable(path)
+
+
+def _write(
+    ct: Any, graph: nn.Module, spec: ModelSpec, precision: str, path: Path, quantization: Quantization | None = None
+) -> None:
+    """A package of one function."""
+    program = _program(ct, graph, spec, precision)
+    if quantization is not None:
+        quantize(program, precision, quantization, wrappers=2 if _classifies(spec) else 1)
+    _emit(ct, program, spec, precision, path)
+
+
+def _write_functions(ct: Any, graphs: Sequence[nn.Module], spec: ModelSpec, precision: str, path: Path) -> None:
+    """A package with a function for each image size, which share equal constants."""
+    with tempfile.TemporaryDirectory(prefix="mobilevit-") as folder:
+        functions = ct.utils.MultiFunctionDescriptor()
+        for graph, entry, name in zip(graphs, spec.entries, entry_names(spec, MAIN).values(), strict=True):
+            alone = str(Path(folder) / f"{name}.mlpackage")
+            _write(ct, graph, entry, precision, Path(alone))
+            functions.add_function(alone, src_function_name=MAIN, target_function_name=name)
+        functions.default_function_name = MAIN
+        ct.utils.save_multifunction(functions, str(path))
 
 
 def _classifies(spec: ModelSpec) -> bool:
@@ -140,8 +174,7 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
     """Write the package's metadata: what Xcode shows, and spec and backend for our own tools."""
     file = model_file(path)
     model = parse_model(file)
-    description, height_width = model.description, spec.preprocessing.image_size
-    description.input[0].shortDescription = f"RGB image, {height_width[0]} x {height_width[1]} (height x width)"
+    description = model.description
     name = f"of {spec.labels[0]!r}" if spec.labels else "of the one class"
     scores = f"Class scores before softmax, one for each of {spec.num_classes} classes"
     meaning = {
@@ -153,8 +186,10 @@ def _describe(path: Path, spec: ModelSpec, backend: str | None) -> None:
     }
     if spec.num_queries:
         meaning = {output.name: output.meaning.capitalize() for output in spec.outputs}
-    for output in description.output:
-        output.shortDescription = meaning[output.name]
+    for interface, (height, width) in zip(description.functions or [description], spec.sizes, strict=True):
+        interface.input[0].shortDescription = f"RGB image, {height} x {width} (height x width)"
+        for output in interface.output:
+            output.shortDescription = meaning[output.name]
     metadata = description.metadata
     what = f"an image classifier with {spec.num_classes} classes" if spec.num_classes > 1 else "one score for an image"
     if spec.features:

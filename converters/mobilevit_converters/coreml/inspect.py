@@ -8,7 +8,8 @@ from typing import Any
 
 from mobilevit_converters.coreml.file.package import Package, operations, read_package
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.converter import Inspection, TensorInfo
+from mobilevit_sdk.formats.converter import EntryInspection, Inspection, TensorInfo
+from mobilevit_sdk.formats.entries import inspection_of
 
 _SYSTEMS = {7: "iOS 16", 8: "iOS 17", 9: "iOS 18", 10: "iOS 26"}  # by specificationVersion
 
@@ -23,7 +24,19 @@ def describe(package: Package) -> Inspection:
 
     `delegates` is None: Core ML decides on the device which operators run on the Neural Engine.
     """
-    description = package.model.description
+    found = [_entry(each) for each in package.entries().values()]
+    return inspection_of(
+        [entry for entry, _ in found],
+        max_rank=max(rank for _, rank in found),
+        spec=package.spec,
+        backend=package.backend,
+        oldest_system=_SYSTEMS.get(package.model.specificationVersion),
+    )
+
+
+def _entry(package: Package) -> tuple[EntryInspection, int]:
+    """What a function holds, and its highest rank."""
+    description = package.interface
     executed = [operation for operation in operations(package.block) if operation.type != "const"]
     values = [*package.main.inputs, *(output for operation in executed for output in operation.outputs)]
     shapes = {value.name: _shape(value.type) for value in values}
@@ -32,17 +45,15 @@ def describe(package: Package) -> Inspection:
         outputs = tuple(_tensor_info(feature, shapes) for feature in description.output)
     except ValueError as error:
         raise ArtifactError(f"{package.path} describes an input or output of unknown type: {error}") from error
-    return Inspection(
+    entry = EntryInspection(
+        name=package.function,
         inputs=inputs,
         outputs=outputs,
         operators=dict(sorted(Counter(operation.type for operation in executed).items())),
-        max_rank=max(map(len, shapes.values()), default=0),
         delegates=None,
         undelegated_ops=None,
-        spec=package.spec,
-        backend=package.backend,
-        oldest_system=_SYSTEMS.get(package.model.specificationVersion),
     )
+    return entry, max(map(len, shapes.values()), default=0)
 
 
 def _shape(value_type: Any) -> tuple[int, ...]:

@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.formats.entries import entry_names
+from mobilevit_sdk.formats.runtime import Size
+from mobilevit_sdk.spec import ModelSpec, in_pixels
 
 IMAGE = "image"  # what a program of ours takes
-MAIN = "main"  # the function
+MAIN = "main"  # the function; of several image sizes, that of the first
 SPEC_KEY = "mobilevit_sdk"  # of the creator's metadata that holds the ModelSpec, as JSON in a string
 BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
 _PROGRAM, _HASH, _METADATA = "main.mlirb", "main.hash", "metadata.json"
@@ -60,6 +62,19 @@ class Asset:
             return None if text is None else msgspec.json.decode(text, type=ModelSpec)
         except (msgspec.MsgspecError, TypeError) as error:
             raise ArtifactError(f"{self.path} carries a malformed model spec: {error}") from error
+
+
+def functions_of(asset: Asset) -> dict[Size, str]:
+    """The names of an asset's functions by image size."""
+    return entry_names(asset.spec, MAIN)
+
+
+def function_of(asset: Asset, image_size: Size) -> str:
+    """The function for images of a size, by default the first. Raises ArtifactError for another size."""
+    functions = functions_of(asset)
+    if image_size is not None and image_size not in functions:
+        raise ArtifactError(f"{asset.path} has no function for images of {in_pixels(image_size)}")
+    return functions[image_size] if image_size else MAIN
 
 
 def read_asset(path: Path) -> Asset:

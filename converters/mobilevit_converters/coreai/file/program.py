@@ -28,7 +28,7 @@ _DTYPES = {"f16": "float16", "f32": "float32", "bf16": "bfloat16", "i1": "bool",
 
 @dataclass(frozen=True)
 class Program:
-    """The function `main`.
+    """A function.
 
     A call of a composite operator, such as `layer_norm`, counts as one operator under that one's name: a device that
     knows it does not evaluate what it is written as.
@@ -40,24 +40,24 @@ class Program:
     max_rank: int
 
 
-def read_program(asset: Asset) -> Program:
-    """Read the program of `asset` in a child process. Raises ArtifactError for one that is not Core AI's."""
+def read_program(asset: Asset, function: str = MAIN) -> Program:
+    """Read a function of `asset` in a child process. Raises ArtifactError for a program that is not Core AI's."""
     import_coreai("coreai")  # so that a missing library is not the file's fault
     try:
-        return child.run_in_child(_read, asset.path, timeout=TIMEOUT)
+        return child.run_in_child(_read, asset.path, function, timeout=TIMEOUT)
     except ToolchainError as error:
         raise ArtifactError(f"Core AI cannot read the program of {asset.path}: {error}") from error
 
 
-def _read(path: Path) -> Program:
+def _read(path: Path, function: str) -> Program:
     """In the child."""
     from coreai.authoring import AIModelAsset
 
     program = AIModelAsset.load(path).program  # by a name: its graphs are gone when it is
     graphs = graphs_of(program)
-    if MAIN not in graphs:
-        raise ArtifactError(f"{path} has no function {MAIN!r}; it has {', '.join(sorted(graphs)) or 'none'}")
-    main = graphs[MAIN]
+    if function not in graphs:
+        raise ArtifactError(f"{path} has no function {function!r}; it has {', '.join(sorted(graphs)) or 'none'}")
+    main = graphs[function]
     kinds: Counter[str] = Counter()
     ranks = [0]
     for operation in _operations(main):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilevit_converters.coreai.file.asset import Asset, read_asset
+from mobilevit_converters.coreai.file.asset import MAIN, Asset, function_of, functions_of, read_asset
 from mobilevit_converters.coreai.runtimes.session import Session
 from mobilevit_converters.coreai.toolchain import runtime_availability
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, answer_names, as_row
+from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, Size, answer_names, as_row, chosen_by_size
 
 if TYPE_CHECKING:
     from mobilevit_sdk.formats.taps import TappedArtifact
@@ -25,26 +25,32 @@ class CoreAIRuntime:
         return runtime_availability()
 
     def load(self, path: Path) -> LoadedArtifact:
-        return load_asset(read_asset(path), path.name)  # anything but an asset is refused before native code sees it
+        asset = read_asset(path)  # anything but an asset is refused before native code sees it
+        functions = functions_of(asset)
+        choose = chosen_by_size(
+            functions, lambda size: load_asset(asset, path.name, function=functions[size]), path.name
+        )
+        return lambda image: choose(image)(image)
 
-    def tap(self, path: Path) -> TappedArtifact:
+    def tap(self, path: Path, image_size: Size = None) -> TappedArtifact:
         """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
         from mobilevit_converters.coreai.runtimes.taps import tap_asset
 
-        return tap_asset(read_asset(path))
+        asset = read_asset(path)
+        return tap_asset(asset, function_of(asset, image_size))
 
 
 # Shapes of the image and of the answers, and the names of those where the asset does not say which they are.
 Ends = tuple[list[int], list[list[int]], list[str] | None]
 
 
-def load_asset(asset: Asset, file: str, ends: Ends | None = None) -> LoadedArtifact:
+def load_asset(asset: Asset, file: str, ends: Ends | None = None, function: str = MAIN) -> LoadedArtifact:
     """An asset that answers images; `file` is what a refused image is told.
 
     `ends` is what a file around it says. Raises ArtifactError where it does not go between these, or from one image to
     answers.
     """
-    session = Session(asset, file)
+    session = Session(asset, file, function)
     answers = ends[2] if ends and ends[2] else answer_names(asset.spec, session.output_names, asset.path)
     if not set(answers) <= set(session.output_names):
         raise ArtifactError(f"{asset.path} has the outputs {', '.join(session.output_names)}, not {', '.join(answers)}")

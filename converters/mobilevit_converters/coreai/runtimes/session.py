@@ -19,13 +19,13 @@ Call = Callable[[np.ndarray], list[np.ndarray]]  # uint8 [3, H, W] -> the output
 
 
 class Session:
-    """A loaded asset; `file` is what a refused image is told, `output_names` are those of its function `main`.
+    """A loaded asset; `file` is what a refused image is told, `output_names` are those of its `function`.
 
     Raises ArtifactError for an asset that Core AI does not load, or that does not go from one image to an answer.
     """
 
-    def __init__(self, asset: Asset, file: str) -> None:
-        self._asset, self._file = asset, file
+    def __init__(self, asset: Asset, file: str, function: str = MAIN) -> None:
+        self._asset, self._file, self._name = asset, file, function
         # In a thread of its own: the library's calls are coroutines, and a notebook's thread runs a loop already.
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -64,7 +64,7 @@ class Session:
         async def load() -> Any:
             # What is compiled lies in a temporary folder, which is read as a whole and gone when this returns.
             async with authoring.AIModelAsset.load(self._asset.path).executable() as model:
-                return model.load_function(MAIN)
+                return model.load_function(self._name)
 
         try:
             function = self._run(load())
@@ -74,7 +74,7 @@ class Session:
             reason = " ".join(str(error).split())[:300]
             raise ArtifactError(f"Core AI cannot load {self._asset.path}: {reason}") from error
         if function is None:
-            raise ArtifactError(f"{self._asset.path} has no function {MAIN!r}")
+            raise ArtifactError(f"{self._asset.path} has no function {self._name!r}")
         return function
 
     def _image_shape(self) -> list[int]:

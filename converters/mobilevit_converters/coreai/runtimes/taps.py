@@ -16,7 +16,7 @@ from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.taps import Tap, TappedArtifact
 
 
-def tap_asset(asset: Asset) -> TappedArtifact:
+def tap_asset(asset: Asset, function: str = MAIN) -> TappedArtifact:
     """The asset with the floating-point results of all its operators; see `TappedRuntime.tap`.
 
     A composite operator, such as `layer_norm`, has one value. Raises ArtifactError.
@@ -26,19 +26,19 @@ def tap_asset(asset: Asset) -> TappedArtifact:
         path = Path(folder) / "tapped.aimodel"
         try:
             program = authoring.AIModelAsset.load(asset.path).program
-            taps = _expose_values(program)
+            taps = _expose_values(program, function)
             program.save_asset(path)
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise ArtifactError(f"Core AI cannot expose the values of {asset.path}: {reason}") from error
-        session = Session(replace(asset, path=path), asset.path.name)
+        session = Session(replace(asset, path=path), asset.path.name, function)
     return TappedArtifact(taps, session.call([tap.name for tap in taps]))
 
 
-def _expose_values(program: Any) -> tuple[Tap, ...]:
-    """Make every value of the function `main` an output, in place of its own."""
+def _expose_values(program: Any, function: str) -> tuple[Tap, ...]:
+    """Make every value of a function an output, in place of its own."""
     graphs = graphs_of(program)
-    main = graphs[MAIN]
+    main = graphs[function]
     taps: list[Tap] = []
     outputs: list[tuple[str, Any]] = []
     with main.operation.context, main.operation.location:

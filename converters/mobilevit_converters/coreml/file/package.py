@@ -10,7 +10,7 @@ import json
 import struct
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ import msgspec
 
 from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.formats.entries import entry_names
+from mobilevit_sdk.formats.runtime import Size
+from mobilevit_sdk.spec import ModelSpec, in_pixels
 
 IMAGE = "image"  # what a program of ours takes
+MAIN = "main"  # the function; of several image sizes, that of the first
 SPEC_KEY = "mobilevit_sdk"  # of the user-defined metadata that holds the ModelSpec
 BACKEND_KEY = "mobilevit_sdk_backend"  # ... and the backend that the graph was made for, where one was asked for
 
@@ -38,20 +41,50 @@ class _Manifest(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Package:
-    """A package that was found to be complete: the parsed model and the folder of its weights."""
+    """A package that was found to be complete: the parsed model and the folder of its weights.
+
+    `function` is the one that is meant where there are several.
+    """
 
     path: Path
     model: Any  # coremltools.proto.Model_pb2.Model with an mlProgram
     weights: Path
+    function: str = MAIN
 
     @property
     def main(self) -> Any:
-        """The program's main function (MIL_pb2.Function)."""
-        return self.model.mlProgram.functions["main"]
+        """The function (MIL_pb2.Function)."""
+        return self.model.mlProgram.functions[self.function]
+
+    @property
+    def interface(self) -> Any:
+        """The description of the function's inputs and outputs: of a model with one function, the model's own."""
+        named = (each for each in self.model.description.functions if each.name == self.function)
+        return next(named, self.model.description)
+
+    def entries(self) -> dict[Size, Package]:
+        """By image size, the package with its function. Raises ArtifactError where one of the spec is missing."""
+        names = entry_names(self.spec, MAIN)
+        if len(names) > 1:
+            described = [each.name for each in self.model.description.functions]
+            for size, name in names.items():
+                if name not in self.model.mlProgram.functions or described.count(name) != 1:
+                    raise ArtifactError(f"{self.path} is damaged: it does not hold the function {name} once")
+                image = replace(self, function=name).interface.input[0].type.imageType
+                if size != (image.height, image.width):
+                    raise ArtifactError(f"{self.path} is damaged: {name} takes {image.height}x{image.width}")
+        return {size: replace(self, function=name) for size, name in names.items()}
+
+    def entry(self, image_size: Size) -> Package:
+        """The one for images of a size, by default the first. Raises ArtifactError for another size."""
+        entries = self.entries()
+        if image_size is not None and image_size not in entries:
+            raise ArtifactError(f"{self.path} has no function for images of {in_pixels(image_size)}")
+        return entries[image_size] if image_size else next(iter(entries.values()))
 
     @property
     def block(self) -> Any:
-        """The body of the main function (MIL_pb2.Block)."""
+        """The body of the function (MIL_pb2.Block)."""
         return self.main.block_specializations[self.main.opset]
 
     @property
@@ -79,11 +112,12 @@ def read_package(path: Path) -> Package:
     kind = model.WhichOneof("Type")
     if kind != "mlProgram":
         raise ArtifactError(f"{path} holds {kind or 'no model'}, not an ML Program; convert again for iOS 16 or newer")
-    main = model.mlProgram.functions.get("main")
-    if main is None or main.opset not in main.block_specializations:
+    functions = model.mlProgram.functions
+    if MAIN not in functions or any(each.opset not in each.block_specializations for each in functions.values()):
         raise ArtifactError(f"{path} has no main function in its program; the file is damaged")
     package = Package(path, model, file.parent / "weights")
-    _check_weights(package)
+    for name in functions:
+        _check_weights(replace(package, function=name))
     return package
 
 

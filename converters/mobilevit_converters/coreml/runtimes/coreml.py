@@ -7,9 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilevit_converters.coreml.file.package import IMAGE, read_package
+from mobilevit_converters.coreml.file.package import IMAGE, Package, read_package
 from mobilevit_converters.coreml.toolchain import availability, import_coremltools, quiet
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, answer_names, as_row, require_image
+from mobilevit_sdk.formats.runtime import (
+    Availability,
+    LoadedArtifact,
+    answer_names,
+    as_row,
+    chosen_by_size,
+    require_image,
+)
 
 
 class CoreMLRuntime:
@@ -25,14 +32,19 @@ class CoreMLRuntime:
         return availability()
 
     def load(self, path: Path) -> LoadedArtifact:
+        entries = read_package(path).entries()  # anything but a package is refused before native code sees it
+        choose = chosen_by_size(entries, lambda size: self._load(entries[size], several=len(entries) > 1), path.name)
+        return lambda image: choose(image)(image)
+
+    def _load(self, package: Package, *, several: bool) -> LoadedArtifact:
         from PIL import Image
 
-        ct = import_coremltools()
-        package = read_package(path)  # anything but a package is refused before native code sees it
-        answers = answer_names(package.spec, [output.name for output in package.model.description.output], package.path)
-        image_type = package.model.description.input[0].type.imageType
+        ct, path = import_coremltools(), package.path
+        answers = answer_names(package.spec, [output.name for output in package.interface.output], path)
+        image_type = package.interface.input[0].type.imageType
+        chosen = {"function_name": package.function} if several else {}
         with quiet():
-            model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[self.compute_units])
+            model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[self.compute_units], **chosen)
 
         def predict(image: np.ndarray) -> np.ndarray:
             require_image(image, image_type.height, image_type.width, path.name)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from mobilevit_converters.coreai.convert import to_program
-from mobilevit_converters.coreai.file.asset import make_metadata_stable
+from mobilevit_converters.coreai.file.asset import MAIN, make_metadata_stable
 from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
 from mobilevit_converters.executorch.file.coreai_delegate import OUTPUT
 from mobilevit_converters.executorch.passes.lowering import MADE_FOR
@@ -70,7 +70,7 @@ def _replaced_conversion(outputs: list[str]) -> Iterator[Any]:
     program = import_module("coreai.authoring").AIProgram
 
     def converting(_: Any) -> Any:
-        return lambda edge: to_program(prepare(edge), outputs)
+        return lambda edge: to_program({MAIN: prepare(edge)}, outputs)
 
     def saving(_: Any) -> Any:
         return _save

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilevit_converters.coreml.file.package import read_package
+from mobilevit_converters.coreml.file.package import Package, read_package
 from mobilevit_converters.coreml.toolchain import availability
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.formats.runtime import Availability, LoadedArtifact, answer_names, as_row, require_image
+from mobilevit_sdk.formats.runtime import (
+    Availability,
+    LoadedArtifact,
+    Size,
+    answer_names,
+    as_row,
+    chosen_by_size,
+    require_image,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +44,12 @@ class ReferenceRuntime:
 
     def load(self, path: Path) -> LoadedArtifact:
         """See `Runtime.load`. Raises ToolchainError that names an operator it does not know."""
-        program, to_input, answers = self._load(path)
+        entries = read_package(path).entries()
+        choose = chosen_by_size(entries, lambda size: self._predict(entries[size]), path.name)
+        return lambda image: choose(image)(image)
+
+    def _predict(self, package: Package) -> LoadedArtifact:
+        program, to_input, answers = self._load(package)
 
         def predict(image: np.ndarray) -> np.ndarray:
             found = program(to_input(image))
@@ -44,21 +57,22 @@ class ReferenceRuntime:
 
         return predict
 
-    def tap(self, path: Path) -> TappedArtifact:
+    def tap(self, path: Path, image_size: Size = None) -> TappedArtifact:
         """See `mobilevit_sdk.formats.taps.TappedRuntime.tap`."""
         from mobilevit_converters.coreml.runtimes.reference.taps import tap_program
 
-        program, to_input, _ = self._load(path)
+        program, to_input, _ = self._load(read_package(path).entry(image_size))
         return tap_program(program, to_input)
 
-    def _load(self, path: Path) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]], list[str]]:
+    def _load(
+        self, package: Package
+    ) -> tuple[ReferenceProgram, Callable[[np.ndarray], dict[str, torch.Tensor]], list[str]]:
         """The program, what makes its input from an image, and the names of its answers."""
         import torch
 
         from mobilevit_converters.coreml.runtimes.reference.program import ReferenceProgram
 
-        package = read_package(path)
-        inputs = package.model.description.input
+        path, inputs = package.path, package.interface.input
         image_type = inputs[0].type.imageType if len(inputs) == 1 else None
         if image_type is None or image_type.colorSpace != image_type.RGB:
             raise ArtifactError(f"{path} does not take one RGB image")

@@ -123,7 +123,7 @@ class ReferenceFunction:
 
 
 class ReferenceProgram(ReferenceFunction):
-    """The main function of a package."""
+    """A function of a package."""
 
     def __init__(self, package: Package, *, fp16_accumulation: bool = False) -> None:
         """Read program and weights. Raises ToolchainError for unknown operators, ArtifactError for a damaged file."""
@@ -132,7 +132,9 @@ class ReferenceProgram(ReferenceFunction):
                 place = ", ".join(output.name for output in operation.outputs)
                 unknown = f"coreml-reference does not know operator {operation.type} ({place})"
                 raise ToolchainError(f"{package.path}: {unknown}")
-        super().__init__(load_program(package).functions["main"], package.path, fp16_accumulation=fp16_accumulation)
+        super().__init__(
+            load_program(package).functions[package.function], package.path, fp16_accumulation=fp16_accumulation
+        )
 
 
 def _widen(value: Tensor) -> Tensor:
