@@ -14,7 +14,7 @@ from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.runtime import Session, TimedRuntime
 from mobilevit_sdk.models.meta_model import count_macs
 from mobilevit_sdk.parity.views import lowest_db, views_of
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import ModelSpec, in_pixels
 
 
 @dataclass(frozen=True)
@@ -59,30 +59,35 @@ def candidates_of(artifact: Artifact) -> list[Candidate]:
     Raises ArtifactError when the file has changed, or its reference vectors are missing or malformed.
     """
     artifact.require_unchanged()
-    question = question_of(artifact)
     manifest = artifact.manifest
     runtimes = artifact.converter.runtimes
     timed = [runtime for runtime in runtimes if isinstance(runtime, TimedRuntime)]
     if not timed:
         names = ", ".join(runtime.name for runtime in runtimes)
         reason = f"no runtime of {manifest.format} ({names}) can be told its number of threads"
+        question = question_of(artifact)
         return [
             Candidate(str(artifact.path), runtimes[0].name, question, artifact.on(runtimes[0].name).session, reason)
         ]
+    sizes = manifest.spec.sizes
     return [
         Candidate(
             str(artifact.path),
-            runtime.name,
-            question,
+            runtime.name if len(sizes) == 1 else f"{runtime.name} at {in_pixels(size)}",
+            question_of(artifact, index),
             artifact.on(runtime.name).session,
             runtime.availability().reason,
         )
         for runtime in timed
+        for index, size in enumerate(sizes)
     ]
 
 
-def question_of(artifact: Artifact) -> Question:
-    """The first of the artifact's reference vectors."""
-    reference = artifact.reference()
-    first = dataclasses.replace(reference, cases=reference.cases[:1], answers=reference.answers[:1])
-    return Question(first, artifact.manifest.spec, count_macs(artifact.manifest.spec))
+def question_of(artifact: Artifact, entry: int = 0) -> Question:
+    """The first of the artifact's reference vectors; of a file with several input sizes, the first of that entry."""
+    reference, spec = artifact.reference(), artifact.manifest.spec.entries[entry]
+    shapes = [case.image.shape[1:] for case in reference.cases]
+    row = shapes.index(spec.preprocessing.image_size)
+    rows = slice(row, row + 1)
+    first = dataclasses.replace(reference, cases=reference.cases[rows], answers=reference.answers[rows])
+    return Question(first, spec, count_macs(spec))

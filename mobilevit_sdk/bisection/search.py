@@ -29,7 +29,7 @@ from mobilevit_sdk.bisection.verdict import (
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.conversion.job import Job, run_job
 from mobilevit_sdk.data.cases import Case
-from mobilevit_sdk.errors import ArtifactError, ToolchainError
+from mobilevit_sdk.errors import ArtifactError, RequestError, ToolchainError
 from mobilevit_sdk.formats.converter import Converter
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.formats.runtime import as_row
@@ -43,7 +43,7 @@ from mobilevit_sdk.parity.views import case_db, lowest_db, views_of
 from mobilevit_sdk.processes.child import run_in_child
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.smoothing import Smoothing
-from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.spec import ModelSpec, in_pixels
 
 SAME_DB = 80.0  # of scores in float32 against those in float64; they reach more than 100
 WORST_CASES = 2  # compared operator by operator, beside the first case
@@ -59,6 +59,7 @@ def bisect(
     *,
     checkpoint: Checkpoint | Path | str | None = None,
     runtime: str | None = None,
+    image_size: tuple[int, int] | None = None,
     thresholds: Mapping[str, Threshold] | None = None,
     progress: Progress = silent,
 ) -> Bisection:
@@ -67,7 +68,8 @@ def bisect(
     `artifact` is one that was opened, or its file or folder. The reference is the checkpoint that it was made from: the
     one that its manifest names, or `checkpoint`. That is converted again, and both files are compared with it operator
     by operator. `runtime` is by default the first of the format's that is available here and exposes intermediate
-    values; `thresholds` holds what the scores of each precision must reach, by default
+    values. Of a file with several input sizes, it is the entry for `image_size`, height and width in pixels, or that
+    of the worst case. `thresholds` holds what the scores of each precision must reach, by default
     `parity.THRESHOLDS`. Raises CheckpointError when the checkpoint
     is gone or another one, ArtifactError for a file that does not load, RequestError for an unknown runtime or
     precision, and ToolchainError for a toolchain or runtime that is missing or fails.
@@ -91,26 +93,60 @@ def bisect(
     verdict = judge(
         Run(artifact, chosen.name, chosen.availability().version, scores, reference), thresholds or THRESHOLDS
     )
-    cases = worst_cases(manifest.spec, reference, scores)
+    size = entry_to_search(manifest.spec, reference, scores, image_size)
+    cases = worst_cases(manifest.spec, reference, scores, size)
     progress(Step(f"reading every value of {artifact.path.name}"))
-    tapped = read_taps(ref, cases)
+    tapped = read_taps(ref, cases, size)
     with tempfile.TemporaryDirectory(prefix="mobilevit-") as folder:
         progress(Step(f"converting {source.source} afresh"))
         fresh = convert_afresh(source, converter, manifest.precision, Path(folder), smoothing)
         progress(Step("reading every value of the fresh conversion"))
-        fresh_tapped = read_taps(dataclasses.replace(ref, path=fresh), cases)
+        fresh_tapped = read_taps(dataclasses.replace(ref, path=fresh), cases, size)
     progress(Step("comparing operator by operator"))
-    graph = TracedGraph(source.model, manifest.target, manifest.spec, smoothing)
-    check_reference(artifact, graph, reference)
+    index = manifest.spec.sizes.index(size) if size else 0
+    graph = TracedGraph(source.networks()[index], manifest.target, manifest.spec.entries[index], smoothing)
+    check_reference(artifact, graph, _of_size(reference, size))
     names = [output.name for output in manifest.spec.outputs]
     graph.followed = names.index(verdict.worst_output) if verdict.worst_output else 0
     return diagnose(verdict, graph, cases, tapped, fresh_tapped)
 
 
-def worst_cases(spec: ModelSpec, reference: Reference, answers: np.ndarray) -> tuple[Case, ...]:
-    """The cases to compare: the first, which is a photograph, and those with the worst answers."""
-    order = np.argsort(case_db(views_of(spec, reference, answers)), kind="stable")
-    return tuple(reference.cases[i] for i in dict.fromkeys([0, *order[:WORST_CASES].tolist()]))
+def entry_to_search(
+    spec: ModelSpec, reference: Reference, answers: np.ndarray, image_size: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """The image size of the entry: the one asked for, or that of the worst case; None for a file of one size.
+
+    Raises RequestError for a size that the file has no entry for.
+    """
+    if image_size is not None and image_size not in spec.sizes:
+        known = ", ".join(map(in_pixels, spec.sizes))
+        raise RequestError(f"the file takes images of {known}, not of {in_pixels(image_size)}")
+    if not spec.image_sizes or image_size is not None:
+        return image_size if spec.image_sizes else None
+    worst = int(np.argmin(case_db(views_of(spec, reference, answers))))
+    height, width = reference.cases[worst].image.shape[1:]
+    return height, width
+
+
+def worst_cases(
+    spec: ModelSpec, reference: Reference, answers: np.ndarray, image_size: tuple[int, int] | None = None
+) -> tuple[Case, ...]:
+    """The cases to compare: the first, which is a photograph, and those with the worst answers; of one image size."""
+    ours = _rows_of_size(reference, image_size)
+    order = np.argsort(case_db(views_of(spec, reference, answers))[ours], kind="stable")
+    return tuple(reference.cases[ours[i]] for i in dict.fromkeys([0, *order[:WORST_CASES].tolist()]))
+
+
+def _rows_of_size(reference: Reference, image_size: tuple[int, int] | None) -> list[int]:
+    rows = range(len(reference.cases))
+    return [row for row in rows if image_size in (None, reference.cases[row].image.shape[1:])]
+
+
+def _of_size(reference: Reference, image_size: tuple[int, int] | None) -> Reference:
+    """The cases of one image size alone."""
+    rows = _rows_of_size(reference, image_size)
+    cases = tuple(reference.cases[row] for row in rows)
+    return dataclasses.replace(reference, cases=cases, answers=reference.answers[rows])
 
 
 def check_reference(artifact: Artifact, graph: TracedGraph, reference: Reference) -> None:
@@ -213,7 +249,8 @@ def convert_afresh(
     lose shows against it.
     """
     weights = folder / "weights.safetensors"
-    save_checkpoint(checkpoint.model, checkpoint.spec, weights)
+    model, stored = checkpoint.own
+    save_checkpoint(model, stored, weights)
     file = folder / f"{checkpoint.spec.model}{converter.suffix}"
     job = Job(
         checkpoint.spec,
@@ -223,6 +260,7 @@ def convert_afresh(
         precision if smoothing is None else converter.precisions[0],
         file,
         smoothing=smoothing,
+        stored=stored if checkpoint.spec.image_sizes else None,
     )
     run_in_child(run_job, job)
     return file

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, verb
+from mobilevit_sdk.cli.preparation import ImageSize
 from mobilevit_sdk.cli.tables import Table
 from mobilevit_sdk.files import require_place
 from mobilevit_sdk.text import count
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 @click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
 @click.option("--checkpoint", help="The checkpoint that the artifact was made from, if it was moved.")
 @click.option("--runtime", metavar="NAME", help="Use this runtime; by default the first that is available.")
+@click.option("--image-size", type=ImageSize(), help="Of a file with several: that entry.  [the worst case's]")
 @click.option("--report", type=click.Path(path_type=Path), help="Write bisect.json and bisect.png into this folder.")
-def command(artifact: Path, checkpoint: str | None, runtime: str | None, report: Path | None, as_json: bool) -> int:
+def command(
+    artifact: Path,
+    checkpoint: str | None,
+    runtime: str | None,
+    image_size: tuple[int, int] | None,
+    report: Path | None,
+    as_json: bool,
+) -> int:
     """Find the first operator at which an artifact diverges from the PyTorch reference.
 
     Every value that the file computes is compared with PyTorch's, and with that of a fresh conversion of the same
@@ -44,7 +53,14 @@ def command(artifact: Path, checkpoint: str | None, runtime: str | None, report:
         require_place(report)
     thresholds = read_thresholds(find_config(Path.cwd()))
     with Display(log) as display:
-        bisection = bisect(artifact, checkpoint=checkpoint, runtime=runtime, thresholds=thresholds, progress=display)
+        bisection = bisect(
+            artifact,
+            checkpoint=checkpoint,
+            runtime=runtime,
+            image_size=image_size,
+            thresholds=thresholds,
+            progress=display,
+        )
     if report:
         write_bisection(bisection, report)
     if as_json:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.inspection import CheckpointInspection
     from mobilevit_sdk.checkpoints.preparation import Preparation
     from mobilevit_sdk.checkpoints.task_file import TaskInspection
+    from mobilevit_sdk.formats.entries import Entry
     from mobilevit_sdk.spec import MemoryTask
 
 
@@ -36,7 +37,8 @@ def command(target: str, preparation: Preparation, as_json: bool) -> None:
     Of an artifact (a converted file, or its folder): operators, ranks, delegates, labels, preprocessing, and what an
     app feeds it (JSON key "app_input"). Of a .tflite also how many operators have a form that GPUs of phones are
     reported to refuse or to get wrong (JSON key "hazards"), and its TFLite Metadata (JSON key "metadata"). JSON key
-    "tasks": those that it answers beside its own classes.
+    "tasks": those that it answers beside its own classes. Of a file with several input sizes, a table of its entries
+    (JSON key "entries"), one for each.
     """
     from mobilevit_sdk.formats.converter import converters
 
@@ -122,12 +124,14 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
     from mobilevit_sdk.files import hash_and_size
     from mobilevit_sdk.formats.app_input import app_input_of
     from mobilevit_sdk.formats.converter import converter_of_file
+    from mobilevit_sdk.formats.entries import manifest_entries
 
     file = open_artifact(artifact).path if (artifact / MANIFEST).is_file() else artifact
     inspection = inspect_artifact(file)
     spec = inspection.spec
     manifest = open_artifact(file.parent).manifest if (file.parent / MANIFEST).is_file() else None
     app_input = app_input_of(inspection.inputs, spec.preprocessing) if spec else None
+    entries = manifest_entries(inspection, spec) if spec else ()
     document = {
         "kind": "artifact",
         "path": str(file),
@@ -136,6 +140,7 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         "bytes": hash_and_size(file)[1],
         "model": spec.model if spec else None,
         **{key: value for key, value in msgspec.to_builtins(inspection).items() if key != "spec"},
+        **({"entries": msgspec.to_builtins(entries)} if entries else {}),
         "app_input": msgspec.to_builtins(app_input),
         "preprocessing": msgspec.to_builtins(spec.preprocessing) if spec else None,
         "preprocessing_source": spec.preprocessing_source if spec else None,
@@ -168,6 +173,28 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         ("labels", _shorten(spec.labels if spec else None)),
         *(("task", _task(task)) for task in (spec.tasks if spec and spec.tasks else ())),
     )
+    if entries:
+        _print_entries(entries)
+
+
+def _print_entries(entries: Sequence[Entry]) -> None:
+    """One row for each input size."""
+    from mobilevit_sdk.cli.tables import Table
+    from mobilevit_sdk.spec import in_pixels
+
+    table = Table("entry", "images", "operators", "delegates", "outside", "an app resizes", name="entry", prose=True)
+    for entry in entries:
+        outside = entry.undelegated_ops
+        table.add_row(
+            entry.name,
+            in_pixels(entry.image_size),
+            str(sum(entry.operators.values())),
+            "-" if entry.delegates is None else str(entry.delegates),
+            "-" if outside is None else str(sum(outside.values())),
+            entry.app_input.resizing.describe() if entry.app_input else "not stated",
+        )
+    out.print()
+    table.print(out)
 
 
 def _task(task: MemoryTask) -> str:

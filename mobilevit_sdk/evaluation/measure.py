@@ -16,12 +16,12 @@ from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.converter import Converter, converter_of_file, converters, find_converter
-from mobilevit_sdk.formats.runtime import Runtime, SelectiveRuntime
+from mobilevit_sdk.formats.runtime import Runtime, SelectiveOfSizes, SelectiveRuntime
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.spec import LOGITS, ModelSpec
-from mobilevit_sdk.tasks import Predict, task_of
+from mobilevit_sdk.tasks import Images, Predict, task_of
 from mobilevit_sdk.tasks.quality import Quality
 from mobilevit_sdk.text import count
 
@@ -172,7 +172,7 @@ def _artifact_predictor(path: Path, name: str | None, task: str | None) -> Predi
     answer = runtime.load(file)
     values = values_of(spec, task)
 
-    def predict(images: np.ndarray) -> np.ndarray:
+    def predict(images: Images) -> np.ndarray:
         return np.stack([answer(image)[values] for image in images])
 
     return Predictor(str(path), runtime.name, spec.of_output(task) if spec.returns_scores else spec, predict)
@@ -200,6 +200,12 @@ def _able(converter: Converter, file: Path) -> list[Runtime]:
         runtime
         for runtime in converter.runtimes
         if not (manifest and isinstance(runtime, SelectiveRuntime) and manifest.precision in runtime.refuses)
+        and not (
+            manifest
+            and manifest.spec.image_sizes
+            and isinstance(runtime, SelectiveOfSizes)
+            and manifest.precision in runtime.refuses_sizes
+        )
     ]
 
 
@@ -212,6 +218,7 @@ def _checkpoint_predictor(
     if runtime not in (None, "pytorch"):
         raise RequestError(f"a checkpoint runs with pytorch, not {runtime!r}; `runtime` is for artifacts")
     checkpoint = as_checkpoint(target, preparation)
+    checkpoint = dataclasses.replace(checkpoint, spec=checkpoint.spec.entries[0])  # its network is that of one size
     checkpoint = classifier_of(checkpoint, task) if checkpoint.spec.returns_scores else checkpoint
     predict = network_predictor(checkpoint.model, checkpoint.spec)
     return Predictor(checkpoint.source, "pytorch", checkpoint.spec, predict, checkpoint.notes)
@@ -227,7 +234,7 @@ def network_predictor(model: nn.Module, spec: ModelSpec) -> Predict:
     model.eval()
 
     @torch.inference_mode()
-    def predict(images: np.ndarray) -> np.ndarray:
-        return as_rows(model(to_model_input(torch.from_numpy(images), spec.preprocessing))).numpy()
+    def predict(images: Images) -> np.ndarray:
+        return as_rows(model(to_model_input(torch.from_numpy(np.asarray(images)), spec.preprocessing))).numpy()
 
     return predict

@@ -19,7 +19,7 @@ from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.evaluation.measure import ask, predictor_for
 from mobilevit_sdk.processes.child import emit
 from mobilevit_sdk.progress import Progress, counted, silent
-from mobilevit_sdk.spec import ModelSpec, Preprocessing, Strict
+from mobilevit_sdk.spec import ModelSpec, Preprocessing, Strict, nearest_size
 from mobilevit_sdk.tasks import Detection, Predict, task_of
 
 if TYPE_CHECKING:
@@ -75,9 +75,16 @@ class Predictions:
 
     target: str
     runtime: str
-    preprocessing: Preprocessing  # of the images
+    preprocessing: Preprocessing  # of the images; of a file with several sizes, of its first
     predictions: tuple[Prediction, ...]
     notes: tuple[str, ...] = ()  # of the checkpoint and of the images
+    image_sizes: tuple[tuple[int, int], ...] = ()  # of a file with several: each picture takes the nearest
+
+    def preprocessing_for(self, width: int, height: int) -> Preprocessing:
+        """How an upright picture of this size, in pixels, was prepared."""
+        if not self.image_sizes:
+            return self.preprocessing
+        return self.preprocessing.at_size(*nearest_size(width, height, self.image_sizes))
 
 
 def predict(
@@ -159,7 +166,8 @@ def predict_dataset(
             if isinstance(answered, Detection):
                 predictions.append(_detected(answered, predictor.predict, pictures, row, asked.threshold))
                 continue
-            pixels = crop_image(pictures.image(row), spec.preprocessing)
+            picture = pictures.image(row)
+            pixels = crop_image(picture, spec.preprocessing_for(*picture.size))
         except RequestError as error:
             missing = isinstance(error.__cause__, FileNotFoundError)
             problem = "no such file" if missing else str(error).removeprefix(f"{pictures.source}: {name} ")
@@ -167,7 +175,8 @@ def predict_dataset(
             continue
         classes = ranked_classes(predictor.predict(pixels[None])[0], spec, asked.top)
         predictions.append(Prediction(name, classes, None if classes else NOT_FINITE))
-    return Predictions(predictor.target, predictor.runtime, spec.preprocessing, tuple(predictions), predictor.notes)
+    made = (predictor.target, predictor.runtime, spec.preprocessing, tuple(predictions), predictor.notes)
+    return Predictions(*made, spec.image_sizes or ())
 
 
 def _detected(detection: Detection, answer: Predict, pictures: ImageDataset, row: int, threshold: float) -> Prediction:

@@ -73,7 +73,8 @@ def _draw_classes(
 
 
 def _draw_image(axes: Axes, prediction: Prediction, found: Predictions) -> None:
-    pixels = crop_image(decode_picture(Path(prediction.image).read_bytes()), found.preprocessing)
+    picture = decode_picture(Path(prediction.image).read_bytes())
+    pixels = crop_image(picture, found.preprocessing_for(*picture.size))
     axes.imshow(pixels.transpose(1, 2, 0), interpolation="antialiased")
     axes.set_axis_off()
     axes.set_anchor("NW")

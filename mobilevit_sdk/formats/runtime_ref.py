@@ -39,12 +39,15 @@ class RuntimeRef:
         """The file, ready to answer images."""
         return self.open_runtime().load(self.path)
 
-    def tap(self) -> TappedArtifact:
-        """The file with its intermediate values. Raises RequestError where the runtime does not expose them."""
+    def tap(self, image_size: tuple[int, int] | None = None) -> TappedArtifact:
+        """The file with its intermediate values, of the entry for `image_size` where it has several.
+
+        Raises RequestError where the runtime does not expose them.
+        """
         runtime = self.open_runtime()
         if not isinstance(runtime, TappedRuntime):
             raise RequestError(f"{self.runtime} does not expose intermediate values")
-        return runtime.tap(self.path)
+        return runtime.tap(self.path, image_size) if image_size else runtime.tap(self.path)
 
     def session(self, threads: int) -> Session:
         """The file, ready to be timed on `threads` threads. Raises RequestError where the runtime cannot be timed."""

@@ -40,6 +40,6 @@ class TappedRuntime(Runtime, Protocol):
     def tap(self, path: Path, image_size: tuple[int, int] | None = None) -> TappedArtifact:
         """Load the file with all its values as outputs. Raises what `load` raises.
 
-        `image_size`, height and width, says which entry of a file with several input sizes.
+        `image_size`, height and width, says which entry of a file with several input sizes; no other file gets it.
         """
         ...

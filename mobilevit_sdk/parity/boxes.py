@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 
-def pixel_differences(expected: np.ndarray, actual: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def pixel_differences(
+    expected: np.ndarray, actual: np.ndarray, image_sizes: np.ndarray | tuple[int, int]
+) -> np.ndarray:
     """The largest difference of each box, in pixels. Shapes: [..., 4], twice -> [...].
 
-    Boxes are center x, center y, width and height as shares of an image of (height, width) pixels. A box that is not
-    finite is infinitely far.
+    Boxes are center x, center y, width and height as shares of an image of (height, width) pixels, or of images of
+    sizes [cases, 2] for boxes [cases, ..., 4]. A box that is not finite is infinitely far.
     """
-    height, width = image_size
+    sides = np.asarray(image_sizes)[..., [1, 0, 1, 0]]
+    sides = sides.reshape(*sides.shape[:-1], *[1] * (expected.ndim - sides.ndim), 4)
     with np.errstate(invalid="ignore", over="ignore"):  # an artifact may have overflown
-        apart = np.abs(actual.astype(np.float64) - expected) * (width, height, width, height)
+        apart = np.abs(actual.astype(np.float64) - expected) * sides
     farthest: np.ndarray = np.where(np.isfinite(apart), apart, np.inf).max(axis=-1)
     return farthest
 

@@ -220,7 +220,7 @@ def _allowed_pixels(run: Run, threshold: Threshold) -> float:
     In float16 that is 6.4 pixels at 640. A detector trained on drawn shapes (AP50 0.97) needs 4.3 of them in XNNPACK
     and 1.4 in Core ML on photographs, which it knows nothing of; in the median image it is off by 1.0 and 0.4.
     """
-    return max(MIN_PIXELS, 10 ** (-threshold.sqnr_db / 20) * max(run.artifact.manifest.spec.preprocessing.image_size))
+    return max(MIN_PIXELS, 10 ** (-threshold.sqnr_db / 20) * max(map(max, run.artifact.manifest.spec.sizes)))
 
 
 def _is_constant(scores: np.ndarray) -> bool:

@@ -21,7 +21,7 @@ class View:
     output: Output
     expected: np.ndarray
     actual: np.ndarray
-    image_size: tuple[int, int]
+    image_sizes: np.ndarray  # of the cases: height and width, [cases, 2]
     objects: np.ndarray | None = None  # of boxes, bool [cases, queries]: which find an object in PyTorch's answers
 
     @property
@@ -44,7 +44,7 @@ class View:
         expected, actual = self.expected[rows], self.actual[rows]
         objects = np.ones(expected.shape[:2], bool) if self.objects is None else self.objects[rows]
         shared = overlaps(expected, actual)[objects]
-        farthest = float(pixel_differences(expected, actual, self.image_size).max())
+        farthest = float(pixel_differences(expected, actual, self.image_sizes[rows]).max())
         return msgspec.structs.replace(
             found,
             objects=int(objects.sum()),
@@ -57,8 +57,8 @@ def views_of(spec: ModelSpec, reference: Reference, answers: np.ndarray, rows: S
     """A view of each output on rows of answers, [cases, values], in all cases or those in `rows`."""
     chosen = list(rows) if len(rows) else slice(None)
     expected, actual = reference.split(reference.answers[chosen]), reference.split(answers[chosen])
-    size = spec.preprocessing.image_size
-    views = [View(*each, size) for each in zip(spec.outputs, expected, actual, strict=True)]
+    sizes = np.array([case.image.shape[1:] for case in reference.cases])[chosen]
+    views = [View(*each, sizes) for each in zip(spec.outputs, expected, actual, strict=True)]
     objects = next((finds_object(each.expected) for each in views if each.output.kind == "query-scores"), None)
     return [replace(each, objects=objects) if each.output.kind == "boxes" else each for each in views]
 

@@ -21,6 +21,7 @@ from mobilevit_sdk.spec.parts import (
     Strict,
     Windows,
     check_image_sizes,
+    nearest_size,
 )
 
 
@@ -106,6 +107,12 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
             msgspec.structs.replace(self, preprocessing=self.preprocessing.at_size(*size), **alone)
             for size in self.sizes
         )
+
+    def preprocessing_for(self, width: int, height: int) -> Preprocessing:
+        """How an upright picture of this size, in pixels, is prepared: for the entry of the nearest aspect ratio."""
+        if not self.image_sizes:
+            return self.preprocessing
+        return self.preprocessing.at_size(*nearest_size(width, height, self.image_sizes))
 
     @property
     def num_queries(self) -> int:

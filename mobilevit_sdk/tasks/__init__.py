@@ -3,7 +3,7 @@
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.tasks.classification import Classification
 from mobilevit_sdk.tasks.detection import Detection
-from mobilevit_sdk.tasks.task import Predict, Task
+from mobilevit_sdk.tasks.task import Images, Predict, Task
 
 
 def task_of(spec: ModelSpec) -> Task:
@@ -11,4 +11,4 @@ def task_of(spec: ModelSpec) -> Task:
     return Detection(spec) if spec.num_queries else Classification(spec)
 
 
-__all__ = ["Classification", "Detection", "Predict", "Task", "task_of"]
+__all__ = ["Classification", "Detection", "Images", "Predict", "Task", "task_of"]

@@ -14,7 +14,7 @@ from mobilevit_sdk.recipe import Recipe
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.tasks.accuracy import Accuracy, top5_hits
 from mobilevit_sdk.tasks.classes import class_order_notes, match_answers, match_classes, yes_notes
-from mobilevit_sdk.tasks.task import Predict
+from mobilevit_sdk.tasks.task import Predict, batch
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,9 @@ class Classification:
         top1 = top5 = not_finite = 0
         for start in range(0, len(dataset), batch_size):
             rows = range(start, min(start + batch_size, len(dataset)))
-            scores = predict(np.stack([crop_image(dataset.image(row), self.spec.preprocessing) for row in rows]))
+            images = [dataset.image(row) for row in rows]
+            crops = [crop_image(image, self.spec.preprocessing_for(*image.size)) for image in images]
+            scores = predict(batch(crops))
             not_finite += int((~np.isfinite(scores)).any(axis=1).sum())
             hits = top5_hits(scores, labels[rows])
             top1 += int(hits[:, 0].sum())

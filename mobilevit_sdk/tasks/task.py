@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-# RGB uint8 [B, 3, H, W] -> the answers, [B, ...]
-Predict = Callable[[np.ndarray], np.ndarray]
+Images = Sequence[np.ndarray] | np.ndarray  # RGB uint8 [3, H, W] each; of a file with several sizes, of any of them
+Predict = Callable[[Images], np.ndarray]  # images -> the answers, [B, ...]
+
+
+def batch(images: Sequence[np.ndarray]) -> Images:
+    """One array, [B, 3, H, W], unless the images are of several sizes."""
+    return np.stack(images) if len({image.shape for image in images}) == 1 else images
 
 
 class Task(Protocol):

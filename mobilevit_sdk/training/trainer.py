@@ -24,7 +24,7 @@ from mobilevit_sdk.models.backbone import HasBackbone, as_rows
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.recipe import Distillation, Recipe
 from mobilevit_sdk.spec import ModelSpec
-from mobilevit_sdk.tasks import task_of
+from mobilevit_sdk.tasks import Images, task_of
 from mobilevit_sdk.tasks.quality import Quality
 from mobilevit_sdk.training.curves import plot_curves
 from mobilevit_sdk.training.distillation import Teacher
@@ -253,8 +253,8 @@ class Trainer:
 
     def _evaluate(self, what: str, network: Callable[[Tensor], Tensor | tuple[Tensor, ...]]) -> Quality:
         @torch.no_grad()
-        def predict(images: np.ndarray) -> np.ndarray:
-            return as_rows(network(self._model_input(images))).cpu().numpy()
+        def predict(images: Images) -> np.ndarray:
+            return as_rows(network(self._model_input(np.asarray(images)))).cpu().numpy()
 
         def progress(step: Step) -> None:
             self.progress(replace(step, stage=what))

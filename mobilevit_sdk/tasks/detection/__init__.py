@@ -18,7 +18,7 @@ from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.tasks.classes import class_indices
 from mobilevit_sdk.tasks.detection.average_precision import AveragePrecision, average_precision
 from mobilevit_sdk.tasks.detection.found import Found, found_objects, split_answers
-from mobilevit_sdk.tasks.task import Predict
+from mobilevit_sdk.tasks.task import Predict, batch
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Detection:
     def placed(self, answers: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Found | None]:
         """Answers on pictures of these sizes, (width, height); None where they are not finite."""
         return [
-            found_objects(logits, boxes, seen_region(size, self.spec.preprocessing), size)
+            found_objects(logits, boxes, seen_region(size, self.spec.preprocessing_for(*size)), size)
             if np.isfinite(logits).all() and np.isfinite(boxes).all()
             else None
             for size, logits, boxes in zip(sizes, *split_answers(answers, self.spec), strict=True)
@@ -109,8 +109,8 @@ class Detection:
     def find(self, predict: Predict, dataset: ImageDataset, rows: Sequence[int]) -> list[Found | None]:
         """What the queries answer for these pictures, or None where that is not finite."""
         pictures = [dataset.image(row) for row in rows]
-        pixels = np.stack([crop_image(picture, self.spec.preprocessing) for picture in pictures])
-        return self.placed(predict(pixels), [picture.size for picture in pictures])
+        pixels = [crop_image(picture, self.spec.preprocessing_for(*picture.size)) for picture in pictures]
+        return self.placed(predict(batch(pixels)), [picture.size for picture in pictures])
 
     def targets(self, dataset: ImageDataset, rows: Sequence[int]) -> BoxTargets:
         """See `box_targets`."""
