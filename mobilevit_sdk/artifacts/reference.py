@@ -106,7 +106,12 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
             stacks = image_tensors(spec)
             if surplus := sorted(set(file.keys()) - {*stacks, *names}):
                 raise ValueError(f"it holds {one_line(surplus[0], 40)!r}, which {spec.model} does not return")
-            images = [image for name in stacks for image in file.get_tensor(name)]
+            images = []
+            for name, size in stacks.items():
+                stack = file.get_tensor(name)
+                if len(stacks) > 1 and stack.shape[2:] != size:
+                    raise ValueError(f"{name} are of shape {stack.shape}, not of {in_pixels(size)} pixels")
+                images += list(stack)
             answers = [file.get_tensor(name) for name in names]
             rows = json.loads(file.metadata()["cases"])
         cases = tuple(
