@@ -7,7 +7,6 @@ from mobilevit_sdk.data.objects import Objects
 from mobilevit_sdk.data.preprocessing import crop_image, to_model_input
 from mobilevit_sdk.data.source import open_dataset
 from mobilevit_sdk.data.split import split_dataset
-from mobilevit_sdk.spec import nearest_size
 
 __all__ = [
     "ClassOrder",

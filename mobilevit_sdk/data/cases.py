@@ -95,7 +95,7 @@ def image_cases(
     cases = []
     for index, name in enumerate(dataset.names):
         image = dataset.image(index)
-        if not sizes or sizes[nearest_size(image.size, sizes)] == preprocessing.image_size:
+        if not sizes or nearest_size(*image.size, sizes) == preprocessing.image_size:
             cases.append(Case(name, crop_image(image, preprocessing)))
     return tuple(cases)
 

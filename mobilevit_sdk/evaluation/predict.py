@@ -84,8 +84,7 @@ class Predictions:
         """How an upright picture of this size, in pixels, was prepared."""
         if not self.image_sizes:
             return self.preprocessing
-        size = self.image_sizes[nearest_size((width, height), self.image_sizes)]
-        return self.preprocessing.at_size(*size)
+        return self.preprocessing.at_size(*nearest_size(width, height, self.image_sizes))
 
 
 def predict(

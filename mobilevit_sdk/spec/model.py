@@ -112,7 +112,7 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
         """How an upright picture of this size, in pixels, is prepared: for the entry of the nearest aspect ratio."""
         if not self.image_sizes:
             return self.preprocessing
-        return self.preprocessing.at_size(*self.sizes[nearest_size((width, height), self.sizes)])
+        return self.preprocessing.at_size(*nearest_size(width, height, self.image_sizes))
 
     @property
     def num_queries(self) -> int:

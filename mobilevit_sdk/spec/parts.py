@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import ClassVar, Literal
 
 import msgspec
@@ -129,18 +130,18 @@ def in_pixels(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def nearest_size(picture: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> int:
-    """Which of several input sizes, (height, width), a picture of (width, height) takes, as its place among them.
+def nearest_size(width: int, height: int, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Of these sizes, height and width each, the one whose aspect ratio is nearest to that of an upright picture.
 
-    It is the one whose aspect ratio is nearest, by |log(w/h of the picture) - log(w/h of the size)|; of equally near
-    ones the first. The picture is upright.
+    The difference of the logarithms of both ratios is the smallest; the earlier one where two are equally near. It is
+    compared in whole numbers, without logarithms, so that every language finds the same one.
     """
 
-    def distance(size: tuple[int, int]) -> float:
-        across, down = picture[0] * size[0], picture[1] * size[1]
-        return max(across, down) / min(across, down)  # the exponential, which whole numbers give all languages alike
+    def quotient(size: tuple[int, int]) -> Fraction:
+        one, other = width * size[0], height * size[1]
+        return Fraction(max(one, other), min(one, other))
 
-    return min(range(len(sizes)), key=lambda place: distance(sizes[place]))
+    return min(sizes, key=quotient)
 
 
 class ModelInfo(Strict, frozen=True, kw_only=True):
