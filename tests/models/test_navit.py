@@ -218,19 +218,12 @@ def test_a_network_of_the_paper_has_no_bias_and_one_of_timm_has_all(entry) -> No
     assert (entry.info.top1 is None) == entry.name.startswith("navit")
 
 
-@pytest.mark.parametrize("kind", POSITIONS, ids="-".join)
-def test_phone_graphs_of_all_positions_are_exact_and_taken_whole(kind: tuple[str, str]) -> None:
-    """On three targets; with the mean, registers, biases and no norm before the pool, as NaFlex has it."""
-    options = {"positions": kind[0], "coordinates": kind[1], "position_length": 6}
-    for target, size, more in (
-        ("xnnpack", (40, 24), NAFLEX),
-        ("coreml-ane", (24, 40), {}),
-        ("vulkan", (8, 48), NAFLEX),
-    ):
-        check_graph(*tiny_model("navit", **options, **more), target, size)
-
-
 @pytest.mark.parametrize("target", sorted(TARGETS))
-def test_phone_graphs_of_the_mean_and_of_no_register_are_too(target: str) -> None:
+def test_phone_graphs_of_naflex_are_exact_and_taken_whole(target: str) -> None:
+    """With the mean, biases, and no norm before the pool; other positions are other constants: test_ragged_rewrites."""
     check_graph(*tiny_model("navit", **NAFLEX, positions="grid", coordinates="aspect"), target, (40, 24))
+
+
+@pytest.mark.parametrize("target", ["coreml-ane", "xnnpack"])
+def test_phone_graphs_without_registers_are_too(target: str) -> None:
     check_graph(*tiny_model("navit", pooling="mean", registers=0), target, (24, 24))
