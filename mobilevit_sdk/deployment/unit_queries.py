@@ -26,8 +26,8 @@ class UnitQueries(nn.Module):
         super().__init__()
         self.key_dim, self.mean = norm.key_dim, mean
         self.register_buffer("gain", gain(norm))
-        self.register_buffer("row", torch.full((1, self.key_dim), 1 / self.key_dim, dtype=torch.float64))
-        self.register_buffer("eps", torch.full((1,), norm.eps / self.key_dim, dtype=torch.float64))
+        self.register_buffer("row", self.gain.new_full((1, self.key_dim), 1 / self.key_dim))
+        self.register_buffer("eps", self.gain.new_full((1,), norm.eps / self.key_dim))
 
     def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         return self._over_length(q, q * self.gain), self._over_length(k, k)
@@ -51,9 +51,8 @@ class ChannelsFirstUnitQueries(nn.Module):
         self.heads, key_dim = norm.num_heads, norm.key_dim
         channels = self.heads * key_dim
         self.register_buffer("gain", gain(norm).view(-1, 1, 1))
-        rows = torch.full((channels, key_dim, 1, 1), 1 / key_dim, dtype=torch.float64)
-        self.register_buffer("rows", rows)
-        self.register_buffer("eps", torch.full((channels,), norm.eps / key_dim, dtype=torch.float64))
+        self.register_buffer("rows", self.gain.new_full((channels, key_dim, 1, 1), 1 / key_dim))
+        self.register_buffer("eps", self.gain.new_full((channels,), norm.eps / key_dim))
 
     def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         return q * self.gain * self._inverse(q), k * self._inverse(k)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tiny_networks import noise, tiny_model
 from torch import Tensor
 
-from mobilevit_sdk.deployment import TARGETS
+from mobilevit_sdk.data import to_model_input
+from mobilevit_sdk.deployment import TARGETS, deploy
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import to_patches
 from mobilevit_sdk.layers.grid_positions import KINDS, GridPositions, LearnedPositions
@@ -222,6 +223,16 @@ def test_a_network_of_the_paper_has_no_bias_and_one_of_timm_has_all(entry) -> No
 def test_phone_graphs_of_naflex_are_exact_and_taken_whole(target: str) -> None:
     """With the mean, biases, and no norm before the pool; other positions are other constants: test_ragged_rewrites."""
     check_graph(*tiny_model("navit", **NAFLEX, positions="grid", coordinates="aspect"), target, (40, 24))
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+@torch.inference_mode()
+def test_phone_graphs_are_made_in_float32_as_well(target: str) -> None:
+    """Some rewrites run the network between others."""
+    model, spec = tiny_model("navit")
+    image = noise(1, 3, *spec.preprocessing.image_size)
+    expected = model(to_model_input(image, spec.preprocessing))
+    torch.testing.assert_close(deploy(model, target, spec)(image), expected, rtol=1e-2, atol=1e-2)  # Vulkan's GELU
 
 
 @pytest.mark.parametrize("target", ["coreml-ane", "xnnpack"])
