@@ -67,6 +67,7 @@ def pictures(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
     china, flower = photographs()
     decode_picture(china.read_bytes()).save(folder / "china-1.png")
+    decode_picture(china.read_bytes()).crop((100, 0, 400, 427)).save(folder / "tower-1.png")
     turned = decode_picture(flower.read_bytes()).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
