@@ -19,6 +19,7 @@ from mobilevit_sdk.parity.device import (
     Timing,
     device_runs,
     parse_device_report,
+    phone_rows,
     read_device_report,
     seal,
     write_device_report,
@@ -227,6 +228,11 @@ def test_latencies_of_entries_are_read_and_told(report, artifact):
     manifest = msgspec.structs.replace(artifact.manifest, entries=tuple(entry_of(*pair) for pair in sizes.items()))
     (run,) = device_runs(Artifact(artifact.path, manifest), read)
     assert ("latency of image_256x192", "3.00 ms, p90 3.00 ms") in run.facts
+    rows = phone_rows(read)
+    assert [(row.runtime, row.p50_ms) for row in rows] == [
+        ("litert-gpu at serving_default", 2.0),
+        ("litert-gpu at image_256x192", 3.0),
+    ]
 
 
 @pytest.mark.parametrize(

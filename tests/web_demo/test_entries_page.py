@@ -20,7 +20,7 @@ from mobilevit_sdk.checkpoints.preparation import Preparation
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.data import crop_image
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.parity.device import device_runs, parse_device_report
+from mobilevit_sdk.parity.device import device_runs, parse_device_report, phone_rows
 from mobilevit_sdk.parity.outcome import judge_runs
 
 AVAILABLE = LiteRTWebRuntime().availability()
@@ -74,6 +74,11 @@ def test_each_picture_runs_in_its_entry_and_every_entry_is_proved(browser, sever
     for run in json.loads(command.reports[0])["runs"]:
         assert [entry["name"] for entry in run["latency"]["entries"]] == names
     assert all(f"{name} p50" in said for name in names)
+    rows = phone_rows(parse_device_report(command.reports[0]), artifact)
+    assert [row.runtime for row in rows] == [
+        f"{run} at {name}" for run in ("litert-wasm", "litert-webgpu") for name in names
+    ]
+    assert all(row.sqnr_db > 90 and row.p50_ms > 0 for row in rows)
 
 
 def test_litert_web_runs_the_entry_that_an_image_fits(several):

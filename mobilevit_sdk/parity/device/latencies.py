@@ -49,7 +49,9 @@ class PhoneRow(Strict, frozen=True):
 def phone_rows(
     reports: DeviceReportLike | Sequence[DeviceReportLike], artifacts: ArtifactLike | Sequence[ArtifactLike] = ()
 ) -> list[PhoneRow]:
-    """A row for each run of each report. With `artifacts`, answers that are not PyTorch's are errors.
+    """A row for each run of each report, and for each entry of a file of several input sizes.
+
+    With `artifacts`, answers that are not PyTorch's are errors.
 
     Raises RequestError for a report that cannot be read and, where there are artifacts, for one of another file.
     """
@@ -60,29 +62,33 @@ def phone_rows(
         runs = device_runs(artifacts, listed)
         answers = {(run.artifact.manifest.sha256, run.device, run.runtime): run for run in runs}
     return [
-        _row(run, name, device, report, answers.get((report.artifact.sha256, device, name)))
+        _row(run, name, device, report, answers.get((report.artifact.sha256, device, name)), place)
         for report, _, device in opened
         for run, name in zip(report.runs, report.run_names, strict=True)
+        for place in (range(len(run.latency.by_entry) or 1) if run.latency else range(1))
     ]
 
 
-def _row(run: DeviceRun, runtime: str, device: str, report: DeviceReport, answered: Run | None) -> PhoneRow:
+def _row(run: DeviceRun, runtime: str, device: str, report: DeviceReport, answered: Run | None, place: int) -> PhoneRow:
+    """Of the entry at `place`, among those whose latency was measured."""
+    entries = run.latency.by_entry if run.latency else ()
     row = PhoneRow(
         artifact=report.artifact.name,
         device=device,
         processor=report.device.processor,
-        runtime=runtime,
+        runtime=f"{runtime} at {entries[place].name}" if entries else runtime,
         runtime_version=run.runtime_version,
         precision=run.precision,
         fully_accelerated=run.fully_accelerated,
         peak_memory_bytes=run.peak_memory_bytes,
         thermal_state=run.thermal_state,
     )
-    if error := run.error or _another_function(answered):
+    if error := run.error or _another_function(answered, place):
         return msgspec.structs.replace(row, status="error", reason=error)
     if run.latency is None:
         return msgspec.structs.replace(row, status="unmeasured", reason="the app measured no latency")
-    timing, prepared = run.latency.inference_ms, run.latency.with_preprocessing_ms
+    measured = entries[place] if entries else run.latency
+    timing, prepared = measured.inference_ms, measured.with_preprocessing_ms
     row = msgspec.structs.replace(
         row,
         p50_ms=timing.p50,
@@ -91,7 +97,7 @@ def _row(run: DeviceRun, runtime: str, device: str, report: DeviceReport, answer
         with_preprocessing_p90_ms=prepared.p90 if prepared and prepared.samples else None,
         warm_up=run.latency.warm_up,
         samples=len(timing.samples),
-        sqnr_db=_sqnr_db(answered),
+        sqnr_db=_sqnr_db(answered, place),
     )
     if run.thermal_state in ("serious", "critical"):
         hot = f"its thermal state was {run.thermal_state}, in which phones slow down; let it cool and measure again"
@@ -99,20 +105,22 @@ def _row(run: DeviceRun, runtime: str, device: str, report: DeviceReport, answer
     return row
 
 
-def _another_function(answered: Run | None) -> str | None:
+def _another_function(answered: Run | None, place: int) -> str | None:
     """Why a latency is not that of this network: answers that are not PyTorch's, or a file that was changed."""
     if answered is None:
         return None
     if answered.refusal:
         return answered.refusal[1]
-    sqnr = _sqnr_db(answered)
+    sqnr = _sqnr_db(answered, place)
     if sqnr is not None and sqnr < MIN_SQNR_DB:
         return f"it computes something else than PyTorch: SQNR {sqnr:.1f} dB"
     return None
 
 
-def _sqnr_db(answered: Run | None) -> float | None:
-    """Of the first case, a photograph, as of all that is measured; `verify` judges all cases."""
+def _sqnr_db(answered: Run | None, place: int) -> float | None:
+    """Of the first case of an entry, a photograph, as of all that is measured; `verify` judges all cases."""
     if answered is None or answered.outputs is None or answered.reference is None:
         return None
-    return lowest_db(views_of(answered.artifact.manifest.spec, answered.reference, answered.outputs, rows=[0]))
+    sizes = [case.image.shape for case in answered.reference.cases]
+    row = sizes.index(list(dict.fromkeys(sizes))[place])
+    return lowest_db(views_of(answered.artifact.manifest.spec, answered.reference, answered.outputs, rows=[row]))
