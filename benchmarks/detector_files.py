@@ -12,6 +12,7 @@ resumes.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -121,7 +122,8 @@ def _stock(out: Path) -> list[Conversion]:
                     seconds, peak = prepared.seconds, prepared.peak_memory_bytes
                 made.append(Conversion(name, seconds, peak))
             except MobileViTError as error:
-                made.append(Conversion(name, error=" ".join(click.unstyle(str(error)).split())[:200]))
+                said = re.sub(r"\S*/(?=[\w.-]+)", "", " ".join(click.unstyle(str(error)).split()))  # whose folders?
+                made.append(Conversion(name, error=said[:200]))
     return made
 
 
