@@ -112,7 +112,7 @@ def _run(
         arm=arm,
         seed=seed,
         parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
-        shape=f"dim {options.dim}, {options.heads} heads, {options.depth} blocks, patches of {PATCH} pixels",
+        shape=f"dim {options.dim}, {options.depth} blocks",
         train_images=len(train),
         test_images=len(test),
         epochs=recipe.epochs,

@@ -35,20 +35,20 @@ class Run(Strict, frozen=True):
 _PAGE = """# Any size: packed NaViT against networks trained at one size, measured
 
 Written by `python benchmarks/any_size.py`, whose docstring says what is compared and how. Small networks ({shape}),
-trained from nothing on {train_images:,} images of CIFAR-10, learning rate {learning_rate:g}, judged on
+trained from nothing on {train_images:,} images of CIFAR-10, learning rate {learning_rate:g}, {seeds}, judged on
 {test_images:,} test images at every size. The paper's claim is about hundreds of millions of images: this is a small
 look at its mechanism.
 
 ![top-1 at each size](any-size.png)
 
-| training | epochs | billions of tokens | parameters |
+| training | epochs | millions of tokens | parameters |
 | --- | ---: | ---: | ---: |
 """
 
 _SIZES = """
-Top-1 of each seed and the mean; differences of the packed training to the others, in points. A difference is called a
-tie where the seeds disagree on its sign, or where it is not larger than both the spread of an arm's seeds and what
-chance gives on so few test images (95%).
+Top-1 of each seed, and of several the mean; differences of the packed training to the others, in points. A difference
+is called a tie where the seeds disagree on its sign, or where it is not larger than both the spread of an arm's seeds
+and what chance gives on so few test images (95%).
 
 | pixels | {arms} | {others} |
 | ---: | {lines} | {words} |
@@ -60,16 +60,18 @@ def write_any_size(runs: Sequence[Run], page: Path) -> None:
     first = runs[0]
     arms = list(dict.fromkeys(run.arm for run in runs))
     of = {arm: [run for run in runs if run.arm == arm] for arm in arms}
+    seeds = len(of[arms[0]])
     text = _PAGE.format(
         shape=first.shape,
         train_images=first.train_images,
         test_images=first.test_images,
         learning_rate=first.learning_rate,
+        seeds=f"{seeds} seed{'s' if seeds > 1 else ''}",
     )
     for arm in arms:
         run = of[arm][0]
         dropped = f", {run.drop:.0%} of the patches dropped" if run.drop else ""
-        text += f"| {arm}{dropped} | {run.epochs} | {run.tokens / 1e9:.2f} | {run.parameters:,} |\n"
+        text += f"| {arm}{dropped} | {run.epochs} | {run.tokens / 1e6:.1f} | {run.parameters:,} |\n"
     text += _SIZES.format(
         arms=" | ".join(arms),
         lines=" | ".join("---:" for _ in arms),
