@@ -8,6 +8,7 @@ import json
 import msgspec
 import numpy as np
 import pytest
+from device_reports import device_report, device_run
 from phone_server import make_artifacts, stub_app
 
 from mobilevit_sdk.apps.platforms import AppNames
@@ -20,6 +21,8 @@ from mobilevit_sdk.errors import ArtifactError
 from mobilevit_sdk.formats.app_input import app_input_of
 from mobilevit_sdk.formats.converter import TensorInfo
 from mobilevit_sdk.formats.entries import Entry
+from mobilevit_sdk.parity.device import device_runs
+from mobilevit_sdk.parity.outcome import judge_runs
 
 SIZES = ((32, 32), (32, 48), (48, 32))
 
@@ -76,6 +79,12 @@ def test_vectors_without_a_size_are_refused(artifact):
     write_reference(artifact.path.parent, few, first)
     with pytest.raises(ArtifactError, match="images_32x48"):
         build_site([artifact], takes_reports=True)
+
+
+def test_two_runs_that_answer_every_entry_as_pytorch_agree(artifact):
+    """The black images of two turned sizes have the same bytes."""
+    report = device_report(artifact, device_run(artifact, accelerator="cpu"), device_run(artifact, accelerator="gpu"))
+    assert judge_runs(device_runs(artifact, report)).passed
 
 
 def test_a_projects_readme_names_the_sizes(artifact):

@@ -63,6 +63,7 @@ def test_each_picture_runs_in_its_entry_and_every_entry_is_proved(browser, sever
         said = browser.verify()
     finally:
         site.close()
+    assert "Passed" in said
     names = [entry.name for entry in several.manifest.entries]
     runs = device_runs(artifact, parse_device_report(command.reports[0]))
     outcome = judge_runs(runs)

@@ -20,12 +20,12 @@ _COLUMNS = 8
 class Pictures:
     """Collects cases; `style` places one in the image that `url` then holds."""
 
-    _places: dict[bytes, int] = field(default_factory=dict)
+    _places: dict[tuple[bytes, tuple[int, ...]], int] = field(default_factory=dict)
     _images: list[np.ndarray] = field(default_factory=list)
 
     def style(self, case: Case) -> Markup:
         """The CSS that shows the case in a box of SIDE pixels."""
-        key = case.image.tobytes()
+        key = case.image.tobytes(), case.image.shape
         if key not in self._places:
             self._places[key] = len(self._images)
             self._images.append(case.image)
