@@ -16,7 +16,7 @@ from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.formats.converter import Converter, converter_of_file, converters, find_converter
-from mobilevit_sdk.formats.runtime import Runtime, SelectiveOfSizes, SelectiveRuntime
+from mobilevit_sdk.formats.runtime import Runtime, SelectiveRuntime
 from mobilevit_sdk.formats.runtime_ref import choose_runtime
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, silent
@@ -200,12 +200,6 @@ def _able(converter: Converter, file: Path) -> list[Runtime]:
         runtime
         for runtime in converter.runtimes
         if not (manifest and isinstance(runtime, SelectiveRuntime) and manifest.precision in runtime.refuses)
-        and not (
-            manifest
-            and manifest.spec.image_sizes
-            and isinstance(runtime, SelectiveOfSizes)
-            and manifest.precision in runtime.refuses_sizes
-        )
     ]
 
 

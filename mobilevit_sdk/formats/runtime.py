@@ -184,13 +184,6 @@ class SelectiveRuntime(Runtime, Protocol):
 
 
 @runtime_checkable
-class SelectiveOfSizes(Runtime, Protocol):
-    """A runtime that does not take files of several image sizes in some precisions; they have no verdict on it."""
-
-    refuses_sizes: Mapping[str, str]  # precision -> why
-
-
-@runtime_checkable
 class InstallableRuntime(Runtime, Protocol):
     """A runtime that can fetch what it needs into the user's cache folder, without root."""
 

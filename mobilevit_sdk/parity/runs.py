@@ -18,7 +18,7 @@ from mobilevit_sdk.artifacts.artifact import Artifact, ArtifactLike, find_artifa
 from mobilevit_sdk.artifacts.reference import Reference
 from mobilevit_sdk.data.cases import Case
 from mobilevit_sdk.errors import ArtifactError, MobileViTError, RequestError, suggest
-from mobilevit_sdk.formats.runtime import OnRequestRuntime, Runtime, SelectiveOfSizes, SelectiveRuntime
+from mobilevit_sdk.formats.runtime import OnRequestRuntime, Runtime, SelectiveRuntime
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.progress import Progress, Step, silent
@@ -94,10 +94,6 @@ def run_artifacts(
         precision = artifact.manifest.precision
         if isinstance(runtime, SelectiveRuntime) and precision in runtime.refuses:
             why = f"not for {precision}: {runtime.refuses[precision]}"
-            return Run(artifact, runtime.name, availability.version, refusal=("unavailable", why))
-        sizes = runtime.refuses_sizes if isinstance(runtime, SelectiveOfSizes) else {}
-        if artifact.manifest.spec.image_sizes and precision in sizes:
-            why = f"not for several image sizes in {precision}: {sizes[precision]}"
             return Run(artifact, runtime.name, availability.version, refusal=("unavailable", why))
         if not artifact.is_unchanged():
             return Run(artifact, runtime.name, availability.version, refusal=CHANGED)

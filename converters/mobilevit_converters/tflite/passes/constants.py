@@ -19,17 +19,25 @@ VERSIONS = {"FLOAT16": 3, "INT8": 5}  # of DEQUANTIZE: the first that takes them
 def pack_constants(model: Any, dtype: ConstantType, keeps: Callable[[int], bool]) -> None:
     """Put the large float32 constants of `model`, a `ModelT`, into `dtype`, each behind a DEQUANTIZE, in place.
 
-    Runtimes unpack them once, when the model is loaded. `keeps` says of an operator, by its first output, whether its
-    constants stay float32. INT8 has a scale for each index of the first axis that is longer than one: for each head.
+    Of several graphs, only what all of them read is packed: tflite-runtime 2.14 knows what it has unpacked by the
+    numbers of tensors, and would give each graph the positions of the last one. Runtimes unpack them once, when the
+    model is loaded. `keeps` says of an operator, by its first output, whether its constants stay float32. INT8 has a
+    scale for each index of the first axis that is longer than one: for each head.
     """
     packed_buffers: dict[int, int] = {}  # what several graphs read is packed once
+    shared = set.intersection(*({tensor.buffer for tensor in graph.tensors} for graph in model.subgraphs))
     for graph in model.subgraphs:
-        _pack(model, graph, dtype, keeps, packed_buffers)
+        _pack(model, graph, dtype, keeps, shared, packed_buffers)
     _empty_unread_buffers(model, packed_buffers)
 
 
 def _pack(
-    model: Any, graph: Any, dtype: ConstantType, keeps: Callable[[int], bool], packed_buffers: dict[int, int]
+    model: Any,
+    graph: Any,
+    dtype: ConstantType,
+    keeps: Callable[[int], bool],
+    shared: Collection[int],
+    packed_buffers: dict[int, int],
 ) -> None:
     schema = load_schema()
     unpacked: dict[int, int] = {}
@@ -44,6 +52,7 @@ def _pack(
                 index < 0
                 or tensor.type != schema.TensorType.FLOAT32
                 or data is None
+                or tensor.buffer not in shared
                 or len(data) < 4 * MIN_PACKED_ELEMENTS
             ):
                 continue

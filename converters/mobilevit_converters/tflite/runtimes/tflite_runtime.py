@@ -41,8 +41,6 @@ class TFLiteRuntime:
         "int8-dynamic": "2.14.0 does not know a scale for each channel of a matrix",
         "int4-weight": "2.14.0 does not know weights in groups",
     }
-    # Measured: of three graphs that share float16 weights, two answer at 4 to 8 dB, silently; float32 is right.
-    refuses_sizes: Mapping[str, str] = {"fp16": "2.14.0 unpacks float16 weights for the last of several graphs alone"}
 
     def availability(self) -> Availability:
         if not (reader := availability("ai-edge-litert")):  # which reads the file before native code does
