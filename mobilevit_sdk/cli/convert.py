@@ -93,6 +93,7 @@ def command(
     from mobilevit_sdk.data.calibration import MAX_IMAGES
     from mobilevit_sdk.formats.quantization import read_recipe
     from mobilevit_sdk.parity import find_config, read_thresholds
+    from mobilevit_sdk.spec import in_pixels
     from mobilevit_sdk.tasks.classes import class_order_notes
 
     thresholds = read_thresholds(find_config(Path.cwd()))
@@ -111,6 +112,8 @@ def command(
     )
     print_line(log, checkpoint.spec.model, "bold", f"from {checkpoint.source} ({checkpoint.layout})")
     print_line(log, "images", "bold", checkpoint.spec.describe_preprocessing())
+    if checkpoint.spec.image_sizes:
+        print_line(log, "sizes", "bold", ", ".join(map(in_pixels, checkpoint.spec.sizes)))
     print_line(log, "license", "bold", in_options(checkpoint.spec.license or "unknown; `license` states it"))
     plan = plan_conversions(formats, precisions, backend)
     left_out = plan_sizes(plan, formats)[1] if checkpoint.spec.image_sizes else ()
