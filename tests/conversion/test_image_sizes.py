@@ -129,11 +129,10 @@ def test_pictures_take_the_entry_of_the_nearest_aspect_ratio(artifact_of, tmp_pa
 def test_bisection_and_benchmark_know_entries(artifact_of):
     checkpoint = wide_vit()
     artifact = artifact_of("tflite", "fp32", checkpoint, "several")
-    with in_this_process():
-        for size, at in (((48, 32), " at 48x32"), ((32, 32), "")):
-            found = bisect(artifact, image_size=size)
-            assert found.status == "agrees"
-            assert all(case.endswith(at) and (" at " in case) == bool(at) for case in found.cases)
+    for size, at in (((48, 32), " at 48x32"), ((32, 32), "")):
+        found = bisect(artifact, image_size=size)
+        assert found.status == "agrees"
+        assert all(case.endswith(at) and (" at " in case) == bool(at) for case in found.cases)
     with pytest.raises(RequestError, match="takes images of 32x32, 48x32, 32x48, not of 40x40"):
         bisect(artifact, image_size=(40, 40))
     rows = candidates_of(artifact)
