@@ -55,7 +55,7 @@ def plan_sizes(plan: Sequence[Conversion], formats: Sequence[str]) -> tuple[list
         if isinstance(converter, HoldsSizes):
             reason = converter.refuses_sizes(conversion.precision)
         else:
-            reason = f"{label(converter)} files hold one; convert each size into a folder of its own"
+            reason = f"{label(converter)} files hold one size; convert each into a folder of its own"
         if not reason:
             able.append(conversion)
         elif formats:

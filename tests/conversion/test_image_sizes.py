@@ -191,7 +191,7 @@ def test_sizes_that_no_file_holds_are_refused(sizes, message):
 def test_formats_and_precisions_of_one_size_refuse_several_before_any_work(tmp_path):
     checkpoint = wide_vit()
     for format, precision, message in (
-        ("onnx", "fp32", "onnx fp32 with several image sizes: onnx files hold one"),
+        ("onnx", "fp32", "onnx fp32 with several image sizes: onnx files hold one size"),
         ("tflite", "int8", "tflite int8 with several image sizes: int8 is not calibrated for several"),
     ):
         if find_converter(format).availability():
