@@ -136,7 +136,7 @@ class Arms:
         pixels = self._pixels(data)
         if view is not None:
             generator = torch.Generator().manual_seed(view)
-            pixels = torch.cat([augment(each, SIZE, RECIPE, generator) for each in pixels.split(500)])
+            pixels = torch.cat([augment(each, (SIZE, SIZE), RECIPE, generator) for each in pixels.split(500)])
         x = to_model_input(pixels, self.spec.preprocessing)
         return Images(x, torch.tensor(data.labels), Frozen.of(self.network, x))
 

@@ -57,11 +57,12 @@ class Match:
     def is_backbone(self) -> bool:
         """Whether nothing is wrong except that the classifier is missing."""
         head = {f"{self.key_map.classifier}.weight", f"{self.key_map.classifier}.bias"}
-        head &= {*self.sources, *self.missing.values()}  # there are classifiers without a bias
+        head &= {*self.sources, *self.missing.values()}  # some have no bias, and features need neither
         roots = (self.key_map.classifier.split(".")[0], *self.key_map.backbone_lacks)
         lacking = set(self.missing.values())
         return (
-            head <= lacking
+            bool(head)
+            and head <= lacking
             and len(self.missing) == self.problems
             and all(name.startswith(tuple(f"{root}." for root in roots)) for name in lacking)
         )

@@ -120,11 +120,11 @@ def test_every_file_is_a_row_and_what_fails_stops_no_other(checkpoint, data, tmp
 def test_what_the_files_share_is_made_once(checkpoint, data, tmp_path, monkeypatch):
     made = []
 
-    def reference_of(*given):
+    def reference_of_sizes(*given):
         made.append(given)
-        return artifacts.reference_of(*given)
+        return artifacts.reference_of_sizes(*given)
 
-    monkeypatch.setattr(pipeline, "reference_of", reference_of)
+    monkeypatch.setattr(pipeline, "reference_of_sizes", reference_of_sizes)
     install(monkeypatch, StandInConverter("alpha", precisions=("fp32", "fp16")), StandInConverter("beta"))
     found = compare_formats(checkpoint, data=data, out=tmp_path, timed=False)
     assert len(found.rows) == 3

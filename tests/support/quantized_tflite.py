@@ -66,7 +66,7 @@ def make(spec: ModelSpec) -> Network:
     model = randomize(build_model(spec), 0).eval()
     condition_weights(model, torch.from_numpy(np.concatenate(list(images))))
     graph = deploy(model, converter.target, spec)
-    return Network(spec, graph, conversion.float_model(graph, spec), images)
+    return Network(spec, graph, conversion.float_model([graph], spec), images)
 
 
 def read(content: bytes) -> Any:

@@ -51,7 +51,7 @@ BROKEN = {
     ),
     "missing": (lambda files: files.file.unlink(), r"is not on the server \(404\)"),
     "a page": (lambda files: files.manifest.write_text("<html>"), "manifest.json is damaged: it is not JSON"),
-    "another schema": (lambda files: change(files.manifest, schema=2), "schema is missing or wrong"),
+    "another schema": (lambda files: change(files.manifest, schema=3), "schema is missing or wrong"),
     "other vectors": (lambda files: flip_header(files.reference), "reference.safetensors is damaged"),
     "another format": (
         lambda files: change(files.manifest, format="executorch", file="m.pte"),

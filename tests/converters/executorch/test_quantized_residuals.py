@@ -59,7 +59,7 @@ def test_a_residual_network_in_integers_loads_whole_and_answers(tmp_path: Path) 
         Quantization(QuantizationRecipe(percentile=99.0), images),  # type: ignore[arg-type]
     )
     path = tmp_path / "residual.pte"
-    path.write_bytes(_lower_to_xnnpack(traced, {}, "int8"))
+    path.write_bytes(_lower_to_xnnpack({"forward": traced}, {}, "int8"))
     program = read_program(path)
     forward = program.method("forward")
     assert forward is not None

@@ -38,7 +38,7 @@ def fp16(phone_files: SharedFiles) -> PhoneFile:
 
 def inspect_without_runtime(path: Path) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspection, "_delegation", lambda path: (None, None))
+        patch.setattr(inspection, "_delegation", lambda path, signature: (None, None))
         return converter.inspect(path)
 
 

@@ -278,7 +278,7 @@ def pyramid() -> Network:
     graph = randomize(Pyramid(), 0).eval()
     with torch.no_grad():
         graph.large.weight[5] = 0  # a dead channel: a scale of 0, which XNNPACK refuses
-    return Network(spec, graph, conversion.float_model(graph, spec), Images(spec.preprocessing.image_size))
+    return Network(spec, graph, conversion.float_model([graph], spec), Images(spec.preprocessing.image_size))
 
 
 def test_int4_weight_holds_large_matrices_in_groups_of_4_bits_and_others_in_8(pyramid: Network, tmp_path: Path):
