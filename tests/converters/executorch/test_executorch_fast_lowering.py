@@ -78,7 +78,7 @@ def lowered(graph: nn.Module, size: int, precision: str, fast: bool) -> tuple[by
         patch.setattr(ExportedProgram, "run_decompositions", spy_decompose)
         if not fast:
             patch.setattr(lowering, "OPTIMIZATIONS", (eliminate_transposes,))
-        return executorch_convert._lower_to_xnnpack(program, {}, precision), ran
+        return executorch_convert._lower_to_xnnpack({"forward": program}, {}, precision), ran
 
 
 @pytest.mark.slow

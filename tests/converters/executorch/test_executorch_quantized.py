@@ -276,9 +276,9 @@ def test_large_constants_are_stored_in_int8(precision, tmp_path):
 def test_the_file_is_the_same_byte_for_byte_without_idle_work(precision, monkeypatch):
     graph = PhoneGraph((8, 8), nn.Identity(), randomize(Both(), 0)).eval().requires_grad_(False)
     program = quantized(exported(graph, (8, 8)), precision, quantization(8))
-    fast = executorch_convert._lower_to_xnnpack(program, {}, precision)
+    fast = executorch_convert._lower_to_xnnpack({"forward": program}, {}, precision)
     monkeypatch.setattr(lowering, "OPTIMIZATIONS", (eliminate_transposes,))
-    assert executorch_convert._lower_to_xnnpack(program, {}, precision) == fast
+    assert executorch_convert._lower_to_xnnpack({"forward": program}, {}, precision) == fast
 
 
 def test_values_cross_between_int8_and_float_at_norms_and_attention_only(files):
