@@ -89,3 +89,10 @@ def as_recipe(given: QuantizationRecipe | Path | str | None) -> QuantizationReci
 
 # Matrices with fewer weights keep 8 bits: they are a tiny share of a network's size and most of what 4 bits would cost.
 MIN_INT4_WEIGHTS = 4096
+
+
+def uncalibrated_sizes(precision: str) -> str | None:
+    """Why a file of this precision holds one image size only, for `HoldsSizes.refuses_sizes`; None if it need not."""
+    if precision not in QUANTIZED:
+        return None
+    return f"{precision} is not calibrated for several; use fp32 or fp16, or convert each size into a folder of its own"

@@ -33,7 +33,7 @@ from mobilevit_sdk.layers.grid_positions import KINDS, Coordinates
 from mobilevit_sdk.models.backbone import Backbone
 from mobilevit_sdk.models.block_widths import AttentionWidths, BlockWidths
 from mobilevit_sdk.models.registry import register_family, register_model
-from mobilevit_sdk.models.vit import BASE, SMALL, TINY, Channels, Count, Side
+from mobilevit_sdk.models.vit import BASE, SMALL, TINY, Channels, Count, Side, transformer_block
 from mobilevit_sdk.spec import Features, ModelConfig, ModelInfo, Preprocessing, Strict
 
 
@@ -144,7 +144,9 @@ class NaViT(Backbone):
         rates = torch.linspace(0, config.stochastic_depth, config.depth, device="cpu")  # deeper blocks drop more
         for i, (own, p) in enumerate(zip(widths.blocks, rates.tolist(), strict=True)):
             if own is not None:  # removed blocks leave gaps in the numbering
-                self.blocks.add_module(str(i), _block(config, own, p))
+                self.blocks.add_module(
+                    str(i), transformer_block(config, own, p, qk_norm=config.qk_norm, bias=config.biases)
+                )
         self.patches = LastTokens(config.registers) if config.registers else nn.Identity()
         norm = partial(nn.LayerNorm, config.dim, eps=config.norm_eps, bias=config.biases)
         self.norm = norm() if config.final_norm else nn.Identity()
@@ -248,24 +250,6 @@ class NaViT(Backbone):
             )
         if isinstance(self.pooling, AttentionPool) and isinstance(self.fc_norm, nn.LayerNorm):
             yield ResidualStream(writers=(self.pooling.proj,), norms=(self.fc_norm,))
-
-
-def _block(config: NaViTConfig, own: BlockWidths, stochastic_depth: float) -> TransformerBlock:
-    return TransformerBlock(
-        config.dim,
-        own.num_heads,
-        own.mlp_dim,
-        key_dim=own.key_dim,
-        value_dim=own.value_dim,
-        activation=nn.GELU,
-        norm_eps=config.norm_eps,
-        layer_scale=config.layer_scale,
-        qk_norm=config.qk_norm,
-        bias=config.biases,
-        dropout=config.dropout,
-        mlp_dropout=config.dropout,
-        stochastic_depth=stochastic_depth,
-    )
 
 
 def _initialize(module: nn.Module) -> None:

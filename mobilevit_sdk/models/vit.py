@@ -141,19 +141,7 @@ class ViT(Backbone):
 
     def block(self, config: Any, index: int, own: BlockWidths, stochastic_depth: float, **options: Any) -> nn.Module:
         """One block; `options` are those of a family that has more."""
-        return TransformerBlock(
-            config.dim,
-            own.num_heads,
-            own.mlp_dim,
-            key_dim=own.key_dim,
-            value_dim=own.value_dim,
-            activation=nn.GELU,
-            layer_scale=config.layer_scale,
-            dropout=config.dropout,
-            mlp_dropout=config.dropout,
-            stochastic_depth=stochastic_depth,
-            **{"norm_eps": config.norm_eps, **options},
-        )
+        return transformer_block(config, own, stochastic_depth, **options)
 
     def return_features(self, kind: Features, *, scores: bool = False) -> None:
         """Pooled: the mean of the tokens that the classifier reads, [B, dim]; map: the patches' tokens, [B, dim, h, w].
@@ -209,6 +197,23 @@ class ViT(Backbone):
     def _task_constants(self) -> Iterator[nn.Parameter]:
         for task in cast("Iterable[TaskMemory]", self.tasks or ()):
             yield from task.no_decay()
+
+
+def transformer_block(config: Any, own: BlockWidths, stochastic_depth: float, **options: Any) -> TransformerBlock:
+    """A block of a config that has ViT's fields, with the widths of its own."""
+    return TransformerBlock(
+        config.dim,
+        own.num_heads,
+        own.mlp_dim,
+        key_dim=own.key_dim,
+        value_dim=own.value_dim,
+        activation=nn.GELU,
+        layer_scale=config.layer_scale,
+        dropout=config.dropout,
+        mlp_dropout=config.dropout,
+        stochastic_depth=stochastic_depth,
+        **{"norm_eps": config.norm_eps, **options},
+    )
 
 
 def _initialize(module: nn.Module) -> None:

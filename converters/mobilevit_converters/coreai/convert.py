@@ -19,16 +19,8 @@ from mobilevit_converters.coreai.toolchain import import_coreai_torch, quiet
 from mobilevit_sdk.deployment import InHalf, exported
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.entries import entry_names
-from mobilevit_sdk.formats.quantization import QUANTIZED, Quantization
+from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.spec import LOGITS, ModelSpec
-
-
-def refuses_sizes(precision: str) -> str | None:
-    """See `formats.converter.HoldsSizes`."""
-    if precision in QUANTIZED:
-        elsewhere = "convert each size into a folder of its own"
-        return f"{precision} is not calibrated for several; use fp32 or fp16, or {elsewhere}"
-    return None
 
 
 def convert(

@@ -56,9 +56,9 @@ class CoreMLConverter:
 
     def refuses_sizes(self, precision: str) -> str | None:
         """See `formats.converter.HoldsSizes`."""
-        from mobilevit_converters.coreml.convert import refuses_sizes
+        from mobilevit_sdk.formats.quantization import uncalibrated_sizes
 
-        return refuses_sizes(precision)
+        return uncalibrated_sizes(precision)
 
     def convert_sizes(
         self,

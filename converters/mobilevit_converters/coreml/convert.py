@@ -26,7 +26,7 @@ from mobilevit_converters.coreml.quantize.weights import quantize
 from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.entries import entry_names
-from mobilevit_sdk.formats.quantization import QUANTIZED, Quantization
+from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.spec import FEATURES, LOGITS, ModelSpec
 
 # The first iOS that has the operators of a precision; macOS, tvOS and watchOS of the same year have them, too.
@@ -44,14 +44,6 @@ class _WithProbabilities(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(image)
         return logits, logits.softmax(dim=-1)
-
-
-def refuses_sizes(precision: str) -> str | None:
-    """See `formats.converter.HoldsSizes`."""
-    if precision in QUANTIZED:
-        elsewhere = "convert each size into a folder of its own"
-        return f"{precision} is not calibrated for several; use fp32 or fp16, or {elsewhere}"
-    return None
 
 
 def convert(

@@ -55,9 +55,11 @@ class ExecuTorchConverter:
 
     def refuses_sizes(self, precision: str) -> str | None:
         """See `formats.converter.HoldsSizes`."""
-        from mobilevit_converters.executorch.convert import refuses_sizes
+        from mobilevit_sdk.formats.quantization import uncalibrated_sizes
 
-        return refuses_sizes(self.backend, precision)
+        if self.backend != "xnnpack":
+            return "its files hold one; use the backend xnnpack, or convert each size into a folder of its own"
+        return uncalibrated_sizes(precision)
 
     def convert_sizes(
         self,

@@ -20,18 +20,8 @@ from mobilevit_converters.executorch.toolchain import import_module
 from mobilevit_sdk.deployment import exported
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.entries import entry_names
-from mobilevit_sdk.formats.quantization import QUANTIZED, Quantization
+from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
-
-
-def refuses_sizes(backend: str | None, precision: str) -> str | None:
-    """See `formats.converter.HoldsSizes`."""
-    elsewhere = "convert each size into a folder of its own"
-    if backend != "xnnpack":
-        return f"its files hold one; use the backend xnnpack, or {elsewhere}"
-    if precision in QUANTIZED:
-        return f"{precision} is not calibrated for several; use fp32 or fp16, or {elsewhere}"
-    return None
 
 
 def convert(

@@ -20,7 +20,7 @@ from mobilevit_converters.tflite.quantize.quantize import quantize
 from mobilevit_converters.tflite.toolchain import import_from
 from mobilevit_sdk.errors import ToolchainError
 from mobilevit_sdk.formats.entries import entry_names
-from mobilevit_sdk.formats.quantization import QUANTIZED, Quantization
+from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.spec import ModelSpec
 
 IMAGE = "image"
@@ -55,14 +55,6 @@ class ChannelsLast(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         answers = self.network(image.permute(0, 3, 1, 2))
         return dict(zip(self.outputs, answers if isinstance(answers, tuple) else (answers,), strict=True))
-
-
-def refuses_sizes(precision: str) -> str | None:
-    """See `formats.converter.HoldsSizes`."""
-    if precision in QUANTIZED:
-        elsewhere = "convert each size into a folder of its own"
-        return f"{precision} is not calibrated for several; use fp32 or fp16, or {elsewhere}"
-    return None
 
 
 def convert(
