@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # One thread a worker, so that they do not fight over the cores; a file's tests in one worker, which share its fixtures.
+# Of slow ones a class's: the contract of all families is one file, and one worker would still run it when all is done.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 # The parts of `make apps`, each a target of its own; one whose tools are missing says so and succeeds.
 APPS := web android apk ios
 
-.PHONY: help demo test test-slow matrix instructions lint format apps $(APPS) build clean
+.PHONY: help demo test test-slow test-exhaustive docs matrix instructions lint format apps $(APPS) build clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -28,8 +29,15 @@ demo: $(INSTALLED) ## Convert the trained default to all five formats, and compa
 test: $(INSTALLED) ## Run the tests, but for those that take long.
 	$(PYTEST)
 
-test-slow: $(INSTALLED) ## Run what `make test` leaves out: networks of full size, and all combinations.
-	$(PYTEST) -m slow --durations=20
+test-slow: $(INSTALLED) ## Run what `make test` leaves out and every change must pass: networks of full size, and whole ways.
+	$(PYTEST) -m 'slow and not exhaustive' --dist loadscope --durations=20
+
+test-exhaustive: $(INSTALLED) ## Run every combination of what the other tests sample (an hour).
+	$(PYTEST) -m exhaustive --dist loadscope --durations=20
+
+docs: $(INSTALLED) ## Build the documentation into out/site; every warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "out/site/index.html"
 
 matrix: $(INSTALLED) ## Convert and verify every model, format and precision, and write docs/measured/matrix.md (an hour).
 	$(BIN)/python benchmarks/matrix.py

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from process_memory import forget_peak, peak
+
 MODEL = "tiny_vit_21m_224"
 
 
@@ -39,24 +41,13 @@ def load(loader: str, path: Path) -> dict[str, float]:
     }
     if path.suffix == ".safetensors":
         loaders["alone"] = lambda: safetensors.torch.load_file(path, backend="pread")
-    before = _forget_peak()
+    before = forget_peak()
     started = time.perf_counter()
     loaded = loaders[loader]()
     seconds = time.perf_counter() - started
-    grown = _status("VmHWM") - before
+    grown = peak() - before
     assert loaded is not None
     return {"seconds": seconds, "bytes": grown}
-
-
-def _forget_peak() -> int:
-    """Reset the process's record of its peak size (Linux) and return its size now, in bytes."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")))
 
 
 def measure(path: Path, rounds: int) -> dict[str, Any]:

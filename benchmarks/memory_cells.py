@@ -38,6 +38,7 @@ from mobilevit_sdk.layers.memory import first_tokens, run_tasks_in_block
 from mobilevit_sdk.models.vit import ViT, ViTConfig
 from mobilevit_sdk.spec import MemoryTask
 from mobilevit_sdk.tasks.augment import augment
+from mobilevit_sdk.tasks.draws import Draws, image_seeds
 from mobilevit_sdk.training.run import train_network
 
 CELLS = (0, 1, 2, 5, 10)
@@ -135,8 +136,10 @@ class Arms:
     def _images(self, data: ImageDataset, view: int | None = None) -> Images:
         pixels = self._pixels(data)
         if view is not None:
-            generator = torch.Generator().manual_seed(view)
-            pixels = torch.cat([augment(each, (SIZE, SIZE), RECIPE, generator) for each in pixels.split(500)])
+            seeds = image_seeds(view, 0, range(len(pixels)))
+            parts = (Draws(each, torch.Generator()) for each in seeds.split(500))
+            both = zip(pixels.split(500), parts, strict=True)
+            pixels = torch.cat([augment(each, (SIZE, SIZE), RECIPE, draws) for each, draws in both])
         x = to_model_input(pixels, self.spec.preprocessing)
         return Images(x, torch.tensor(data.labels), Frozen.of(self.network, x))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import random
 import shutil
 import sys
@@ -21,23 +20,22 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import msgspec
+from artifact_mutations import OF_FILE, OF_PROOF, name_of, seal
 from damage_oracle import TIMEOUT, UNSEEN, is_another_function, unseen_cases, unseen_db
 from shared import MEASURED, append_to_log, read_log, tell, write_page
-from small_networks import small_specs
+from small_artifacts import small_artifacts
+from warm_children import Warm
 
-from mobilevit_sdk import convert
-from mobilevit_sdk.artifacts.artifact import MANIFEST, Artifact, open_artifact
-from mobilevit_sdk.artifacts.reference import REFERENCE
-from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
+from mobilevit_sdk.artifacts.artifact import Artifact
 from mobilevit_sdk.errors import MobileViTError
-from mobilevit_sdk.files import hash_and_size
+from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.parity import verify
 from mobilevit_sdk.parity.runs import run_cases
-from mobilevit_sdk.processes.child import run_in_child
 
 _HEAD = """# Mutated artifacts
 
@@ -76,206 +74,90 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/mutated-artifacts"), help="folder of what is measured")
     parser.add_argument("--page", type=Path, default=MEASURED / "mutated-artifacts.md", help="the page to write")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--format", action="append", help="only this one; may be given again")
+    parser.add_argument("--only-page", action="store_true", help="of what was measured so far")
     options = parser.parse_args()
-    originals = _originals(options.out / "originals")
     log = options.out / f"seed-{options.seed}.jsonl"
     done = read_log(log, Outcome)
     left = sorted(set(range(options.count)) - {outcome.number for outcome in done})
-    with ThreadPoolExecutor(options.workers) as pool:
-        for outcome in pool.map(lambda number: _try(number, options.seed, originals), left):
-            done.append(outcome)
-            append_to_log(outcome, log)
-            if len(done) % 50 == 0:
-                tell(f"{len(done)} of {options.count}")
+    if left and not options.only_page:
+        judges = Judges(small_artifacts(options.out / "originals", options.format or ()), options.seed)
+        with patch("mobilevit_sdk.parity.runs.run_in_child", judges.run_in_child):
+            for number in left:
+                done.append(judges.outcome(number))
+                append_to_log(done[-1], log)
+                if len(done) % 100 == 0:
+                    tell(f"{len(done)} of {options.count}, {judges.peak_bytes / 1e6:,.0f} MB at the most")
     done = [outcome for outcome in done if outcome.number < options.count]
-    command = f"python benchmarks/mutated_artifacts.py --count {options.count} --seed {options.seed}"
-    write_page(page(done, command), options.page)
+    write_page(page(done, f"python benchmarks/mutated_artifacts.py --seed {options.seed}"), options.page)
     return 1 if any(outcome.wrong or outcome.status == "crashed" or _hung(outcome) for outcome in done) else 0
 
 
-def _originals(folder: Path) -> list[Artifact]:
-    """One artifact of every family, format and precision; those that are there are kept."""
-    artifacts: list[Artifact] = []
-    for family, spec in small_specs().items():
-        result = convert(random_checkpoint(spec, seed=0), out=folder / family, precisions=("fp32", "fp16"), check=False)
-        if result.failures:
-            raise SystemExit(f"{family} does not convert: {result.failures[0]}")
-        artifacts += result.artifacts
-    return artifacts
+class Judges:
+    """What judges an artifact and asks it about unseen images, with a server of children for each runtime."""
 
+    def __init__(self, originals: Sequence[Artifact], seed: int) -> None:
+        self._originals, self._seed = originals, seed
+        self._servers: dict[str, Warm] = {}
 
-# Damages the artifact in a folder; the originals are there to borrow from.
-Mutation = Callable[[Path, random.Random, Sequence[Artifact]], None]
+    @property
+    def peak_bytes(self) -> int:
+        """The most that a process needed to load a file and answer all images."""
+        return max((server.peak_bytes for server in self._servers.values()), default=0)
 
+    def run_in_child(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """In the place of the SDK's own: a fresh process, whose imports are done."""
+        ref = args[0]
+        assert isinstance(ref, RuntimeRef)
+        server = self._servers.setdefault(f"{ref.format} {ref.backend} {ref.runtime}", Warm())
+        return server.call(function, *args, **options)
 
-def _flip_bits(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    file = _part(folder, chance)
-    content = bytearray(file.read_bytes())
-    for _ in range(chance.choice((1, 1, 2, 8, 64))):
-        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-    file.write_bytes(content)
+    def outcome(self, number: int) -> Outcome:
+        """Of a mutation, which its number and the seed determine."""
+        chance = random.Random(f"{self._seed}-{number}")
+        original = chance.choice(self._originals)
+        kind = chance.choice([*OF_FILE, *OF_FILE, *OF_PROOF])
+        sealed = kind in OF_FILE and chance.random() < 0.5
+        name = name_of(original)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / name
+            shutil.copytree(original.path.parent, folder)
+            (OF_FILE | OF_PROOF)[kind](folder, chance, self._originals)
+            if sealed:
+                seal(folder)
+            started = time.monotonic()
+            status, reason = self._judge(folder, runtime_of(original))
+            seconds = time.monotonic() - started
+            outcome = Outcome(number, name, kind, sealed, status, reason, round(seconds, 2))
+            if status != "passed":
+                return outcome
+            unseen = self._unseen_db(original, folder)
+            wrong = is_another_function(unseen, original.manifest.precision)
+            return msgspec.structs.replace(outcome, unseen_db=unseen, wrong=wrong)
 
+    def _judge(self, folder: Path, runtime: str) -> tuple[str, str]:
+        try:
+            (verdict,) = verify([folder], runtimes=[runtime], timeout=TIMEOUT)
+        except MobileViTError as error:
+            return "refused", str(error)
+        except Exception as error:
+            return "crashed", f"{type(error).__name__}: {error}"
+        return verdict.status, verdict.reason or ""
 
-def _flip_bits_of_the_head(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    file = _part(folder, chance)
-    content = bytearray(file.read_bytes())
-    content[chance.randrange(min(256, len(content)))] ^= 1 << chance.randrange(8)
-    file.write_bytes(content)
-
-
-def _cut(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    file = _part(folder, chance)
-    content = file.read_bytes()
-    file.write_bytes(content[: chance.randrange(len(content))])
-
-
-def _blank(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    file = _part(folder, chance)
-    content = bytearray(file.read_bytes())
-    start = chance.randrange(len(content))
-    length = min(chance.choice((4, 64, 4096)), len(content) - start)
-    content[start : start + length] = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
-    file.write_bytes(content)
-
-
-def _swap(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    """The file of another artifact under this one's name: of another network, format or precision."""
-    path = open_artifact(folder).path
-    other = chance.choice([other for other in others if _name(other) != folder.name]).path
-    _remove(path)
-    (shutil.copytree if other.is_dir() else shutil.copyfile)(other, path)
-
-
-def _falsify(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    """One field of the manifest, at any depth, says something else, or nothing."""
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    place = manifest
-    while True:
-        key = chance.choice(list(place))
-        if not (isinstance(place[key], dict) and place[key]) or chance.random() < 0.3:
-            break
-        place = place[key]
-    if chance.random() < 0.2:
-        del place[key]
-    else:
-        falsehoods = (
-            None,
-            0,
-            -1,
-            1e308,
-            "",
-            "../secret",
-            "/etc/passwd",
-            "fp16",
-            "fp32",
-            "tflite",
-            "coreml",
-            [],
-            {},
-            "\x00",
-            True,
+    def _unseen_db(self, original: Artifact, folder: Path) -> float:
+        """The worst SQNR in dB, over images that the gate has not seen, of the answers against the original's."""
+        reference, ref = original.reference(), original.on(runtime_of(original))
+        cases = unseen_cases(reference)
+        expected, found = (
+            reference.split(self.run_in_child(run_cases, dataclasses.replace(ref, path=path), cases))
+            for path in (original.path, folder / original.path.name)
         )
-        place[key] = chance.choice(falsehoods)
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+        return min(unseen_db(*each) for each in zip(expected, found, strict=True))
 
 
-def _spoil_vectors(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    file = folder / REFERENCE
-    content = bytearray(file.read_bytes())
-    for _ in range(chance.choice((1, 8, 64))):
-        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-    file.write_bytes(content[: chance.choice((len(content), chance.randrange(len(content))))])
-
-
-def _other_vectors(folder: Path, chance: random.Random, others: Sequence[Artifact]) -> None:
-    family = folder.name.partition("@")[0]
-    other = chance.choice([other for other in others if _name(other).partition("@")[0] != family])
-    shutil.copyfile(other.path.parent / REFERENCE, folder / REFERENCE)
-
-
-OF_FILE: dict[str, Mutation] = {
-    "bits": _flip_bits,
-    "bits of the head": _flip_bits_of_the_head,
-    "cut": _cut,
-    "a block overwritten": _blank,
-    "another file": _swap,
-}
-OF_PROOF: dict[str, Mutation] = {
-    "a false manifest": _falsify,
-    "bits of the vectors": _spoil_vectors,
-    "other vectors": _other_vectors,
-}
-
-
-def _name(artifact: Artifact) -> str:
-    return f"{artifact.path.parent.parent.name}@{artifact.path.parent.name}"
-
-
-def _part(folder: Path, chance: random.Random) -> Path:
-    """A file of the phone file, which may be a folder."""
-    path = open_artifact(folder).path
-    return chance.choice(sorted(file for file in path.rglob("*") if file.is_file())) if path.is_dir() else path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _seal(folder: Path) -> None:
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    manifest["sha256"], manifest["bytes"] = hash_and_size(folder / manifest["file"])
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-
-
-def _try(number: int, seed: int, originals: Sequence[Artifact]) -> Outcome:
-    chance = random.Random(f"{seed}-{number}")
-    original = chance.choice(originals)
-    kind = chance.choice([*OF_FILE, *OF_FILE, *OF_PROOF])
-    sealed = kind in OF_FILE and chance.random() < 0.5
-    name = _name(original)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / name
-        shutil.copytree(original.path.parent, folder)
-        (OF_FILE | OF_PROOF)[kind](folder, chance, originals)
-        if sealed:
-            _seal(folder)
-        started = time.monotonic()
-        status, reason = _judge(folder)
-        seconds = time.monotonic() - started
-        outcome = Outcome(number, name, kind, sealed, status, reason, round(seconds, 2))
-        if status != "passed":
-            return outcome
-        unseen = _unseen_db(original, folder)
-        wrong = is_another_function(unseen, original.manifest.precision)
-        return msgspec.structs.replace(outcome, unseen_db=unseen, wrong=wrong)
-
-
-RUNTIMES = {"coreml": "coreml-reference", "tflite": "litert-cpu", "executorch": "executorch"}
-
-
-def _judge(folder: Path) -> tuple[str, str]:
-    try:
-        format_name = json.loads((folder / MANIFEST).read_bytes()).get("format")
-        (verdict,) = verify([folder], runtimes=[RUNTIMES.get(str(format_name), "litert-cpu")], timeout=TIMEOUT)
-    except MobileViTError as error:
-        return "refused", str(error)
-    except Exception as error:
-        return "crashed", f"{type(error).__name__}: {error}"
-    return verdict.status, verdict.reason or ""
-
-
-def _unseen_db(original: Artifact, folder: Path) -> float:
-    """The worst SQNR in dB, over images that the gate has not seen, of the file's answers against its original's."""
-    cases, ref = unseen_cases(original.reference()), original.on(RUNTIMES[original.manifest.format])
-    expected, found = (
-        run_in_child(run_cases, dataclasses.replace(ref, path=path), cases, threads=1)
-        for path in (original.path, folder / original.path.name)
-    )
-    return unseen_db(expected, found)
+def runtime_of(artifact: Artifact) -> str:
+    """The first that runs the artifact here."""
+    return next(each.name for each in artifact.converter.runtimes if each.availability())
 
 
 def _hung(outcome: Outcome) -> bool:

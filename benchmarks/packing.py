@@ -25,6 +25,7 @@ from torch import Tensor
 
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.models.registry import build_model, model_spec
+from mobilevit_sdk.tasks.draws import Draws, image_seeds
 from mobilevit_sdk.training.packing import (
     PackedImages,
     draw_kept,
@@ -36,6 +37,10 @@ from mobilevit_sdk.training.packing import (
 
 SIDE, LEAST, PATCH, MOST = 224, 112, 16, 64
 SEQUENCES = (256, 392, 512)
+
+
+def draws_for(images: Sequence[object]) -> Draws:
+    return Draws(image_seeds(0, 0, range(len(images))), torch.Generator())
 
 
 def next_fit(lengths: Sequence[int], capacity: int) -> int:
@@ -55,7 +60,7 @@ def measure_padding(proportions: Sequence[float], batch: int) -> list[Padding]:
         generator = torch.Generator().manual_seed(0)
         sides = (LEAST + (SIDE - LEAST) * torch.rand(len(proportions), generator=generator)).tolist()
         counts = [math.prod(grid_of(*each, PATCH)) for each in zip(proportions, sides, strict=True)]
-        lengths = [len(kept) for kept in draw_kept(counts, drop, generator)]
+        lengths = [len(kept) for kept in draw_kept(counts, drop, draws_for(counts))]
         batches = [lengths[start : start + batch] for start in range(0, len(lengths) - batch + 1, batch)]
         tokens = sum(map(sum, batches))
         longest = sum(len(each) * max(each) for each in batches)
@@ -78,15 +83,13 @@ def measure_padding(proportions: Sequence[float], batch: int) -> list[Padding]:
     return found
 
 
-def arms_for(
-    images: Sequence[Tensor], sides: Sequence[float], sequence: int, generator: torch.Generator
-) -> dict[str, PackedImages | Tensor]:
+def arms_for(images: Sequence[Tensor], sides: Sequence[float], sequence: int) -> dict[str, PackedImages | Tensor]:
     """The same photographs as each arm feeds them."""
     shaped = []
     for image, side in zip(images, sides, strict=True):
         rows, columns = grid_of(image.shape[2] / image.shape[1], side, PATCH)
         shaped.append(F.interpolate(image[None], (rows * PATCH, columns * PATCH), mode="bilinear", antialias=True)[0])
-    kept = draw_kept([math.prod(image.shape[1:]) // PATCH**2 for image in shaped], 0.5, generator)
+    kept = draw_kept([math.prod(image.shape[1:]) // PATCH**2 for image in shaped], 0.5, draws_for(shaped))
     squares = [F.interpolate(image[None], (SIDE, SIDE), mode="bilinear", antialias=True) for image in images]
     alone = {"capacity": (SIDE // PATCH) ** 2, "most": 1}
     return {
@@ -102,7 +105,7 @@ def measure_steps(images: Sequence[Tensor], model_name: str, sequence: int, roun
     """Seconds of a training step in each arm, in turns."""
     generator = torch.Generator().manual_seed(1)
     sides = (least + (SIDE - least) * torch.rand(len(images), generator=generator)).tolist()
-    fed = arms_for(images, sides, sequence, generator)
+    fed = arms_for(images, sides, sequence)
     torch.manual_seed(0)
     model = build_model(model_spec(model_name)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)

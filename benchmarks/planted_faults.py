@@ -46,6 +46,7 @@ from mobilevit_sdk.parity.runs import Run, run_cases
 from mobilevit_sdk.processes.child import emit, run_in_child
 from mobilevit_sdk.spec import ModelSpec, Origin
 
+FAMILIES = ("mobilevit", "mobilevitv2", "tiny_vit", "efficientvit")
 KINDS = ("wrong weight", "swapped projections", "dropped bias")
 # Format, backend, precision; the runtime is the first that shows its values on Linux.
 FORMATS = {
@@ -61,7 +62,8 @@ FORMATS = {
 def draw_faults(count: int, seed: int) -> list[Fault]:
     """Families and formats in turn; in each pair of them kinds and places by chance, and no fault twice."""
     chance = random.Random(seed)
-    places = {family: fault_places(build_model(spec)) for family, spec in small_specs().items()}
+    specs = small_specs()
+    places = {family: fault_places(build_model(specs[family])) for family in FAMILIES}
     left: dict[tuple[str, str, str], list[str]] = {}
     faults = []
     for number in range(count):

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.data import ImageDataset, crop_image, open_dataset, to_model_input
+from mobilevit_sdk.evaluation.attention_distance import attention_maps
 from mobilevit_sdk.evaluation.measure import network_predictor
 from mobilevit_sdk.layers import Attention
 from mobilevit_sdk.models.deepvit import DeepViTConfig
@@ -65,21 +66,9 @@ def maps_of(network: nn.Module, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     They are the same without re-attention.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, Attention)]
-    inputs: list[Tensor] = []
-    hooks = [layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in layers]
-    network(x)
-    for hook in hooks:
-        hook.remove()
-    softmax = [_softmax_map(layer, each) for layer, each in zip(layers, inputs, strict=True)]
+    softmax = attention_maps(network, x)
     used = [each if layer.mixing is None else layer.mixing(each) for layer, each in zip(layers, softmax, strict=True)]
     return softmax, used
-
-
-def _softmax_map(layer: Attention, x: Tensor) -> Tensor:
-    rows = layer.num_heads * layer.key_dim
-    heads = (layer.num_heads, layer.key_dim)
-    q, k = (part.unflatten(2, heads).transpose(1, 2) for part in layer.qkv(x)[..., : 2 * rows].split(rows, 2))
-    return (q @ k.transpose(2, 3) * layer.key_dim**-0.5).softmax(-1)
 
 
 def similarity(maps: Sequence[Tensor]) -> list[float]:

@@ -35,7 +35,11 @@ RECIPE = Recipe(
 
 def spec_of(config: ViTConfig, labels: tuple[str, ...] | None, family: str = "vit") -> ModelSpec:
     """A network for CIFAR's images; `model` is the registered one that has the same kinds of blocks."""
-    names = {"vit": "vit_tiny_patch16_224", "deepvit": "deepvit_patch16_224_re_attn_16b"}
+    names = {
+        "vit": "vit_tiny_patch16_224",
+        "deepvit": "deepvit_patch16_224_re_attn_16b",
+        "dearkd": "dearkd_tiny_patch16_224",
+    }
     return ModelSpec(
         model=names[family],
         family=family,

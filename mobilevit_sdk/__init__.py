@@ -22,13 +22,18 @@ _PUBLIC = {
     "bisect": "mobilevit_sdk.bisection",
     "quantize": "mobilevit_sdk.quantization.search_recipe",
     "synthesize": "mobilevit_sdk.quantization.synthetic_file",
+    "sweep": "mobilevit_sdk.training",
     "train": "mobilevit_sdk.training",
     "train_task": "mobilevit_sdk.training",
+    "store_labels": "mobilevit_sdk.training",
     "prune": "mobilevit_sdk.pruning",
     "evaluate": "mobilevit_sdk.evaluation.measure",
     "predict": "mobilevit_sdk.evaluation.predict",
     "compare_formats": "mobilevit_sdk.comparison",
     "benchmark": "mobilevit_sdk.bench.benchmark",
+    "model_card": "mobilevit_sdk.publishing",
+    "push": "mobilevit_sdk.publishing.push",
+    "HubModel": "mobilevit_sdk.publishing.hub_model",
     "inspect_artifact": "mobilevit_sdk.artifacts.artifact",
 }
 __all__ = sorted(_PUBLIC)

@@ -11,6 +11,15 @@ class MobileViTError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message on one line, whatever names of untrusted files it quotes."""
+        return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in self.text)
+
+    @property
+    def text(self) -> str:
+        """The message as it was raised."""
+        return super().__str__()
+
 
 class RequestError(MobileViTError):
     """The request or the input was wrong: a name, an option, a file."""

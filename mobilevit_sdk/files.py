@@ -14,11 +14,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeVar
 
+import msgspec
 import platformdirs
 
 from mobilevit_sdk.errors import RequestError
+
+T = TypeVar("T")
 
 # What a file of Unicode text may begin with. UTF-32's little-endian mark begins with UTF-16's, so it stands first.
 _BYTE_ORDER_MARKS = {
@@ -47,6 +51,39 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise ValueError("not text, or UTF-16 without a byte order mark; save it as UTF-8")
     return text
+
+
+def decode_json(content: bytes | str | msgspec.Raw, kind: type[T]) -> T:
+    """What untrusted JSON holds, as msgspec reads it into `kind`.
+
+    Raises ValueError for all that can be wrong with it, also where it is nested so deeply that Python gives up, which
+    is a RecursionError by itself.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def is_file_name(name: str) -> bool:
+    """Whether this, from an untrusted file, can only name something in the folder that it is looked up in.
+
+    On any system: `a\\b` and `C:` are no names, since Windows would go elsewhere.
+    """
+    alone = {PurePosixPath(name).name, PureWindowsPath(name).name} == {name}
+    return alone and name not in ("", "..") and "\0" not in name
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether there is a file or a folder; False for a name that no file system takes, where `Path.exists` raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """The same for a file alone."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -196,3 +233,19 @@ def hash_and_size(path: Path) -> tuple[str, int]:
                 digest.update(chunk)
                 size += len(chunk)
     return digest.hexdigest(), size
+
+
+class Address(str):
+    """Where images lie when that is not one path: `hf://datasets/...`, `s3://...`, or a pattern of files."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """The last part, as of a path."""
+        return self.rstrip("/").rpartition("/")[2]
+
+
+def is_address(source: object) -> bool:
+    """Whether this is a URL or a pattern such as `train-*.parquet`, rather than a path."""
+    return isinstance(source, str) and ("://" in source or any(sign in source for sign in "*?["))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mobilevit_sdk.errors import RequestError, suggest
-from mobilevit_sdk.files import read_text
+from mobilevit_sdk.files import decode_json, read_text
 from mobilevit_sdk.formats.quantization import QuantizationRecipe
 from mobilevit_sdk.spec import Strict
 
@@ -19,6 +19,7 @@ from mobilevit_sdk.spec import Strict
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 1_000_000),
     "batch_size": (2, 1_000_000),  # BatchNorm needs two
+    "accumulation": (1, 1_000),
     "size_ramp": (0, 1),
     "final_share": (0, 1),
     "learning_rate": (0, 100),
@@ -30,11 +31,27 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 1),
     "augment_ops": (0, 11),  # all of `augment.OPERATIONS`
     "augment_magnitude": (0, 1),
+    "augment_probability": (0, 1),
+    "color_jitter": (0, 0.9),
+    "erase_probability": (0, 1),
+    "repeats": (1, 16),
     "mix_probability": (0, 1),
     "mix_alpha": (0.01, 2),
     "ema_decay": (0, 1),
     "seed": (0, 2**63 - 1),
 }
+
+
+class HiddenLayer(Strict, frozen=True, kw_only=True):
+    """A layer that learns to answer as one of the teacher's does; see `training.hidden`."""
+
+    student: str  # the path of its module, such as "blocks.2"
+    teacher: str
+    weight: float = 1.0  # of the mean squared difference, beside a loss of scores
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1e6:
+            raise ValueError(f"distillation hidden weight must lie between 0 and 1,000,000, not {self.weight}")
 
 
 class Distillation(Strict, frozen=True, kw_only=True):
@@ -43,9 +60,12 @@ class Distillation(Strict, frozen=True, kw_only=True):
     kind: Literal["soft", "hard"] = "soft"  # from all scores, or from the class with the highest
     temperature: float = 3.0  # of soft labels; the default is DeiT's
     weight: float = 0.5  # share of the loss; the rest is that of the labels
+    until: float = 1.0  # share of the training that has the teacher; what is left learns from the labels alone
+    hidden: tuple[HiddenLayer, ...] = ()
+    token: bool = True  # a distillation token's head learns from the teacher, alone; False: the mean of both heads does
 
     def __post_init__(self) -> None:
-        for name, low, high in (("temperature", 0.01, 1000), ("weight", 0, 1)):
+        for name, low, high in (("temperature", 0.01, 1000), ("weight", 0, 1), ("until", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"distillation {name} must lie between {low} and {high}")
 
@@ -90,10 +110,14 @@ class Recipe(Strict, frozen=True, kw_only=True):
     batch draws one, with the proportions of the evaluation size, and smaller inputs come in proportionally larger
     batches, so that every step takes about the same memory. The smallest come first: the largest size that may be drawn
     grows over the first `size_ramp` of the training, and the last `final_share` uses only the evaluation size.
+
+    Augmentation is that of DeiT (arXiv 2012.12877, table 9) in a form for whole batches; the guide "Train and distill"
+    says in what it differs.
     """
 
     epochs: int = 100
     batch_size: int = 128  # images a step at the evaluation size
+    accumulation: int = 1  # parts in which a step computes its images, one after the other, where memory is short
     sizes: tuple[int, ...] = ()  # empty: only the evaluation size
     size_ramp: float = 0.4
     final_share: float = 0.15
@@ -107,12 +131,18 @@ class Recipe(Strict, frozen=True, kw_only=True):
     crop_scale: tuple[float, float] = (0.5, 1.0)  # share of the image's area
     augment_ops: int = 2  # RandAugment: operations an image
     augment_magnitude: float = 0.4  # of each operation's strongest form, 0 to 1
+    magnitude_std: float | None = None  # None: strengths are even up to the magnitude; else normal around it, so wide
+    augment_probability: float = 1.0  # that an operation which an image drew is applied
+    color_jitter: float = 0.0  # of brightness, contrast and saturation, instead of RandAugment: factors of 1 +- this
+    erase_probability: float = 0.0  # random erasing: that a box of an image becomes noise
+    repeats: int = 1  # repeated augmentation: of a part of the images, each is shown so often in an epoch as long
     mix_probability: float = 0.3  # that a batch is mixed; mixup and cutmix are equally likely
     mix_alpha: float = 0.8
     ema_decay: float = 0.999
     packing: Packing | None = None  # None: images of one size, one beside the other
     distillation: Distillation | None = None  # None: with a teacher, the defaults
     quantization_aware: QuantizationAware | None = None
+    attention_distance: bool = False  # measure after each epoch how far the attention of each block reaches
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimizer stay in float32
     model: dict[str, Any] = msgspec.field(
@@ -127,6 +157,10 @@ class Recipe(Strict, frozen=True, kw_only=True):
             raise ValueError(f"sizes must lie between 32 and 4096 pixels, not {', '.join(map(str, self.sizes))}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError("crop_scale must be two increasing shares of the area in (0, 1]")
+        if self.magnitude_std is not None and not 0 <= self.magnitude_std <= 1:
+            raise ValueError(f"magnitude_std must lie between 0 and 1, not {self.magnitude_std}")
+        if self.color_jitter and self.augment_ops:
+            raise ValueError("color_jitter is for trainings without RandAugment: set augment_ops to 0")
         if self.packing is not None and (self.mix_probability or self.sizes):
             raise ValueError(
                 "packing draws the size of each image, and none is mixed with another: leave out sizes, and "
@@ -157,6 +191,10 @@ class Recipe(Strict, frozen=True, kw_only=True):
 # The default of `mobilevit train --pack`.
 PACKED_RECIPE = Recipe(packing=Packing(), mix_probability=0.0)
 
+# The default of `mobilevit train --labels`: the answers that are stored are of images that are not mixed, and are all
+# that is learned. Their augmentation replaces this one's.
+LABELS_RECIPE = Recipe(mix_probability=0.0, label_smoothing=0.0)
+
 # Short and gentle, for a trained network that is its own teacher: the default of `mobilevit train --qat`.
 QAT_RECIPE = Recipe(
     epochs=1,
@@ -170,7 +208,7 @@ QAT_RECIPE = Recipe(
     augment_ops=0,
     mix_probability=0.0,
     ema_decay=0.99,
-    distillation=Distillation(temperature=2.0, weight=0.9),
+    distillation=Distillation(temperature=2.0, weight=0.9, token=False),
     quantization_aware=QuantizationAware(),
 )
 
@@ -184,7 +222,7 @@ FINETUNE_RECIPE = Recipe(
     augment_ops=0,
     mix_probability=0.0,
     ema_decay=0.998,
-    distillation=Distillation(temperature=2.0, weight=0.9),
+    distillation=Distillation(temperature=2.0, weight=0.9, token=False),
 )
 
 
@@ -264,10 +302,10 @@ def make_recipe(
 def read_recipe(path: Path) -> Recipe:
     """A recipe from a JSON file; fields that it leaves out have their defaults. Raises RequestError."""
     try:
-        return msgspec.json.decode(read_text(path), type=Recipe)
+        return decode_json(read_text(path), Recipe)
     except OSError as error:
         raise RequestError(f"cannot read the recipe {path}: {error.strerror or error}") from error
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except ValueError as error:
         unknown = re.search(r"unknown field `(.+)`", str(error))
         hint = f"; {suggest(unknown[1], Recipe.__struct_fields__)}" if unknown else ""
         raise RequestError(f"{path} is not a training recipe: {error}{hint}") from error

@@ -13,9 +13,9 @@ from phone_files import SharedFiles
 
 # Tests write each example over the last one in the same `tmp_path`, hence the health check.
 _ALL = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
-settings.register_profile("dev", max_examples=10, **_ALL)
-settings.register_profile("ci", max_examples=30, print_blob=True, **_ALL)
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+settings.register_profile("usual", max_examples=10, print_blob=True, **_ALL)
+settings.register_profile("exhaustive", max_examples=30, print_blob=True, **_ALL)
+settings.load_profile("exhaustive" if os.environ.get("EXHAUSTIVE") else "usual")
 
 
 @pytest.fixture(scope="module", autouse=True)

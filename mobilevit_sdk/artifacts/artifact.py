@@ -20,10 +20,11 @@ from mobilevit_sdk.arguments import several
 from mobilevit_sdk.artifacts.quantization_record import QuantizationRecord
 from mobilevit_sdk.artifacts.reference import REFERENCE, Reference, read_reference
 from mobilevit_sdk.errors import ArtifactError
-from mobilevit_sdk.files import hash_and_size, read_text
+from mobilevit_sdk.files import decode_json, hash_and_size, is_file_name, is_there, read_text
 from mobilevit_sdk.formats.app_input import AppInput
 from mobilevit_sdk.formats.converter import Converter, Inspection, TensorInfo, converter_of_file, find_converter
 from mobilevit_sdk.formats.entries import Entry, check_entries
+from mobilevit_sdk.formats.extras import Extra
 from mobilevit_sdk.formats.runtime_ref import RuntimeRef
 from mobilevit_sdk.spec import ModelSpec, Origin, Strict
 
@@ -64,6 +65,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()  # of the static audit, for networks that are not the SDK's own, and of the converter
     quantization: QuantizationRecord | None = None  # for integer precisions
     entries: tuple[Entry, ...] | msgspec.UnsetType = msgspec.UNSET  # for each input size, where there are several
+    extras: tuple[Extra, ...] | msgspec.UnsetType = msgspec.UNSET  # files for developer tools beside it, if any
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,26 @@ class Artifact:
         return record.judgment.reasons if record and record.judgment else ()
 
     def is_unchanged(self) -> bool:
-        """Whether the file is still the one that the manifest describes."""
-        return hash_and_size(self.path) == (self.manifest.sha256, self.manifest.bytes)
+        """Whether the file, and those for developer tools, are still the ones that the manifest describes."""
+        return hash_and_size(self.path) == (self.manifest.sha256, self.manifest.bytes) and not self._changed_extra()
+
+    def _changed_extra(self) -> Path | None:
+        for extra in self.manifest.extras or ():
+            path = self.path.parent / extra.file
+            if not path.is_file() or hash_and_size(path) != (extra.sha256, extra.bytes):
+                return path
+        return None
 
     def require_unchanged(self, found: tuple[str, int] | None = None) -> None:
         """Raise ArtifactError unless the file is the one that the manifest describes.
 
         `found` is the SHA-256 and size of what was read or copied of it; without, the file is hashed.
         """
-        if (found or hash_and_size(self.path)) != (self.manifest.sha256, self.manifest.bytes):
+        unchanged = (found or hash_and_size(self.path)) == (self.manifest.sha256, self.manifest.bytes)
+        changed = self._changed_extra() if unchanged else self.path
+        if changed is not None:
             raise ArtifactError(
-                f"{self.path} is not the file that its manifest describes: its size or SHA-256 differs; convert again"
+                f"{changed} is not the file that its manifest describes: its size or SHA-256 differs; convert again"
             )
 
 
@@ -132,7 +143,7 @@ def find_artifacts(given: ArtifactLike | Sequence[ArtifactLike]) -> list[Artifac
             found[each.path.parent.resolve()] = each
             continue
         path = Path(each)
-        if not path.exists():
+        if not is_there(path):
             raise ArtifactError(f"{path} does not exist; give a converted file or the folder that holds it")
         folders = _folders(path)
         if not folders:
@@ -165,13 +176,14 @@ def open_artifact(folder: Path) -> Artifact:
     """Read an artifact's manifest. Raises ArtifactError when it, or the file that it names, is missing or malformed."""
     path = folder / MANIFEST
     try:
-        manifest = msgspec.json.decode(read_text(path), type=Manifest)
+        manifest = decode_json(read_text(path), Manifest)
     except FileNotFoundError:
         raise ArtifactError(f"{folder} is not an artifact: it has no {MANIFEST}") from None
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is not a manifest of this SDK ({error})") from error
-    if Path(manifest.file).name != manifest.file or not (folder / manifest.file).exists():
-        raise ArtifactError(f"{path} names the file {manifest.file!r}, which is not in its folder")
+    for name in (manifest.file, *(extra.file for extra in manifest.extras or ())):
+        if not is_file_name(name) or not is_there(folder / name):
+            raise ArtifactError(f"{path} names the file {name!r}, which is not in its folder")
     check_entries(manifest.entries, manifest.spec, path)
     return Artifact(folder / manifest.file, manifest)
 
@@ -183,8 +195,8 @@ def inspect_artifact(path: ArtifactLike) -> Inspection:
     them, or malformed.
     """
     path = path.path if isinstance(path, Artifact) else Path(path)
-    if path.is_dir() and (path / MANIFEST).is_file():
+    if is_there(path / MANIFEST):
         path = open_artifact(path).path
-    if not path.exists():
+    if not is_there(path):
         raise ArtifactError(f"{path} does not exist; give a converted file or the folder that holds it")
     return converter_of_file(path).inspect(path)

@@ -16,6 +16,7 @@ import numpy as np
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.data.cases import Case, Role
 from mobilevit_sdk.errors import ArtifactError, CheckpointError, RequestError
+from mobilevit_sdk.files import decode_json
 from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.spec import ModelSpec, Preprocessing, in_pixels
 from mobilevit_sdk.text import one_line
@@ -113,7 +114,7 @@ def read_reference(path: Path, spec: ModelSpec) -> Reference:
                     raise ValueError(f"{name} are of shape {stack.shape}, not of {in_pixels(size)} pixels")
                 images += list(stack)
             answers = [file.get_tensor(name) for name in names]
-            rows = json.loads(file.metadata()["cases"])
+            rows = decode_json(file.metadata()["cases"], list[dict[str, Any]])
         cases = tuple(
             Case(str(row["name"]), image, bool(row["contiguous"]), msgspec.convert(row.get("role", "view"), Role))
             for row, image in zip(rows, images, strict=True)

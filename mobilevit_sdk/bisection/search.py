@@ -108,7 +108,8 @@ def bisect(
     check_reference(artifact, graph, _of_size(reference, size))
     names = [output.name for output in manifest.spec.outputs]
     graph.followed = names.index(verdict.worst_output) if verdict.worst_output else 0
-    return diagnose(verdict, graph, cases, tapped, fresh_tapped)
+    found = diagnose(verdict, graph, cases, tapped, fresh_tapped)
+    return msgspec.structs.replace(found, image_size=size) if size else found
 
 
 def entry_to_search(

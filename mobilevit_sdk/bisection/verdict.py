@@ -89,6 +89,7 @@ class Bisection(Strict, frozen=True):
     blocks: tuple[Block, ...]
     operators: tuple[Operator, ...]
     output: str | UnsetType = UNSET  # that is followed, where there are several: the worst
+    image_size: tuple[int, int] | UnsetType = UNSET  # height and width in pixels of the entry, where there are several
 
 
 def describe(graph: TracedGraph, readings: Sequence[Reading], places: Places) -> list[Operator]:

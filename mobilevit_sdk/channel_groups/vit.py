@@ -25,7 +25,14 @@ def _vit_groups(network: ViT) -> Iterator[ChannelGroup]:
     for i, block in numbered(network.blocks).items():
         yield from located(block_groups(block), f"block {i}", "widths", "blocks", i)
         stream += stream_slices(block)
-    stream += (*writes(network.norm), *stream_slices(network.head))
+    stream += writes(network.norm)
+    if network.pre_logits is None:
+        stream += stream_slices(network.head)
+    else:
+        linear = network.pre_logits.linear
+        stream += reads(linear)
+        units = (*writes(linear), *stream_slices(network.head))
+        yield ChannelGroup((("representation_dim",),), "pre-logits", linear.out_features, (units,), stage="head")
     yield ChannelGroup((("dim",),), "stream", network.config.dim, (stream,), minimum=2, stage="stream")
 
 

@@ -22,7 +22,7 @@ def create_model(name: str, pretrained: str | Path | None = None, **overrides: A
     backbone, which then gets an untrained head; other fields must leave names and shapes of the weights as they are.
     `load_checkpoint` tells more of a file than its network.
 
-    Shapes: [B, 3, H, W] -> [B, num_classes].
+    Shapes: [B, 3, H, W] -> [B, num_classes]; in training mode, two such from a network with a distillation token.
 
     >>> model = create_model("mobilevit_xxs", num_classes=10)
     >>> model(torch.rand(2, 3, 256, 256)).shape

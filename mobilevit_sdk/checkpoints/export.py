@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from mobilevit_sdk.checkpoints.hub import WEIGHTS
 from mobilevit_sdk.checkpoints.key_maps import OWN, KeyMap, all_key_maps
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
+from mobilevit_sdk.checkpoints.release_config import release_config, reversed_channels
 from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.models.registry import model_entries, model_spec
@@ -24,7 +27,7 @@ SAFETENSORS, TORCH = (".safetensors",), (".pth", ".pt", ".bin")
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. `load_with` is the line that loads it in timm; `notes` say what names do not carry."""
+    """What was written. `load_with` is the line of Python that loads it; `notes` say what the files do not carry."""
 
     path: Path
     layout: str
@@ -37,18 +40,27 @@ def export_checkpoint(checkpoint: CheckpointLike, layout: str, path: str | Path)
     """Write the weights under the names, and in the order, of a release: "timm", "transformers", "cream", "ml-cvnets".
 
     `checkpoint` is one that was loaded, a file or `hf-hub:org/name`, or None for the one that ships with the package.
-    The suffix of `path` decides on the format: `.safetensors`, or `.pth`, `.pt`, `.bin` for torch.save. The file is
-    replaced as a whole or not at all. A release's checkpoint that is loaded and exported into the same layout again
-    holds the same values, bit for bit, as long as they were float32. Raises RequestError for a layout that the family
-    does not have, another suffix, and a place that cannot be written.
+    The suffix of `path` decides on the format: `.safetensors`, or `.pth`, `.pt`, `.bin` for torch.save. Without one,
+    it is a folder that timm (`local-dir:`) or transformers load by its name: weights, config.json and, for the latter,
+    preprocessor_config.json; weights for BGR become those for RGB. What is there is replaced as a whole or not at all,
+    and a folder with other files is refused. A release's checkpoint that is loaded and exported into the same layout
+    again holds the same values, bit for bit, as long as they were float32. Raises RequestError for a layout that the
+    family does not have, another suffix, and a place that cannot be written.
     """
     path, checkpoint = Path(path), as_checkpoint(checkpoint)
-    if path.suffix not in SAFETENSORS + TORCH:
+    as_folder = not path.suffix
+    if not as_folder and path.suffix not in SAFETENSORS + TORCH:
         raise RequestError(f"{path} must end in {', '.join(SAFETENSORS + TORCH)}: the suffix decides on the format")
     if "widths" in checkpoint.spec.config:
         raise RequestError(f"{checkpoint.source} is pruned: no {layout} network has its widths")
+    if "representation_dim" in checkpoint.spec.config:
+        raise RequestError(
+            f"{checkpoint.source} has pre-logits, which no {layout} network has: timm since 0.8 drops them silently"
+        )
     target = _find(layout, checkpoint.spec.family)
     weights = release_weights(checkpoint.model, checkpoint.spec, target)
+    if as_folder:
+        return _write_folder(path, checkpoint.spec, target, weights)
     with replacing(path) as fresh:
         if path.suffix in SAFETENSORS:
             fresh.write_bytes(safetensors.torch.save(weights, {"format": "pt"}))  # transformers insists on this mark
@@ -56,6 +68,27 @@ def export_checkpoint(checkpoint: CheckpointLike, layout: str, path: str | Path)
             torch.save({target.container: weights} if target.container else weights, fresh)
     notes = list(_notes(checkpoint.spec, target))
     return Exported(path, layout, len(weights), _timm_line(checkpoint.spec, target, path), tuple(notes))
+
+
+def _write_folder(path: Path, spec: ModelSpec, layout: KeyMap, weights: dict[str, Tensor]) -> Exported:
+    notes: tuple[str, ...] = ()
+    if spec.preprocessing.channel_order != "rgb":
+        weights, preprocessing = reversed_channels(weights, spec.preprocessing)
+        spec = msgspec.structs.replace(spec, preprocessing=preprocessing)
+        notes = ("the first convolution's channels are reversed: the files take RGB, and answer as before",)
+    documents = release_config(spec, layout.release)
+    others = {each.name for each in path.iterdir()} - {WEIGHTS[0], *documents} if path.is_dir() else set()
+    if others or path.is_file():
+        raise RequestError(f"{path} {f'holds {min(others)}, too' if others else 'is a file'}; give an empty folder")
+    with replacing(path) as fresh:
+        fresh.mkdir()
+        (fresh / WEIGHTS[0]).write_bytes(safetensors.torch.save(weights, {"format": "pt"}))
+        for name, document in documents.items():
+            (fresh / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    line = f"timm.create_model({f'local-dir:{path}'!r}, pretrained=True)"
+    if layout.release != "timm":
+        line = f"transformers.pipeline('image-classification', {str(path)!r})"
+    return Exported(path / WEIGHTS[0], layout.release, len(weights), line, notes)
 
 
 def _find(layout: str, family: str) -> KeyMap:

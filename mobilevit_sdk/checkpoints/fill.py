@@ -109,9 +109,9 @@ def match_notes(match: Match, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     yield from match.notes
     changed: list[tuple[str, Any, Any]] = []
     if match.options:  # of a registered model; our own files may name others
-        registered = model_entry(match.spec.model).config
+        registered = msgspec.to_builtins(model_entry(match.spec.model).config)
         for name, value in match.options.items():
-            changed += _differing(name, *map(msgspec.to_builtins, (value, getattr(registered, name))))
+            changed += _differing(name, msgspec.to_builtins(value), registered.get(name, "none"))
     if len(changed) > _MAX_LINES:
         values = [f"{path} {_plain(own)} ({_plain(theirs)})" for path, own, theirs in changed]
         yield f"widths are read from the shapes, those of {match.spec.model} in brackets: {shorten(values, 8)}"

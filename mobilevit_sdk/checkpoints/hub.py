@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mobilevit_sdk.checkpoints.index_file import read_shards
 from mobilevit_sdk.errors import CheckpointError
@@ -16,10 +17,11 @@ RELEASES = (f"{PREFIX}timm/", f"{PREFIX}apple/", f"{PREFIX}facebook/detr-")
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 
-def download(source: str) -> Path:
+def download(source: str, weights_files: tuple[str, ...] = WEIGHTS, **options: Any) -> Path:
     """The local copy of the weights of `hf-hub:org/name`, with the files that describe them beside it.
 
-    Raises CheckpointError when there is no such repository, it has no weights, or the hub cannot be reached.
+    `weights_files` are the names that they may have, and `options` those of `hf_hub_download`. Raises CheckpointError
+    when there is no such repository, it has no weights, or the hub cannot be reached.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
@@ -35,7 +37,7 @@ def download(source: str) -> Path:
     def fetch(names: tuple[str, ...]) -> Path | None:
         for name in names:
             try:
-                return Path(hf_hub_download(repository, name))
+                return Path(hf_hub_download(repository, name, **options))
             except LocalEntryNotFoundError:
                 raise
             except EntryNotFoundError:
@@ -43,9 +45,9 @@ def download(source: str) -> Path:
         return None
 
     try:
-        weights = fetch(WEIGHTS) or fetch(tuple(f"{name}.index.json" for name in WEIGHTS))
+        weights = fetch(weights_files) or fetch(tuple(f"{name}.index.json" for name in weights_files))
         if weights is None:
-            raise CheckpointError(f"{source} has no {' or '.join(WEIGHTS)}")
+            raise CheckpointError(f"{source} has no {' or '.join(weights_files)}")
         for shard in read_shards(weights, source) or ():
             fetch((shard,))
         for companion in (CONFIG, PROCESSOR):

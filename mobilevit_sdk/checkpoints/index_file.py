@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import msgspec
 
 from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.files import decode_json, is_file, is_file_name
 from mobilevit_sdk.text import count, one_line, shorten
 
 _MAX_BYTES = 100_000_000
@@ -26,18 +27,13 @@ def read_shards(path: Path, source: str) -> dict[str, list[str]] | None:
         with path.open("rb") as file:
             if not file.read(64).lstrip().startswith(b"{") or path.stat().st_size > _MAX_BYTES:
                 return None
-        index = msgspec.json.decode(path.read_bytes(), type=_Index)
-    except (OSError, msgspec.MsgspecError, RecursionError):
+        index = decode_json(path.read_bytes(), _Index)
+    except (OSError, ValueError):
         return None
     shards: dict[str, list[str]] = {}
     for tensor, name in index.weight_map.items():
         shards.setdefault(name, []).append(tensor)
-    outside = [
-        name
-        for name in shards
-        if name in ("", "..") or "\0" in name or {PurePosixPath(name).name, PureWindowsPath(name).name} != {name}
-    ]
-    if outside:
+    if outside := [name for name in shards if not is_file_name(name)]:
         raise CheckpointError(f"{source} names files outside of its folder: {one_line(shorten(outside))}")
     if not shards:
         raise CheckpointError(f"{source} is an index that names no files")
@@ -46,7 +42,7 @@ def read_shards(path: Path, source: str) -> dict[str, list[str]] | None:
 
 def check_shards(folder: Path, shards: Collection[str], source: str) -> None:
     """Raise CheckpointError where a file that an index joins is not beside it."""
-    missing = [name for name in shards if not (folder / name).is_file()]
+    missing = [name for name in shards if not is_file(folder / name)]
     if missing:
         raise CheckpointError(
             f"{source} joins {count(shards, 'file')}, of which {len(missing)} are not beside it: {shorten(missing)}"

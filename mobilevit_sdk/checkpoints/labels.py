@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.files import read_text
+from mobilevit_sdk.files import decode_json, read_text
 from mobilevit_sdk.text import one_line
 
 # Where names stand in a larger document, the first that is there: timm's `config.json`, that of transformers, which has
@@ -50,8 +48,8 @@ def _parse(text: str, path: Path) -> Any:
     if path.suffix.lower() != ".json" and start not in ("{", "["):
         return None
     try:
-        return msgspec.json.decode(text)
-    except (ValueError, RecursionError) as error:
+        return decode_json(text, Any)
+    except ValueError as error:
         if path.suffix.lower() != ".json" and start == "[":  # a name such as [background]
             return None
         raise RequestError(f"{path} is not JSON: {one_line(str(error))}") from error

@@ -15,10 +15,12 @@ from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.features import without_other_head
 from mobilevit_sdk.checkpoints.fill import fill
 from mobilevit_sdk.checkpoints.identify import identify, match_spec
+from mobilevit_sdk.checkpoints.own_config import with_own_config
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.task_file import TaskFile, add_tasks, refuse_task, weights_sha256
 from mobilevit_sdk.checkpoints.tensor_file import TensorFile, read_tensors
 from mobilevit_sdk.errors import CheckpointError, RequestError
+from mobilevit_sdk.files import is_there
 from mobilevit_sdk.models.registry import list_models, model_entry
 from mobilevit_sdk.models.resize import fit_network
 from mobilevit_sdk.spec import Features, ModelSpec, Preprocessing, Windows
@@ -134,11 +136,11 @@ def require_features(features: Features | None, *, scores: bool) -> None:
 def read_source(source: str | Path | None) -> TensorFile:
     """`read_tensors` of what a user gives for a checkpoint; None is the one that ships with the package."""
     source = default_checkpoint() if source is None else source
-    if str(source) in list_models() and not Path(source).exists():
+    if str(source) in list_models() and not is_there(source):
         raise CheckpointError(
             f"{source} is a model's name, not a checkpoint: give a file of its weights, or hf-hub:org/name"
         )
-    file = read_tensors(source)
+    file = with_own_config(read_tensors(source))
     refuse_task(file)
     return file
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.text import one_line, shorten
+from mobilevit_sdk.text import one_line
 
 _MAX_BYTES = 8_000_000_000  # of all arrays unpacked: the largest public file, of ViT-H, has 2.6 GB
 _MAX_RATIO = 4  # of the arrays to the file: weights hardly compress
@@ -25,6 +25,8 @@ NOTE = (
     "Google's arrays were read under timm's names; Flax computes GELU by tanh, and here it is exact, as in timm "
     "and transformers"
 )
+# Google's code begins a head with zeros, and some of its files for fine-tuning hold it so.
+UNTRAINED = "its head is all zeros, so each class scores the same: train one, or take `features=pooled`"
 
 # Beginning of a name, at the authors' and in big_vision, whose numbers of layers are others.
 _WRAPPERS = re.compile(r"^(opt/target/|params/)")
@@ -34,6 +36,7 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 _OUTSIDE = {
     "embedding": "patch_embed.proj",
     "Transformer/encoder_norm": "norm",
+    "pre_logits": "pre_logits.fc",
     "head": "head",
 }
 _INSIDE = {
@@ -69,12 +72,10 @@ def read_npz(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...
         raise
     except Exception as error:  # those of zipfile, of each way to compress, and of NumPy derive from nothing closer
         raise CheckpointError(f"{source} is no complete .npz file of numbers: {one_line(str(error), 200)}") from error
-    if unused := [name for name in arrays if name.startswith("pre_logits/")]:
-        raise CheckpointError(
-            f"{source} has a layer before its head ({shorten(unused)}), which ours lacks; take a fine-tuned file"
-        )
+    head = arrays.get("head/kernel")
+    notes = (NOTE, UNTRAINED) if head is not None and not head.any() else (NOTE,)
     try:
-        return dict(_renamed(_one_by_one(arrays))), (NOTE,)
+        return dict(_renamed(_one_by_one(arrays))), notes
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source} has arrays of strange shapes: {one_line(str(error), 200)}") from error
 

@@ -15,6 +15,7 @@ from mobilevit_sdk.checkpoints.load import load_prepared, require_features
 from mobilevit_sdk.checkpoints.preparation import AS_STATED, Preparation
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.errors import RequestError, suggest
+from mobilevit_sdk.files import is_there
 from mobilevit_sdk.models.registry import list_models, model_spec
 from mobilevit_sdk.spec import Features
 
@@ -70,11 +71,11 @@ def _load(
         return dataclasses.replace(random_checkpoint(spec, seed), notes=notes)
     if source is None:
         source = str(default_checkpoint())
-    if source in names and not Path(source).exists():
+    if source in names and not is_there(source):
         raise RequestError(
             f"{source} is a model's name, not a checkpoint: give a checkpoint of it, or `random_weights=SEED` to take "
             f"random ones"
         )
-    if not Path(source).exists() and "." not in source and "/" not in source and ":" not in source:
+    if not is_there(source) and "." not in source and "/" not in source and ":" not in source:
         raise RequestError(f"{source!r} is neither a file nor a registered model; {suggest(source, names)}")
     return load_prepared(source, preparation, model, num_classes, features, scores, tasks)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.tensor_file import FileVersion, TensorFile, read_tensors
 from mobilevit_sdk.errors import CheckpointError, RequestError
-from mobilevit_sdk.files import hash_and_size, replacing
+from mobilevit_sdk.files import decode_json, hash_and_size, replacing
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.spec import MemoryTask, ModelSpec, Preprocessing, Strict
 from mobilevit_sdk.text import one_line, shorten
@@ -100,8 +100,8 @@ def read_task(source: str | Path) -> TaskFile:
     if TASK_KEY not in file.metadata:
         raise CheckpointError(f"{file.source} is not a task: give a file that `mobilevit train --base` wrote")
     try:
-        header = msgspec.json.decode(file.metadata[TASK_KEY], type=TaskHeader)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        header = decode_json(file.metadata[TASK_KEY], TaskHeader)
+    except ValueError as error:
         raise CheckpointError(f"{file.source} has a header that describes no task: {one_line(str(error))}") from error
     tensors = {name: tensor.float() for name, tensor in file.tensors.items() if tensor.is_floating_point()}
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:

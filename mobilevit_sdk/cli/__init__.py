@@ -24,9 +24,13 @@ VERBS = {
     "inspect": "inspect_",
     "quantize": "quantize",
     "export": "export",
+    "card": "card",
+    "push": "push",
     "bench": "bench",
     "prune": "prune",
     "train": "train",
+    "label": "label",
+    "sweep": "sweep",
     "synthesize": "synthesize",
     "eval": "eval_",
     "apps": "apps",
@@ -61,6 +65,8 @@ class _Verbs(click.Group):
         # OpenMP reads it when torch is imported. Threads that spin while they wait for one another take several times
         # the CPU time and the time as soon as anything else runs on the machine.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if "LOCAL_RANK" in os.environ:  # of torchrun: torch warns in every process of what the training means to do
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         as_json = "--json" in (sys.argv[1:] if args is None else args)
         try:
             code = super().main(args, prog_name, **{**extra, "standalone_mode": False}) or 0

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 @click.option("--checkpoint", help="The checkpoint that the artifact was made from, if it was moved.")
 @click.option("--runtime", metavar="NAME", help="Use this runtime; by default the first that is available.")
 @click.option("--image-size", type=ImageSize(), help="Of a file with several: that entry.  [the worst case's]")
+@click.option("--model-explorer", type=click.Path(path_type=Path), help="Write the SQNR of each node for that viewer.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write bisect.json and bisect.png into this folder.")
 def command(
     artifact: Path,
     checkpoint: str | None,
     runtime: str | None,
     image_size: tuple[int, int] | None,
+    model_explorer: Path | None,
     report: Path | None,
     as_json: bool,
 ) -> int:
@@ -45,12 +47,15 @@ def command(
 
     import msgspec
 
-    from mobilevit_sdk.bisection import bisect, write_bisection
+    from mobilevit_sdk.bisection import bisect, require_drawn, write_bisection, write_overlay
     from mobilevit_sdk.cli.display import Display
     from mobilevit_sdk.parity import find_config, read_thresholds
 
     if report:
         require_place(report)
+    if model_explorer:
+        require_place(model_explorer.parent)
+        require_drawn(artifact)
     thresholds = read_thresholds(find_config(Path.cwd()))
     with Display(log) as display:
         bisection = bisect(
@@ -63,12 +68,15 @@ def command(
         )
     if report:
         write_bisection(bisection, report)
+    nodes = write_overlay(bisection, artifact, model_explorer) if model_explorer else 0
     if as_json:
         print_json(msgspec.to_builtins(bisection))
     else:
         _print(bisection)
         if report:
             out.print(f"picture: {report / 'bisect.png'}", markup=False)
+        if model_explorer:
+            out.print(f"for Model Explorer: {model_explorer}, {count(nodes, 'node')}", markup=False)
     return 1 if bisection.status == "diverged" else 0
 
 

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,9 +19,12 @@ from mobilevit_sdk.arguments import names
 from mobilevit_sdk.cli.completion import add_completion
 from mobilevit_sdk.cli.tables import terminal_width, wrap
 from mobilevit_sdk.cli.wording import in_options
-from mobilevit_sdk.errors import MobileViTError
+from mobilevit_sdk.errors import MobileViTError, RequestError
 from mobilevit_sdk.files import full_disk
+from mobilevit_sdk.processes.launched import rank, world_size
 from mobilevit_sdk.text import printable
+
+EQUAL_ERROR_SECONDS = 3.0
 
 
 class _Console(Console):
@@ -41,10 +45,11 @@ out = _Console(highlight=False, emoji=False)
 log = _Console(stderr=True, highlight=False, emoji=False)
 
 
-def verb(name: str, summary: str) -> Callable[[Callable[..., int | None]], click.Command]:
+def verb(name: str, summary: str, *, processes: bool = False) -> Callable[[Callable[..., int | None]], click.Command]:
     """Make a command of a function that takes `as_json` beside its own options and returns its exit code (None is 0).
 
-    `summary` is its line in `mobilevit --help`, which fits 80 columns.
+    `summary` is its line in `mobilevit --help`, which fits 80 columns. Several `processes` may share the work of some
+    commands; then the first alone prints, and the others nothing but their own errors.
 
     Adds `--json` and `--debug`. An error ends in one line on standard error and the exit code of the contract; with
     `--json`, standard output then holds {"error": ..., "exit_code": ...}.
@@ -53,14 +58,17 @@ def verb(name: str, summary: str) -> Callable[[Callable[..., int | None]], click
     def decorate(function: Callable[..., int | None]) -> click.Command:
         @functools.wraps(function)
         def run(*args: Any, debug: bool, as_json: bool, **kwargs: Any) -> None:
+            out.quiet = log.quiet = rank() > 0
             try:
+                if world_size() > 1 and not processes:
+                    raise RequestError(f"`mobilevit {name}` runs in one process: start it without torchrun")
                 code = function(*args, as_json=as_json, **kwargs) or 0
             except KeyboardInterrupt:
                 code = report_error("interrupted", 130, as_json)
             except MobileViTError as error:
                 if debug:
                     traceback.print_exc()
-                code = report_error(str(error), error.exit_code, as_json)
+                code = report_error(error.text, error.exit_code, as_json)  # as it is in JSON
             except Exception as error:
                 if debug:
                     traceback.print_exc()
@@ -92,6 +100,8 @@ def split_list(context: click.Context, parameter: click.Parameter, value: str | 
 
 def print_json(document: Any) -> None:
     """Write the one JSON document of `--json` to standard output."""
+    if rank() > 0:
+        return
     click.echo(json.dumps(document, indent=2))
 
 
@@ -115,6 +125,11 @@ def print_notes(notes: Iterable[str]) -> None:
 def report_error(message: str, code: int, as_json: bool) -> int:
     """Print an error in one line, also as JSON if the caller wants that; returns the exit code."""
     message = in_options(message)
+    if rank() > 0:  # where all have the same, the launcher ends this process as soon as the first has said it
+        if code == 130:
+            return code
+        time.sleep(EQUAL_ERROR_SECONDS)
+        log.quiet, message = False, f"rank {rank()}: {message}"
     print_line(log, "error", "bold red", message)
     if as_json:
         print_json({"error": message, "exit_code": code})

@@ -75,4 +75,4 @@ _NAMES: dict[str | None, Callable[[], Iterable[str]]] = {
     "--install": _requirements,
     "source": _models,
 }
-_FILES = ("source", "checkpoint", "target", "teacher", "against")  # where a file may be given
+_FILES = ("source", "checkpoint", "target", "teachers", "against")  # where a file may be given

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     help="Class names: a line each, or JSON (see the guide).",
 )
 @click.option("--random-weights", type=int, metavar="SEED", help="Convert a model by name, without a checkpoint.")
+@click.option("--bundle", is_flag=True, help="Beside a .pte, write a .bpte: the file with its test vectors.")
+@click.option("--etrecord", is_flag=True, help="Beside a .pte, write an ETRecord for ExecuTorch's Inspector.")
 @click.option("--no-verify", is_flag=True, help="Do not run the files.")
 @click.option("--force", is_flag=True, help="Convert even what is up to date.")
 @preparation_options(several=True)
@@ -67,6 +69,8 @@ def command(
     calibration: Path | None,
     recipe_file: Path | None,
     random_weights: int | None,
+    bundle: bool,
+    etrecord: bool,
     no_verify: bool,
     force: bool,
     preparation: Preparation,
@@ -129,6 +133,8 @@ def command(
             backend=backend,
             recipe=recipe,
             calibration=images,
+            bundle=bundle,
+            etrecord=etrecord,
             check=not no_verify,
             force=force,
             thresholds=thresholds,
@@ -169,6 +175,9 @@ def _print_result(result: ConvertResult) -> None:
             "-" if outside is None else str(sum(outside.values())),
         )
     table.print(out)
+    for artifact in result.artifacts:
+        for extra in artifact.manifest.extras or ():
+            out.print(f"{artifact.path.parent.name}/{extra.file}  {extra.bytes / 1e6:.2f} MB", markup=False)
     for artifact in result.artifacts:
         record = artifact.manifest.quantization
         if record and record.judgment:

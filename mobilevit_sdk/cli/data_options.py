@@ -12,11 +12,23 @@ import click
 from mobilevit_sdk.cli.common import log, print_notes
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import Address, is_address
 
 if TYPE_CHECKING:
     from mobilevit_sdk.data import ClassOrder, ImageDataset
 
-DATA_HELP = "Folder of class folders, Parquet file, or COCO JSON file."
+DATA_HELP = "Folder of class folders, Parquet file, COCO JSON file, or pattern or URL of Parquet or tar files."
+
+
+class DataSource(click.ParamType):
+    """A path, or an address: a pattern of files, or a URL that fsspec knows."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | Address:
+        """As `open_dataset` takes it."""
+        return Address(value) if is_address(value) and not Path(value).exists() else Path(value)
+
 
 F = TypeVar("F", bound=Callable[..., int | None])
 
@@ -30,7 +42,7 @@ class OpenImages(Protocol):
     @overload
     def __call__(self, source: None, *, labeled: bool = False, limit: int | None = None) -> None: ...
     @overload
-    def __call__(self, source: Path, *, labeled: bool = False, limit: int | None = None) -> ImageDataset: ...
+    def __call__(self, source: Path | Address, *, labeled: bool = False, limit: int | None = None) -> ImageDataset: ...
 
 
 def data_options(*, labels: bool = True) -> Callable[[F], Callable[..., int | None]]:
@@ -49,7 +61,7 @@ def data_options(*, labels: bool = True) -> Callable[[F], Callable[..., int | No
                 _check_coco_given(kwargs.values())
 
             def open_images(
-                source: Path | None, *, labeled: bool = False, limit: int | None = None
+                source: Path | Address | None, *, labeled: bool = False, limit: int | None = None
             ) -> ImageDataset | None:
                 from mobilevit_sdk.data import coco_file, open_dataset
 
@@ -60,7 +72,7 @@ def data_options(*, labels: bool = True) -> Callable[[F], Callable[..., int | No
                     labeled=labeled,
                     class_order=class_order,
                     skip_broken=skip_broken,
-                    pictures=pictures if coco_file(source) else None,
+                    pictures=pictures if isinstance(source, Path) and coco_file(source) else None,
                 )
                 with Display(log) as display:
                     checked = dataset.sample(limit or len(dataset)).checked(display)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
-from mobilevit_sdk.cli.data_options import DATA_HELP, OpenImages, data_options
+from mobilevit_sdk.cli.data_options import DATA_HELP, DataSource, OpenImages, data_options
 from mobilevit_sdk.cli.display import Display
 from mobilevit_sdk.cli.preparation import preparation_options
 
 if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.preparation import Preparation
+    from mobilevit_sdk.files import Address
 
 
 @verb("eval", "Accuracy, or average precision, on labeled images.")
 @click.argument("target", required=False)
-@click.option("--data", type=click.Path(path_type=Path), required=True, help=DATA_HELP)
+@click.option("--data", type=DataSource(), required=True, help=DATA_HELP)
 @click.option("--runtime", metavar="NAME", help="Run the artifact with this one.  [default: the first that runs here]")
 @click.option("--task", metavar="NAME", help="This task of a file with several.  [default: the network's own classes]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N images, spread evenly over the data.")
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def command(
     *,
     target: str | None,
-    data: Path,
+    data: Path | Address,
     runtime: str | None,
     task: str | None,
     limit: int | None,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     "path",
     type=click.Path(path_type=Path),
     required=True,
-    metavar="FILE",
-    help="Ends in .safetensors or .pth.",
+    metavar="FILE_OR_DIR",
+    help="Ends in .safetensors or .pth; a folder also has config.json, and is loaded by its name.",
 )
 @click.option("--model", help="The model of the checkpoint, instead of what its keys and shapes say.")
 @preparation_options()
@@ -32,9 +32,10 @@ def command(
 ) -> None:
     """Write a checkpoint under the names of a public release, for its own library.
 
-    CHECKPOINT is a file or hf-hub:org/name; by default the one that ships with the package. The JSON document holds
-    "path", "layout", "model", "num_classes" (null for features), "tensors", "bytes", "sha256", "load_with" (a line
-    of Python for timm, or null) and "notes".
+    CHECKPOINT is a file or hf-hub:org/name; by default the one that ships with the package. A folder is what
+    timm.create_model("local-dir:DIR") and transformers.pipeline("image-classification", "DIR") load, classes and
+    preprocessing included. The JSON document holds "path" (of the weights), "layout", "model", "num_classes" (null for
+    features), "tensors", "bytes", "sha256", "load_with" (a line of Python, or null) and "notes".
     """
     from mobilevit_sdk.checkpoints.export import export_checkpoint
     from mobilevit_sdk.checkpoints.source import open_source
@@ -43,12 +44,12 @@ def command(
     source = open_source(checkpoint, model=model, preparation=preparation)
     written = export_checkpoint(source, layout, path)
     notes = (*source.notes, *written.notes)
-    sha256, size = hash_and_size(path)
+    sha256, size = hash_and_size(written.path)
     print_notes(notes)
     if as_json:
         print_json(
             {
-                "path": str(path),
+                "path": str(written.path),
                 "layout": written.layout,
                 "model": source.spec.model,
                 "num_classes": source.spec.num_classes if source.spec.returns_scores else None,
@@ -60,6 +61,6 @@ def command(
             }
         )
         return
-    out.print(f"{path}: {source.spec.model} in the layout of {layout}, {written.tensors} tensors", markup=False)
+    out.print(f"{written.path}: {source.spec.model} in the layout of {layout}, {written.tensors} tensors", markup=False)
     if written.load_with:
         out.print(written.load_with, markup=False, soft_wrap=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.preparation import Preparation
     from mobilevit_sdk.checkpoints.task_file import TaskInspection
     from mobilevit_sdk.formats.entries import Entry
+    from mobilevit_sdk.formats.extras import Extra
     from mobilevit_sdk.spec import MemoryTask
 
 
@@ -146,6 +147,7 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         "preprocessing_source": spec.preprocessing_source if spec else None,
         "labels": list(spec.labels) if spec and spec.labels else None,
         "tasks": msgspec.to_builtins(spec.tasks) if spec and spec.tasks else [],
+        "extras": msgspec.to_builtins(manifest.extras or ()) if manifest else [],
     }
     if as_json:
         print_json(document)
@@ -172,6 +174,7 @@ def _show_artifact(artifact: Path, as_json: bool) -> None:
         ("preprocessing", spec.describe_preprocessing() if spec else "not stated in the file"),
         ("labels", _shorten(spec.labels if spec else None)),
         *(("task", _task(task)) for task in (spec.tasks if spec and spec.tasks else ())),
+        *(("beside it", _extra(extra)) for extra in (manifest.extras or () if manifest else ())),
     )
     if entries:
         _print_entries(entries)
@@ -200,6 +203,11 @@ def _print_entries(entries: Sequence[Entry]) -> None:
 def _task(task: MemoryTask) -> str:
     labels = f": {_shorten(task.labels)}" if task.labels else ""
     return f"{task.name}, {task.num_classes:,} classes, {count(task.cells, 'memory cell')} a block{labels}"
+
+
+def _extra(extra: Extra) -> str:
+    what = f"with test vectors, within {extra.atol:.3g}" if extra.atol else "for ExecuTorch's Inspector"
+    return f"{extra.file}, {extra.bytes / 1e6:.2f} MB, {what}"
 
 
 def _print_rows(file: str, *rows: tuple[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilevit_sdk.cli.common import log, out, print_json, print_line, print_notes, verb
-from mobilevit_sdk.cli.data_options import DATA_HELP, OpenImages, data_options
+from mobilevit_sdk.cli.data_options import DATA_HELP, DataSource, OpenImages, data_options
 from mobilevit_sdk.cli.preparation import preparation_options
 from mobilevit_sdk.cli.wording import in_options
 from mobilevit_sdk.errors import RequestError
@@ -17,6 +17,7 @@ from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.preparation import Preparation
+    from mobilevit_sdk.files import Address
     from mobilevit_sdk.pruning.folder import Report
 
 PATH = click.Path(path_type=Path)
@@ -29,8 +30,8 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--latency", type=float, metavar="SHARE", help="Keep this share of the latency of the layers, timed here."
 )
-@click.option("--data", type=PATH, metavar="PATH", help=f"Training images. {DATA_HELP}")
-@click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure top-1 or AP on, before and after.")
+@click.option("--data", type=DataSource(), metavar="PATH", help=f"Training images. {DATA_HELP}")
+@click.option("--test-data", type=DataSource(), metavar="PATH", help="Images to measure top-1 or AP on.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N test images, spread evenly over the data.")
 @click.option(
     "--importance",
@@ -80,8 +81,8 @@ def command(
     macs: float | None,
     params: float | None,
     latency: float | None,
-    data: Path | None,
-    test_data: Path | None,
+    data: Path | Address | None,
+    test_data: Path | Address | None,
     limit: int | None,
     finetune: int | None,
     distill: str | None,

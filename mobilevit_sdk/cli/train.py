@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobilevit_sdk.cli.common import log, print_json, print_notes, print_result, verb
-from mobilevit_sdk.cli.data_options import DATA_HELP, OpenImages, data_options
+from mobilevit_sdk.cli.data_options import DATA_HELP, DataSource, OpenImages, data_options
 from mobilevit_sdk.cli.preparation import ImageSize, preparation_options
 from mobilevit_sdk.errors import RequestError
 
 if TYPE_CHECKING:
     from mobilevit_sdk.checkpoints.preparation import Preparation
+    from mobilevit_sdk.files import Address
 
 PATH = click.Path(path_type=Path)
 
@@ -42,7 +43,7 @@ class _Option(click.ParamType):
             self.fail(f"{value!r} is not a name and a JSON value, such as num_queries=40", param, ctx)
 
 
-@verb("train", "Train from scratch, fine-tune a checkpoint, or learn a task on one.")
+@verb("train", "Train from scratch, fine-tune a checkpoint, or learn a task on one.", processes=True)
 @click.option("--model", metavar="NAME", help="Train this model from scratch.  [default: mobilevit_xxs]")
 @click.option(
     "--set",
@@ -53,7 +54,16 @@ class _Option(click.ParamType):
     help="Another value in the config of --model, as JSON, such as num_queries=40. May be given again.",
 )
 @click.option("--checkpoint", metavar="FILE", help="Fine-tune this checkpoint instead, or hf-hub:org/name.")
-@click.option("--teacher", metavar="FILE", help="Distill from this checkpoint, or hf-hub:org/name.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="TEACHER",
+    help="Distill from this checkpoint, hf-hub:org/name, timm:NAME[=FILE] or python:FILE.py:FUNCTION. May be given "
+    "again: the mean of all.",
+)
+@click.option("--labels", type=PATH, metavar="DIR", help="Learn from the answers that `mobilevit label` stored.")
+@click.option("--reuse-labels", is_flag=True, help="With more epochs than --labels has, begin with the first again.")
 @click.option(
     "--qat",
     type=click.Choice(["int8", "int4-weight"]),
@@ -76,8 +86,8 @@ class _Option(click.ParamType):
     metavar="FILE",
     help="With --base: a task file on it whose class token and memory the new task sees, too. May be given again.",
 )
-@click.option("--data", type=PATH, metavar="PATH", required=True, help=DATA_HELP)
-@click.option("--test-data", type=PATH, metavar="PATH", help="Images to measure accuracy on after every epoch.")
+@click.option("--data", type=DataSource(), metavar="PATH", required=True, help=DATA_HELP)
+@click.option("--test-data", type=DataSource(), metavar="PATH", help="Images to measure accuracy on after every epoch.")
 @click.option(
     "--test-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -114,21 +124,26 @@ class _Option(click.ParamType):
 @click.option("--seed", type=int, metavar="N", help="Random seed.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
+@click.option(
+    "--track", type=click.Choice(["tensorboard", "wandb"]), help="Loss and accuracies in this tracker as well."
+)
 @preparation_options(image_size=False, license=False)
 @data_options()
 def command(
     *,
     model: str | None,
     checkpoint: str | None,
-    teacher: str | None,
+    teachers: tuple[str, ...],
+    labels: Path | None,
+    reuse_labels: bool,
     qat: str | None,
     quantization: Path | None,
     base: str | None,
     task: str | None,
     memory: int | None,
     extends: tuple[Path, ...],
-    data: Path,
-    test_data: Path | None,
+    data: Path | Address,
+    test_data: Path | Address | None,
     test_share: float | None,
     out: Path,
     image_size: tuple[int, int] | None,
@@ -137,6 +152,7 @@ def command(
     pack: bool,
     device: str,
     threads: int | None,
+    track: str | None,
     preparation: Preparation,
     open_images: OpenImages,
     as_json: bool,
@@ -149,6 +165,9 @@ def command(
     the same command resumes where it stopped; with more --epochs, it goes on after the last. --qat brings the answers
     of the file from `mobilevit convert --precision int8` closer to those of the checkpoint.
 
+    With --labels, a student of any size learns from what `mobilevit label` stored, in the augmented views of then, and
+    no teacher is loaded: a step costs what one without a teacher does.
+
     A detector (--model detr_resnet50) learns from labeled boxes, and its quality is COCO's average precision. Its
     authors' weights as --checkpoint are the start that it needs, but for small problems.
 
@@ -156,7 +175,7 @@ def command(
     2203.15243). Both .safetensors are then task files, for `mobilevit convert BASE --task FILE`.
     """
     if base:
-        others = {"--model": model, "--checkpoint": checkpoint, "--teacher": teacher, "--qat": qat}
+        others = {"--model": model, "--checkpoint": checkpoint, "--teacher": teachers, "--labels": labels, "--qat": qat}
         if given := [name for name, value in (others | {"--image-size": image_size}).items() if value]:
             raise RequestError(f"a task learns on --base as it is, so leave out {' and '.join(given)}")
         if not task:
@@ -171,6 +190,10 @@ def command(
         raise RequestError("--qat prepares a trained network: give --checkpoint")
     if quantization and not qat:
         raise RequestError("--quantization says which layers --qat quantizes: give both")
+    if labels and (qat or pack or teachers):
+        raise RequestError("--labels are all that is learned: leave out --teacher, --qat and --pack")
+    if reuse_labels and not labels:
+        raise RequestError("--reuse-labels begins with the first of --labels again: give both")
     if (test_data is None) == (test_share is None):
         raise RequestError("accuracy is measured on --test-data, or on a --test-share of --data: give one of them")
     from mobilevit_sdk.checkpoints.preparation import AS_STATED
@@ -184,42 +207,50 @@ def command(
 
     import torch
 
-    from mobilevit_sdk.checkpoints.load import load_checkpoint, load_prepared
+    from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
+    from mobilevit_sdk.checkpoints.load import load_prepared
     from mobilevit_sdk.cli.training import TrainingDisplay
     from mobilevit_sdk.formats.quantization import read_recipe as read_quantization
     from mobilevit_sdk.models.registry import model_spec
-    from mobilevit_sdk.recipe import MEMORY_RECIPE, PACKED_RECIPE, QAT_RECIPE, Recipe, make_recipe
+    from mobilevit_sdk.recipe import LABELS_RECIPE, MEMORY_RECIPE, PACKED_RECIPE, QAT_RECIPE, Recipe, make_recipe
     from mobilevit_sdk.tasks import task_of
     from mobilevit_sdk.tasks.classes import class_order_notes
     from mobilevit_sdk.training import train, train_task
+    from mobilevit_sdk.training.labels import open_labels
     from mobilevit_sdk.training.run import DEFAULT_MODEL
     from mobilevit_sdk.training.start import initial_checkpoint
+    from mobilevit_sdk.training.teachers import open_teachers
+    from mobilevit_sdk.training.tracking import check_tracker
+    from mobilevit_sdk.training.world import check_batches, connected
 
     if threads:
         torch.set_num_threads(threads)
     layers = read_quantization(quantization) if quantization else None
-    first = PACKED_RECIPE if pack else Recipe()
-    make_recipe(
-        recipe_file, overrides, first, qat, layers, pack=pack
-    )  # what is wrong with it is said before images are read
+    first = PACKED_RECIPE if pack else LABELS_RECIPE if labels else Recipe()
+    check_tracker(track)
+    # What is wrong with it is said before images are read.
+    check_batches(make_recipe(recipe_file, overrides, first, qat, layers, pack=pack))
+    stored = open_labels(labels, reuse=reuse_labels) if labels else None
     images, test_images = open_images(data, labeled=True), open_images(test_data, labeled=True)
     if image_size:  # --resize is of this size
         preparation = dataclasses.replace(preparation, image_size=image_size)
     initial = initial_checkpoint(checkpoint, images, preparation) if checkpoint else None
     spec = initial.spec if initial else model_spec(model or DEFAULT_MODEL)
-    default = MEMORY_RECIPE if base else QAT_RECIPE if qat else first if pack else task_of(spec).recipe
+    default = MEMORY_RECIPE if base else QAT_RECIPE if qat else first if pack or labels else task_of(spec).recipe
     recipe = make_recipe(recipe_file, overrides, default, qat, layers, pack=pack)
     print_notes((*initial.notes, *class_order_notes(images, initial.spec)) if initial else ())
     side = max(image_size or initial.spec.preprocessing.image_size) if initial else 0
     if "resize_size" in preparation.fields and images.typical_side() <= side:
         print_notes([f"--resize has no effect: most images are not larger than {side} pixels and are enlarged to that"])
-    taught_by = load_checkpoint(teacher) if teacher else initial if qat else None
-    print_notes(taught_by.notes if taught_by and teacher else ())
+    taught_by = open_teachers(teachers) if teachers else [initial] if initial and qat else None
+    print_notes(note for each in taught_by or () if teachers and isinstance(each, Checkpoint) for note in each.notes)
+    print_notes(stored.notes(recipe) if stored else ())
     frozen = load_prepared(base, preparation) if base else None
     print_notes(frozen.notes if frozen else ())
     started = time.monotonic()
-    with TrainingDisplay(log) as display:
+    with connected(), TrainingDisplay(log) as display:
         common: dict[str, Any] = {"test_share": test_share, "recipe": recipe, "device": device, "progress": display}
+        common["track"] = track
         if frozen and task:
             cells = 5 if memory is None else memory
             trained = train_task(frozen, images, test_images, out, task=task, memory=cells, extends=extends, **common)
@@ -231,6 +262,7 @@ def command(
                 model=model,
                 checkpoint=initial,
                 teacher=taught_by,
+                labels=stored,
                 image_size=image_size,
                 options=dict(options),
                 windows=preparation.windows,
@@ -247,6 +279,7 @@ def command(
                 "classes": trained.spec.num_classes,
                 "epochs": result.epoch,
                 **result.shares,
+                **result.heads,
                 **({} if result.top1 is None else {"quantized_top1": result.quantized_top1}),
                 "best_checkpoint": str(trained.best_path),
                 "best_epoch": trained.best.epoch,

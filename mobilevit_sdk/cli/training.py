@@ -17,8 +17,8 @@ class TrainingDisplay(Display):
         """Show a step."""
         if isinstance(step, TrainingStarted):
             self.line(Text.assemble((step.stage, "bold"), f": {step.detail}"))
-            if step.resumed:
-                self.line(step.resumed)
+            for line in filter(None, (step.note, step.resumed)):
+                self.line(line)
         elif isinstance(step, EpochDone):
             self.line(_epoch_line(step.stage, step.result))
         elif isinstance(step, TrainingStopped):
@@ -28,13 +28,17 @@ class TrainingDisplay(Display):
 
 
 def _epoch_line(stage: str, result: EpochResult) -> Text:
-    """Fits 80 columns, but for long trainings for integers."""
+    """Fits 80 columns, but for long trainings for integers. Of two heads it has theirs, and less of the rest."""
     (decides, share), *others = [(QUALITIES[name], f"{share:.2%}") for name, share in result.shares.items()]
     integers = "" if result.quantized_top1 is None else f"  integers {result.quantized_top1:.2%}"
-    rest = "".join(f"  {name} {share}" for name, share in others)
+    rest = "".join(f"  {name} {share}" for name, share in others) + f"  {result.images_per_second:,.0f} images/s"
+    if result.heads:
+        rest = "".join(
+            f"  {name} {own:.2%}" for name, own in zip(("class", "dist"), result.heads.values(), strict=True)
+        )
     return Text.assemble(
         (stage, "bold"),
         f"  loss {result.loss:.3f}  {decides} ",
         (share, "bold green"),
-        f"{integers}{rest}  {result.images_per_second:,.0f} images/s  lr {result.learning_rate:.1e}",
+        f"{integers}{rest}  lr {result.learning_rate:.1e}",
     )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import decode_json, replacing
 from mobilevit_sdk.spec import Strict
 
 T = TypeVar("T")
@@ -33,10 +33,10 @@ class Store:
         """The stored value of type `kind`, or that of `make`, which is stored where it is to be kept."""
         file, digest = self._folder / f"{name}.json", _digest(key)
         try:
-            stored = msgspec.json.decode(file.read_bytes(), type=_Stored)
+            stored = decode_json(file.read_bytes(), _Stored)
             if stored.key == digest:
-                return msgspec.json.decode(stored.value, type=kind)
-        except (OSError, msgspec.MsgspecError, ValueError):
+                return decode_json(stored.value, kind)
+        except (OSError, ValueError):
             pass  # there is none, or it is damaged
         made = make()
         if keep(made):

@@ -13,6 +13,7 @@ import msgspec
 
 from mobilevit_sdk.artifacts.artifact import MANIFEST, REJECTED, Artifact, Manifest, open_artifact, write_manifest
 from mobilevit_sdk.artifacts.reference import Reference, write_reference
+from mobilevit_sdk.conversion.extras import SUFFIXES, extras_of, write_extras
 from mobilevit_sdk.conversion.job import Job, run_job
 from mobilevit_sdk.conversion.plan import Conversion
 from mobilevit_sdk.errors import ArtifactError, RequestError
@@ -20,6 +21,7 @@ from mobilevit_sdk.files import hash_and_size, replacing
 from mobilevit_sdk.formats.app_input import app_input_of
 from mobilevit_sdk.formats.converter import label, toolchain_versions
 from mobilevit_sdk.formats.entries import manifest_entries
+from mobilevit_sdk.formats.extras import ExtraKind
 from mobilevit_sdk.formats.quantization import QUANTIZED
 from mobilevit_sdk.parity import THRESHOLDS, Threshold
 from mobilevit_sdk.processes.child import run_in_child
@@ -41,6 +43,7 @@ class Network:
     thresholds: Mapping[str, Threshold]
     threads: int = 1  # of each conversion
     stored: ModelSpec | None = None  # of the weights, where `spec` has several image sizes
+    extras: tuple[ExtraKind, ...] = ()  # to write beside the files of formats that have them
 
     def task_threshold(self, precision: str) -> Threshold | None:
         """What an artifact must reach on the task; None where there is none: for random weights, for features alone."""
@@ -72,6 +75,7 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
         fresh.mkdir()
         file = fresh / f"{spec.model}{converter.suffix}"
         quantization = calibrated.quantization if calibrated else None
+        kinds = extras_of(conversion, network.extras, spec)
         job = Job(
             spec,
             network.weights,
@@ -81,6 +85,7 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
             file,
             quantization,
             stored=network.stored,
+            record=file.with_suffix(SUFFIXES["etrecord"]) if "etrecord" in kinds else None,
         )
         progress(Step("import PyTorch", task=conversion.name))
         converted = run_in_child(
@@ -93,6 +98,8 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
         inspection = msgspec.structs.asdict(converted.file.inspection)
         del inspection["spec"], inspection["metadata"], inspection["entries"]
         entries = manifest_entries(converted.file.inspection, spec)
+        threshold = network.thresholds.get(precision, THRESHOLDS[precision])
+        extras, notes = write_extras(conversion, kinds, file, network.reference, threshold)
         manifest = Manifest(
             schema=2 if entries else 1,
             entries=entries,
@@ -108,19 +115,20 @@ def write_artifact_folder(conversion: Conversion, network: Network, folder: Path
             tools=converted.tools,
             seconds=round(time.monotonic() - started, 2),
             peak_memory_bytes=converted.peak_memory_bytes,
-            warnings=converted.file.warnings,
+            warnings=(*converted.file.warnings, *notes),
+            extras=extras or msgspec.UNSET,
             quantization=calibrated.record(converted.file.smoothing) if calibrated else None,
             app_input=app_input_of(converted.file.inspection.inputs, spec.preprocessing),
             **inspection,
         )
-        threshold = network.task_threshold(precision)
-        if manifest.quantization and calibrated and threshold is not None:
+        of_task = network.task_threshold(precision)
+        if manifest.quantization and calibrated and of_task is not None:
             progress(Step("judge", task=conversion.name))
             judgment = judge_by_task(
                 Artifact(file, manifest),
                 calibrated.held_out,
                 calibrated.reference,
-                threshold=threshold,
+                threshold=of_task,
                 progress=summed("judge", conversion.name, progress),
             )
             record = msgspec.structs.replace(manifest.quantization, judgment=judgment)
@@ -168,6 +176,7 @@ def _up_to_date(conversion: Conversion, network: Network, folder: Path) -> Artif
         and ((judgment.min_agreement, judgment.min_sqnr_db) if judgment else None) == bars
         and stored.answers.shape == network.reference.answers.shape
         and bool((stored.answers == network.reference.answers).all())
+        and set(extras_of(conversion, network.extras, network.spec)) <= {each.kind for each in manifest.extras or ()}
         and artifact.is_unchanged()
     )
     return artifact if same else None

@@ -30,6 +30,7 @@ class Job:
     quantization: Quantization | None = None
     smoothing: Smoothing | None = None
     stored: ModelSpec | None = None  # of the weights, where `spec` has several image sizes
+    record: Path | None = None  # of the conversion, to write
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def run_job(job: Job) -> Converted:
         quantization=job.quantization,
         smoothing=job.smoothing,
         others=others,
+        record=job.record,
         progress=emit,
     )
     return Converted(file, toolchain_versions(converter), peak_memory_bytes())

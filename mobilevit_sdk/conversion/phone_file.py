@@ -14,6 +14,7 @@ from torch import nn
 from mobilevit_sdk.deployment import PhoneGraph, audit, deploy
 from mobilevit_sdk.errors import ConversionWarning, ToolchainError
 from mobilevit_sdk.formats.converter import Converter, HoldsSizes, ImportsToolchain, Inspection
+from mobilevit_sdk.formats.extras import WritesExtras
 from mobilevit_sdk.formats.quantization import Quantization
 from mobilevit_sdk.models.registry import is_ours
 from mobilevit_sdk.models.resize import share_tensors
@@ -42,14 +43,16 @@ def write_phone_file(
     quantization: Quantization | None = None,
     smoothing: Smoothing | None = None,
     others: Sequence[nn.Module] = (),
+    record: Path | None = None,
     progress: Progress = silent,
 ) -> PhoneFile:
     """Convert `model` to the file `path`, and read the file back.
 
     `others` are the networks at the further image sizes of `spec`: the file then has an entry for each.
     Integer precisions need a `quantization`. With the `smoothing` of an integer file and without one, the graph is
-    deployed as for integers and stays in floating point: what that file is compared with. Raises ToolchainError where
-    the toolchain fails, or where the audit finds a defect of the SDK.
+    deployed as for integers and stays in floating point: what that file is compared with. `record` is where a converter
+    that `WritesExtras` records the conversion of a single size. Raises ToolchainError where the toolchain fails, or
+    where the audit finds a defect of the SDK.
     """
     progress(Step("deploy"))
     graphs = []
@@ -71,7 +74,10 @@ def write_phone_file(
     if quantization is not None:
         quantization = _reporting(quantization, progress)
     with conversion_warnings() as notes:
-        if len(graphs) > 1:
+        if record is not None:
+            assert isinstance(converter, WritesExtras)
+            converter.convert_recorded(graphs[0], spec, precision, path, record, quantization)
+        elif len(graphs) > 1:
             assert isinstance(converter, HoldsSizes)
             converter.convert_sizes(graphs, spec, precision, path, quantization)
         else:

@@ -19,12 +19,14 @@ from mobilevit_sdk.artifacts.origin import origin_of
 from mobilevit_sdk.artifacts.reference import reference_of_sizes
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
+from mobilevit_sdk.conversion.extras import plan_extras
 from mobilevit_sdk.conversion.folder import Network, find_up_to_date, folder_of, write_artifact_folder
 from mobilevit_sdk.conversion.plan import Conversion, plan_conversions, plan_notes, plan_sizes
 from mobilevit_sdk.data import ImageDataset, open_dataset
 from mobilevit_sdk.data.cases import builtin_cases
 from mobilevit_sdk.errors import MobileViTError
 from mobilevit_sdk.files import require_place
+from mobilevit_sdk.formats.extras import ExtraKind
 from mobilevit_sdk.formats.quantization import QUANTIZED, QuantizationRecipe, as_recipe
 from mobilevit_sdk.parity import THRESHOLDS, Threshold, Verdict, verify
 from mobilevit_sdk.progress import Progress, Step, silent, summed
@@ -72,6 +74,7 @@ class ConvertResult:
                     "undelegated_ops": artifact.manifest.undelegated_ops,
                     "warnings": list(artifact.manifest.warnings),
                     "quantization": msgspec.to_builtins(artifact.manifest.quantization),
+                    "extras": msgspec.to_builtins(artifact.manifest.extras or ()),
                     "verdicts": [each.to_json() for each in self.verdicts if each.artifact == str(artifact.path)],
                 }
                 for artifact in self.artifacts
@@ -90,6 +93,8 @@ def convert(
     backend: str | None = None,
     recipe: QuantizationRecipe | Path | str | None = None,
     calibration: ImageDataset | Path | str | None = None,
+    bundle: bool = False,
+    etrecord: bool = False,
     check: bool = True,
     force: bool = False,
     thresholds: Mapping[str, Threshold] | None = None,
@@ -111,6 +116,9 @@ def convert(
     the statistics of the network's BatchNorms, which takes minutes. An artifact that changes the class of too many
     images is rejected: its folder gets the suffix `.rejected`.
 
+    `bundle` writes, beside each .pte file, a .bpte file of it and the reference vectors, which ExecuTorch's runtime
+    checks wherever it runs, here first; `etrecord` a record of its lowering, for ExecuTorch's Inspector.
+
     `progress` is called with the steps of each conversion, with its name as the task, and of the calibration. A format
     whose toolchain fails does not stop the others: see `failures`. Raises RequestError for unknown formats, backends
     and precisions, for a folder that cannot be written and for images that cannot be read, and ToolchainError for a
@@ -124,6 +132,9 @@ def convert(
     if checkpoint.spec.image_sizes:
         conversions, left_out = plan_sizes(conversions, names(formats))
         notes += left_out
+    asked: dict[ExtraKind, bool] = {"bundle": bundle, "etrecord": etrecord}
+    extras = tuple(kind for kind, wanted in asked.items() if wanted)
+    notes += plan_extras(conversions, extras, checkpoint.spec)
     at_once = max(3, os.cpu_count() or 1)
     with opened_network(
         checkpoint,
@@ -134,6 +145,7 @@ def convert(
         thresholds=thresholds or THRESHOLDS,
         at_once=at_once,
         progress=progress,
+        extras=extras,
     ) as network:
 
         def work(conversion: Conversion) -> tuple[Artifact, list[Verdict]] | Failure:
@@ -177,6 +189,7 @@ def opened_network(
     thresholds: Mapping[str, Threshold],
     at_once: int,
     progress: Progress,
+    extras: tuple[ExtraKind, ...] = (),
 ) -> Iterator[Network]:
     """What these conversions of a checkpoint to `out` share, `at_once` of them at a time; good within the context.
 
@@ -196,7 +209,7 @@ def opened_network(
         # Side by side, each with all cores, they would mostly wait for one another.
         threads = max(1, (os.cpu_count() or 1) // min(len(conversions), at_once))
         stored = checkpoint.own[1] if spec.image_sizes else None
-        yield Network(spec, origin, reference, weights, calibrated, thresholds, threads, stored)
+        yield Network(spec, origin, reference, weights, calibrated, thresholds, threads, stored, extras)
 
 
 def make_artifact(

@@ -15,6 +15,7 @@ from mobilevit_sdk.data.dataset import ImageDataset, with_objects
 from mobilevit_sdk.data.object_columns import read_objects
 from mobilevit_sdk.data.objects import LAYOUT, Objects, ObjectTable
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import decode_json, is_file, is_there
 from mobilevit_sdk.text import count, one_line, shorten
 
 _IN_FOLDER, _METADATA = "_annotations.coco.json", "metadata.jsonl"  # Roboflow's and Hugging Face's
@@ -63,7 +64,7 @@ class _Named:
         path = (self.folder / self.names[index]).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             raise ValueError("a link out of the folder of the pictures")
-        if not path.is_file():
+        if not is_file(path):
             raise FileNotFoundError("no such file")
         return path.read_bytes()
 
@@ -85,8 +86,8 @@ def open_coco(path: Path, labeled: bool, pictures: Path | None) -> ImageDataset:
     folder, and when `labeled` and the annotations are missing or broken; otherwise these are left out and noted.
     """
     try:
-        coco = msgspec.json.decode(path.read_bytes(), type=_Coco)
-    except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
+        coco = decode_json(path.read_bytes(), _Coco)
+    except (ValueError, OSError) as error:
         raise RequestError(f"{path} is no COCO JSON of detection ({error})") from error
     images = _images(path, [image.file_name for image in coco.images], pictures or path.parent)
     if twice := _repeated([image.id for image in coco.images]):
@@ -114,7 +115,7 @@ def open_metadata(folder: Path, labeled: bool) -> ImageDataset | None:
         try:
             column = pyarrow.chunked_array([pyarrow.array([line.objects for line in lines])])
         except (pyarrow.ArrowException, OverflowError) as error:
-            raise RequestError(f"`objects` have no common layout ({str(error).splitlines()[0]})") from error
+            raise RequestError(f"`objects` have no common layout ({one_line(str(error))})") from error
         return read_objects(column, names, [None] * len(names), None)
 
     return with_objects(_images(path, names, folder), read, labeled)
@@ -128,7 +129,7 @@ def _images(path: Path, names: list[str], folder: Path) -> ImageDataset:
     outside = [name for name in names if Path(name).anchor or ".." in Path(name).parts]
     if outside:
         raise RequestError(f"{path} names files outside the folder of the pictures: {shorten(outside)}")
-    if names and not any((folder / name).exists() for name in names):
+    if names and not any(is_there(folder / name) for name in names):
         what = f"none of the {count(names, 'picture')} that {path} names is in {folder}, such as {one_line(names[0])}"
         raise RequestError(f"{what}; give their folder as `pictures`")
     return ImageDataset(path, names, _Named(folder, names), None, None)

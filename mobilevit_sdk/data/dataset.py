@@ -14,7 +14,9 @@ from PIL import Image, UnidentifiedImageError
 
 from mobilevit_sdk.data.objects import Objects, ObjectTable
 from mobilevit_sdk.data.pictures import decode_picture, image_formats, stored_size
+from mobilevit_sdk.data.storage import RowNames, Storage
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import Address
 from mobilevit_sdk.progress import Progress, counted, silent
 from mobilevit_sdk.text import count, shorten
 
@@ -39,11 +41,12 @@ class ImageDataset:
     `labels[i]` is the class index of image i, or None for unlabeled data; `objects[i]` are the labeled boxes in it, or
     None. `class_names` are those of the labels or the objects in index order, or None where nobody wrote them down.
     `class_order` is the order that was asked for where the classes are folders, and `notes` say what was left out.
-    `skip_broken` says what `checked` does with images that cannot be decoded.
+    `skip_broken` says what `checked` does with images that cannot be decoded. `storage` is that of images which are
+    read from it whenever they are needed, neighbors at once; those of others are in memory, or files of their own.
     """
 
-    source: Path
-    names: list[str]
+    source: Path | Address
+    names: Sequence[str]
     read: Reader
     labels: list[int] | None
     class_names: tuple[str, ...] | None
@@ -52,6 +55,7 @@ class ImageDataset:
     skip_broken: bool = False
     is_checked: bool = False
     objects: list[Objects] | None = None
+    storage: Storage | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -130,7 +134,11 @@ class ImageDataset:
 
     def typical_side(self) -> int:
         """The median of the images' shorter sides, in pixels, from at most 64 of them."""
-        return statistics.median_low(min(self.image(row).size) for row in _spread(len(self), 64))
+        rows = _spread(len(self), 64)
+        if self.storage is not None:  # from four blocks
+            firsts = [rows[index] for index in _spread(len(rows), 4)]
+            rows = [row for first in firsts for row in range(first, min(first + 16, len(self)))]
+        return statistics.median_low(min(self.image(row).size) for row in rows)
 
     def sample(self, count: int) -> ImageDataset:
         """At most `count` of the images, spread evenly over the data, so that no class is left out for its name."""
@@ -140,10 +148,11 @@ class ImageDataset:
         """The images `rows`, in that order."""
         return dataclasses.replace(
             self,
-            names=[self.names[row] for row in rows],
+            names=self.names.at(rows) if isinstance(self.names, RowNames) else [self.names[row] for row in rows],
             read=self.read.at(rows),
             labels=None if self.labels is None else [self.labels[row] for row in rows],
             objects=None if self.objects is None else [self.objects[row] for row in rows],
+            storage=None if self.storage is None else self.storage.at(rows),
         )
 
 

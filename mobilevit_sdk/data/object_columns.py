@@ -31,7 +31,7 @@ def read_objects(
         column.validate(full=True)
         return _read(_Column(column, names), sizes, class_names)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise RequestError(f"column `objects` cannot be read ({str(error).splitlines()[0]})") from error
+        raise RequestError(f"column `objects` cannot be read ({one_line(str(error))})") from error
 
 
 def _read(

@@ -13,6 +13,10 @@ from typing import Any
 from mobilevit_sdk.data.dataset import ImageDataset, with_objects
 from mobilevit_sdk.data.object_columns import object_class_names, read_objects
 from mobilevit_sdk.errors import RequestError
+from mobilevit_sdk.files import Address
+from mobilevit_sdk.text import one_line
+
+FACTS = ("label", "objects", "width", "height")  # the columns that say something about images
 
 
 @dataclass(frozen=True)
@@ -48,21 +52,27 @@ def open_parquet(path: Path, labeled: bool) -> ImageDataset:
     objects, only the labels are read. Raises RequestError for any other layout, and when `labeled` and there are
     neither or broken ones; otherwise broken objects are left out and noted.
     """
-    table = _read(path, ("image", "label", "objects", "width", "height"), labeled)
-    columns = table.column_names
+    table = _read(path, (*FACTS, "image"), labeled)
     reader = _Rows(path, range(len(table)))
     reader.__dict__["images"] = _encoded(path, table)
     names = [f"row {index}" for index in range(len(table))]
-    images = ImageDataset(path, names, reader, None, None)
+    return described(ImageDataset(path, names, reader, None, None), table, labeled)
+
+
+def described(images: ImageDataset, table: Any, labeled: bool) -> ImageDataset:
+    """The images with what `table`, a pyarrow table of the columns `FACTS`, says of them: see `open_parquet`."""
+    columns, path = table.column_names, images.source
     metadata = table.schema.metadata or {}
     if "label" not in columns and columns.count("objects") == 1:
         return with_objects(
             images,
-            lambda: read_objects(table.column("objects"), names, _sizes(table), object_class_names(metadata)),
+            lambda: read_objects(
+                table.column("objects"), list(images.names), _sizes(table), object_class_names(metadata)
+            ),
             labeled,
         )
     class_names = _class_names(metadata)
-    labels, problem = _labels(table, class_names)
+    labels, problem = _labels(table, class_names, images.names)
     if labeled and problem:
         raise RequestError(f"{path}: {problem}")
     notes = (f"{path}: column `objects` not read; remove column `label` to read it",) if "objects" in columns else ()
@@ -77,10 +87,17 @@ def _read(path: Path, columns: Collection[str], labeled: bool = False) -> Any:
     try:
         with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
             schema = file.schema_arrow
-            _check_schema(path, schema, labeled)
+            check_schema(path, schema, labeled)
+            check_rows(file.metadata, path.stat().st_size)
             return file.read(columns=[name for name in columns if name in schema.names])
     except (pyarrow.ArrowException, OSError) as error:
-        raise RequestError(f"{path} is no Parquet file, or a damaged one ({str(error).splitlines()[0]})") from error
+        raise RequestError(f"{path} is no Parquet file, or a damaged one ({one_line(str(error))})") from error
+
+
+def check_rows(metadata: Any, size: int) -> None:
+    """Raise OSError for a file of `size` bytes that claims more images than bytes, of a label that takes no room."""
+    if metadata.num_rows > size:
+        raise OSError(f"it claims {metadata.num_rows:,} images in {size:,} bytes")
 
 
 def _sizes(table: Any) -> list[tuple[int, int] | None]:
@@ -103,7 +120,7 @@ def _encoded(path: Path, table: Any) -> Any:
     return images
 
 
-def _check_schema(path: Path, schema: Any, labeled: bool) -> None:
+def check_schema(path: Path | Address, schema: Any, labeled: bool) -> None:
     """Raise RequestError when the columns (a pyarrow schema) are not `image`, a struct with `bytes`, and a label."""
     from pyarrow import types
 
@@ -117,7 +134,9 @@ def _check_schema(path: Path, schema: Any, labeled: bool) -> None:
         raise RequestError(f"{path}: column `image` is {image}, not a struct with the encoded image in binary `bytes`")
 
 
-def _labels(table: Any, class_names: tuple[str, ...] | None) -> tuple[list[int] | None, str | None]:
+def _labels(
+    table: Any, class_names: tuple[str, ...] | None, names: Sequence[str]
+) -> tuple[list[int] | None, str | None]:
     """The class indices of a pyarrow table, or None and the reason why they are none."""
     from pyarrow import types
 
@@ -129,9 +148,9 @@ def _labels(table: Any, class_names: tuple[str, ...] | None) -> tuple[list[int] 
     labels: list[Any] = column.to_pylist()
     for row, label in enumerate(labels):
         if label is None or label < 0:  # -1 is what `datasets` writes for a test set without labels
-            return None, f"row {row} has no label"
+            return None, f"{names[row]} has no label"
         if class_names is not None and label >= len(class_names):
-            return None, f"row {row} has label {label}, but the schema names {len(class_names)} classes"
+            return None, f"{names[row]} has label {label}, but the schema names {len(class_names)} classes"
     return labels, None
 
 

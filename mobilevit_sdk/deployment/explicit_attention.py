@@ -4,9 +4,9 @@ softmax(q k^T / sqrt(d) + bias) v  ==  softmax(q' k^T + bias) v, with q' = (W_q 
 are rows of one linear, and the scale commutes with the linear that makes q; where queries and keys have a norm, its
 gains are the scale (`unit_queries`). Heads are an axis beside the batch, or
 folded into it where the backend wants products of rank 3, so nothing exceeds rank 4 and no operator is a fused
-attention, an expand or a multiplication by a scalar, which delegates refuse. A bias is gathered from its table once,
-here, and added to all windows from one constant. A token alone attends to itself: the softmax of one score is 1, and
-the answer is v.
+attention, an expand or a multiplication by a scalar, which delegates refuse. A bias is taken from its table once, here,
+and added to all windows from one constant. A token alone attends to itself: the softmax of one score is 1, and the
+answer is v.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class ExplicitAttention(nn.Module):
         self.norm = None if attention.norm is None else UnitQueries(attention.norm, mean=means)
         position_bias = attention.position_bias
         bias = None if position_bias is None else position_bias().detach()[None]  # [1, heads, N, N]
+        if bias is not None and self.num_queries is not None:
+            bias = bias[:, :, : self.num_queries].contiguous()
         self.register_buffer("bias", bias)
         self.mixing = attention.mixing
         self.memory = None if attention.memory is None else _memory_for(attention, product_rank)

@@ -10,12 +10,19 @@ import torch
 from torch import nn
 
 from mobilevit_sdk.deployment.replace import replace_layers
-from mobilevit_sdk.layers import PatchTokens, RaggedTokens
+from mobilevit_sdk.layers import PatchTokens, RaggedTokens, RelativePositions
 
 
 def place_tokens(network: nn.Module, image_size: tuple[int, int]) -> None:
-    """Replace every RaggedTokens by the PatchTokens that it is for images of that size, in pixels, in place."""
+    """Replace every RaggedTokens by the PatchTokens that it is for images of that size, in pixels, in place.
+
+    Relative positions beside PatchTokens are those between the patches of such images from then on.
+    """
     replace_layers(network, RaggedTokens, lambda tokens: placed(tokens, image_size))
+    patches = [layer.patch_size for layer in network.modules() if isinstance(layer, PatchTokens)]
+    for layer in network.modules():
+        if isinstance(layer, RelativePositions):
+            layer.grid = image_size[0] // patches[0], image_size[1] // patches[0]
 
 
 @torch.no_grad()

@@ -185,6 +185,7 @@ _EVERYWHERE: dict[str, Condition] = {
     "silu.default": _always,
     "gelu.default": _always,
     "sigmoid.default": _always,
+    "tanh.default": _always,
     "mean.dim": _over_space,
     "cat.default": _always,
     "slice.Tensor": _always,

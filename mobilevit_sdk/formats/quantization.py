@@ -7,12 +7,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-import msgspec
 from msgspec import Meta
 
 from mobilevit_sdk.data.calibration import CalibrationImages
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.files import read_text
+from mobilevit_sdk.files import decode_json, read_text
 from mobilevit_sdk.spec import Strict
 from mobilevit_sdk.text import one_line
 
@@ -71,7 +70,7 @@ class Quantization:
 def read_recipe(path: Path) -> QuantizationRecipe:
     """Read a recipe from a JSON file. Raises RequestError with the file and what is wrong in it."""
     try:
-        return msgspec.json.decode(read_text(path), type=QuantizationRecipe)
+        return decode_json(read_text(path), QuantizationRecipe)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

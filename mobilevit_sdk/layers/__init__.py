@@ -15,6 +15,7 @@ from mobilevit_sdk.layers.patches import Fold, Unfold
 from mobilevit_sdk.layers.position_bias import PositionBias
 from mobilevit_sdk.layers.query_key_norm import QueryKeyNorm
 from mobilevit_sdk.layers.ragged_tokens import RaggedTokens, own_image_mask, to_patches
+from mobilevit_sdk.layers.relative_positions import RelativePositions
 from mobilevit_sdk.layers.residual import Residual
 from mobilevit_sdk.layers.resnet import Bottleneck, FrozenBatchNorm2d, ResNet
 from mobilevit_sdk.layers.separable_attention import SeparableAttention, SeparableTransformer
@@ -27,7 +28,15 @@ from mobilevit_sdk.layers.set_transformer import (
 )
 from mobilevit_sdk.layers.squeeze_excite import SqueezeExcite
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
-from mobilevit_sdk.layers.tokens import FirstTokens, LastTokens, PatchMap, PatchTokens, TokenClassifier, TokenMean
+from mobilevit_sdk.layers.tokens import (
+    FirstTokens,
+    LastTokens,
+    PatchMap,
+    PatchTokens,
+    PreLogits,
+    TokenClassifier,
+    TokenMean,
+)
 from mobilevit_sdk.layers.traits import (
     HasFirstTokens,
     HasInputConvolution,
@@ -74,9 +83,11 @@ __all__ = [
     "PatchMap",
     "PatchTokens",
     "PositionBias",
+    "PreLogits",
     "ProjectionPair",
     "QueryKeyNorm",
     "RaggedTokens",
+    "RelativePositions",
     "ResNet",
     "Residual",
     "ResidualStream",

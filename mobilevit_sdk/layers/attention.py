@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.layers.head_mixing import HeadMixing
 from mobilevit_sdk.layers.position_bias import PositionBias
 from mobilevit_sdk.layers.query_key_norm import QueryKeyNorm
+from mobilevit_sdk.layers.relative_positions import RelativePositions
 
 
 class Attention(nn.Module):
@@ -15,11 +16,13 @@ class Attention(nn.Module):
 
     Shapes: [B, N, dim] -> [B, N, dim]. The rows of `qkv` are all of q, all of k, all of v; within each, head by head.
     In each head, q and k have `key_dim` rows and v has `value_dim`; both default to dim / num_heads. With
-    `window_size`, N is its square and the bias is a `PositionBias`; without, there is no bias. Where only the first
-    tokens of the answer are read, `num_queries` may be set to their number: [B, N, dim] -> [B, num_queries, dim].
+    `window_size`, N is its square and the bias is a `PositionBias`; with `positions`, it is what these answer; without
+    either there is no bias. Where only the first tokens of the answer are read, `num_queries` may be set to their
+    number: [B, N, dim] -> [B, num_queries, dim].
     With `re_attention`, the factor of a `HeadMixing`, the maps of all heads are mixed before they weigh the values.
     With `qk_norm`, queries and keys pass a `QueryKeyNorm`, whose gains take the place of the scale. A `mask`, boolean
-    and [B, 1, N, N], says which keys (the last axis) a query sees; each must see one.
+    and [B, 1, N, N], says which keys (the last axis) a query sees; each must see one. Where it is of floats, [heads, N,
+    N], it is added in the place of the bias.
     """
 
     num_queries: int | None = None
@@ -32,6 +35,7 @@ class Attention(nn.Module):
         key_dim: int | None = None,
         value_dim: int | None = None,
         window_size: int | None = None,
+        positions: RelativePositions | None = None,
         dropout: float = 0.0,
         re_attention: float | None = None,
         qk_norm: bool = False,
@@ -46,7 +50,7 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.qkv = nn.Linear(dim, num_heads * (2 * self.key_dim + self.value_dim), bias=bias)
         self.norm = QueryKeyNorm(num_heads, self.key_dim) if qk_norm else None
-        self.position_bias = PositionBias(num_heads, window_size) if window_size else None
+        self.position_bias = PositionBias(num_heads, window_size) if window_size else positions
         self.mixing = None if re_attention is None else HeadMixing(num_heads, re_attention)
         self.proj = nn.Linear(num_heads * self.value_dim, dim, bias=bias)
         self.memory: nn.Module | None = None  # constant keys and values: `deployment.join_tasks` puts them here

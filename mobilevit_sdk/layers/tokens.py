@@ -109,7 +109,8 @@ class PatchMap(nn.Module):
 class TokenClassifier(nn.Module):
     """A linear layer that reads the first token; with `distilled`, the mean of it and of one that reads the second.
 
-    Shapes: [B, 1 or 2, C] -> [B, num_classes]. The second learns from a teacher (DeiT, arXiv 2012.12877, section 3).
+    Shapes: [B, 1 or 2, C] -> [B, num_classes]. The second learns from a teacher (DeiT, arXiv 2012.12877, section 3): in
+    training mode the answer is that of each, a pair, and not their mean.
     """
 
     def __init__(self, dim: int, num_classes: int, *, distilled: bool) -> None:
@@ -117,11 +118,27 @@ class TokenClassifier(nn.Module):
         self.linear = nn.Linear(dim, num_classes)
         self.linear_dist = nn.Linear(dim, num_classes) if distilled else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         scores: Tensor = self.linear(x[:, :1].flatten(1))
         if self.linear_dist is None:
             return scores
-        return (scores + self.linear_dist(x[:, 1:2].flatten(1))) / 2
+        taught: Tensor = self.linear_dist(x[:, 1:2].flatten(1))
+        return (scores, taught) if self.training else (scores + taught) / 2
+
+
+class PreLogits(nn.Module):
+    """What a classifier may read instead of the normalized token: tanh of a linear layer. [B, p, C] -> [B, p, D].
+
+    Of ViT's first networks, trained on ImageNet-21k: `representation_size` in Google's code and in timm before 0.8.
+    """
+
+    def __init__(self, dim: int, representation_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, representation_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        representation: Tensor = self.linear(x).tanh()
+        return representation
 
 
 class LastTokens(nn.Module):

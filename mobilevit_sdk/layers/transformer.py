@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.layers.attention import Attention
 from mobilevit_sdk.layers.layer_scale import LayerScale
 from mobilevit_sdk.layers.mlp import MLP
+from mobilevit_sdk.layers.relative_positions import RelativePositions
 from mobilevit_sdk.layers.stochastic_depth import StochasticDepth
 from mobilevit_sdk.layers.traits import NormReader
 
@@ -17,7 +18,7 @@ class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). Shapes: [B, N, dim] -> [B, N, dim].
 
     With `layer_scale`, each of the two sums takes its branch times a learned factor per channel; both
-    are `branch_scale` times as strong. `re_attention` and `qk_norm` are those of `Attention`; without
+    are `branch_scale` times as strong. `re_attention`, `qk_norm` and `positions` are those of `Attention`; without
     `bias`, no linear and no norm has one. Where the attention answers its first `num_queries` tokens alone, so does the
     block. `mask` is that of `Attention.forward`.
     """
@@ -36,6 +37,7 @@ class TransformerBlock(nn.Module):
         branch_scale: float = 1.0,
         re_attention: float | None = None,
         qk_norm: bool = False,
+        positions: RelativePositions | None = None,
         bias: bool = True,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -54,6 +56,7 @@ class TransformerBlock(nn.Module):
             dropout=attention_dropout,
             re_attention=re_attention,
             qk_norm=qk_norm,
+            positions=positions,
             bias=bias,
         )
         self.layer_scale1 = LayerScale(dim) if layer_scale else nn.Identity()

@@ -17,10 +17,12 @@ from mobilevit_sdk.layers import (
     DecoderLayer,
     EncoderLayer,
     ObjectQueries,
+    RelativePositions,
     SetTransformer,
     StochasticDepth,
 )
 from mobilevit_sdk.layers.hooks import forward_hooks
+from mobilevit_sdk.layers.relative_positions import bump
 from mobilevit_sdk.layers.traits import residual_streams
 
 M = TypeVar("M", bound=nn.Module)
@@ -39,7 +41,8 @@ def randomize(model: M, seed: int) -> M:
 
     Kernels and matrices are normal with a gain that keeps activations alive through the depth; gains and variances lie
     in [0.5, 1.5]; biases and means are normal with standard deviation 0.2, and so are learned tokens and
-    positions. Queries of objects are standard normal. Integer buffers stay as they are.
+    positions. Queries of objects are standard normal, and relative positions look around the query. Integer buffers
+    stay as they are.
     """
     constants = {each.data_ptr() for stream in residual_streams(model) for each in stream.constants}
     for name, tensor in model.state_dict().items():
@@ -57,6 +60,10 @@ def randomize(model: M, seed: int) -> M:
     for layer in model.modules():
         if isinstance(layer, ObjectQueries):
             layer.weight.mul_(layer.weight.shape[1] ** 0.5 / _GAIN)
+        elif isinstance(layer, RelativePositions):  # bumps over a few patches, around the query
+            for row in layer.table:
+                strength, dx, dy = row.tolist()
+                row.copy_(bump(0.05 + 0.1 * abs(strength), dx, dy))
         elif isinstance(layer, CrossAttention):
             layer.qkv.weight[: sum(layer.rows[:2])].mul_(_ATTENTION_GAIN / _GAIN)
         elif isinstance(layer, EncoderLayer | DecoderLayer):  # what they add is small beside what tells tokens apart

@@ -38,7 +38,7 @@ class Entry:
 
 
 # Modules here, in alphabetical order, and those with further variants of a family.
-_FAMILIES = ("deepvit", "detr", "efficientvit", "mobilevit", "mobilevitv2", "navit", "tiny_vit", "vit")
+_FAMILIES = ("dearkd", "deepvit", "detr", "efficientvit", "mobilevit", "mobilevitv2", "navit", "tiny_vit", "vit")
 _VARIANTS = ("deit",)
 _families: dict[str, Family] = {}
 _models: dict[str, Entry] = {}

@@ -15,11 +15,13 @@ import torch
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
+from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers import (
     FirstTokens,
     NormReader,
     PatchMap,
     PatchTokens,
+    PreLogits,
     ResidualStream,
     TaskMemory,
     TokenClassifier,
@@ -38,7 +40,7 @@ Side = Annotated[int, Meta(ge=1, le=4096)]
 
 
 class Widths(Strict, frozen=True):
-    """All numbers that pruning may change on their own."""
+    """All numbers that pruning may change on their own, but those that stand in the config itself."""
 
     blocks: tuple[BlockWidths | None, ...]  # null: removed
 
@@ -48,8 +50,9 @@ class ViTConfig(ModelConfig, frozen=True):
 
     `image_size` (height, width) is the one whose patches the positions are for. `distillation_token` stands behind the
     class token, and `distillation_head` reads it; without the head, the token is there and not read. `class_position`:
-    whether the tokens before the patches have positions of their own. A pruned network has `widths`. Then `dim` still
-    counts, but not `num_heads` and `mlp_ratio`.
+    whether the tokens before the patches have positions of their own. `representation_dim`: of a linear layer and tanh
+    before the classifier, which networks trained on ImageNet-21k had ("pre-logits"); none where it is not there. A
+    pruned network has `widths`. Then `dim` still counts, but not `num_heads` and `mlp_ratio`.
     """
 
     dim: Channels
@@ -65,6 +68,7 @@ class ViTConfig(ModelConfig, frozen=True):
     norm_eps: Annotated[float, Meta(gt=0, le=1)] = 1e-6
     dropout: float = 0.0
     stochastic_depth: float = 0.0
+    representation_dim: Annotated[int, Meta(ge=1, le=16384)] | UnsetType = UNSET
     widths: Widths | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -72,6 +76,8 @@ class ViTConfig(ModelConfig, frozen=True):
             raise ValueError("the widths are not those of the blocks")
         if self.distillation_head > self.distillation_token:
             raise ValueError("a distillation_head reads a distillation_token")
+        if self.distillation_head and self.representation_dim is not UNSET:
+            raise ValueError("a distillation_head reads its token: representation_dim is of networks without one")
         self.check_image_size(*self.image_size)
 
     def explicit(self) -> ViTConfig:
@@ -110,6 +116,7 @@ class ViTConfig(ModelConfig, frozen=True):
 class ViT(Backbone):
     """Images to class scores (logits). Shapes: [B, in_channels, H, W] -> [B, num_classes], H and W of whole patches.
 
+    With a distillation head, in training mode, a pair of such: of the class head and of the distillation head.
     `ModelSpec.preprocessing` describes the input: public weights of ViT have another mean and std than those of DeiT.
     """
 
@@ -131,7 +138,12 @@ class ViT(Backbone):
                 self.blocks.add_module(str(i), self.block(config, i, own, p))
         self.first = FirstTokens(1 + config.distillation_head)
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
-        self.head = TokenClassifier(config.dim, config.num_classes, distilled=config.distillation_head)
+        self.pre_logits: PreLogits | None = None
+        read = config.dim
+        if config.representation_dim is not UNSET:
+            read = config.representation_dim
+            self.pre_logits = PreLogits(config.dim, read)
+        self.head = TokenClassifier(read, config.num_classes, distilled=config.distillation_head)
         self.tasks: nn.ModuleList | None = None  # that learned memory on these weights: `layers.memory`
         self.apply(_initialize)
 
@@ -143,25 +155,33 @@ class ViT(Backbone):
         """One block; `options` are those of a family that has more."""
         return transformer_block(config, own, stochastic_depth, **options)
 
+    def run_blocks(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens through all blocks; `grid` is that of the patches. Shapes: [B, N, dim] -> [B, N, dim]."""
+        return cast("Tensor", self.blocks(x))
+
     def return_features(self, kind: Features, *, scores: bool = False) -> None:
         """Pooled: the mean of the tokens that the classifier reads, [B, dim]; map: the patches' tokens, [B, dim, h, w].
 
-        Both are normalized, as timm's with `num_classes=0` and of `forward_features`.
+        Both are normalized, as timm's with `num_classes=0` and of `forward_features`. With pre-logits the classifier
+        reads those, [B, representation_dim], which Google's code returns without classes.
         """
         self.output = kind
         self.head = TokenMean() if kind == "pooled" else PatchMap()
         if kind == "map":
             self.first = nn.Identity()  # type: ignore[assignment]
+            self.pre_logits = None
 
     def add_tasks(self, tasks: Sequence[MemoryTask]) -> None:
         """Answer these tasks, too, from now on: a tuple of the network's own scores and those of each task."""
+        if self.pre_logits is not None:
+            raise RequestError("a task learns on a network whose classifier reads its norm, not one with pre-logits")
         sizes = self.config.dim, len(self.blocks)
         self.tasks = nn.ModuleList(
             TaskMemory(task.name, task.num_classes, task.cells, *sizes, extends=task.extends) for task in tasks
         )
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        height, width = x.shape[2:]
+        (height, width), patch = x.shape[2:], self.config.patch_size
         x = self.dropout(self.tokens(x))
         answers: tuple[Tensor, ...] = ()
         if self.tasks:
@@ -169,11 +189,13 @@ class ViT(Backbone):
             x, tokens = run_with_tasks(cast("list[TransformerBlock]", list(self.blocks)), x, tasks)
             answers = tuple(task.head(self.norm(token)[:, 0]) for task, token in zip(tasks, tokens, strict=True))
         else:
-            x = self.blocks(x)
+            x = self.run_blocks(x, (height // patch, width // patch))
         x = self.norm(self.first(x))
-        patch = self.config.patch_size
-        answer: Tensor = self.head(x, (height // patch, width // patch)) if self.output == "map" else self.head(x)
-        return (answer, *answers) if answers else answer
+        x = x if self.pre_logits is None else self.pre_logits(x)
+        answer: Tensor | tuple[Tensor, ...]
+        answer = self.head(x, (height // patch, width // patch)) if self.output == "map" else self.head(x)
+        own = answer if isinstance(answer, tuple) else (answer,)
+        return (*own, *answers) if answers else answer
 
     def input_convolution(self) -> nn.Conv2d:
         return self.tokens.input_convolution()
@@ -183,7 +205,11 @@ class ViT(Backbone):
         return (self.blocks[-1], self.first.count) if alone else None
 
     def norm_readers(self) -> Iterator[NormReader]:
-        if self.output == "logits" and not self.tasks and getattr(self.head, "linear_dist", None) is None:
+        if self.tasks or getattr(self.head, "linear_dist", None) is not None:
+            return
+        if self.pre_logits is not None:
+            yield NormReader(self.norm, self.pre_logits.linear)
+        elif self.output == "logits":
             yield NormReader(self.norm, cast("nn.Linear", self.head.linear))
 
     def residual_streams(self) -> Iterator[ResidualStream]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.files import read_text
+from mobilevit_sdk.files import decode_json, read_text
 from mobilevit_sdk.parity.gate import Verdict
 from mobilevit_sdk.parity.metrics import Agreement, WorstMedian
 from mobilevit_sdk.parity.runs import place
@@ -94,10 +94,10 @@ class VerdictBaseline:
 def read_baseline(path: Path) -> VerdictBaseline:
     """Read an earlier verdicts.json, or the output of `verify --json`. Raises RequestError for any other file."""
     try:
-        found = msgspec.json.decode(read_text(path), type=_Document)
+        found = decode_json(read_text(path), _Document)
     except FileNotFoundError:
         raise RequestError(f"{path} does not exist; give a verdicts.json that a report holds") from None
-    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RequestError(f"{path} is not a verdicts.json of this SDK ({one_line(str(error))})") from error
     return VerdictBaseline(path, tuple(found.verdicts))
 

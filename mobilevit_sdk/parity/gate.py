@@ -42,6 +42,7 @@ class Verdict(Strict, frozen=True, kw_only=True):
     bytes: int  # of the file
     delegates: int | None
     undelegated_ops: dict[str, int] | None
+    sha256: str | None = None  # of the file that was judged
     cases_sha256: str | None = None  # of the images, in order
     seconds: float = 0.0  # to load the artifact and answer all cases
     device: str | None = None  # the phone that ran it, such as "Pixel 8 (Android 15)"; None: this machine
@@ -131,6 +132,7 @@ def judge(run: Run, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> Verdict
         thresholds=threshold,
         runtime_version=run.version,
         bytes=manifest.bytes,
+        sha256=manifest.sha256,
         delegates=manifest.delegates,
         undelegated_ops=manifest.undelegated_ops,
         seconds=run.seconds,

@@ -15,7 +15,7 @@ from mobilevit_sdk.bench.plan import thread_counts
 from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.conversion.pipeline import convert
 from mobilevit_sdk.errors import ToolchainError
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import decode_json, replacing
 from mobilevit_sdk.formats.converter import converters
 from mobilevit_sdk.formats.runtime import TimedRuntime
 from mobilevit_sdk.progress import Progress, Step, silent
@@ -122,6 +122,6 @@ def _row(one: Row, other: Row, before: Artifact, after: Artifact) -> FileLatency
 
 def _read(path: Path) -> Latencies | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Latencies)
-    except (OSError, msgspec.MsgspecError):
+        return decode_json(path.read_bytes(), Latencies)
+    except (OSError, ValueError):
         return None

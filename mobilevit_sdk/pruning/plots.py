@@ -18,6 +18,7 @@ _COLORS = {
     "q/k": RED,
     "v": GREEN,
     "squeeze": SKY,
+    "pre-logits": DIM,
 }
 
 

@@ -86,7 +86,8 @@ def calibration_for(
     elif source is None:
         source = synthesized_images(checkpoint, progress)
     dataset = open_dataset(source)
-    data_free = dataset.source.is_file() and read_synthesis(dataset.source) is not None
+    file = dataset.source
+    data_free = isinstance(file, Path) and file.is_file() and read_synthesis(file) is not None
     images, held_out = (
         half.decode_into(scratch / f"{name}.pixels", progress)
         for name, half in zip(("calibrating", "judging"), split_images(dataset, preprocessing), strict=True)

@@ -19,7 +19,7 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint, network_sha256
 from mobilevit_sdk.checkpoints.load import CheckpointLike, as_checkpoint
 from mobilevit_sdk.data import crop_image, open_dataset, to_model_input
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import decode_json, replacing
 from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.quantization.synthesis import SynthesisOptions, batch_count, synthesize_batch
 from mobilevit_sdk.spec import ModelSpec, Preprocessing, Strict
@@ -89,8 +89,8 @@ def read_synthesis(path: Path) -> Synthesis | None:
 
     try:
         metadata = pyarrow.parquet.read_schema(path).metadata or {}
-        return msgspec.json.decode(metadata[_KEY], type=Synthesis)
-    except (pyarrow.ArrowException, OSError, KeyError, msgspec.MsgspecError):
+        return decode_json(metadata[_KEY], Synthesis)
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError):
         return None
 
 

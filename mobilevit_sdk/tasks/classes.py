@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from mobilevit_sdk.data import ImageDataset
 from mobilevit_sdk.data.folder import natural_key
@@ -94,7 +95,7 @@ def class_order_notes(dataset: ImageDataset, spec: ModelSpec) -> tuple[str, ...]
     if spec.labels or not names or len(names) != spec.num_classes:
         return ()
     natural = tuple(sorted(names, key=natural_key))
-    if dataset.class_order or not dataset.source.is_dir() or natural == names:
+    if dataset.class_order or not Path(dataset.source).is_dir() or natural == names:
         return ()
     return (
         f"the head of {spec.model} has no labels: its classes are the folders of {dataset.source} in lexicographic "

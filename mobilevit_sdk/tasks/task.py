@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from mobilevit_sdk.data import ImageDataset
-from mobilevit_sdk.progress import Progress, silent
+from mobilevit_sdk.progress import Progress, Step, silent
 from mobilevit_sdk.recipe import Recipe
 from mobilevit_sdk.tasks.quality import Quality
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
+
+    from mobilevit_sdk.tasks.draws import Draws
 
 Images = Sequence[np.ndarray] | np.ndarray  # RGB uint8 [3, H, W] each; of a file with several sizes, of any of them
 Predict = Callable[[Images], np.ndarray]  # images -> the answers, [B, ...]
+T = TypeVar("T")
+
+
+class Together(Protocol):
+    """This process among several that measure the same network: `rank` of `size`."""
+
+    size: int
+    rank: int
+
+    def gather(self, found: Sequence[T]) -> list[Sequence[T]]:
+        """What every process found, in the order of their ranks."""
+        ...
+
+
+def for_each(
+    measure: Callable[[range], Iterable[T]],
+    count: int,
+    batch_size: int,
+    together: Together | None = None,
+    progress: Progress = silent,
+) -> list[T]:
+    """What `measure` finds for each of `count` images, which it is given in batches.
+
+    Where several processes work `together`, each measures some of the batches, and all get what all have found.
+    """
+    size, rank = (together.size, together.rank) if together else (1, 0)
+    own = []
+    for start in range(0, count, batch_size)[rank::size]:
+        own.append(list(measure(range(start, min(start + batch_size, count)))))
+        progress(Step("evaluating", min(start + batch_size * size, count), count))
+    return [each for found in all_batches(own, together) for each in found]
+
+
+def all_batches(own: Sequence[T], together: Together | None) -> list[T]:
+    """What was found for each batch, in their order, from what this process found for its `own`, every size-th."""
+    if together is None:
+        return list(own)
+    every = together.gather(own)
+    count = sum(map(len, every))
+    return [every[number % together.size][number // together.size] for number in range(count)]
 
 
 def batch(images: Sequence[np.ndarray]) -> Images:
@@ -48,9 +89,15 @@ class Task(Protocol):
         ...
 
     def measure(
-        self, predict: Predict, dataset: ImageDataset, *, batch_size: int = 64, progress: Progress = silent
+        self,
+        predict: Predict,
+        dataset: ImageDataset,
+        *,
+        batch_size: int = 64,
+        progress: Progress = silent,
+        together: Together | None = None,
     ) -> Quality:
-        """How good the answers to labeled images are, these preprocessed as the spec says."""
+        """How good the answers to labeled images are, these preprocessed as the spec says; see `for_each`."""
         ...
 
     def targets(self, dataset: ImageDataset, rows: Sequence[int]) -> Any:
@@ -58,7 +105,7 @@ class Task(Protocol):
         ...
 
     def augment(
-        self, images: Tensor, targets: Any, size: tuple[int, int], recipe: Recipe, generator: torch.Generator
+        self, images: Tensor, targets: Any, size: tuple[int, int], recipe: Recipe, draws: Draws
     ) -> tuple[Tensor, Any]:
         """Images and their targets, changed alike: uint8 [B, 3, S, T] -> [B, 3, *size] in [0, 1]."""
         ...
@@ -72,5 +119,12 @@ class Task(Protocol):
 
         With the terms of `recipe`, and of a teacher's answers `taught`; without either the plain loss, for which
         `targets` may also be labels.
+        """
+        ...
+
+    def divided(self, targets: Sequence[Any], total: Callable[[Sequence[float]], Sequence[float]]) -> Sequence[Any]:
+        """Targets of parts of a batch, such that the mean of the parts' losses, by images, is the loss of the batch.
+
+        `total` adds each of its numbers up over all processes that have a part.
         """
         ...

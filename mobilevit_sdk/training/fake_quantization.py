@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,8 @@ class FakeQuantization(nn.Module):
         ranges = [each.range() if each.seen else (0.0, 0.0) for each in estimators]
         self.bounds.copy_(torch.tensor(ranges).view(-1, 2))
 
-    def forward(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The scores of `model` in simulated integers: [B, 3, H, W] -> [B, num_classes]."""
+    def forward(self, model: nn.Module, x: Tensor) -> Any:
+        """What `model` answers in simulated integers, scores [B, num_classes]: [B, 3, H, W] -> the same."""
         ranges = self.bounds.tolist()
 
         def rounder(index: int) -> Callable[[Tensor], Tensor]:
@@ -82,15 +83,14 @@ class FakeQuantization(nn.Module):
         x: Tensor,
         weights: dict[str, Tensor],
         change_of: Callable[[int], Callable[[Tensor], Tensor]],
-    ) -> Tensor:
+    ) -> Any:
         count = len(self.paths) if self.how.precision == "int8" else 0
         readers, writers = ([model.get_submodule(path) for path in each[:count]] for each in (self.paths, self.outputs))
         with forward_hooks(
             before=[(layer, _at_input(change_of(index))) for index, layer in enumerate(readers)],
             after=[(layer, _at_output(change_of(count + index))) for index, layer in enumerate(writers)],
         ):
-            scores: Tensor = functional_call(model, weights, (x,))
-            return scores
+            return functional_call(model, weights, (x,))
 
     def _weights(self, model: nn.Module, *, rounded: bool) -> dict[str, Tensor]:
         """Replacements for the parameters of the same names."""

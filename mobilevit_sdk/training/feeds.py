@@ -18,9 +18,11 @@ from mobilevit_sdk.progress import Progress
 from mobilevit_sdk.recipe import Packing, Recipe
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.tasks.augment import augment_shapes
+from mobilevit_sdk.tasks.draws import Draws
 from mobilevit_sdk.tasks.task import Task
 from mobilevit_sdk.training.packing import LONGEST, PackedImages, draw_kept, grid_of, pack
 from mobilevit_sdk.training.pixels import ImageCache, ShapeCache
+from mobilevit_sdk.training.schedule import epoch_seeds
 from mobilevit_sdk.training.start import input_size
 
 
@@ -30,7 +32,8 @@ class Fed:
 
     x: Any
     targets: Any
-    images: Tensor | None  # [B, 3, H, W] in [0, 1]
+    images: Tensor | None = None  # [B, 3, H, W] in [0, 1], where a teacher can take them
+    packed: bool = False  # several in a sequence
 
 
 class Feed(Protocol):
@@ -42,7 +45,11 @@ class Feed(Protocol):
         """Images and their rows for each list of rows in `plan`."""
         ...
 
-    def prepare(self, images: Any, rows: Sequence[int], side: int, generator: torch.Generator) -> Fed:
+    def seeds(self, epoch: int, rows: Tensor) -> Tensor:
+        """Of the augmentation of the images of an epoch that begins, `rows` in its order: int64 [images]."""
+        ...
+
+    def prepare(self, images: Any, rows: Sequence[int], side: int, draws: Draws) -> Fed:
         """What `batches` gave, augmented, for inputs whose longer side has `side` pixels."""
         ...
 
@@ -58,9 +65,12 @@ class BatchFeed:
         self.task, self.spec, self.recipe, self.device, self.cache = task, spec, recipe, device, cache
         self.dataset, self.batches = cache.dataset, cache.batches
 
-    def prepare(self, images: Tensor, rows: Sequence[int], side: int, generator: torch.Generator) -> Fed:
+    def seeds(self, epoch: int, rows: Tensor) -> Tensor:
+        return epoch_seeds(self.recipe, epoch, rows)
+
+    def prepare(self, images: Tensor, rows: Sequence[int], side: int, draws: Draws) -> Fed:
         images, targets = images.to(self.device), self.task.targets(self.dataset, rows).to(self.device)
-        images, targets = self.task.augment(images, targets, input_size(self.spec, side), self.recipe, generator)
+        images, targets = self.task.augment(images, targets, input_size(self.spec, side), self.recipe, draws)
         x = to_model_input(images, self.spec.preprocessing).contiguous(memory_format=torch.channels_last)
         return Fed(x, targets, images)
 
@@ -78,21 +88,24 @@ class PackedFeed:
         self.dataset, self.batches, self.packing = cache.dataset, cache.batches, packing
         self.sides, self.sequence = packed_sizes(spec, packing)
 
-    def prepare(self, images: list[Tensor], rows: Sequence[int], side: int, generator: torch.Generator) -> Fed:
+    def seeds(self, epoch: int, rows: Tensor) -> Tensor:
+        return epoch_seeds(self.recipe, epoch, rows)
+
+    def prepare(self, images: list[Tensor], rows: Sequence[int], side: int, draws: Draws) -> Fed:
         low, high = self.sides
         patch = model_config(self.spec).stride
-        sides = (low + (high - low) * torch.rand(len(images), generator=generator)).tolist()
+        sides = (low + (high - low) * draws.uniform()).tolist()
 
         def size_of(number: int, proportions: float) -> tuple[int, int]:
             height, width = grid_of(proportions, sides[number], patch)
             return height * patch, width * patch
 
-        shown = augment_shapes([image.to(self.device) for image in images], size_of, self.recipe, generator)
+        shown = augment_shapes([image.to(self.device) for image in images], size_of, self.recipe, draws)
         counts = [math.prod(image.shape[1:]) // patch**2 for image in shown]
-        kept = draw_kept(counts, self.packing.drop, generator)
+        kept = draw_kept(counts, self.packing.drop, draws)
         ready = [to_model_input(image[None], self.spec.preprocessing)[0] for image in shown]
         packed = pack(ready, patch, self.sequence, self.packing.images, kept)
-        return Fed(packed, self.task.targets(self.dataset, rows).to(self.device), None)
+        return Fed(packed, self.task.targets(self.dataset, rows).to(self.device), packed=True)
 
     def answers(self, model: nn.Module, x: PackedImages) -> Tensor:
         return x.scores(model)
@@ -127,11 +140,15 @@ def make_feed(
     dataset: ImageDataset,
     device: torch.device,
     progress: Progress,
+    pixels: tuple[int, int] | None = None,
 ) -> Feed:
-    """The feed that a recipe asks for. Raises RequestError where the network does not take packed images."""
+    """The feed that a recipe asks for, whose images are decoded to `pixels` or to what the inputs need.
+
+    Raises RequestError where the network does not take packed images.
+    """
     if recipe.packing is None:
         largest = input_size(spec, max((*recipe.sizes, *spec.preprocessing.image_size)))
-        cache = ImageCache(dataset, largest, whole=spec.num_queries > 0, progress=progress)
+        cache = ImageCache(dataset, largest, whole=spec.num_queries > 0, size=pixels, progress=progress)
         return BatchFeed(task, spec, recipe, device, cache)
     if not isinstance(model, PacksImages):
         raise RequestError(f"{spec.model} takes images of one size at a time: packing is for networks such as navit_*")

@@ -31,6 +31,7 @@ from mobilevit_sdk.spec import MemoryTask, ModelSpec
 from mobilevit_sdk.text import shorten
 from mobilevit_sdk.training.run import Trained, device_named, labeled_split, run_training
 from mobilevit_sdk.training.start import class_count
+from mobilevit_sdk.training.tracking import check_tracker
 from mobilevit_sdk.training.trainer import Trainer
 
 _IN_HEADER = ("base", "task", "memory", "extends")  # of the spec's provenance: fields of a task file of their own
@@ -49,6 +50,7 @@ def train_task(
     recipe: Recipe | Path | str | None = None,
     device: str = "auto",
     progress: Progress = silent,
+    track: str | None = None,
 ) -> Trained:
     """Train a further task on a frozen ViT, DeiT or DeepViT, which keeps its own classes and answers to the bit.
 
@@ -64,6 +66,7 @@ def train_task(
     networks, with a teacher, integers or options of the model, and CheckpointError for a task in `extends` on another
     base.
     """
+    check_tracker(track)
     checkpoint = as_checkpoint(base)
     if extends:
         checkpoint = add_tasks(classifier_of(checkpoint), extends)
@@ -87,7 +90,7 @@ def train_task(
     )
     learned = sum(parameter.numel() for parameter in network.parameters())
     cells = f"{memory} memory cells a block, " if memory else ""
-    return run_training(trainer, f"learning {task} on", f"{cells}{learned:,} parameters")
+    return run_training(trainer, f"learning {task} on", f"{cells}{learned:,} parameters", track=track)
 
 
 class OnBase(nn.Module):

@@ -6,13 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.files import replacing
+from mobilevit_sdk.files import decode_json, replacing
 
 QUALITIES = {"top1": "top-1", "top5": "top-5", "ap": "AP", "ap50": "AP50"}  # as people have them
+HEADS = {"top1_class": "class head", "top1_distillation": "distillation head"}
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,19 @@ class EpochResult:
     quantized_top1: float | None = None  # of a quantization-aware training: in simulated integers
     ap: float | None = None
     ap50: float | None = None
+    top1_class: float | None = None  # of a network with a distillation token, whose `top1` is that of both heads' mean
+    top1_distillation: float | None = None
+    attention_distance: tuple[float, ...] | None = None  # mean of each block, in pixels, where the recipe asks for it
 
     @property
     def shares(self) -> dict[str, float]:
         """Those qualities that were measured, by name, the one that decides first."""
         return {name: share for name in QUALITIES if (share := getattr(self, name)) is not None}
+
+    @property
+    def heads(self) -> dict[str, float]:
+        """The top-1 of each head where there are two, by name."""
+        return {name: share for name in HEADS if (share := getattr(self, name)) is not None}
 
     @property
     def deciding(self) -> float:
@@ -45,7 +55,10 @@ class EpochResult:
 
     def describe(self) -> str:
         """In a few words."""
-        return ", ".join(f"{QUALITIES[name]} {share:.2%}" for name, share in self.shares.items())
+        (decides, share), *others = self.shares.items()
+        each = ", ".join(f"{HEADS[name]} {own:.2%}" for name, own in self.heads.items())
+        rest = "".join(f", {QUALITIES[name]} {other:.2%}" for name, other in others)
+        return f"{QUALITIES[decides]} {share:.2%}{f' ({each})' if each else ''}{rest}"
 
 
 def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
@@ -56,10 +69,10 @@ def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
 def read_metrics(path: Path, epochs: int) -> list[EpochResult]:
     """The results of the first `epochs` epochs; none where there is no file. Raises CheckpointError if damaged."""
     try:
-        rows = [msgspec.json.decode(line, type=EpochResult) for line in path.read_bytes().splitlines()]
+        rows = [decode_json(line, EpochResult) for line in path.read_bytes().splitlines()]
     except FileNotFoundError:
         return []
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}); remove it and run again") from error
     return [row for row in rows if row.epoch <= epochs]
 
@@ -70,7 +83,8 @@ def write_metrics(rows: Sequence[EpochResult], path: Path) -> None:
         fresh.write_text("".join(json.dumps(_plain(row)) + "\n" for row in rows), encoding="utf-8")
 
 
-def _plain(row: EpochResult) -> dict[str, float | None]:
-    """Without the qualities of other tasks."""
-    unmeasured = QUALITIES.keys() - row.shares
+def _plain(row: EpochResult) -> dict[str, Any]:
+    """Without the qualities of other tasks and networks."""
+    unmeasured = (QUALITIES | HEADS).keys() - row.shares.keys() - row.heads.keys()
+    unmeasured |= {"attention_distance"} if row.attention_distance is None else set()
     return {name: value for name, value in msgspec.to_builtins(row).items() if name not in unmeasured}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilevit_sdk.layers import to_patches
-from mobilevit_sdk.tasks.augment import draw_beta
+from mobilevit_sdk.tasks.draws import Draws
 
 MORE_SEQUENCES = 3  # than the fewest, short of one, that a plan tries
 LONGEST = 4.0  # times as long as wide: of a longer strip, only the middle is seen
@@ -143,17 +143,20 @@ def grid_of(proportions: float, side: float, patch_size: int) -> tuple[int, int]
     )
 
 
-def draw_kept(counts: Sequence[int], drop: float, generator: torch.Generator) -> list[Tensor]:
+def draw_kept(counts: Sequence[int], drop: float, draws: Draws) -> list[Tensor]:
     """Which patches of each image are seen, in order: a random part, whose size has a rate of its own for each image.
 
     Rates follow Beta(4 drop, 4 (1 - drop)), whose mean is `drop`; an image keeps at least one patch.
     """
-    found = []
-    for count in counts:
-        rate = draw_beta(4 * drop, 4 * (1 - drop), generator) if 0 < drop < 1 else drop
-        chosen = torch.randperm(count, generator=generator)[: max(1, round(count * (1 - rate)))]
-        found.append(chosen.sort().values)
-    return found
+    from scipy.special import betaincinv
+
+    quantiles = draws.uniform().double().numpy()
+    rates = betaincinv(4 * drop, 4 * (1 - drop), quantiles) if 0 < drop < 1 else [drop] * len(counts)
+    order = draws.uniform(max(counts))
+    return [
+        own[:count].argsort(stable=True)[: max(1, round(count * (1 - float(rate))))].sort().values
+        for own, count, rate in zip(order, counts, rates, strict=True)
+    ]
 
 
 def _count(image: Tensor, patch_size: int) -> int:

@@ -63,21 +63,30 @@ class _DecodedAhead:
 class ImageCache(_DecodedAhead):
     """Every image of a labeled dataset, its center, or with `whole` all of it, resized to one size in pixels.
 
-    That is 8/7 of the `largest` input, (height, width), which leaves room for random crops, but not larger than most
-    images are. Batches are [B, 3, *size].
-    Images are decoded once, or, where all of them would take more than 4 GiB, again for every batch. `progress` hears
-    how many are decoded. Raises RequestError naming an image that cannot be decoded.
+    That is `size`, by default 8/7 of the `largest` input, (height, width), which leaves room for random crops, but not
+    larger than most images are. Batches are [B, 3, *size].
+    Images are decoded once, or again for every batch where they lie in a storage or all of them would take more than
+    4 GiB. `progress` hears how many are decoded. Raises RequestError naming an image that cannot be decoded.
     """
 
     def __init__(
-        self, dataset: ImageDataset, largest: tuple[int, int], *, whole: bool = False, progress: Progress = silent
+        self,
+        dataset: ImageDataset,
+        largest: tuple[int, int],
+        *,
+        whole: bool = False,
+        size: tuple[int, int] | None = None,
+        progress: Progress = silent,
     ) -> None:
         self.dataset, self.whole = dataset, whole
-        typical = dataset.typical_side()
-        height, width = (min(math.ceil(side * 8 / 7), typical * side // min(largest)) for side in largest)
+        if size is None:
+            typical = dataset.typical_side()
+            height, width = (min(math.ceil(side * 8 / 7), typical * side // min(largest)) for side in largest)
+        else:
+            height, width = size
         self.size = (height, width)
         self.pixels: Tensor | None = None
-        if len(dataset) * 3 * height * width <= MEMORY_LIMIT_BYTES:
+        if dataset.storage is None and len(dataset) * 3 * height * width <= MEMORY_LIMIT_BYTES:
             pixels = torch.empty(len(dataset), 3, height, width, dtype=torch.uint8)
             for rows, decoded in self._chunks(progress):
                 pixels[rows.start : rows.stop] = decoded
@@ -104,7 +113,7 @@ class ShapeCache(_DecodedAhead):
         self.dataset, self.longest = dataset, longest
         self.side = min(math.ceil(side * 8 / 7), math.ceil(dataset.typical_side() * math.sqrt(longest)))
         self.images: list[Tensor] | None = None  # decoded anew for every batch
-        if len(dataset) * 3 * self.side**2 <= MEMORY_LIMIT_BYTES:
+        if dataset.storage is None and len(dataset) * 3 * self.side**2 <= MEMORY_LIMIT_BYTES:
             self.images = [image for _, decoded in self._chunks(progress) for image in decoded]
 
     def _batch(self, rows: Sequence[int]) -> tuple[list[Tensor], Sequence[int]]:

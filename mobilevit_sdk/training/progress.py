@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
 
 from mobilevit_sdk.progress import Step
+from mobilevit_sdk.recipe import Recipe
 from mobilevit_sdk.training.metrics import EpochResult
+from mobilevit_sdk.training.schedule import OptimizerStep
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStarted(Step):
-    """The first step is about to run; `resumed` says from where, and is empty for a new training."""
+    """The first step is about to run; `resumed` says from where, and is empty for a new training.
+
+    `note` is what else there is to say in a line, such as of the precision.
+    """
 
     resumed: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +72,24 @@ class Meter:
         """Images per second."""
         (first, images_then), (last, images_now) = self.ticks[0], self.ticks[-1]
         return (images_now - images_then) / (last - first) if last > first else 0.0
+
+
+def training_step(
+    recipe: Recipe, epoch: int, step: OptimizerStep, images: int, losses: Sequence[float], meter: Meter
+) -> TrainingStep:
+    """What to tell of a step that is done, in an epoch counted from 0 of `images`, whose steps had these losses."""
+    done, loss, rate = epoch * images + step.stop, float(np.mean(losses[-50:])), meter.rate
+    seconds_left = (meter.total - done) / rate if rate else float("inf")
+    left = f"{timedelta(seconds=round(seconds_left))} left · " if rate else ""
+    return TrainingStep(
+        f"epoch {epoch + 1}/{recipe.epochs}",
+        done,
+        meter.total,
+        detail=f"{rate:,.0f} images/s · {left}loss {loss:.3f} · {step.size} px",
+        epoch=epoch + 1,
+        epochs=recipe.epochs,
+        images_per_second=rate,
+        seconds_left=seconds_left,
+        loss=loss,
+        size=step.size,
+    )

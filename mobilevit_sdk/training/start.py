@@ -20,7 +20,7 @@ from mobilevit_sdk.errors import RequestError, suggest
 from mobilevit_sdk.models.backbone import HasBackbone, as_rows
 from mobilevit_sdk.models.registry import build_model, model_config, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import fit_network
-from mobilevit_sdk.recipe import Recipe
+from mobilevit_sdk.recipe import Distillation, Recipe
 from mobilevit_sdk.spec import ModelSpec, Windows
 
 
@@ -115,6 +115,25 @@ def input_size(spec: ModelSpec, side: int) -> tuple[int, int]:
     other = max(step, round(shorter * side / longer / step) * step)
     height, width = spec.preprocessing.image_size
     return (side, other) if height >= width else (other, side)
+
+
+def checked_recipe(recipe: Recipe, spec: ModelSpec, train: ImageDataset, *, taught: bool) -> Recipe:
+    """The recipe of a training with these images, with a teacher where it is `taught`.
+
+    Raises RequestError for what does not go together.
+    """
+    if len(train) < 2:
+        raise RequestError(f"{train.source} holds a single image; BatchNorm needs two to train")
+    if not taught and recipe.distillation is not None:
+        raise RequestError("the recipe distills from a teacher; give one as `teacher`")
+    if spec.num_queries and (taught or recipe.quantization_aware is not None):
+        what = "from a teacher" if taught else "in simulated integers"
+        raise RequestError(f"{spec.model} answers with boxes, and a detector does not learn {what}: leave that out")
+    if recipe.packing and (taught or recipe.quantization_aware is not None):
+        what = "a teacher" if taught else "simulated integers"
+        raise RequestError(f"packed images go with no {what}, which takes images of one size: leave one of them out")
+    how = recipe.distillation or Distillation()
+    return msgspec.structs.replace(recipe, distillation=how) if taught else recipe
 
 
 def network_for_training(spec: ModelSpec, recipe: Recipe, checkpoint: Checkpoint | None) -> nn.Module:

@@ -18,6 +18,7 @@ from mobilevit_sdk.errors import CheckpointError
 from mobilevit_sdk.files import replacing
 from mobilevit_sdk.recipe import Recipe
 from mobilevit_sdk.spec import ModelSpec, Strict
+from mobilevit_sdk.tasks.draws import AUGMENTATION_VERSION
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Identity:
             "recipe": msgspec.json.encode(self.recipe).decode(),
             "data": self.data_sha256,
             "teacher": self.teacher_sha256,
+            "augmentation": AUGMENTATION_VERSION,
         }
 
     def differences(self, state: dict[str, Any]) -> list[str]:
@@ -56,7 +58,13 @@ class Identity:
             found.append("its training images differ")
         if state.get("teacher") != self.teacher_sha256:
             both = self.teacher_sha256 and state.get("teacher")
-            found.append("its teacher differs" if both else f"it has {'no' if self.teacher_sha256 else 'a'} teacher")
+            found.append(
+                "its teacher differs, or its stored labels do"
+                if both
+                else f"it has {'no' if self.teacher_sha256 else 'a'} teacher"
+            )
+        if state.get("augmentation") != AUGMENTATION_VERSION:
+            found.append("its images were augmented by another version of this SDK, which cannot be continued")
         return found
 
 
@@ -83,10 +91,15 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         fresh.write_bytes(encoded.getbuffer())
 
 
-def read_state(path: Path, identity: Identity, device: torch.device) -> tuple[dict[str, Any], list[str]]:
-    """A saved state, and how it differs from `identity`. Raises CheckpointError for a foreign or damaged file."""
+def read_state(
+    path: Path, content: bytes, identity: Identity, device: torch.device
+) -> tuple[dict[str, Any], list[str]]:
+    """The state in the `content` of a file at `path`, and how it differs from `identity`.
+
+    Raises CheckpointError for that of a foreign or damaged file.
+    """
     try:
-        state = torch.load(path, weights_only=True, map_location=device)
+        state = torch.load(io.BytesIO(content), weights_only=True, map_location=device)
         return state, identity.differences(state)
     except Exception as error:  # torch.load raises many kinds on a foreign file
         raise unreadable(path, error) from error

@@ -63,7 +63,21 @@ def test_the_hash_of_a_package_depends_on_names_and_contents(tmp_path):
     assert hash_and_size(package)[0] != first
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "folder/file", "missing.fake", "."])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret",
+        "/etc/passwd",
+        "folder/file",
+        "missing.fake",
+        ".",
+        "..",
+        "",
+        "a\\b",
+        "C:",
+        pytest.param("a" * 5000, id="too long"),
+    ],
+)
 def test_a_manifest_cannot_point_outside_its_folder(artifact, name):
     manifest = artifact.path.parent / MANIFEST
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "file": name}))
@@ -77,11 +91,13 @@ def test_a_manifest_cannot_point_outside_its_folder(artifact, name):
         ({"bytes": "many"}, "Expected `int`"),
         ({"surprise": 1}, "unknown field"),
         ({"spec": {"model": "x"}}, "missing required field"),
+        ({"spec": {"provenance": 0}}, "nested too deeply"),
     ],
 )
 def test_a_malformed_manifest_says_what_is_wrong(artifact, change, match):
     manifest = artifact.path.parent / MANIFEST
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
+    changed = json.dumps({**json.loads(manifest.read_text()), **change})
+    manifest.write_text(changed.replace('{"provenance": 0}', '{"provenance": {"a": ' + "[" * 100_000))
     with pytest.raises(ArtifactError, match=match):
         open_artifact(artifact.path.parent)
 

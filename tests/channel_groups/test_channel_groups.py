@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from prunable import CONFIGS, small_model
+from tiny_networks import PATCHES
 from torch import nn
 
 from mobilevit_sdk.channel_groups import (
@@ -33,6 +34,7 @@ from mobilevit_sdk.layers import (
     PatchTokens,
     PositionBias,
     RaggedTokens,
+    RelativePositions,
     SeparableAttention,
 )
 from mobilevit_sdk.layers.conv import is_depthwise
@@ -41,7 +43,14 @@ from mobilevit_sdk.models.mobilevit import MobileViT
 from mobilevit_sdk.pruning.structure import Pruning, Structure
 
 FAMILIES = sorted(CONFIGS)
-CHANNELS = {"channels", "dim", "dims", "stem_channels", "final_channels"}  # outside of `widths`, what pruning changes
+CHANNELS = {
+    "channels",
+    "dim",
+    "dims",
+    "stem_channels",
+    "final_channels",
+    "representation_dim",
+}  # outside of `widths`, what pruning changes
 FIXED = {"detr": {"dim"}}  # the positions have it, too
 
 
@@ -102,7 +111,7 @@ def of_no_channel(model):
             tables = {f"{name}.{leaf}": each.shape for leaf, each in module.named_parameters() if each.ndim > 2}
             expected |= {(each, axis): list(range(shape[axis])) for each, shape in tables.items() for axis in (0, 1)}
             expected[f"{name}.proj.weight", 1] = list(range(module.proj.in_features))
-        elif isinstance(module, PositionBias):
+        elif isinstance(module, (PositionBias, RelativePositions)):
             expected[f"{name}.table", 1] = list(range(module.table.shape[1]))
         elif isinstance(module, SeparableAttention):
             expected |= {(f"{name}.qkv.weight", 0): [0], (f"{name}.qkv.bias", 0): [0]}
@@ -160,7 +169,7 @@ def test_only_the_first_block_of_a_stage_must_stay(family):
         holder[block.path[-1]] = block.placeholder
     for name in ("hidden", "transformers", "convolutional", "blocks"):
         stages = config["widths"].get(name, [])
-        for stage in [stages] if name == "convolutional" or family in ("vit", "deepvit", "navit") else stages:
+        for stage in [stages] if name == "convolutional" or family in PATCHES else stages:
             assert not any(stage[1:]), (name, stage)
 
 

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mobilevit_sdk.checkpoints.checkpoint import save_checkpoint
+from mobilevit_sdk.checkpoints.export import export_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
 from mobilevit_sdk.checkpoints.npz_file import read_npz
 from mobilevit_sdk.checkpoints.tensor_file import read_tensors
-from mobilevit_sdk.errors import CheckpointError
+from mobilevit_sdk.errors import CheckpointError, RequestError
 
 DIM, HEADS, DEPTH = 64, 1, 12
 
@@ -151,10 +153,89 @@ def test_text_is_refused(tmp_path: Path) -> None:
         read_tensors(tmp_path / "text.npz")
 
 
-def test_a_layer_before_the_head_is_refused_by_name(tmp_path: Path) -> None:
+def in21k(*, width: int = 24) -> dict[str, np.ndarray]:
+    """With a layer of so many values before the head, as the files of ImageNet-21k have it."""
     arrays, _ = google()
-    np.savez(tmp_path / "in21k.npz", **arrays, **{"pre_logits/kernel": noise(DIM, DIM, seed=1)})
-    with pytest.raises(CheckpointError, match="pre_logits/kernel"):
+    layer = {"pre_logits/kernel": noise(DIM, width, seed=1), "pre_logits/bias": noise(width, seed=2)}
+    return arrays | layer | {"head/kernel": noise(width, 10, seed=3)}
+
+
+def as_written(arrays: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
+    """What `vit_jax/models_vit.py` computes, in float64 and with the exact GELU: [H, W, 3] -> [classes]."""
+
+    def dense(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ arrays[f"{name}/kernel"].astype(np.float64) + arrays[f"{name}/bias"]
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * arrays[f"{name}/scale"] + arrays[f"{name}/bias"]
+
+    patches = image.reshape(2, 16, 2, 16, 3).transpose(0, 2, 1, 3, 4).reshape(4, -1)
+    embedded = patches @ arrays["embedding/kernel"].astype(np.float64).reshape(-1, DIM) + arrays["embedding/bias"]
+    x = np.concatenate([arrays["cls"][0], embedded]) + arrays["Transformer/posembed_input/pos_embedding"][0]
+    for i in range(DEPTH):
+        block = f"Transformer/encoderblock_{i}"
+        attention, y = f"{block}/MultiHeadDotProductAttention_1", norm(x, f"{block}/LayerNorm_0")
+        query, key, value = (
+            np.einsum("nd,dhk->hnk", y, arrays[f"{attention}/{part}/kernel"].astype(np.float64))
+            + arrays[f"{attention}/{part}/bias"][:, None]
+            for part in ("query", "key", "value")
+        )
+        weights = np.exp(query @ key.transpose(0, 2, 1) / 8)  # heads of 64
+        weights /= weights.sum(-1, keepdims=True)
+        out = arrays[f"{attention}/out/kernel"].astype(np.float64)
+        x = x + np.einsum("hnk,hkd->nd", weights @ value, out) + arrays[f"{attention}/out/bias"]
+        hidden = dense(norm(x, f"{block}/LayerNorm_2"), f"{block}/MlpBlock_3/Dense_0")
+        hidden = hidden / 2 * (1 + torch.erf(torch.from_numpy(hidden / np.sqrt(2))).numpy())
+        x = x + dense(hidden, f"{block}/MlpBlock_3/Dense_1")
+    read = norm(x, "Transformer/encoder_norm")[0]
+    if "pre_logits/kernel" in arrays:
+        read = np.tanh(dense(read, "pre_logits"))
+    return dense(read, "head")
+
+
+@pytest.mark.parametrize("arrays", [google()[0], in21k()], ids=["fine-tuned", "with pre-logits"])
+def test_a_file_answers_as_google_s_code_is_written(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    np.savez(tmp_path / "vit.npz", **arrays)
+    checkpoint = load_checkpoint(tmp_path / "vit.npz")
+    image = np.random.RandomState(0).uniform(-1, 1, (32, 32, 3))
+    expected = as_written(arrays, image)
+    given = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
+    with torch.inference_mode():
+        found = checkpoint.model.double()(given)[0].numpy()
+    assert np.abs(found - expected).max() <= 1e-11 * np.abs(expected).max()
+    assert np.abs(expected).max() > 0.1
+
+
+def test_a_layer_before_the_head_survives_our_own_file_and_is_not_exported(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in21k.npz", **in21k())
+    checkpoint = load_checkpoint(tmp_path / "in21k.npz")
+    assert checkpoint.spec.config["representation_dim"] == 24
+    save_checkpoint(checkpoint.model, checkpoint.spec, tmp_path / "own.safetensors")
+    again = load_checkpoint(tmp_path / "own.safetensors").model.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in checkpoint.model.state_dict().items())
+    with pytest.raises(RequestError, match="has pre-logits, which no timm network has"):
+        export_checkpoint(checkpoint, "timm", tmp_path / "timm.safetensors")
+
+
+def test_a_head_of_zeros_is_loaded_and_said(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in21k.npz", **in21k() | {"head/kernel": np.zeros((24, 10), np.float32)})
+    assert any("its head is all zeros" in note for note in load_checkpoint(tmp_path / "in21k.npz").notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pre_logits/kernel": noise(DIM + 1, 24, seed=1)}, "of another shape"),
+        ({"pre_logits/bias": None}, r"1 missing \(pre_logits.fc.bias\)"),
+        ({"pre_logits/kernel": noise(24, seed=1)}, "of another shape"),
+    ],
+    ids=["of another width", "without a bias", "of one axis"],
+)
+def test_a_layer_before_the_head_that_does_not_fit_is_named(tmp_path: Path, change: dict, message: str) -> None:
+    arrays = in21k() | change
+    np.savez(tmp_path / "in21k.npz", **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path / "in21k.npz")
 
 

@@ -152,7 +152,7 @@ def test_converters_are_found_by_entry_point_alone():
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(checkpoint, tmp_path):
     """A limit on the size of files stands for the full disk: the reference vectors exceed it."""
-    pytest.importorskip("litert_torch")
+    pytest.importorskip("onnxscript")
     limit = 80_000
     assert checkpoint.stat().st_size < limit < 27 * 3 * 32 * 32
     program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
@@ -164,7 +164,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(checkpoint, tmp_path):
         "convert",
         str(checkpoint),
         "--to",
-        "tflite",
+        "onnx",
         "--out",
         str(tmp_path / "out"),
     ]
@@ -177,10 +177,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(checkpoint, tmp_path):
 
 @pytest.mark.parametrize("stage", sampled(["deploy", "convert", "inspect"], "convert"))
 def test_a_kill_at_any_stage_leaves_no_partial_artifact(stage, checkpoint, tmp_path):
-    pytest.importorskip("litert_torch")
+    pytest.importorskip("onnxscript")
     out = tmp_path / "out"
     command = [sys.executable, "-c", "from mobilevit_sdk.cli import main; main()"]
-    command += ["convert", str(checkpoint), "--to", "tflite", "--out", str(out)]
+    command += ["convert", str(checkpoint), "--to", "onnx", "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         for line in process.stderr:
             if line.rstrip().endswith(f": {stage}"):

@@ -96,7 +96,7 @@ def test_an_encoding_that_lacks_a_character_is_never_an_error(encoding, tmp_path
 USAGE_ERRORS = {
     "an unknown option": ("convert --presicion fp16", "no such option --presicion; did you mean --precision"),
     "an unknown command": ("verfy out", "no such command 'verfy'; did you mean verify"),
-    "a command like none": ("frobnicate", "known: apps, bench, bisect, compare, convert"),
+    "a command like none": ("frobnicate", "known: apps, bench, bisect, card, compare, convert"),
     "a missing argument": ("verify", "missing argument 'ARTIFACT_OR_DIR...'; see mobilevit verify --help"),
     "a missing option": ("eval", "missing option '--data'; see mobilevit eval --help"),
     "a missing value": ("convert --to", "option '--to' requires an argument"),

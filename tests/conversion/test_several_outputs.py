@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from family_contract import as_target_computes_gelu
 from helpers import sampled
 from made_once import in_this_process
-from tiny_networks import FAMILIES, phone_checkpoint
+from tiny_networks import FAMILIES, PATCHES, phone_checkpoint
 
 from mobilevit_sdk import bisect, convert, deploy, inspect_artifact, load_checkpoint, predict, save_checkpoint, verify
 from mobilevit_sdk.artifacts.artifact import Artifact
@@ -24,9 +24,7 @@ from mobilevit_sdk.files import hash_and_size
 from mobilevit_sdk.formats.converter import find_converter
 
 KINDS = ["pooled", "map"]
-BOTH = [
-    family for family in FAMILIES if family not in ("vit", "deepvit", "navit")
-]  # whose head replaces the classifier
+BOTH = [family for family in FAMILIES if family not in PATCHES]  # whose head replaces the classifier
 CONVERSIONS = [
     ("onnx", None, "mobilevit", "map", "int8"),
     ("tflite", None, "tiny_vit", "pooled", "fp32"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from mobilevit_sdk.formats import toolchain, wheels
 from mobilevit_sdk.formats.wheels import WHEELS, Machine, no_wheel
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+CONSTRAINTS = PYPROJECT.with_name("constraints.txt")
 NEW = {"Linux x86_64": (2, 36), "Linux aarch64": (2, 36), "Darwin arm64": (26, 1), "Windows AMD64": ()}
 PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13), (3, 14))
 
@@ -39,6 +42,24 @@ def test_pip_is_asked_for_a_toolchain_exactly_where_it_has_a_wheel(name: str) ->
     for python, (machine, version) in product(PYTHONS, NEW.items()):
         available = no_wheel(name, Machine(python, machine, version)) is None
         assert marker.evaluate(environment(python, machine)) == available, (python, machine)
+
+
+def test_each_extra_asks_on_each_python_and_system_only_for_what_is_there_and_for_versions_that_were_tested():
+    pinned = [Requirement(line.partition("#")[0]) for line in CONSTRAINTS.read_text().splitlines() if "==" in line]
+    checked = 0
+    for line in map(Requirement, importlib.metadata.requires("mobilevit-sdk") or ()):
+        extra = re.search(r'extra == "(\w+)"', str(line.marker or ""))
+        for python, (machine, version) in product(PYTHONS, NEW.items()):
+            where = environment(python, machine) | {"extra": extra[1] if extra else ""}
+            if line.marker and not line.marker.evaluate(where):
+                continue
+            assert no_wheel(line.name, Machine(python, machine, version)) is None, (line, where)
+            for pin in (pin for pin in pinned if canonicalize_name(pin.name) == canonicalize_name(line.name)):
+                if pin.marker is None or pin.marker.evaluate(where):
+                    (tested,) = pin.specifier
+                    assert line.specifier.contains(tested.version, prereleases=True), (line, pin)
+                    checked += 1
+    assert checked > 500
 
 
 @pytest.mark.parametrize(

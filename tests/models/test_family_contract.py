@@ -101,6 +101,12 @@ class TestViT(FamilyContract):
         ("vit_base_patch16_224", {}, 86_567_656),
         ("vit_base_patch16_384", {}, 86_859_496),
         ("vit_base_patch8_224", {}, 86_576_872),
+        # Google's ViT-B/16 of ImageNet-21k: the backbone, a linear of 768 to 768, and 21,843 classes.
+        (
+            "vit_base_patch16_224",
+            {"representation_dim": 768, "num_classes": 21843},
+            85_798_656 + 769 * 768 + 769 * 21_843,
+        ),
         ("deit_tiny_patch16_224", {}, 5_717_416),
         ("deit_small_patch16_224", {}, 22_050_664),
         ("deit_base_patch16_224", {}, 86_567_656),
@@ -130,7 +136,7 @@ class TestViT(FamilyContract):
 
 class TestDeepViT(FamilyContract):
     family = "deepvit"
-    network = staticmethod(partial(tiny_model, family))
+    network = staticmethod(partial(tiny_model, family, representation_dim=12))  # which ViT may have, too
     parameters = (
         ("deepvit_patch16_224_re_attn_16b", {}, 24_426_664),
         ("deepvit_patch16_224_re_attn_24b", {}, 36_261_448),
@@ -142,9 +148,28 @@ class TestDeepViT(FamilyContract):
     image_sizes = ((32, 32), (16, 8), (40, 72))
     phone_sizes = ((32, 32), (48, 48), (24, 40))
     resized = (48, 64)
+    overfit = (5e-3, 200)  # tanh is slow to let go
     stochastic = ("dropout", "stochastic_depth")
     exact_sizes = (64, 96)  # of whole patches
     exact_models = ("deepvit_patch16_224_re_attn_16b", "deepvit_s")
+
+
+class TestDearKD(FamilyContract):
+    family = "dearkd"
+    network = staticmethod(partial(tiny_model, family))
+    # DeiT's with a distillation token, and three numbers for each head of eight blocks.
+    parameters = (
+        ("dearkd_tiny_patch16_224", {}, 5_910_800 + 8 * 12 * 3),
+        ("dearkd_small_patch16_224", {}, 22_436_432 + 8 * 12 * 3),
+        ("dearkd_base_patch16_224", {}, 87_338_192 + 8 * 16 * 3),
+    )
+    image_sizes = ((32, 32), (16, 8), (40, 72))
+    phone_sizes = ((32, 32), (48, 48), (24, 40))
+    resized = (48, 64)
+    overfit = (2e-3, 200)  # its attention begins as sharp as a convolution's kernels, and higher rates throw it off
+    stochastic = ("dropout", "stochastic_depth")
+    exact_sizes = (64, 96)  # of whole patches
+    exact_models = ("dearkd_tiny_patch16_224",)
 
 
 class TestNaViT(FamilyContract):

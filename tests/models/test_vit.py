@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
+import msgspec
 import pytest
 import tiny_networks
 import torch
 import torch.nn.functional as F
+from family_contract import check_graph
 from tiny_networks import noise
 
 from mobilevit_sdk.checkpoints.create import create_model
+from mobilevit_sdk.deployment import TARGETS
 from mobilevit_sdk.errors import RequestError
 from mobilevit_sdk.layers.traits import HasNoDecay
 from mobilevit_sdk.models.catalog import catalog
 from mobilevit_sdk.models.registry import build_model, model_entries, model_spec, spec_at_size
 from mobilevit_sdk.models.resize import resize_network
+from mobilevit_sdk.spec import MemoryTask
 
 tiny_model = partial(tiny_networks.tiny_model, "vit")
 
@@ -80,6 +85,10 @@ def test_an_image_that_is_not_whole_patches_is_refused(size: tuple[int, int]) ->
     [
         ({"num_heads": 5}, "dim 192 is not divisible by num_heads 5"),
         ({"distillation_head": True}, "a distillation_head reads a distillation_token"),
+        (
+            {"distillation_head": True, "distillation_token": True, "representation_dim": 8},
+            "representation_dim is of networks without one",
+        ),
         ({"image_size": (30, 32)}, "not whole patches"),
         ({"stochastic_depth": 1.0}, "stochastic depth"),
     ],
@@ -110,6 +119,30 @@ def test_features_are_normalized_tokens() -> None:
         features = tiny_model()[0]
         features.return_features(kind)
         torch.testing.assert_close(features(images), expected)
+
+
+@torch.inference_mode()
+def test_pre_logits_are_the_pooled_features_and_no_part_of_the_map() -> None:
+    pooled, spec = tiny_model(distillation_head=False, distillation_token=False, representation_dim=12)
+    x = pooled.norm(pooled.blocks(pooled.tokens(noise(2, 3, 32, 32))))
+    representation = F.linear(x[:, 0], *pooled.pre_logits.linear.parameters()).tanh()
+    torch.testing.assert_close(pooled(noise(2, 3, 32, 32)), pooled.head.linear(representation))
+    mapped = copy.deepcopy(pooled)
+    pooled.return_features("pooled")
+    torch.testing.assert_close(pooled(noise(2, 3, 32, 32)), representation)
+    mapped.return_features("map")
+    torch.testing.assert_close(mapped(noise(2, 3, 32, 32)), x[:, 1:].transpose(1, 2).reshape(2, 16, 4, 4))
+    with pytest.raises(RequestError, match="not one with pre-logits"):
+        build_model(msgspec.structs.replace(spec, tasks=(MemoryTask(name="more", num_classes=2, cells=1),)))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["pooled", "map"])
+def test_features_of_a_network_with_pre_logits_are_exact_on_every_target(kind: str) -> None:
+    model, spec = tiny_model(distillation_head=False, distillation_token=False, representation_dim=12)
+    model.return_features(kind)
+    for target in sorted(TARGETS):
+        check_graph(model, spec.with_features(kind, scores=False), target, (32, 32))
 
 
 def test_weight_decay_leaves_tokens_and_positions_alone() -> None:

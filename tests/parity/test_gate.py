@@ -147,7 +147,7 @@ def test_the_json_of_a_verdict_has_the_keys_of_the_contract(artifact, runtimes):
     keys = ["artifact", "format", "precision", "runtime", "status", "reason", "cases", "sqnr_db", "max_abs_diff"]
     keys += ["cosine", "top1_agreement", "top1_ties", "top5_agreement", "max_abs_diff_median", "cosine_median"]
     keys += ["overall_sqnr_db", "top5_worst"]
-    keys += ["thresholds", "runtime_version", "bytes", "delegates", "undelegated_ops", "cases_sha256"]
+    keys += ["thresholds", "runtime_version", "bytes", "delegates", "undelegated_ops", "cases_sha256", "sha256"]
     keys += ["seconds", "device"]
     absent, present = (verdict.to_json() for verdict in verify([artifact]))
     assert set(absent) == set(present) == set(keys)

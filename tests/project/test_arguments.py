@@ -153,7 +153,7 @@ def _texts(path):
 
 # For a terminal: with what follows `mobilevit verify` up to the end of the code, or of another program.
 WHOLE_COMMAND = re.compile(
-    r"mobilevit [a-z]+ --\w+|`mobilevit [a-z]+ [^`]+`|python3 -m http\.server --bind|^--[a-z-]+=[^ ].*"
+    r"mobilevit [a-z]+ --\w+|`mobilevit [a-z]+ [^`]+`|python3 -m http\.server --bind|hf download .+|^--[a-z-]+=[^ ].*"
 )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from helpers import REPOSITORY
@@ -30,20 +32,22 @@ exit "${CODE:-0}"
 @pytest.fixture
 def step(tmp_path):
     """Runs a step with inputs; the exit code, the arguments that the command got, and what it wrote for later steps."""
-    for name in ("mobilevit", "python"):
-        (path := tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
+    for name in ("bin/mobilevit", "bin/python", "environment/bin/python"):
+        (path := tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         path.write_text(STUB)
         path.chmod(0o755)
+    contexts = {"github.action_path": str(REPOSITORY), "steps.environment.outputs.folder": f"{tmp_path}/environment"}
 
     def run(name, code=0, **inputs):
         values = {key: str(given["default"]) for key, given in ACTION["inputs"].items()}
         values |= {key.replace("_", "-"): value for key, value in inputs.items()}
         environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "ARGUMENTS": str(tmp_path / "arguments")}
         environment |= {"CODE": str(code), "GITHUB_STEP_SUMMARY": "summary", "GITHUB_OUTPUT": str(tmp_path / "output")}
+        environment["GITHUB_PATH"] = str(tmp_path / "output")
         for key, value in STEPS[name]["env"].items():
             environment[key] = re.sub(
                 r"\$\{\{ (.+?) \}\}",
-                lambda found: values[found[1][7:]] if found[1].startswith("inputs.") else str(REPOSITORY),
+                lambda found: values[found[1][7:]] if found[1].startswith("inputs.") else contexts[found[1]],
                 value,
             )
         script = tmp_path / "step.sh"
@@ -93,10 +97,38 @@ def test_a_verdict_that_is_not_passed_ends_the_step_with_its_code(step, code):
     assert step("Convert", code=code)[0] == code
 
 
-def test_the_sdk_of_the_action_is_installed_with_its_toolchains(step):
-    _, arguments, _ = step("Install the SDK")
+def test_the_sdk_of_the_action_is_installed_with_its_toolchains_into_its_environment(step, tmp_path):
+    _, arguments, output = step("Install the SDK")
     assert arguments[:3] == ["-m", "pip", "install"]
     assert arguments[-3:] == ["-c", f"{REPOSITORY}/constraints.txt", f"{REPOSITORY}[all]"]
+    assert output == f"{tmp_path}/environment/bin\n"  # later steps find it on their path
+
+
+def test_another_environment_is_restored_once_anything_that_decides_on_it_changes(tmp_path):
+    (sdk := tmp_path / "sdk").mkdir()
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(REPOSITORY / name, sdk)
+
+    def key(index="https://example.org/cpu", folder=tmp_path):
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "GITHUB_OUTPUT": str(tmp_path / "output"),
+        }
+        environment |= {"ACTION_PATH": str(sdk), "TORCH_INDEX": index, "RUNNER_TEMP": str(folder)}
+        (tmp_path / "output").unlink(missing_ok=True)
+        command = ["bash", "-eo", "pipefail", "-c", STEPS["Find the environment"]["run"]]
+        subprocess.run(command, env=environment, check=True)
+        place, name = (tmp_path / "output").read_text().splitlines()
+        assert place == f"folder={folder}/mobilevit-sdk"
+        assert re.fullmatch(r"key=mobilevit-sdk-[0-9a-f]{16}", name)
+        return name
+
+    keys = [key(), key(index="https://example.org/cuda"), key(folder=tmp_path / "elsewhere")]
+    assert key() == keys[0]
+    for name in ("pyproject.toml", "constraints.txt"):
+        (sdk / name).write_text((sdk / name).read_text() + "#\n")
+        keys.append(key())
+    assert len({*keys}) == 5
 
 
 def test_the_options_of_the_steps_exist():

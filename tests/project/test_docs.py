@@ -155,9 +155,12 @@ def test_python_snippets_import_what_there_is_and_call_it_with_arguments_that_it
     ("script", "template", "page"),
     [
         ("data_free_pruning", "_PAGE", "data-free-pruning"),
+        ("fuzz_readers_page", "_HEAD", "fuzzed-readers"),
+        ("killed_commands_page", "_HEAD", "killed-commands"),
         ("matrix", "_HEAD", "matrix"),
         ("memory_cells_page", "_PAGE", "memory"),
         ("mutated_artifacts", "_HEAD", "mutated-artifacts"),
+        ("mutated_checkpoints", "_HEAD", "mutated-checkpoints"),
         ("performance_page", "_PAGE", "performance"),
         ("planted_faults_page", "_HEAD", "planted-faults"),
         ("pruning_page", "_PAGE", "pruning-measured"),

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mobilevit_sdk import files
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.files import cache_folder, hash_and_size, replacing
+from mobilevit_sdk.files import cache_folder, decode_json, hash_and_size, is_there, replacing
 
 
 def test_a_file_and_a_folder_appear_whole_and_replace_what_was_there(tmp_path):
@@ -167,3 +169,22 @@ def test_the_hash_of_a_folder_is_the_documented_one(tmp_path: Path) -> None:
         (tmp_path / path).write_bytes(content)
     in_order = b"Z/\xc3\xb6/x.bin\x00333" + b"a/B\x00" + b"a/b\x001" + b"a-b\x0022"
     assert hash_and_size(tmp_path) == (hashlib.sha256(in_order).hexdigest(), 6)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' + "[" * 100_000, "[1", '{"a": "\ud800"}', "{} {}"])
+def test_json_that_cannot_be_read_is_a_value_error_however_deeply_it_is_nested(content):
+    with pytest.raises(ValueError, match=r"."):
+        decode_json(content.encode("utf-8", "surrogatepass"), dict[str, Any])
+
+
+def test_a_name_that_no_file_system_takes_is_not_there():
+    assert not is_there(Path("a" * 5000))
+    assert not is_there("\0")
+    assert is_there(__file__)
+
+
+def test_an_error_is_one_line_whatever_names_it_quotes():
+    error = RequestError("field `a\nb\x1b[31m\u2028c`")
+    assert str(error) == f"{error}" == "field `a b\N{REPLACEMENT CHARACTER}[31m c`"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert error.text == "field `a\nb\x1b[31m\u2028c`"

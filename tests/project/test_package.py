@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -63,10 +67,63 @@ def test_the_wheel_holds_the_sources_of_the_demo_apps_and_nothing_that_their_bui
     assert held == {*listed.stdout.split("\n"), *untracked.stdout.split("\n")} - {""}
 
 
-def test_the_sdist_holds_the_license_and_the_readme(built):
+def test_the_sdist_holds_everything_that_the_repository_does(built):
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "pyproject.toml"} <= names
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
+    expected = {name for name in listed.stdout.splitlines() if (REPOSITORY / name).exists()}
+    assert expected | {"LICENSE", "README.md", "pyproject.toml", "hatch_build.py", "tests/conftest.py"} <= names
+
+
+def test_the_wheel_is_small_enough_to_fetch_in_passing(built):
+    assert built[0].stat().st_size < 5e6
+
+
+def test_a_second_build_elsewhere_and_later_gives_the_same_bytes(built, tmp_path):
+    with tarfile.open(built[1]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (copy,) = tmp_path.iterdir()
+    (copy / "PKG-INFO").unlink()  # then it is as a clone
+    for path in copy.rglob("*.py"):
+        os.utime(path, (2e9, 2e9))  # a clone's files are as old as the clone
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "again"), str(copy)]
+    subprocess.run(command, check=True, capture_output=True)
+    for file in built:
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return message_from_bytes(archive.read(name))
+
+
+def test_the_metadata_says_what_it_is_for_whom_and_under_which_license(built):
+    found = metadata_of(built[0])
+    classifiers = found.get_all("Classifier")
+    assert "Typing :: Typed" in classifiers
+    pythons = [each.rpartition(" ")[2] for each in classifiers if re.fullmatch(r".*Python :: 3\.\d+", each)]
+    assert pythons == ["3.10", "3.11", "3.12", "3.13", "3.14"]
+    assert (found["License-Expression"], found["Requires-Python"]) == ("Apache-2.0", ">=3.10")
+    assert found["Author"]
+    assert found.get_payload().strip() == (REPOSITORY / "README.md").read_text().strip()
+    assert found.get_all("Project-URL") is None  # a build at home belongs to no repository
+
+
+def test_the_page_of_a_release_links_to_its_repository_and_shows_its_pictures(monkeypatch):
+    pytest.importorskip("hatchling")
+    spec = importlib.util.spec_from_file_location("hatch_build", REPOSITORY / "hatch_build.py")
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    url, found = "https://example.org/some/mobilevit-sdk", {"version": "1.2.3"}
+    monkeypatch.setenv("MOBILEVIT_REPOSITORY", url)
+    module.RepositoryHook(str(REPOSITORY), {}).update(found)
+    assert found["urls"]["Repository"] == url
+    assert found["urls"]["Changelog"] == f"{url}/blob/v1.2.3/CHANGELOG.md"
+    links = re.findall(r"""\]\(([^)]+)|(?:src|srcset)="([^"]+)""", found["readme"]["text"])
+    targets = [link or picture for link, picture in links]
+    assert len(targets) > 20
+    assert [target for target in targets if not target.startswith("https://")] == []
+    assert f"{url}/raw/v1.2.3/docs/pictures/pipeline-dark.svg" in targets
 
 
 @pytest.fixture(scope="module")

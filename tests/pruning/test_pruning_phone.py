@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers import sampled
 from labeled_images import pictures, write_parquet
 from prunable import CONFIGS, SIZE, small_model
 
@@ -40,7 +41,7 @@ def pruned(original, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("original", sorted(CONFIGS), indirect=True)
+@pytest.mark.parametrize("original", sampled(sorted(CONFIGS), "mobilevit", "vit"), indirect=True)
 def test_a_pruned_network_converts_to_every_format_in_one_delegate_and_is_verified(pruned, tmp_path):
     for toolchain in ("coreai_torch", "coremltools", "executorch", "litert_torch", "onnxscript"):
         pytest.importorskip(toolchain)

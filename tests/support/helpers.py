@@ -131,7 +131,7 @@ def refused(path: Path | str, **options: Any) -> str:
 
 
 def sampled(values: Iterable[Any], *kept: Any) -> list[Any]:
-    """Parameters of a test: `kept` of the values by default, the others where slow tests run too."""
+    """Parameters of a test: `kept` of the values by default, the others where every combination is tested."""
     found = list(values)
     assert set(kept) <= set(found)
-    return [value if value in kept else pytest.param(value, marks=pytest.mark.slow) for value in found]
+    return [value if value in kept else pytest.param(value, marks=pytest.mark.exhaustive) for value in found]

@@ -21,7 +21,7 @@ RECIPE = Recipe(
 )
 
 
-def make_trainer(data: Path, out: Path, recipe: Recipe = RECIPE, progress: Progress = silent) -> Trainer:
+def make_trainer(data: Path | str, out: Path, recipe: Recipe = RECIPE, progress: Progress = silent) -> Trainer:
     """A trainer with dropout and stochastic depth, its first weights drawn from the recipe's seed."""
     spec = tiny_spec(image_size=40)
     spec = msgspec.structs.replace(spec, config={**spec.config, "dropout": 0.1, "stochastic_depth": 0.2})

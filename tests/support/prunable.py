@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mobilevit_sdk.models import deepvit, detr, efficientvit, mobilevit, mobilevitv2, navit, tiny_vit, vit
+from mobilevit_sdk.models import dearkd, deepvit, detr, efficientvit, mobilevit, mobilevitv2, navit, tiny_vit, vit
 from mobilevit_sdk.models.random_weights import condition_weights, randomize
 from mobilevit_sdk.models.registry import build_model
 from mobilevit_sdk.pruning.structure import Pruning, Structure
@@ -55,7 +55,17 @@ CONFIGS: dict[str, ModelConfig] = {
         layer_scale=True,
     ),
     "deepvit": deepvit.DeepViTConfig(
-        dim=16, num_heads=4, depth=3, mlp_ratio=2, patch_size=16, image_size=(SIZE, SIZE), re_attention_from=1
+        dim=16,
+        num_heads=4,
+        depth=3,
+        mlp_ratio=2,
+        patch_size=16,
+        image_size=(SIZE, SIZE),
+        re_attention_from=1,
+        representation_dim=12,  # which ViT has, too, without a distillation head
+    ),
+    "dearkd": dearkd.DearKDConfig(
+        dim=20, num_heads=5, depth=3, mlp_ratio=2, patch_size=16, image_size=(SIZE, SIZE), relative_blocks=2
     ),
     "navit": navit.NaViTConfig(
         dim=16, num_heads=2, depth=3, mlp_ratio=2, patch_size=16, position_length=5, registers=2, layer_scale=True
@@ -79,6 +89,7 @@ MODELS = {
     "efficientvit": "efficientvit_m0",
     "vit": "deit_tiny_distilled_patch16_224",
     "deepvit": "deepvit_patch16_224_re_attn_16b",
+    "dearkd": "dearkd_tiny_patch16_224",
     "navit": "navit_tiny_patch16",
     "detr": "detr_resnet50_dc5",
 }

@@ -20,6 +20,7 @@ from mobilevit_sdk.recipe import Distillation, Recipe
 from mobilevit_sdk.tasks import task_of
 from mobilevit_sdk.tasks.classes import class_order_notes, match_answers, match_classes, yes_notes
 from mobilevit_sdk.tasks.distillation import distillation_loss
+from mobilevit_sdk.tasks.draws import Draws, image_seeds
 
 
 def _dataset(tmp_path: Path, labels: list[int], names: tuple[str, ...] | None = None) -> ImageDataset:
@@ -226,7 +227,8 @@ def test_images_and_targets_are_mixed_alike() -> None:
     shares = set()
     for seed in range(8):
         targets = task.targets(_labeled([0, 1]), [0, 1])
-        mixed, targets = task.augment(images, targets, (32, 32), recipe, torch.Generator().manual_seed(seed))
+        draws = Draws(image_seeds(seed, 0, [0, 1]), torch.Generator().manual_seed(seed))
+        mixed, targets = task.augment(images, targets, (32, 32), recipe, draws)
         torch.testing.assert_close(mixed.mean((1, 2, 3)), targets[:, 1], atol=1e-5, rtol=0)
         shares.add(round(float(targets[0, 1]), 3))
     assert len(shares) > 4

@@ -22,6 +22,7 @@ from mobilevit_sdk.tasks.detection.augment import augment_boxes
 from mobilevit_sdk.tasks.detection.average_precision import average_precision
 from mobilevit_sdk.tasks.detection.found import Found, found_objects
 from mobilevit_sdk.tasks.detection.targets import BoxTargets, box_targets
+from mobilevit_sdk.tasks.draws import Draws, image_seeds
 
 NAMES = ("cat", "dog")
 APPROXIMATELY_1 = pytest.approx(1)  # pycocotools adds a tiny number to what it divides by
@@ -126,7 +127,9 @@ def test_boxes_move_with_their_pixels(seed: int) -> None:
     boxes = torch.cat([corners + sides / 2, sides], 1)
     targets = BoxTargets([torch.tensor([1])] * 24, [box[None] for box in boxes])
     recipe = Recipe(crop_scale=(0.2, 0.9), augment_ops=0)
-    moved, answers = augment_boxes(images, targets, (180, 300), recipe, generator)
+    moved, answers = augment_boxes(
+        images, targets, (180, 300), recipe, Draws(image_seeds(seed, 0, range(24)), generator)
+    )
     whole = flipped = gone = 0
     for image, label, box, before in zip(moved, answers.classes, answers.boxes, boxes, strict=True):
         lit = (image[0] > 0.5).nonzero()
@@ -151,7 +154,9 @@ def test_colors_change_and_boxes_do_not(monkeypatch: pytest.MonkeyPatch) -> None
     images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     targets = BoxTargets([torch.tensor([0])] * 8, [torch.tensor([[0.5, 0.5, 0.5, 0.5]])] * 8)
     recipe = Recipe(augment_ops=2, augment_magnitude=0.9)
-    moved, answers = augment_boxes(images, targets, (64, 64), recipe, torch.Generator().manual_seed(1))
+    moved, answers = augment_boxes(
+        images, targets, (64, 64), recipe, Draws(image_seeds(1, 0, range(8)), torch.Generator())
+    )
     assert all(torch.allclose(box, torch.tensor([[0.5, 0.5, 0.5, 0.5]]), atol=1e-6) for box in answers.boxes)
     # whether a picture is flipped is drawn anew: compare what a flip leaves
     assert (moved.mean((2, 3)) - images.float().mean((2, 3)) / 255).abs().max() > 0.02

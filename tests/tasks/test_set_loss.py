@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mobilevit_sdk.tasks.detection.set_loss import generalized_iou, layer_loss, match, set_loss
+from mobilevit_sdk.tasks.detection.set_loss import divide, generalized_iou, layer_loss, match, set_loss
 from mobilevit_sdk.tasks.detection.targets import BoxTargets
 
 BOX = st.tuples(*[st.floats(0, 1, width=32)] * 4)
@@ -149,3 +149,19 @@ def test_generalized_iou_lies_between_its_bounds_and_is_symmetric(
         iou, expected = iou_by_hand(first, second)
         assert found == pytest.approx(expected, abs=1e-3)
         assert found <= iou + 1e-3
+
+
+def test_the_losses_of_parts_make_that_of_the_batch_where_they_divide_by_what_is_in_it() -> None:
+    """As where several processes share a batch: the mean of theirs, by pictures."""
+    logits, boxes = random_answers(7, 5, 3, seed=0)
+    targets = random_targets([0, 1, 7, 2, 0, 3, 4], 3, seed=1)  # in one more than there are queries
+    places = [[0, 3, 6], [1, 5], [2, 4]]
+    parts = [BoxTargets([targets.classes[i] for i in own], [targets.boxes[i] for i in own]) for own in places]
+
+    def mean(each: list[BoxTargets]) -> Tensor:
+        losses = [layer_loss(logits[own], boxes[own], part) for own, part in zip(places, each, strict=True)]
+        return sum((len(own) / 7 * loss for own, loss in zip(places, losses, strict=True)), torch.zeros(()))
+
+    whole = layer_loss(logits, boxes, targets)
+    torch.testing.assert_close(mean(divide(parts, 5, lambda numbers: numbers)), whole)
+    assert not torch.allclose(mean(parts), whole, rtol=1e-3)

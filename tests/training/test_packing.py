@@ -21,6 +21,7 @@ from mobilevit_sdk.layers import to_patches
 from mobilevit_sdk.models.registry import build_model, model_spec, spec_at_size
 from mobilevit_sdk.recipe import PACKED_RECIPE, Packing, Recipe, make_recipe
 from mobilevit_sdk.spec import ModelSpec
+from mobilevit_sdk.tasks.draws import Draws, image_seeds
 from mobilevit_sdk.training import Trainer
 from mobilevit_sdk.training.feeds import packed_sizes
 from mobilevit_sdk.training.packing import draw_kept, first_fit, grid_of, pack, plan_sequences
@@ -35,8 +36,8 @@ def _spec(**options: object) -> ModelSpec:
     return spec_at_size(model_spec("navit_tiny_patch16", **SMALL | options), 32, 32)
 
 
-def _generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def _draws(count: int) -> Draws:
+    return Draws(image_seeds(0, 0, range(count)), torch.Generator())
 
 
 @given(LENGTHS, st.integers(50, 120), st.integers(1, 8))
@@ -92,7 +93,8 @@ def test_usual_photographs_get_the_grids_of_their_proportions() -> None:
 
 def _images(*grids: tuple[int, int], patch: int = 8) -> list[Tensor]:
     return [
-        torch.randn(3, h * patch, w * patch, generator=_generator(h * 31 + w), dtype=torch.float64) for h, w in grids
+        torch.randn(3, h * patch, w * patch, generator=torch.Generator().manual_seed(h * 31 + w), dtype=torch.float64)
+        for h, w in grids
     ]
 
 
@@ -123,13 +125,13 @@ def test_dropped_patches_are_those_not_kept() -> None:
 
 
 def test_token_drop_keeps_its_share_on_average_with_a_rate_for_each_image() -> None:
-    kept = draw_kept([100] * 2000, 0.3, _generator())
+    kept = draw_kept([100] * 2000, 0.3, _draws(2000))
     shares = np.array([len(each) / 100 for each in kept])
     assert shares.mean() == pytest.approx(0.7, abs=0.015)
     assert shares.std() > 0.1
     assert all(len(each.unique()) == len(each) and int(each.max()) < 100 for each in kept[:50])
-    assert [len(each) for each in draw_kept([100, 1], 0, _generator())] == [100, 1]
-    assert [len(each) for each in draw_kept([1] * 20, 0.9, _generator())] == [1] * 20
+    assert [len(each) for each in draw_kept([100, 1], 0, _draws(2))] == [100, 1]
+    assert [len(each) for each in draw_kept([1] * 20, 0.9, _draws(20))] == [1] * 20
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from labeled_images import pictures, write_columns, write_folder, write_parquet
 from PIL import Image
 from safetensors import safe_open
 
+from mobilevit_sdk.charts import SKY
 from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.errors import CheckpointError, RequestError
 from mobilevit_sdk.models.registry import build_model
@@ -316,3 +317,13 @@ def test_curves_are_a_picture_of_both_plots(tmp_path: Path) -> None:
         for left, right in ((0, three.width // 2), (three.width // 2, three.width)):
             halves = [image.convert("RGB").crop((left, 0, right, image.height)).tobytes() for image in (one, three)]
             assert halves[0] != halves[1]
+
+
+def test_curves_leave_out_a_top5_that_is_always_right(tmp_path: Path) -> None:
+    sky = tuple(bytes.fromhex(SKY.removeprefix("#")))
+    for top5, drawn in ((1.0, False), (0.9, True)):
+        history = [EpochResult(epoch, 2 / epoch, 1e-3, 100.0, 9.0, 0.5, top5) for epoch in (1, 2)]
+        plot_curves(history, tmp_path / "curves.png", title="a model")
+        with Image.open(tmp_path / "curves.png") as picture:
+            colors = {color for _, color in picture.convert("RGB").getcolors(1 << 20) or []}
+        assert (sky in colors) == drawn

@@ -19,9 +19,11 @@ from mobilevit_sdk.formats.runtime import Availability, Runtime
 from mobilevit_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from mobilevit_sdk.formats.converter import Converter, Inspection
+    from mobilevit_sdk.formats.extras import ExtraKind
     from mobilevit_sdk.formats.quantization import Quantization
 
 
@@ -73,6 +75,42 @@ class ExecuTorchConverter:
         from mobilevit_converters.executorch.convert import convert
 
         convert(graphs, spec, self.backend, precision, path, quantization)
+
+    def refuses_extra(self, kind: ExtraKind, spec: ModelSpec) -> str | None:
+        """See `formats.extras.WritesExtras`."""
+        if self.backend != "xnnpack":
+            return f"of the backend xnnpack alone: Python's ExecuTorch does not run files for {self.backend}"
+        if kind == "etrecord" and spec.image_sizes:
+            return "ExecuTorch's Inspector reads one of a single method: convert each image size into its own folder"
+        return None
+
+    def convert_recorded(
+        self,
+        graph: nn.Module,
+        spec: ModelSpec,
+        precision: str,
+        path: Path,
+        record: Path,
+        quantization: Quantization | None = None,
+    ) -> None:
+        """See `formats.extras.WritesExtras`."""
+        from mobilevit_converters.executorch.convert import convert
+
+        convert([graph], spec, self.backend, precision, path, quantization, record)
+
+    def bundle(
+        self,
+        path: Path,
+        precision: str,
+        images: Sequence[np.ndarray],
+        answers: Sequence[np.ndarray],
+        atol: float,
+        bundled: Path,
+    ) -> str | None:
+        """See `formats.extras.WritesExtras`."""
+        from mobilevit_converters.executorch.bundle import bundle
+
+        return bundle(path, precision, images, answers, atol, bundled)
 
     def inspect(self, path: Path) -> Inspection:
         from mobilevit_converters.executorch.inspect import inspect

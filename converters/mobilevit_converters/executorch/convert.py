@@ -31,13 +31,15 @@ def convert(
     precision: str,
     path: Path,
     quantization: Quantization | None = None,
+    record: Path | None = None,
 ) -> None:
     """Write a graph for each image size of `spec` to `path`; see `Converter.convert` and `HoldsSizes.convert_sizes`.
 
     The method `forward` is that of the first size, `image_256x192` of another. It takes float32 [1, 3, H, W] and
     returns the logits, float32 [1, num_classes], or features, or the logits and then features. Two more methods return
     strings, which an app reads with the runtime that it has: `labels`, one per line, and `model_spec`, JSON; the labels
-    of a task are in `labels_` and its name. Raises ToolchainError.
+    of a task are in `labels_` and its name. With `record`, an ETRecord of the lowering to XNNPACK goes there. Raises
+    ToolchainError.
     """
     strings = {SPEC: msgspec.json.encode(spec).decode()}
     strings |= {output.labels_name: "\n".join(output.label_lines) for output in spec.outputs if output.labels}
@@ -54,7 +56,7 @@ def convert(
             if backend == "coreml":
                 program = _lower_to_coreml(methods[FORWARD], strings, precision)
             else:
-                program = _lower_to_xnnpack(methods, strings, precision)
+                program = _lower_to_xnnpack(methods, strings, precision, record)
     except (OSError, ToolchainError):
         raise  # a full disk is not the toolchain's fault
     except Exception as error:
@@ -62,12 +64,19 @@ def convert(
     path.write_bytes(program)
 
 
-def _lower_to_xnnpack(methods: dict[str, ExportedProgram], strings: dict[str, str], precision: str) -> bytes:
+def _lower_to_xnnpack(
+    methods: dict[str, ExportedProgram], strings: dict[str, str], precision: str, record: Path | None = None
+) -> bytes:
     exir = import_module("executorch.exir")
     with xnnpack_lowering(precision) as partitioner:
         partitioners = {name: [partitioner()] for name in methods}
-        edge = exir.to_edge_transform_and_lower(methods, partitioner=partitioners, constant_methods=strings)
-        return bytes(edge.to_executorch().buffer)
+        edge = exir.to_edge_transform_and_lower(
+            methods, partitioner=partitioners, constant_methods=strings, generate_etrecord=record is not None
+        )
+        program = edge.to_executorch()
+        if record is not None:
+            program.get_etrecord().save(str(record))
+        return bytes(program.buffer)
 
 
 def _lower_to_coreml(traced: ExportedProgram, strings: dict[str, str], precision: str) -> bytes:

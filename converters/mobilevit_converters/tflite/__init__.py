@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mobilevit_sdk.formats.converter import Converter, Inspection
+    from mobilevit_sdk.formats.graph_view import DrawnGraph
     from mobilevit_sdk.formats.quantization import Quantization
+    from mobilevit_sdk.formats.runtime import Size
 
 
 class TFLiteConverter:
@@ -80,6 +82,12 @@ class TFLiteConverter:
         from mobilevit_converters.tflite.inspect import inspect
 
         return inspect(path)
+
+    def drawn_graph(self, path: Path, image_size: Size = None) -> DrawnGraph:
+        """See `formats.graph_view.DrawnByModelExplorer`."""
+        from mobilevit_converters.tflite.file.drawn_graph import drawn_graph
+
+        return drawn_graph(path, image_size)
 
 
 converter = TFLiteConverter()

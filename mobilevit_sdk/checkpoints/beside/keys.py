@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mobilevit_sdk.errors import CheckpointError
-from mobilevit_sdk.files import read_text
+from mobilevit_sdk.files import decode_json, read_text
 from mobilevit_sdk.text import one_line, shorten
 
 MAX_BYTES = 32_000_000  # 21,841 classes with their descriptions take 3 MB
@@ -61,10 +61,10 @@ def read_json(path: Path, source: str) -> Keys | None:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UnreadableError(f"{source}: {path.name} is larger than {MAX_BYTES // 1_000_000} MB")
-        return Keys(msgspec.json.decode(read_text(path), type=dict[str, Any]))
+        return Keys(decode_json(read_text(path), dict[str, Any]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = one_line(getattr(error, "strerror", None) or str(error))
         raise UnreadableError(f"{source}: cannot read {path.name}: {reason}") from error
 

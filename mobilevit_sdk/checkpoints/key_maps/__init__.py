@@ -93,9 +93,14 @@ def own_key_map(family: str) -> KeyMap:
 
 @cache
 def all_key_maps() -> tuple[KeyMap, ...]:
-    """Our own layout of every family, then the releases that the modules of this package declare as `LAYOUTS`."""
+    """Our own layout of every family, which one without releases states, then what modules here have in `LAYOUTS`."""
     families = dict.fromkeys(entry.family for entry in model_entries())
-    return (*(_own(family, [each for each in _RELEASES if each.family == family]) for family in families), *_RELEASES)
+    stated = {each.family: each for each in _STATED if each.release == OWN}
+    releases = tuple(each for each in _STATED if each.release != OWN)
+    own = (
+        stated.get(family) or _own(family, [each for each in releases if each.family == family]) for family in families
+    )
+    return (*own, *releases)
 
 
 def _own(family: str, releases: list[KeyMap]) -> KeyMap:
@@ -118,7 +123,7 @@ def _own(family: str, releases: list[KeyMap]) -> KeyMap:
     )
 
 
-_RELEASES: tuple[KeyMap, ...] = tuple(  # at the end, because these modules take KeyMap from this one
+_STATED: tuple[KeyMap, ...] = tuple(  # at the end, because these modules take KeyMap from this one
     layout
     for module in pkgutil.iter_modules(__path__)
     for layout in importlib.import_module(f"{__name__}.{module.name}").LAYOUTS

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from torch import Tensor
 
 from mobilevit_sdk.checkpoints.key_maps import KeyMap
@@ -19,7 +20,7 @@ from mobilevit_sdk.models.vit import ViTConfig
 from mobilevit_sdk.spec import ModelSpec, Preprocessing
 
 Row = tuple[str, str, str, str, str]  # ours, timm, the authors' DeiT III, transformers' files, its networks from 5.0 on
-TIMM, _FACEBOOK, _OLD, _NEW = 1, 2, 3, 4
+OURS, TIMM, _FACEBOOK, _OLD, _NEW = range(5)
 
 # fmt: off
 #    ours                   timm                    DeiT III                transformers           transformers 5
@@ -58,6 +59,10 @@ _SCALES = (  # tensors, not modules; transformers has none
     ("layer_scale2.weight", "ls2.gamma",            "gamma_2",              "lambda2",              "lambda2"),
 )
 _HEAD = ("head.linear",     "head",                 "head",                 "classifier",           "classifier")
+_PRE_LOGITS = (  # of timm before 0.8 and Google's files alone; the others' classifiers read the norm
+    ("pre_logits.linear",   "pre_logits.fc",        "pre_logits.linear",
+     "pre_logits.linear",                           "pre_logits.linear"),
+)
 _TWO_HEADS = (
     ("head.linear",         "head",                 "head",                 "cls_classifier",       "cls_classifier"),
     ("head.linear_dist",    "head_dist",            "head_dist",
@@ -78,6 +83,7 @@ def _rows(config: ViTConfig) -> Iterator[Row]:
         for row in (*_BLOCK, *_SCALES):
             ours, timm, facebook, old, new = (f"{outer}.{i}.{inner}" for outer, inner in zip(_LAYERS, row, strict=True))
             yield ours, timm, facebook, old, new
+    yield from _PRE_LOGITS if config.representation_dim is not UNSET else ()
     yield from _TWO_HEADS if config.distillation_head else (_HEAD,)
 
 
@@ -89,7 +95,7 @@ def vit_modules(config: ViTConfig, *, release: int) -> dict[str, tuple[str, ...]
     return found
 
 
-def _options(tensors: Mapping[str, Tensor], *, release: int, norm_eps: float | None) -> dict[str, Any]:
+def vit_options(tensors: Mapping[str, Tensor], *, release: int, norm_eps: float | None) -> dict[str, Any]:
     """What a file shows beyond its variant: the tokens, their positions and so the image, the heads, LayerScale."""
 
     def shape(module: str, rows: tuple[Row, ...], leaf: str = "") -> tuple[int, ...]:
@@ -111,6 +117,8 @@ def _options(tensors: Mapping[str, Tensor], *, release: int, norm_eps: float | N
         if side and side**2 == count:  # no two squares differ by 1 or 2
             found |= {"image_size": (side * kernel[2], side * kernel[3]), "class_position": has_position}
             break
+    if representation := shape("pre_logits.linear", _PRE_LOGITS, ".weight"):
+        found["representation_dim"] = representation[0]
     return found | ({"norm_eps": norm_eps} if norm_eps else {})
 
 
@@ -148,7 +156,7 @@ def _key_map(
         partial(_preprocessing, release=name),
         classifier="head.linear",
         prefix=prefix,
-        options=partial(_options, release=release, norm_eps=norm_eps),
+        options=partial(vit_options, release=release, norm_eps=norm_eps),
         container=container,
         backbone_lacks=("head",),
     )

@@ -41,7 +41,8 @@ class ChannelsFirstAttention(nn.Module):
         self.register_buffer("visible", self.memory.visible() if self.memory and self.mixing else None)
         self.proj = convolution(attention.proj)
         position_bias = attention.position_bias
-        self.register_buffer("bias", None if position_bias is None else transposed_bias(position_bias()))
+        bias = None if position_bias is None else position_bias()[:, : self.num_queries]
+        self.register_buffer("bias", None if bias is None else transposed_bias(bias))
 
     def forward(self, x: Tensor) -> Tensor:
         v: Tensor = self.v(x)
@@ -86,8 +87,10 @@ class ChannelsFirstAttention(nn.Module):
         return [product(value, own) for value, own in zip(v, torch.split(mixed, 1, 2), strict=True)]
 
     def _biases(self) -> Sequence[Tensor | None]:
-        """Those of each head, [1, N, 1, N], keys first."""
-        return [None] * self.num_heads if self.bias is None else torch.split(self.bias, self.bias.shape[3], 1)
+        """Those of each head, [1, N, 1, num_queries or N], keys first."""
+        if self.bias is None:
+            return [None] * self.num_heads
+        return torch.split(self.bias, self.bias.shape[1] // self.num_heads, 1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -123,5 +126,5 @@ def product(x: Tensor, y: Tensor) -> Tensor:
 
 def transposed_bias(bias: Tensor) -> Tensor:
     """[heads, N of queries, N of keys] -> [1, heads * N of keys, 1, N of queries]."""
-    heads, tokens, _ = bias.shape
-    return bias.detach().transpose(1, 2).reshape(1, heads * tokens, 1, tokens)
+    heads, queries, keys = bias.shape
+    return bias.detach().transpose(1, 2).reshape(1, heads * keys, 1, queries)

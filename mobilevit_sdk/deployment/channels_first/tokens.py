@@ -22,6 +22,7 @@ from mobilevit_sdk.layers import (
     LastTokens,
     PatchMap,
     PatchTokens,
+    PreLogits,
     TokenMean,
     TransformerBlock,
 )
@@ -40,6 +41,18 @@ class ChannelsFirstClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x).flatten(1)
+
+
+class ChannelsFirstPreLogits(nn.Module):
+    """The form of `PreLogits` here. Shapes: [1, C, 1, p] -> [1, D, 1, p]."""
+
+    def __init__(self, layer: PreLogits) -> None:
+        super().__init__()
+        self.conv = ChannelsFirstClassifier(layer.linear, layer.linear.in_features).conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        representation: Tensor = self.conv(x).tanh()
+        return representation
 
 
 class ChannelsFirstTaskHeads(nn.Module):
@@ -101,7 +114,7 @@ def image_tokens_channels_first(network: nn.Module) -> None:
         tokens = [child for child in parent.children() if type(child) is PatchTokens]
         if not tokens:
             continue
-        pooled = False
+        pooled, dim = False, tokens[0].conv.out_channels
         for name, child in list(parent.named_children()):
             pooled |= type(child) in (AttentionPool, TokenMean)
             if type(child) is nn.Sequential:
@@ -114,10 +127,13 @@ def image_tokens_channels_first(network: nn.Module) -> None:
                 setattr(parent, name, ChannelsFirstLastTokens(child))
             elif type(child) is AttentionPool:
                 setattr(parent, name, ChannelsFirstQueryPool(child))
+            elif type(child) is PreLogits:
+                setattr(parent, name, ChannelsFirstPreLogits(child))
+                dim = child.linear.out_features
             elif type(child) is JoinedClassifier:
-                setattr(parent, name, ChannelsFirstClassifier(child.linear, tokens[0].conv.out_channels))
+                setattr(parent, name, ChannelsFirstClassifier(child.linear, dim))
             elif type(child) is TaskHeads:
-                setattr(parent, name, ChannelsFirstTaskHeads(child, tokens[0].conv.out_channels))
+                setattr(parent, name, ChannelsFirstTaskHeads(child, dim))
             elif type(child) is PatchMap:
                 setattr(parent, name, ChannelsFirstPatchMap())
             elif type(child) is TokenMean:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +12,20 @@ import numpy as np
 from mobilevit_sdk.data import ImageDataset, crop_image
 from mobilevit_sdk.data.preprocessing import seen_region
 from mobilevit_sdk.errors import RequestError
-from mobilevit_sdk.progress import Progress, Step, silent
+from mobilevit_sdk.progress import Progress, silent
 from mobilevit_sdk.recipe import DETECTION_RECIPE, Recipe
 from mobilevit_sdk.spec import ModelSpec
 from mobilevit_sdk.tasks.classes import class_indices
 from mobilevit_sdk.tasks.detection.average_precision import AveragePrecision, average_precision
 from mobilevit_sdk.tasks.detection.found import Found, found_objects, split_answers
-from mobilevit_sdk.tasks.task import Predict, batch
+from mobilevit_sdk.tasks.task import Predict, Together, batch, for_each
 from mobilevit_sdk.text import count
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from mobilevit_sdk.tasks.detection.targets import BoxTargets
+    from mobilevit_sdk.tasks.draws import Draws
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,20 @@ class Detection:
         )
 
     def measure(
-        self, predict: Predict, dataset: ImageDataset, *, batch_size: int = 64, progress: Progress = silent
+        self,
+        predict: Predict,
+        dataset: ImageDataset,
+        *,
+        batch_size: int = 64,
+        progress: Progress = silent,
+        together: Together | None = None,
     ) -> AveragePrecision:
         """Average precision on a checked dataset, in the pixels of its pictures; `progress` counts them.
 
         Raises RequestError when the data do not fit the model or a picture cannot be decoded.
         """
         dataset = self.match(dataset)
-        found: list[Found | None] = []
-        for start in range(0, len(dataset), batch_size):
-            rows = range(start, min(start + batch_size, len(dataset)))
-            found += self.find(predict, dataset, rows)
-            progress(Step("evaluating", rows.stop, len(dataset)))
+        found = for_each(lambda rows: self.find(predict, dataset, rows), len(dataset), batch_size, together, progress)
         assert dataset.objects is not None
         return average_precision(dataset.objects, found, self.class_names)
 
@@ -119,12 +121,12 @@ class Detection:
         return box_targets(dataset, rows)
 
     def augment(
-        self, images: Tensor, targets: Any, size: tuple[int, int], recipe: Recipe, generator: torch.Generator
+        self, images: Tensor, targets: Any, size: tuple[int, int], recipe: Recipe, draws: Draws
     ) -> tuple[Tensor, BoxTargets]:
         """See `augment_boxes`."""
         from mobilevit_sdk.tasks.detection.augment import augment_boxes
 
-        return augment_boxes(images, targets, size, recipe, generator)
+        return augment_boxes(images, targets, size, recipe, draws)
 
     def answers(self, model: nn.Module, x: Tensor) -> Any:
         """Logits and boxes after each decoder layer, for auxiliary losses."""
@@ -135,3 +137,9 @@ class Detection:
         from mobilevit_sdk.tasks.detection.set_loss import set_loss
 
         return set_loss([answers] if isinstance(answers, tuple) else answers, targets)
+
+    def divided(self, targets: Sequence[Any], total: Callable[[Sequence[float]], Sequence[float]]) -> Sequence[Any]:
+        """With what the loss divides by, of the whole batch: see `divide`."""
+        from mobilevit_sdk.tasks.detection.set_loss import divide
+
+        return divide(targets, self.spec.num_queries, total)

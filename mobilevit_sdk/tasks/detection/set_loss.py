@@ -6,7 +6,8 @@ with the numbers of the authors' code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ def layer_loss(logits: Tensor, boxes: Tensor, targets: BoxTargets) -> Tensor:
     "No object" weighs a tenth. Equation 2 of the paper; shapes as in `Answers`, boxes as in `BoxTargets` -> scalar.
     """
     logits, boxes = logits.float(), boxes.float()  # of bfloat16, where the training runs in it
+    whole = targets.divisors is None
     images, queries = match(logits.detach(), boxes.detach(), targets)
     found = queries >= 0  # objects beyond the number of queries have no answer
     images, queries = images[found], queries[found]
@@ -41,12 +43,31 @@ def layer_loss(logits: Tensor, boxes: Tensor, targets: BoxTargets) -> Tensor:
     wanted[images, queries] = torch.cat(targets.classes)[found]
     weights = logits.new_ones(nothing + 1)
     weights[nothing] = NO_OBJECT_WEIGHT
-    named = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weights)
+    named = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weights, reduction="mean" if whole else "sum")
     answered, wanted_boxes = boxes[images, queries], torch.cat(targets.boxes)[found]
-    objects = max(targets.count, 1)
+    objects, weight = targets.divisors or (max(targets.count, 1), 1.0)
     placed = F.l1_loss(answered, wanted_boxes, reduction="sum") / objects
     overlapping = (1 - generalized_iou(answered, wanted_boxes)).sum() / objects
-    return CLASS_COST * named + L1_COST * placed + GIOU_COST * overlapping
+    return CLASS_COST * (named if whole else named / weight) + L1_COST * placed + GIOU_COST * overlapping
+
+
+def divide(
+    parts: Sequence[BoxTargets], queries: int, total: Callable[[Sequence[float]], Sequence[float]]
+) -> list[BoxTargets]:
+    """Parts of a batch with the `divisors` of the whole, in each by its share of the pictures; see `Task.divided`."""
+    counts = [[len(classes) for classes in part.classes] for part in parts]
+    pictures, objects, matched = total(
+        [
+            sum(map(len, counts)),
+            sum(map(sum, counts)),
+            sum(min(number, queries) for each in counts for number in each),
+        ]
+    )
+    weight = matched + NO_OBJECT_WEIGHT * (pictures * queries - matched)
+    return [
+        dataclasses.replace(part, divisors=(max(objects, 1) * len(each) / pictures, weight * len(each) / pictures))
+        for part, each in zip(parts, counts, strict=True)
+    ]
 
 
 @torch.no_grad()

@@ -14,10 +14,14 @@ from mobilevit_sdk.data import ImageDataset
 
 @dataclass(frozen=True)
 class BoxTargets:
-    """For each picture class indices [n] and boxes [n, 4]: center x, center y, width and height as shares of it."""
+    """For each picture class indices [n] and boxes [n, 4]: center x, center y, width and height as shares of it.
+
+    `divisors` are what the loss of a part of a batch divides by: the number of objects, and the weight of all queries.
+    """
 
     classes: list[Tensor]
     boxes: list[Tensor]
+    divisors: tuple[float, float] | None = None
 
     def to(self, device: torch.device) -> BoxTargets:
         """The same on another device."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import sampled
 from phone_files import SharedFiles
-from tiny_networks import FAMILIES
+from tiny_networks import FAMILIES, PATCHES
 
 from mobilevit_sdk.formats.converter import find_converter
 
@@ -20,7 +20,7 @@ for package in ("pnnx", "ncnn"):
 
 @pytest.mark.parametrize("family", sampled(FAMILIES, "mobilevit"))
 def test_ncnn_answers_as_onnxruntime_does(family: str, phone_files: SharedFiles, tmp_path: Path, request):
-    if family in ("vit", "deepvit", "navit"):
+    if family in PATCHES:
         reason = "ncnn crashes on what pnnx makes of a ViT, and pnnx leaves reshapes of NaViT out"
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     file = phone_files.file("onnx", "fp32", family)

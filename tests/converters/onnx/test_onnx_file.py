@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mobilevit_converters.onnx.passes.token_rows import tokens_as_rows
 from phone_files import SharedFiles
 
 from mobilevit_sdk.errors import ArtifactError
@@ -136,3 +137,22 @@ def test_every_value_of_the_file_is_tapped_and_the_last_is_the_answer(converter,
     assert [value.shape for value in values] == [tap.shape for tap in tapped.taps]
     np.testing.assert_allclose(values[-1].ravel(), converter.runtimes[0].load(file.path)(image), atol=1e-6)
     assert {"Conv", "Gemm", "LayerNormalization", "Softmax"} <= {tap.operator for tap in tapped.taps}
+
+
+def test_a_linear_of_rows_takes_no_name_that_the_graph_has():
+    """onnxruntime refuses two nodes of one name; without module scopes they are numbered by their kind."""
+    tensor, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    weight = onnx.numpy_helper.from_array(np.eye(8, dtype=np.float32), "weight")
+    shape = onnx.numpy_helper.from_array(np.array([4, 8]), "shape")
+    nodes = [
+        node("MatMul", ["image", "weight"], ["tokens"], "MatMul"),
+        node("Reshape", ["tokens", "shape"], ["matrix"], "Reshape"),
+        node("Gemm", ["matrix", "weight"], ["logits"], "Gemm"),
+    ]
+    ends = [tensor(name, onnx.TensorProto.FLOAT, dims) for name, dims in (("image", [1, 4, 8]), ("logits", [4, 8]))]
+    graph = onnx.helper.make_graph(nodes, "graph", ends[:1], ends[1:], [weight, shape])
+    model = onnx.shape_inference.infer_shapes(onnx.helper.make_model(graph))
+    tokens_as_rows(model)
+    names = [each.name for each in model.graph.node]
+    assert sum(each.op_type == "Gemm" for each in model.graph.node) == 2
+    assert len(set(names)) == len(names)

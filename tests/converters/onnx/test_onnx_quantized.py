@@ -37,11 +37,13 @@ FLOORS = {
     "efficientvit": {"int8": 27.5, "int8-weight": 30},
     "vit": {"int8": 26.5, "int8-weight": 27},
     "deepvit": {"int8": 26, "int8-weight": 26.5},
+    "dearkd": {"int8": 24, "int8-weight": 24},
     "navit": {"int8": 17, "int8-weight": 17},  # the pool keeps what rounding adds to all patches alike
 }
 CONVOLUTIONS = {
     "vit": 1,
     "deepvit": 4,
+    "dearkd": 1,
     "navit": 1,
 }  # of patches; of stem, patches, heads; others have more than 8
 

@@ -27,7 +27,7 @@ from mobilevit_converters.tflite.passes.constants import pack_constants
 from mobilevit_converters.tflite.quantize.quantize import release_unread
 from mobilevit_converters.tflite.quantize.ranges import find_ranges
 
-FAMILIES = tuple(small_specs())
+FAMILIES = ("mobilevit", "mobilevitv2", "tiny_vit", "efficientvit")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import decode_json
 from mobilevit_sdk.formats.entries import entry_names
 from mobilevit_sdk.formats.runtime import Size
 from mobilevit_sdk.spec import ModelSpec, in_pixels
@@ -59,8 +60,8 @@ class Asset:
         """The ModelSpec in the metadata, None for an asset made by another tool. Raises ArtifactError."""
         text = self.metadata.creator_defined_metadata.get(SPEC_KEY)
         try:
-            return None if text is None else msgspec.json.decode(text, type=ModelSpec)
-        except (msgspec.MsgspecError, TypeError) as error:
+            return None if text is None else decode_json(text, ModelSpec)
+        except (ValueError, TypeError) as error:
             raise ArtifactError(f"{self.path} carries a malformed model spec: {error}") from error
 
 
@@ -93,8 +94,8 @@ def read_asset(path: Path) -> Asset:
     if hashlib.sha256((path / _PROGRAM).read_bytes()).digest() != (path / _HASH).read_bytes():
         raise ArtifactError(f"{path} is damaged: the SHA-256 of {_PROGRAM} is not the one in {_HASH}")
     try:
-        metadata = msgspec.json.decode((path / _METADATA).read_bytes(), type=Metadata)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        metadata = decode_json((path / _METADATA).read_bytes(), Metadata)
+    except ValueError as error:
         raise ArtifactError(f"{path / _METADATA} is malformed: {error}") from error
     return Asset(path, metadata)
 

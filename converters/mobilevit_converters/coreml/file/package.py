@@ -18,6 +18,7 @@ import msgspec
 
 from mobilevit_converters.coreml.toolchain import import_coremltools, quiet
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import decode_json
 from mobilevit_sdk.formats.entries import entry_names
 from mobilevit_sdk.formats.runtime import Size
 from mobilevit_sdk.spec import ModelSpec, in_pixels
@@ -97,8 +98,8 @@ class Package:
         """The ModelSpec in the metadata, None for a package made by another tool."""
         text = self.model.description.metadata.userDefined.get(SPEC_KEY)
         try:
-            return None if text is None else msgspec.json.decode(text, type=ModelSpec)
-        except msgspec.MsgspecError as error:
+            return None if text is None else decode_json(text, ModelSpec)
+        except ValueError as error:
             raise ArtifactError(f"{self.path} carries a malformed model spec: {error}") from error
 
 
@@ -127,9 +128,9 @@ def model_file(path: Path) -> Path:
     if not path.is_dir() or not manifest.is_file():
         raise ArtifactError(f"{path} is not an .mlpackage: expected a folder with a Manifest.json")
     try:
-        entries = msgspec.json.decode(manifest.read_bytes(), type=_Manifest)
+        entries = decode_json(manifest.read_bytes(), _Manifest)
         relative = entries.itemInfoEntries[entries.rootModelIdentifier].path
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise ArtifactError(f"{manifest} is malformed: {error}") from error
     return _inside(path, path / "Data" / relative)
 

@@ -19,6 +19,7 @@ import msgspec
 from mobilevit_converters.coreai.file.asset import Asset, read_asset
 from mobilevit_converters.executorch.file.program import ProgramFile
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import decode_json
 
 ASSET = "model.aimodel"
 OUTPUT = "output_"  # with a number: what a program with several outputs calls them, in the order of the delegate's
@@ -67,8 +68,8 @@ def read_coreai_delegate(file: ProgramFile, data: bytes) -> CoreAIDelegate:
     An asset that lies beside the .pte is refused: a file for phones is one file.
     """
     try:
-        manifest = msgspec.json.decode(data, type=_Manifest)
-    except (UnicodeDecodeError, msgspec.MsgspecError) as error:
+        manifest = decode_json(data, _Manifest)
+    except ValueError as error:
         raise ArtifactError(f"{file.path} is damaged: its Core AI delegate has no manifest ({error})") from error
     if manifest.packaging.endswith("sidecar"):
         raise ArtifactError(f"{file.path} does not hold its Core AI program, which lies in a file beside it")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import decode_json
 
 if TYPE_CHECKING:
     from mobilevit_converters.coreml.file.package import Package
@@ -70,8 +71,8 @@ class CoreMLDelegate:
     @property
     def names(self) -> Names:
         try:
-            return msgspec.json.decode(self.files[METADATA], type=Names)
-        except (KeyError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            return decode_json(self.files[METADATA], Names)
+        except (KeyError, ValueError) as error:
             raise ArtifactError(f"{self.path} is damaged: its Core ML delegate does not name its inputs") from error
 
     @contextmanager

@@ -16,6 +16,7 @@ import msgspec
 from mobilevit_converters.executorch.file.flatc import AS_NULL, to_json
 from mobilevit_converters.executorch.toolchain import wheel_file
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import decode_json
 from mobilevit_sdk.formats.entries import entry_names
 from mobilevit_sdk.formats.runtime import Size
 from mobilevit_sdk.spec import ModelSpec, in_pixels
@@ -221,7 +222,7 @@ def read_spec(file: ProgramFile) -> ModelSpec | None:
     try:
         (output,) = method.outputs
         text = msgspec.convert(method.values[output].val, String).string_val
-        return msgspec.json.decode(text, type=ModelSpec)
+        return decode_json(text, ModelSpec)
     except (IndexError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{file.path} carries a malformed model spec: {error}") from error
 
@@ -322,6 +323,6 @@ T = TypeVar("T")
 def _decode(path: Path, schema: Path, flatbuffer: bytes, table: type[T]) -> T:
     """Print `flatbuffer` as JSON and read the fields of `table` from it."""
     try:
-        return msgspec.json.decode(to_json(schema, flatbuffer, AS_NULL), type=table)
+        return decode_json(to_json(schema, flatbuffer, AS_NULL), table)
     except (ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from mobilevit_converters.onnx.toolchain import import_from
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import decode_json
 from mobilevit_sdk.formats.runtime import output_order, require_image
 from mobilevit_sdk.spec import ModelSpec
 
@@ -125,8 +125,8 @@ def read_spec(path: Path, model: Any) -> ModelSpec | None:
             raise ArtifactError(f"{path} is truncated: the description of its model is missing")
         return None
     try:
-        return msgspec.json.decode(text, type=ModelSpec)
-    except (msgspec.MsgspecError, ValueError) as error:
+        return decode_json(text, ModelSpec)
+    except ValueError as error:
         raise ArtifactError(f"{path} carries a malformed model spec: {error}") from error
 
 

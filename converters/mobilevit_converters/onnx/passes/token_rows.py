@@ -38,6 +38,7 @@ class _Rewrite:
         self.shapes = {value.name: shape_of(value) for value in values}
         self.types = {value.name: value.type.tensor_type.elem_type for value in values}
         self.constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+        self.names = {node.name for node in graph.node}
         self.readers: dict[str, list[Any]] = {}
         for node in graph.node:
             for name in node.input:
@@ -122,6 +123,7 @@ class _Rewrite:
                 last, given = followers[0], [*given, biases[0]]
                 self.done.add(last.output[0])
         name = node.name.replace("MatMul", "Gemm")
+        name = f"{name}_rows" if name in self.names else name
         gemm = self.helper.make_node("Gemm", given, [last.output[0]], name=name, transB=int(weight != node.input[1]))
         self._put(gemm, given, last.output[0])
 

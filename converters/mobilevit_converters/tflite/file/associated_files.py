@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from mobilevit_sdk.errors import ArtifactError
+from mobilevit_sdk.files import decode_json
 from mobilevit_sdk.spec import ModelSpec, Output
 
 SPEC = "model.json"
@@ -50,6 +51,6 @@ def read_spec(path: Path, *, required: bool) -> ModelSpec | None:
     if len(text) > MAX_SPEC:
         raise ArtifactError(f"{path} carries a {SPEC} of more than {MAX_SPEC >> 20} MiB")
     try:
-        return msgspec.json.decode(text, type=ModelSpec)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        return decode_json(text, ModelSpec)
+    except ValueError as error:
         raise ArtifactError(f"{path} carries a malformed {SPEC}: {error}") from error

@@ -111,6 +111,7 @@ OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "aten.slice_copy.Tensor": torch.ops.aten.slice.Tensor,
     "aten.squeeze_copy.dims": torch.squeeze,
     "aten.sub.Tensor": _scaled(operator.sub),
+    "aten.tanh.default": torch.tanh,
     "aten.unsqueeze_copy.default": torch.unsqueeze,
     "aten.upsample_bilinear2d.vec": _upsample,
     "aten.view_copy.default": lambda x, size: x.reshape(size),
