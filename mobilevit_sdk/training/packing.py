@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mobilevit_sdk.layers import to_patches
 from mobilevit_sdk.tasks.draws import Draws
 
-MORE_SEQUENCES = 3  # than the fewest, short of one, that a plan tries
+MORE_SEQUENCES = 3  # than first fit needs, short of one, that a plan tries
 LONGEST = 4.0  # times as long as wide: of a longer strip, only the middle is seen
 
 
@@ -67,23 +67,61 @@ def first_fit(lengths: Sequence[int], capacity: int, most: int) -> list[list[int
 
 
 def plan_sequences(lengths: Sequence[int], capacity: int, most: int) -> list[list[int]]:
-    """First fit, longest first, into sequences of the same length that compute as few places as can be found.
+    """Sequences of the same length that compute as few places as can be found.
 
     With the full `capacity` the last sequence of a batch would be half empty, and all places are computed. So this
-    tries the fewest sequences and a few more, each time in the shortest that hold all items.
+    takes what first fit finds, longest first, and then as many sequences, one less and a few more, each item in the
+    shortest so far; in all of them items change places until no exchange makes the longest sequence shorter.
     """
     order = sorted(range(len(lengths)), key=lambda item: -lengths[item])
-    ordered = [lengths[item] for item in order]
-    best = first_fit(ordered, capacity, most)
-    fewest, places = len(best), len(best) * _longest(ordered, best)
-    for count in range(fewest, fewest + MORE_SEQUENCES):
-        for length in range(max(ordered[0], -(-sum(ordered) // count)), capacity + 1):
-            found = first_fit(ordered, length, most)
-            if len(found) <= count:
-                if len(found) * _longest(ordered, found) < places:
-                    best, places = found, len(found) * _longest(ordered, found)
-                break
-    return [[order[item] for item in items] for items in best]
+    fitted = first_fit([lengths[item] for item in order], capacity, most)
+    plans = [[[order[item] for item in items] for items in fitted]]
+    fewest = max(1, len(fitted) - 1, -(-len(lengths) // most))
+    counts = range(fewest, min(len(fitted) + MORE_SEQUENCES, len(lengths) + 1))
+    plans += [_shortest_first(lengths, order, count, most) for count in counts]
+    for plan in plans:
+        _level(lengths, plan, most)
+    able = [plan for plan in plans if _longest(lengths, plan) <= capacity]
+    return min(able, key=lambda plan: len(plan) * _longest(lengths, plan))
+
+
+def _shortest_first(lengths: Sequence[int], order: Sequence[int], count: int, most: int) -> list[list[int]]:
+    """Each item, in `order`, into the shortest of `count` sequences that has fewer than `most`."""
+    plan: list[list[int]] = [[] for _ in range(count)]
+    totals = [0] * count
+    for item in order:
+        place = min((each for each in range(count) if len(plan[each]) < most), key=totals.__getitem__)
+        plan[place].append(item)
+        totals[place] += lengths[item]
+    return plan
+
+
+def _level(lengths: Sequence[int], plan: list[list[int]], most: int) -> None:
+    """Move an item of the longest sequence, or exchange it for a shorter one, for as long as that helps.
+
+    Each time the two sequences whose longer one is then the shortest; so lengths fall, and this ends.
+    """
+    totals = [sum(lengths[item] for item in items) for items in plan]
+    while True:
+        source = max(range(len(plan)), key=totals.__getitem__)
+        changes = []
+        for place, items in enumerate(plan):
+            partners = [*items, None] if len(items) < most else items
+            for item in plan[source]:
+                for partner in partners:
+                    less = lengths[item] - (0 if partner is None else lengths[partner])
+                    if 0 < less < totals[source] - totals[place]:
+                        changes.append((max(totals[source] - less, totals[place] + less), place, item, partner, less))
+        if not changes:
+            return
+        _, place, item, partner, less = min(changes, key=lambda change: change[0])
+        plan[source].remove(item)
+        plan[place].append(item)
+        if partner is not None:
+            plan[place].remove(partner)
+            plan[source].append(partner)
+        totals[source] -= less
+        totals[place] += less
 
 
 def _longest(lengths: Sequence[int], plan: Sequence[Sequence[int]]) -> int:
