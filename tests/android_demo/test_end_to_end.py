@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from artifact_kinds import write_kinds
 from click.testing import CliRunner
+from made_once import in_this_process
 from PIL import ExifTags, Image
 from tiny_networks import phone_checkpoint
 
@@ -47,7 +48,8 @@ def artifacts(maven, tmp_path_factory) -> dict[str, Artifact]:
     """The default's, by format."""
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("executorch")
-    result = convert(default_checkpoint(), out=tmp_path_factory.mktemp("artifacts"), formats=FORMATS, check=False)
+    with in_this_process():
+        result = convert(default_checkpoint(), out=tmp_path_factory.mktemp("artifacts"), formats=FORMATS, check=False)
     return {artifact.manifest.format: artifact for artifact in result.artifacts}
 
 
@@ -57,7 +59,8 @@ def several(artifacts, tmp_path_factory) -> dict[str, Artifact]:
     sizes = ((64, 64), (64, 96), (96, 64))
     spec, _ = Preparation(image_sizes=sizes).apply(phone_checkpoint("vit").spec, trained=False)
     checkpoint = random_checkpoint(spec, 8)
-    result = convert(checkpoint, out=tmp_path_factory.mktemp("several"), formats=FORMATS, check=False)
+    with in_this_process():
+        result = convert(checkpoint, out=tmp_path_factory.mktemp("several"), formats=FORMATS, check=False)
     return {artifact.manifest.format: artifact for artifact in result.artifacts}
 
 

@@ -9,10 +9,13 @@ import sys
 import numpy as np
 import pytest
 from helpers import REPOSITORY, sampled
+from made_once import in_this_process
 
+from mobilevit_sdk import convert, evaluate
 from mobilevit_sdk.artifacts.artifact import find_artifacts
 from mobilevit_sdk.checkpoints.default import default_checkpoint
 from mobilevit_sdk.checkpoints.load import load_checkpoint
+from mobilevit_sdk.data import open_dataset
 from mobilevit_sdk.formats.converter import converters
 
 CIFAR10_TEST = REPOSITORY.parent / "shared" / "data" / "cifar10-test.parquet"
@@ -110,15 +113,16 @@ def test_formats_agree_with_each_other_on_the_best_class(converted):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10_TEST.exists(), reason="needs ../shared/data/cifar10-test.parquet")
-@pytest.mark.parametrize("converted", [EVERYTHING], ids=" ".join, indirect=True)
-@pytest.mark.parametrize("format_name", ["coreai", "coreml", "executorch", "onnx", "tflite"])
-def test_an_artifact_is_as_accurate_as_its_checkpoint(converted, format_name):
-    precision = converters()[format_name].precisions[0]
-    folder = converted[2] / f"mobilevit_xxs-{format_name}-{precision}"
-    expected = mobilevit("eval", "--data", CIFAR10_TEST, "--limit", 200)[1]["top1"]
-    code, document = mobilevit("eval", folder, "--data", CIFAR10_TEST, "--limit", 200)
-    assert code == 0
-    assert document["top1"] == pytest.approx(expected, abs=0.006 if precision == "fp16" else 0)
+def test_an_artifact_of_every_format_is_as_accurate_as_its_checkpoint(tmp_path):
+    with in_this_process():
+        result = convert(default_checkpoint(), out=tmp_path, check=False)
+        assert sorted(each.manifest.format for each in result.artifacts) == sorted(converters())
+        images = open_dataset(CIFAR10_TEST)
+        expected = evaluate(data=images, limit=100).accuracy.top1
+        for artifact in result.artifacts:
+            off = 0.011 if artifact.manifest.precision == "fp16" else 0
+            found = evaluate(artifact, data=images, limit=100).accuracy.top1
+            assert found == pytest.approx(expected, abs=off), artifact.path
 
 
 def test_verify_on_other_images_asks_the_checkpoint(converted, tmp_path):

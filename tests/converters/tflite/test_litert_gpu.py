@@ -61,6 +61,14 @@ def test_each_family_runs_wholly_on_the_gpu_and_answers_as_pytorch(family, phone
     assert all(verdict.agreement.cases == 27 for verdict in verdicts)
 
 
+@needs_driver
+@pytest.mark.parametrize("family", sampled(FAMILIES, "vit"))
+def test_a_network_with_matrices_in_8_bits_runs_wholly_on_the_gpu(family, phone_files):
+    (verdict,) = verify([phone_files.artifact("tflite", "int8-dynamic", family)], runtimes=["litert-gpu"])
+    assert (verdict.status, verdict.reason) == ("passed", None)
+    assert verdict.agreement.sqnr_db.worst >= 15
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_operands_have_the_rank_of_the_answer(family, phone_files):
     """Where they have not, LiteRT's GPU accelerator takes the graph and computes something else."""

@@ -233,10 +233,9 @@ def test_a_file_is_not_inspected_without_the_runtime_which_is_named(tmp_path: Pa
 def test_mobilevit_xxs_runs_whole_and_half_the_size_in_fp16(tmp_path: Path):
     pytest.importorskip("litert_torch")
     model, spec = mobilevit_xxs(64)
-    files = {
-        precision: convert_model(converter, model, spec, precision, tmp_path) for precision in converter.precisions
-    }
-    for precision, threshold in (("fp32", 90), ("fp16", 40)):
+    thresholds = {"fp32": 90, "fp16": 40}
+    files = {precision: convert_model(converter, model, spec, precision, tmp_path) for precision in thresholds}
+    for precision, threshold in thresholds.items():
         found = converter.inspect(files[precision].path)
         assert (found.delegates, found.undelegated_ops, found.max_rank) == (1, {}, 4)
         assert files[precision].agreement(converter).sqnr_db.worst >= threshold

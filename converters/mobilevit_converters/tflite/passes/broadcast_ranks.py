@@ -4,6 +4,9 @@ TFLite broadcasts from the last axis: [3, 9, 9] + [1, 3, 9, 9] is [1, 3, 9, 9]. 
 [batch, height, width, channels] and takes the first axis for the batch, whatever the rank: here the 3 meets the 1. It
 accepts the whole graph and answers wrongly. litert-torch drops axes of 1 wherever broadcasting allows it, so they are
 restored here by reshapes. Scalars and vectors of channels need none.
+
+It also drops them as a FULLY_CONNECTED's answer: [1, 17, 768] times [192, 768] is then [17, 192]. The accelerator takes
+that with weights in floats, and refuses the whole graph with weights in 8 bits. There the operator itself keeps them.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ def broadcast_ranks(model: Any) -> None:
     """
     schema = load_schema()
     for graph in model.subgraphs:
+        _keep_axes(model, graph)
         operators = []
         for operator in graph.operators:
             if operator_name(model, operator) in BROADCASTING:
@@ -34,6 +38,32 @@ def broadcast_ranks(model: Any) -> None:
                         operators += reshapes
             operators.append(operator)
         graph.operators = operators
+
+
+def _keep_axes(model: Any, graph: Any) -> None:
+    """Let matrices answer with their input's axes, where these are 1 and what reads the answer sees no difference."""
+    readers: dict[int, list[Any]] = {}
+    for operator in graph.operators:
+        for operand in operator.inputs:
+            readers.setdefault(operand, []).append(operator)
+    for operator in graph.operators:
+        if operator_name(model, operator) != "FULLY_CONNECTED" or operator.builtinOptions.keepNumDims:
+            continue
+        given, answer = (graph.tensors[index] for index in (operator.inputs[0], operator.outputs[0]))
+        kept = [*given.shape[:-1], answer.shape[-1]]
+        added = len(kept) - len(answer.shape)
+        if added < 1 or kept != [1] * added + list(answer.shape) or operator.outputs[0] in graph.outputs:
+            continue
+        if all(
+            operator_name(model, reader) == "RESHAPE"
+            or (
+                operator_name(model, reader) in BROADCASTING
+                and len(graph.tensors[reader.outputs[0]].shape) >= len(kept)
+            )
+            for reader in readers.get(operator.outputs[0], [])
+        ):
+            operator.builtinOptions.keepNumDims = True
+            answer.shape, answer.shapeSignature = np.array(kept, np.int32), None
 
 
 def _with_rank(schema: Any, model: Any, graph: Any, index: int, rank: int) -> tuple[int, list[Any]]:
