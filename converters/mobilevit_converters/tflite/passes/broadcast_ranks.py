@@ -25,7 +25,6 @@ def broadcast_ranks(model: Any) -> None:
 
     `model` is a `ModelT` of the public schema, with static shapes. A constant gets its shape, another tensor a RESHAPE.
     """
-    schema = load_schema()
     for graph in model.subgraphs:
         _keep_axes(model, graph)
         operators = []
@@ -34,57 +33,77 @@ def broadcast_ranks(model: Any) -> None:
                 rank = len(graph.tensors[operator.outputs[0]].shape)
                 for i, operand in enumerate(operator.inputs):
                     if 2 <= len(graph.tensors[operand].shape) < rank:
-                        operator.inputs[i], reshapes = _with_rank(schema, model, graph, operand, rank)
+                        operator.inputs[i], reshapes = _with_rank(model, graph, operand, rank)
                         operators += reshapes
             operators.append(operator)
         graph.operators = operators
 
 
 def _keep_axes(model: Any, graph: Any) -> None:
-    """Let matrices answer with their input's axes, where these are 1 and what reads the answer sees no difference."""
+    """Let each matrix answer with the leading axes of 1 of its input; a RESHAPE drops them for whom that matters."""
     readers: dict[int, list[Any]] = {}
     for operator in graph.operators:
         for operand in operator.inputs:
             readers.setdefault(operand, []).append(operator)
+    operators = []
     for operator in graph.operators:
+        operators.append(operator)
         if operator_name(model, operator) != "FULLY_CONNECTED" or operator.builtinOptions.keepNumDims:
             continue
-        given, answer = (graph.tensors[index] for index in (operator.inputs[0], operator.outputs[0]))
-        kept = [*given.shape[:-1], answer.shape[-1]]
-        added = len(kept) - len(answer.shape)
-        if added < 1 or kept != [1] * added + list(answer.shape) or operator.outputs[0] in graph.outputs:
+        (dropped,) = operator.outputs
+        given, answer = graph.tensors[operator.inputs[0]], graph.tensors[dropped]
+        added = len(given.shape) - len(answer.shape)
+        if added < 1 or [*given.shape[:-1]] != [1] * added + [*answer.shape[:-1]]:
             continue
-        if all(
-            operator_name(model, reader) == "RESHAPE"
-            or (
-                operator_name(model, reader) in BROADCASTING
-                and len(graph.tensors[reader.outputs[0]].shape) >= len(kept)
-            )
-            for reader in readers.get(operator.outputs[0], [])
-        ):
-            operator.builtinOptions.keepNumDims = True
-            answer.shape, answer.shapeSignature = np.array(kept, np.int32), None
+        whole = copy.copy(answer)
+        whole.name, whole.shapeSignature = answer.name + b";rank", None
+        whole.shape = np.array([1] * added + [*answer.shape], np.int32)
+        operator.builtinOptions.keepNumDims = True
+        operator.outputs = [append(graph.tensors, whole)]
+        needed = dropped in graph.outputs
+        for reader in readers.get(dropped, []):
+            if _sees_no_axes_of_1(model, graph, reader, len(whole.shape)):
+                reader.inputs = [operator.outputs[0] if operand == dropped else operand for operand in reader.inputs]
+            else:
+                needed = True
+        if needed:
+            operators.append(_reshape(model, graph, operator.outputs[0], dropped))
+    graph.operators = operators
 
 
-def _with_rank(schema: Any, model: Any, graph: Any, index: int, rank: int) -> tuple[int, list[Any]]:
+def _sees_no_axes_of_1(model: Any, graph: Any, reader: Any, rank: int) -> bool:
+    """Whether `reader` answers the same to an operand of `rank` axes, of which the first are 1 and new."""
+    name = operator_name(model, reader)
+    return name == "RESHAPE" or (name in BROADCASTING and len(graph.tensors[reader.outputs[0]].shape) >= rank)
+
+
+def _with_rank(model: Any, graph: Any, index: int, rank: int) -> tuple[int, list[Any]]:
     """A tensor that is `index` with `rank` axes, and what computes it."""
     source = graph.tensors[index]
-    shape = np.array([1] * (rank - len(source.shape)) + list(source.shape), np.int32)
     padded = copy.copy(source)
-    padded.name, padded.shape, padded.shapeSignature = source.name + b";rank", shape, None
+    padded.name, padded.shapeSignature = source.name + b";rank", None
+    padded.shape = np.array([1] * (rank - len(source.shape)) + list(source.shape), np.int32)
     if model.buffers[source.buffer].data is not None:  # a constant: another view of the same numbers
         return append(graph.tensors, padded), []
     padded.buffer = 0  # the buffer of all computed tensors
+    place = append(graph.tensors, padded)
+    return place, [_reshape(model, graph, index, place)]
+
+
+def _reshape(model: Any, graph: Any, given: int, answer: int) -> Any:
+    """The operator that makes the tensor `answer` of the tensor `given`."""
+    schema = load_schema()
+    shape = np.array(graph.tensors[answer].shape, np.int32)
     sizes = schema.TensorT()
-    sizes.name, sizes.type, sizes.shape = padded.name + b";shape", schema.TensorType.INT32, np.array([rank], np.int32)
+    sizes.name = graph.tensors[answer].name + b";shape"
+    sizes.type, sizes.shape = schema.TensorType.INT32, np.array([len(shape)], np.int32)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
     sizes.buffer = append(model.buffers, buffer)
     reshape = schema.OperatorT()
     reshape.opcodeIndex = opcode_index(model, "RESHAPE")
-    reshape.inputs = [index, append(graph.tensors, sizes)]
-    reshape.outputs = [append(graph.tensors, padded)]
+    reshape.inputs, reshape.outputs = [given, append(graph.tensors, sizes)], [answer]
     reshape.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
     reshape.builtinOptions = schema.ReshapeOptionsT()
     reshape.builtinOptions.newShape = shape
-    return reshape.outputs[0], [reshape]
+    return reshape
