@@ -79,8 +79,8 @@ _PADDING = """
 ## Padding
 
 In batches of 128 photographs with sides from 112 to 224 pixels (bar: below 2%). *Planned* is what the trainer does:
-first fit, longest first, into as few sequences as the limit allows, all of them then as short as they can be. The other
-two open a sequence of the full length whenever none has room.
+first fit, longest first, or each image into the shortest of a given number of sequences; then images change places
+until the longest sequence cannot be shortened. The other two open a sequence of the full length whenever none has room.
 
 | dropped | tokens of a sequence, at most | padded to the longest | next fit | first fit | planned |
 | ---: | ---: | ---: | ---: | ---: | ---: |
