@@ -15,6 +15,7 @@ from family_contract import as_target_computes_gelu
 from helpers import sampled, tiny_spec
 from made_once import in_this_process
 from tiny_networks import phone_checkpoint
+from tiny_networks import tiny_spec as tiny_network_spec
 
 import mobilevit_sdk
 from mobilevit_sdk import bisect, convert, deploy, inspect_artifact, load_checkpoint, save_checkpoint, verify
@@ -23,6 +24,7 @@ from mobilevit_sdk.checkpoints.checkpoint import Checkpoint
 from mobilevit_sdk.checkpoints.export import release_weights
 from mobilevit_sdk.checkpoints.features import features_of
 from mobilevit_sdk.checkpoints.key_maps import all_key_maps
+from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.cli import main
 from mobilevit_sdk.data import to_model_input
 from mobilevit_sdk.deployment import TARGETS
@@ -138,6 +140,21 @@ def test_a_file_of_features_is_verified_as_such(conversion, tmp_path):
     done = CliRunner().invoke(main, ["verify", str(artifact.path), *options])
     assert done.exit_code == 0, done.output
     assert json.loads((report / "verdicts.json").read_text())["passed"]
+
+
+@pytest.mark.parametrize("format_name", sampled(["coreml", "executorch", "onnx", "tflite"], "onnx"))
+@pytest.mark.parametrize("kind", [None, "pooled"])
+def test_files_of_a_network_with_pre_logits_answer_as_it_does(format_name, kind, tmp_path):
+    checkpoint = random_checkpoint(
+        tiny_network_spec("vit", distillation_head=False, distillation_token=False, representation_dim=12), 3
+    )
+    checkpoint = features_of(checkpoint, kind) if kind else checkpoint
+    with in_this_process():
+        result = convert(checkpoint, out=tmp_path, formats=format_name)
+    (artifact,) = result.artifacts
+    assert artifact.reference().shapes == (((12,) if kind else (5,)),)
+    ran = [verdict for verdict in result.verdicts if verdict.status != "unavailable"]
+    assert [verdict.status for verdict in ran] == ["passed"] * len(ran) != []
 
 
 @pytest.mark.slow
