@@ -302,9 +302,8 @@ def test_real_formats_side_by_side(phone_files, data, tmp_path):
     for package in ("ai_edge_litert", "executorch"):
         pytest.importorskip(package)
     formats = ("tflite", "executorch")
-    found = compare_formats(
-        phone_files.checkpoint(), data=data, out=tmp_path, formats=formats, precisions="fp32", rounds=1
-    )
+    options = {"formats": formats, "precisions": "fp32", "backends": "default", "rounds": 1}
+    found = compare_formats(phone_files.checkpoint(), data=data, out=tmp_path, **options)
     rows = {row.name: row for row in found.rows}
     assert {rows[name].status for name in formats} == {"passed"}
     assert all(rows[name].same_class == 1 and rows[name].median_ms for name in formats)
