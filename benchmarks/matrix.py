@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from shared import MEASURED, write_page
+from shared import MEASURED, usual_runtimes, write_page
 
 from mobilevit_sdk import convert
 from mobilevit_sdk.artifacts.artifact import Artifact
@@ -33,7 +33,6 @@ from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.conversion.pipeline import ConvertResult
 from mobilevit_sdk.formats.converter import Converter, converters, find_converter, label
 from mobilevit_sdk.formats.quantization import QUANTIZED
-from mobilevit_sdk.formats.runtime import OnRequestRuntime
 from mobilevit_sdk.models.registry import list_models, model_spec
 from mobilevit_sdk.parity import Run, Verdict, judge, run_artifacts
 from mobilevit_sdk.parity.views import lowest_db, views_of
@@ -135,8 +134,7 @@ def main() -> int:
 
 def _runtime(converter: Converter) -> str | None:
     """The runtime that stands for a format: one of RUNTIMES, or its first that is available here."""
-    able = [each for each in converter.runtimes if each.availability() and not isinstance(each, OnRequestRuntime)]
-    names = [each.name for each in able]
+    names = usual_runtimes(converter)
     return next((name for name in RUNTIMES if name in names), names[0] if names else None)
 
 

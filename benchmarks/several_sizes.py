@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from shared import MEASURED, append_to_log, bold_above, read_log, tell, write_page
+from shared import MEASURED, append_to_log, bold_above, read_log, tell, usual_runtimes, write_page
 
 from mobilevit_sdk import convert, load_checkpoint
 from mobilevit_sdk.artifacts.artifact import Artifact
@@ -28,7 +28,6 @@ from mobilevit_sdk.checkpoints.preparation import Preparation
 from mobilevit_sdk.checkpoints.random_checkpoint import random_checkpoint
 from mobilevit_sdk.formats.converter import Converter, HoldsSizes, converters
 from mobilevit_sdk.formats.quantization import QUANTIZED
-from mobilevit_sdk.formats.runtime import OnRequestRuntime
 from mobilevit_sdk.models.registry import model_spec
 from mobilevit_sdk.parity import judge, run_artifacts
 from mobilevit_sdk.text import percent
@@ -101,8 +100,7 @@ def measure(name: str, converter: Converter, precision: str, out: Path, cases: i
         folder = out / name.replace(" ", "-") / count
         files += convert(checkpoint, out=folder, formats=converter.format, precisions=precision, check=False).artifacts
     one, three = files
-    able = [each.name for each in converter.runtimes if each.availability() and not isinstance(each, OnRequestRuntime)]
-    run = run_artifacts([three], runtimes=able[:1], reference=partial(some_cases, count=cases))[0]
+    run = run_artifacts([three], runtimes=usual_runtimes(converter)[:1], reference=partial(some_cases, count=cases))[0]
     verdict = judge(run)
     assert three.manifest.entries
     return Row(

@@ -9,6 +9,8 @@ from typing import TypeVar
 import msgspec
 
 from mobilevit_sdk.files import replacing
+from mobilevit_sdk.formats.converter import Converter
+from mobilevit_sdk.formats.runtime import OnRequestRuntime
 
 MEASURED = Path(__file__).parent.parent / "docs" / "measured"
 
@@ -18,6 +20,11 @@ T = TypeVar("T")
 def tell(text: str) -> None:
     """A line of progress with the time of day."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def usual_runtimes(converter: Converter) -> list[str]:
+    """The names of a format's runtimes that run here without being asked for."""
+    return [each.name for each in converter.runtimes if each.availability() and not isinstance(each, OnRequestRuntime)]
 
 
 def read_record(path: Path, kind: type[T]) -> T:
