@@ -1,15 +1,20 @@
-"""ATen's operators in terms of those that coreai-torch writes well: its own table, with two in forms of rank 4.
+"""ATen's operators in terms of those that coreai-torch writes well: its own table, with three of ours.
 
-torch's own forms have rank 6 and rank 5; Apple asks for 5 at most on the Neural Engine, and for few transposes.
+Of two, torch's own forms have rank 6 and rank 5; Apple asks for 5 at most on the Neural Engine, and for few transposes.
+The third keeps digits in float16.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+LONG_SUM = 256  # products, from which on float16 adds up parts
+FEW_ROWS = 16  # of weights, up to which that is worth bringing them into order
 
 
 def decomposition_table(coreai_torch: Any) -> dict[Any, Callable[..., Any]]:
@@ -17,6 +22,7 @@ def decomposition_table(coreai_torch: Any) -> dict[Any, Callable[..., Any]]:
     table: dict[Any, Callable[..., Any]] = dict(coreai_torch.get_decomp_table())
     table[torch.ops.aten.pixel_unshuffle.default] = pixel_unshuffle
     table[torch.ops.aten.einsum.default] = einsum
+    table[torch.ops.aten.bmm.default] = bmm
     return table
 
 
@@ -51,3 +57,24 @@ def einsum(equation: str, operands: Sequence[Tensor], path: Any = None) -> Tenso
     if places == 1:
         return product.reshape(1, channels, 1, -1)
     return product.reshape(1, places, channels, -1).permute(0, 2, 1, 3)
+
+
+def bmm(x: Tensor, y: Tensor) -> Any:
+    """`torch.bmm`, but `in_parts` where float16 would add up many products of few rows.
+
+    Such products are added up in float16, one after the other. What is nearly constant, as maps of a white image are,
+    rounds the same way each time: weighted means of 1024 pixels are at 37 dB, and at 72 dB in parts. Many rows would
+    be many to bring into order. Shapes: [B, N, K] and [B, K, M] -> [B, N, M].
+    """
+    if x.dtype == torch.float16 and x.shape[2] >= LONG_SUM and x.shape[1] <= FEW_ROWS:
+        return in_parts(x, y)
+    return NotImplemented  # stays as it is
+
+
+def in_parts(x: Tensor, y: Tensor) -> Tensor:
+    """A product as several with shorter sums, and then their sum: of K = n k terms, n of k. Shapes: as `bmm`."""
+    batch, rows, shared = x.shape
+    parts = max(n for n in range(1, math.isqrt(shared) + 1) if shared % n == 0)
+    x = x.reshape(batch, rows, parts, -1).permute(0, 2, 1, 3).reshape(batch * parts, rows, -1)
+    y = y.reshape(batch * parts, shared // parts, -1)
+    return torch.bmm(x, y).reshape(batch, parts, rows, -1).sum(1)
