@@ -18,6 +18,7 @@ from mobilevit_sdk.parity.metrics import compare
 
 pytest.importorskip("executorch.exir", reason="needs the extra executorch")
 from helpers import sampled, tiny_spec
+from mobilevit_converters import processor
 from mobilevit_converters.executorch import converter
 from mobilevit_converters.executorch.file.program import XGraph, read_program, read_xnnpack_graph
 from mobilevit_converters.executorch.passes.half_precision import in_half
@@ -175,7 +176,7 @@ def test_a_weight_that_float16_does_not_hold_is_refused():
     ],
 )
 def test_a_processor_without_float16_is_named_with_what_it_lacks(machine, text, missing, tmp_path, monkeypatch):
-    monkeypatch.setattr(float16, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert float16.float16_refusal() is None  # no such file: nothing tells
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{text}\n", "utf-8")

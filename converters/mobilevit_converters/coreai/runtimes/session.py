@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mobilevit_converters.coreai.file.asset import IMAGE, MAIN, Asset
+from mobilevit_converters.coreai.runtimes.half_conversions import use_hardware_conversions
 from mobilevit_converters.coreai.toolchain import import_coreai
 from mobilevit_sdk.errors import ArtifactError, MobileViTError
 from mobilevit_sdk.formats.runtime import require_image
@@ -59,6 +60,7 @@ class Session:
         return [np.array(found[name].numpy(), dtype=np.float32) for name in outputs]
 
     def _load(self) -> Any:
+        use_hardware_conversions()
         authoring = import_coreai("coreai.authoring")
 
         async def load() -> Any:
