@@ -199,7 +199,9 @@ def _gpu_cell(run: Run | None) -> str:
     if run is None:
         return ""
     if run.outputs is None or run.reference is None:
-        return f"**{run.refusal[1]}**" if run.refusal and run.refusal[0] != "unavailable" else "not here"
+        if not run.refusal or run.refusal[0] == "unavailable":
+            return "not here"
+        return f"**{run.refusal[1].partition(', message=')[0]}**"  # without LiteRT's places in its own source
     return f"whole, {lowest_db(views_of(run.artifact.manifest.spec, run.reference, run.outputs)):.0f} dB"
 
 
